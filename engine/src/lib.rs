@@ -1,0 +1,1 @@
+//! Models, KV cache, kernels, sampling, generation and the profile.

@@ -1,0 +1,1 @@
+//! What a checkpoint says and where its bytes are. Knows no device and no tensor library.
