@@ -1,1 +1,43 @@
-//! What a checkpoint says and where its bytes are. Knows no device and no tensor library.
+//! What a checkpoint says and where its bytes are.
+//!
+//! [`Checkpoint`] reads `config.json` and the safetensors headers and checks every bound before a
+//! weight is read; [`BlockLayout`] says where each weight of a block lies in one slab of memory;
+//! [`BlockSource`] says where those bytes are on disk, and [`Chunk`]s are the reads that bring
+//! them. This crate knows no device and no tensor library.
+
+mod buffer;
+mod checkpoint;
+mod chunk;
+mod config;
+mod convert;
+mod dtype;
+mod error;
+mod files;
+mod folder;
+mod generation;
+mod header;
+mod json;
+mod layout;
+mod measure;
+mod read;
+mod source;
+mod storage;
+pub mod synth;
+
+pub use buffer::AlignedBuf;
+pub use checkpoint::{Checkpoint, TensorEntry};
+pub use chunk::{CHUNK_BYTES, Chunk, Fill, Scatter, assign};
+pub use config::{Family, ModelConfig, Rope, RopeScaling};
+pub use convert::convert;
+pub use dtype::{DType, UnknownDType};
+pub use error::{Error, HeaderProblem};
+pub use files::SpecialTokens;
+pub use generation::GenerationConfig;
+pub use layout::{BlockLayout, Placement, Role, SLAB_ALIGN_BYTES};
+pub use measure::{ReadRate, measure_read_gbps};
+pub use read::{READ_THREADS, read_block};
+pub use source::{BlockSource, Piece, Whole};
+pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,78 @@
+//! Memory that direct I/O can read into: a byte buffer whose first byte is aligned. It is reused
+//! from chunk to chunk, so a run allocates it once per I/O thread.
+
+use crate::storage::DIRECT_ALIGN_BYTES;
+
+/// A reusable byte buffer aligned to [`DIRECT_ALIGN_BYTES`].
+///
+/// The alignment comes from a slightly larger allocation and an offset into it, which needs no
+/// unsafe code: moving the `Vec` does not move its heap memory.
+#[derive(Debug)]
+pub struct AlignedBuf {
+    memory: Vec<u8>,
+    start: usize,
+    bytes: usize,
+}
+
+impl AlignedBuf {
+    /// A buffer of `bytes` bytes, rounded up to whole pages.
+    pub fn new(bytes: usize) -> Self {
+        let bytes = bytes.next_multiple_of(DIRECT_ALIGN_BYTES);
+        let memory = vec![0; bytes + DIRECT_ALIGN_BYTES];
+        let start = memory.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
+        // `align_offset` may refuse in theory (never at run time for bytes); then nothing is
+        // aligned, direct I/O says EINVAL and the storage falls back to the page cache.
+        let start = start.min(DIRECT_ALIGN_BYTES);
+        Self {
+            memory,
+            start,
+            bytes,
+        }
+    }
+
+    /// A buffer that every [`crate::Chunk`] fits into.
+    pub fn for_chunks() -> Self {
+        Self::new(crate::chunk::CHUNK_BYTES)
+    }
+
+    /// Makes room for `bytes`; what the buffer held is lost if it has to grow.
+    pub fn reserve(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            *self = Self::new(bytes);
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    pub fn as_slice(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.bytes]
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.bytes]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_aligned_also_after_growing_and_moving() {
+        for bytes in [1, 4095, 4096, 4097, 1 << 20] {
+            let mut buf = AlignedBuf::new(bytes);
+            assert!(buf.len() >= bytes);
+            buf.reserve(bytes * 3);
+            let moved = Box::new(buf);
+            assert_eq!(moved.as_slice().as_ptr() as usize % DIRECT_ALIGN_BYTES, 0);
+            assert!(moved.len() >= bytes * 3);
+            assert_eq!(moved.as_slice().len(), moved.len());
+        }
+    }
+}

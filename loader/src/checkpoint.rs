@@ -1,0 +1,248 @@
+//! An opened checkpoint: its configuration, and an index of its tensors with every bound checked.
+//! No weight is read here; what a tensor is for is decided in `source`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::folder::{Folder, is_plain};
+use crate::header::{self, HeaderTensor};
+use crate::json::Pairs;
+use crate::{AccessReport, DType, Error, GenerationConfig, ModelConfig, Storage};
+
+const CONFIG: &str = "config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Where one tensor is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorEntry {
+    /// Index into [`Checkpoint::sources`].
+    pub source: usize,
+    /// From the start of the file.
+    pub offset: u64,
+    pub bytes: u64,
+    pub shape: Vec<u64>,
+    pub(crate) stored: safetensors::Dtype,
+}
+
+impl TensorEntry {
+    /// `None` for integers and packed types, which are never read as weights.
+    pub fn dtype(&self) -> Option<DType> {
+        match self.stored {
+            safetensors::Dtype::BF16 => Some(DType::Bf16),
+            safetensors::Dtype::F16 => Some(DType::F16),
+            safetensors::Dtype::F32 => Some(DType::F32),
+            _ => None,
+        }
+    }
+}
+
+/// A checkpoint whose headers were read and found consistent.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub config: ModelConfig,
+    /// Empty where the checkpoint has no `generation_config.json`.
+    pub generation: GenerationConfig,
+    folder: Folder,
+    dtype: DType,
+    tensors: BTreeMap<String, TensorEntry>,
+    sources: Vec<Arc<dyn Storage>>,
+}
+
+impl Checkpoint {
+    /// Opens a directory with `config.json` and safetensors files.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        Self::read(Folder::on_disk(dir)?)
+    }
+
+    /// Opens a checkpoint that was compiled into the program, given as (file name, content).
+    pub fn embedded(
+        name: &'static str,
+        files: &[(&'static str, &'static [u8])],
+    ) -> Result<Self, Error> {
+        Self::read(Folder::Embedded {
+            name,
+            files: files.to_vec(),
+        })
+    }
+
+    fn read(folder: Folder) -> Result<Self, Error> {
+        let Some(json) = folder.read(CONFIG)? else {
+            return Err(Error::NotACheckpoint {
+                location: folder.location().into(),
+                problem: "it has no config.json",
+            });
+        };
+        let config = ModelConfig::parse_named(&folder.display(CONFIG), &json)?;
+        let generation = match folder.read(GENERATION_CONFIG)? {
+            Some(json) => GenerationConfig::parse_named(&folder.display(GENERATION_CONFIG), &json)?,
+            None => GenerationConfig::default(),
+        };
+        let (sources, tensors) = read_index(&folder)?;
+        let mut checkpoint = Self {
+            config,
+            generation,
+            folder,
+            dtype: DType::Bf16,
+            tensors,
+            sources,
+        };
+        checkpoint.dtype = checkpoint.check_weights()?;
+        Ok(checkpoint)
+    }
+
+    /// The directory, or the name of an embedded checkpoint, for messages.
+    pub fn location(&self) -> &str {
+        self.folder.location()
+    }
+
+    /// One of its files as the user would name it.
+    pub fn display(&self, file: &str) -> String {
+        self.folder.display(file)
+    }
+
+    /// Of the projections, as stored.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn tensor(&self, name: &str) -> Option<&TensorEntry> {
+        self.tensors.get(name)
+    }
+
+    /// In the order of their names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
+        self.tensors
+            .iter()
+            .map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// The content of a file beside the weights, `None` where there is no such file.
+    pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        self.folder.read(name)
+    }
+
+    /// The files that hold the weights.
+    pub fn sources(&self) -> &[Arc<dyn Storage>] {
+        &self.sources
+    }
+
+    /// Bytes of all files that hold weights.
+    pub fn stored_bytes(&self) -> u64 {
+        self.sources.iter().map(|source| source.len()).sum()
+    }
+
+    /// What [`crate::Access::Direct`] really does here: the least direct of all files.
+    pub fn access_report(&self) -> AccessReport {
+        let mut reports = self.sources.iter().map(|source| source.access_report());
+        let first = reports.next().unwrap_or(AccessReport::PageCache);
+        reports.fold(first, |all, one| {
+            if all == one {
+                all
+            } else {
+                AccessReport::PageCache
+            }
+        })
+    }
+}
+
+type Index = (Vec<Arc<dyn Storage>>, BTreeMap<String, TensorEntry>);
+
+fn read_index(folder: &Folder) -> Result<Index, Error> {
+    if let Some(storage) = folder.open(SINGLE)? {
+        let tensors = header::read(storage.as_ref())?
+            .into_iter()
+            .map(|tensor| entry(0, tensor))
+            .collect();
+        return Ok((vec![storage], tensors));
+    }
+    match folder.read(INDEX)? {
+        Some(json) => read_shards(folder, &json),
+        None => Err(Error::NoWeights {
+            location: folder.location().into(),
+            found: folder.some_names(),
+        }),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct ShardIndex {
+    weight_map: Pairs<String>,
+}
+
+fn read_shards(folder: &Folder, json: &[u8]) -> Result<Index, Error> {
+    let index = folder.display(INDEX);
+    let ShardIndex {
+        weight_map: Pairs(pairs),
+    } = serde_json::from_slice(json).map_err(|error| Error::Json {
+        file: index.clone(),
+        problem: error.to_string(),
+    })?;
+    let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (tensor, shard) in &pairs {
+        shards.entry(shard).or_default().push(tensor);
+    }
+    let mut sources = Vec::new();
+    let mut tensors = BTreeMap::new();
+    for (shard, names) in shards {
+        if !is_plain(shard) {
+            return Err(Error::ShardName {
+                index,
+                shard: shard.into(),
+            });
+        }
+        let Some(storage) = folder.open(shard)? else {
+            return Err(Error::ShardMissing {
+                index,
+                shard: folder.display(shard),
+                tensors: names.len(),
+            });
+        };
+        let mut found: BTreeMap<String, TensorEntry> = header::read(storage.as_ref())?
+            .into_iter()
+            .map(|tensor| entry(sources.len(), tensor))
+            .collect();
+        for name in names {
+            let placed = found
+                .remove_entry(name)
+                .map(|(name, entry)| tensors.insert(name, entry));
+            match placed {
+                Some(None) => {}
+                Some(Some(_)) => return Err(listed_twice(index, name)),
+                // Taken out a moment ago by the same name, or never there.
+                None if tensors.contains_key(name) => return Err(listed_twice(index, name)),
+                None => {
+                    return Err(Error::NotInShard {
+                        index,
+                        shard: folder.display(shard),
+                        tensor: name.into(),
+                    });
+                }
+            }
+        }
+        sources.push(storage);
+    }
+    Ok((sources, tensors))
+}
+
+fn listed_twice(index: String, tensor: &str) -> Error {
+    Error::Header {
+        file: index,
+        problem: crate::HeaderProblem::Duplicate {
+            tensor: tensor.into(),
+        },
+    }
+}
+
+fn entry(source: usize, tensor: HeaderTensor) -> (String, TensorEntry) {
+    let entry = TensorEntry {
+        source,
+        offset: tensor.offset,
+        bytes: tensor.bytes,
+        shape: tensor.shape,
+        stored: tensor.dtype,
+    };
+    (tensor.name, entry)
+}

@@ -1,0 +1,144 @@
+//! Little-endian bytes of one float type into another. Must not know what the floats mean; used
+//! when a checkpoint is stored in another dtype than the slab is laid out in.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::DType;
+
+/// Elements converted at a time: enough for the vector paths, few enough for the stack.
+const STEP: usize = 256;
+
+/// Converts `src` (elements of `from`) into `dst` (as many elements of `to`).
+///
+/// # Panics
+/// If the two do not hold the same number of whole elements: a plan that says so is a bug.
+pub fn convert(from: DType, src: &[u8], to: DType, dst: &mut [u8]) {
+    let elements = src.len() / from.bytes();
+    assert!(
+        src.len() == elements * from.bytes() && dst.len() == elements * to.bytes(),
+        "converting {} bytes of {from} into {} bytes of {to}",
+        src.len(),
+        dst.len()
+    );
+    if from == to {
+        dst.copy_from_slice(src);
+        return;
+    }
+    let mut wide = [0f32; STEP];
+    for (src, dst) in src
+        .chunks(STEP * from.bytes())
+        .zip(dst.chunks_mut(STEP * to.bytes()))
+    {
+        let wide = &mut wide[..src.len() / from.bytes()];
+        widen(from, src, wide);
+        narrow(wide, to, dst);
+    }
+}
+
+fn widen(from: DType, src: &[u8], wide: &mut [f32]) {
+    match from {
+        DType::Bf16 => {
+            for (x, b) in wide.iter_mut().zip(src.chunks_exact(2)) {
+                *x = f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
+            }
+        }
+        DType::F16 => {
+            let mut halves = [f16::ZERO; STEP];
+            let halves = &mut halves[..wide.len()];
+            for (h, b) in halves.iter_mut().zip(src.chunks_exact(2)) {
+                *h = f16::from_le_bytes([b[0], b[1]]);
+            }
+            halves.convert_to_f32_slice(wide);
+        }
+        DType::F32 => {
+            for (x, b) in wide.iter_mut().zip(src.chunks_exact(4)) {
+                *x = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+            }
+        }
+    }
+}
+
+fn narrow(wide: &[f32], to: DType, dst: &mut [u8]) {
+    match to {
+        DType::Bf16 => {
+            for (x, b) in wide.iter().zip(dst.chunks_exact_mut(2)) {
+                b.copy_from_slice(&bf16::from_f32(*x).to_le_bytes());
+            }
+        }
+        DType::F16 => {
+            let mut halves = [f16::ZERO; STEP];
+            let halves = &mut halves[..wide.len()];
+            halves.convert_from_f32_slice(wide);
+            for (h, b) in halves.iter().zip(dst.chunks_exact_mut(2)) {
+                b.copy_from_slice(&h.to_le_bytes());
+            }
+        }
+        DType::F32 => {
+            for (x, b) in wide.iter().zip(dst.chunks_exact_mut(4)) {
+                b.copy_from_slice(&x.to_le_bytes());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_16_bit_pattern_widens_as_the_reference_does_and_comes_back() {
+        let patterns: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for from in [DType::Bf16, DType::F16] {
+            let mut wide = vec![0; patterns.len() * 2];
+            convert(from, &patterns, DType::F32, &mut wide);
+            for (bits, got) in (0..=u16::MAX).zip(wide.chunks_exact(4)) {
+                let got = f32::from_le_bytes([got[0], got[1], got[2], got[3]]);
+                let expected = match from {
+                    DType::Bf16 => bf16::from_bits(bits).to_f32(),
+                    _ => f16::from_bits(bits).to_f32(),
+                };
+                assert!(
+                    got == expected || (got.is_nan() && expected.is_nan()),
+                    "{from} {bits:#06x}: {got} != {expected}"
+                );
+            }
+            let mut back = vec![0; patterns.len()];
+            convert(DType::F32, &wide, from, &mut back);
+            for (bits, got) in (0..=u16::MAX).zip(back.chunks_exact(2)) {
+                let got = u16::from_le_bytes([got[0], got[1]]);
+                let nan = match from {
+                    DType::Bf16 => bf16::from_bits(bits).is_nan(),
+                    _ => f16::from_bits(bits).is_nan(),
+                };
+                assert!(
+                    nan || got == bits,
+                    "{from} {bits:#06x} came back as {got:#06x}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn narrowing_rounds_to_nearest_even() {
+        // 1 + 2^-8 lies halfway between two bf16 values; 1 + 3 * 2^-8 too, and rounds up.
+        for (x, expected) in [(1.003_906_25f32, 1.0), (1.011_718_75, 1.015_625)] {
+            let mut out = [0; 2];
+            convert(DType::F32, &x.to_le_bytes(), DType::Bf16, &mut out);
+            assert_eq!(bf16::from_le_bytes(out).to_f32(), expected);
+        }
+    }
+
+    #[test]
+    fn f16_and_bf16_convert_into_each_other() {
+        let values: Vec<u8> = (-300..300)
+            .flat_map(|i| f16::from_f32(i as f32 / 4.0).to_le_bytes())
+            .collect();
+        let mut out = vec![0; values.len()];
+        convert(DType::F16, &values, DType::Bf16, &mut out);
+        for (i, b) in (-300..300).zip(out.chunks_exact(2)) {
+            let expected = bf16::from_f32(i as f32 / 4.0);
+            assert_eq!(bf16::from_le_bytes([b[0], b[1]]), expected);
+        }
+    }
+}

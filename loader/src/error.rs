@@ -1,0 +1,259 @@
+//! Everything that can be wrong with a checkpoint or with reading it, as fields. The sentence says
+//! what happened and the numbers; [`Error::hint`] says what to do about it.
+
+use std::path::PathBuf;
+
+use crate::DType;
+
+/// What went wrong with a checkpoint. Every file is named as the user would name it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("{location} is not a checkpoint directory: {problem}")]
+    NotACheckpoint {
+        location: String,
+        problem: &'static str,
+    },
+    #[error("{location} has no safetensors weights (found instead: {})", list(.found))]
+    NoWeights {
+        location: String,
+        found: Vec<String>,
+    },
+    #[error("cannot {action} {file}")]
+    Io {
+        action: &'static str,
+        file: String,
+        source: std::io::Error,
+    },
+    #[error("{file} has {found_bytes} bytes, more than the {max_bytes} that such a file may have")]
+    FileTooLarge {
+        file: String,
+        found_bytes: u64,
+        max_bytes: u64,
+    },
+    #[error("{name:?} is not a plain file name")]
+    FileName { name: String },
+    #[error("{file} is not valid JSON: {problem}")]
+    Json { file: String, problem: String },
+    #[error("{file}: `{field}` is {found}, expected {expected}")]
+    Field {
+        file: String,
+        field: String,
+        found: String,
+        expected: String,
+    },
+    #[error("{file}: `{field}` is missing")]
+    FieldMissing { file: String, field: String },
+    #[error("{file}: {field} {value} is not supported (supported: {supported})")]
+    Unsupported {
+        file: String,
+        field: String,
+        value: String,
+        supported: &'static str,
+    },
+    #[error("{file}: {problem}")]
+    Header {
+        file: String,
+        problem: HeaderProblem,
+    },
+    #[error("{index}: shard name {shard:?} is not a plain file name")]
+    ShardName { index: String, shard: String },
+    #[error("{index} places {tensors} tensors in {shard}, which does not exist")]
+    ShardMissing {
+        index: String,
+        shard: String,
+        tensors: usize,
+    },
+    #[error("{index} places {tensor} in {shard}, which does not contain it")]
+    NotInShard {
+        index: String,
+        shard: String,
+        tensor: String,
+    },
+    #[error("{location} has no tensor {tensor}, which its config.json calls for")]
+    TensorMissing { location: String, tensor: String },
+    #[error("{file}: tensor {tensor} has no place in a {family} block as config.json describes it")]
+    TensorUnexpected {
+        file: String,
+        tensor: String,
+        family: &'static str,
+    },
+    #[error("{file}: tensor {tensor} has shape {found:?}, config.json calls for {expected:?}")]
+    TensorShape {
+        file: String,
+        tensor: String,
+        expected: Vec<usize>,
+        found: Vec<u64>,
+    },
+    #[error("{file}: tensor {tensor} is stored as {found}, expected one of BF16, F16, F32")]
+    TensorDType {
+        file: String,
+        tensor: String,
+        found: String,
+    },
+    #[error("the blocks mix dtypes: {first} is {first_dtype}, {other} is {other_dtype}")]
+    MixedDTypes {
+        first: String,
+        first_dtype: DType,
+        other: String,
+        other_dtype: DType,
+    },
+    #[error("there is no layer {layer}: the model has {layers}")]
+    NoSuchLayer { layer: usize, layers: usize },
+    #[error("the slab has {found_bytes} bytes, the block needs {expected_bytes}")]
+    SlabSize {
+        expected_bytes: usize,
+        found_bytes: usize,
+    },
+    #[error("cannot read {bytes} bytes at {offset} of {file}")]
+    Read {
+        file: String,
+        offset: u64,
+        bytes: usize,
+        source: std::io::Error,
+    },
+    #[error(
+        "{file} shrank while it was being read: it had {expected_bytes} bytes, now {found_bytes}"
+    )]
+    Shrunk {
+        file: String,
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
+    #[error("{} exists and is not an empty directory", dir.display())]
+    Exists { dir: PathBuf },
+    #[error(
+        "the disk filled up: {} needs {needed_bytes} bytes, {written_bytes} were written",
+        dir.display()
+    )]
+    DiskFull {
+        dir: PathBuf,
+        needed_bytes: u64,
+        written_bytes: u64,
+    },
+    #[error("there is no preset {name:?}")]
+    UnknownPreset { name: String },
+}
+
+/// What is wrong with the header of one safetensors file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum HeaderProblem {
+    #[error("{file_bytes} bytes are too few for a safetensors file")]
+    TooShort { file_bytes: u64 },
+    #[error("the header claims {header_bytes} bytes, the limit is {max_bytes}")]
+    TooLong { header_bytes: u64, max_bytes: u64 },
+    #[error("the header claims {header_bytes} bytes, the file has {file_bytes}")]
+    PastEnd { header_bytes: u64, file_bytes: u64 },
+    #[error("the header is not valid: {message}")]
+    Json { message: String },
+    #[error("tensor {tensor} is listed twice")]
+    Duplicate { tensor: String },
+    #[error("tensor {tensor} has the unknown dtype {dtype:?}")]
+    DType { tensor: String, dtype: String },
+    #[error("tensor {tensor} has the impossible shape {shape:?}")]
+    Shape { tensor: String, shape: Vec<u64> },
+    #[error("tensor {tensor} ends at {end}, before its begin {begin}")]
+    Reversed {
+        tensor: String,
+        begin: u64,
+        end: u64,
+    },
+    #[error("tensor {tensor}: {dtype} {shape:?} needs {expected_bytes} bytes, has {found_bytes}")]
+    Size {
+        tensor: String,
+        dtype: String,
+        shape: Vec<u64>,
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
+    #[error("the file is cut short: {tensor} ends at byte {expected_bytes} of {found_bytes}")]
+    Truncated {
+        tensor: String,
+        expected_bytes: u64,
+        found_bytes: u64,
+    },
+    #[error("tensors {first} and {second} overlap")]
+    Overlap { first: String, second: String },
+}
+
+impl Error {
+    /// The next step, where there is one worth naming.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotACheckpoint { .. } => {
+                "give the directory that holds config.json and the .safetensors files".into()
+            }
+            Self::NoWeights { .. } => {
+                "save the model again as safetensors; other formats are not read".into()
+            }
+            Self::Unsupported { supported, .. } => {
+                format!("choose a checkpoint with {supported}")
+            }
+            Self::Json { file, .. }
+            | Self::Field { file, .. }
+            | Self::FieldMissing { file, .. } => {
+                format!("compare {file} with the published one; fetch it again if it differs")
+            }
+            Self::Header {
+                problem:
+                    HeaderProblem::Truncated { .. }
+                    | HeaderProblem::PastEnd { .. }
+                    | HeaderProblem::TooShort { .. }
+                    | HeaderProblem::TooLong { .. },
+                file,
+            } => format!("{file} looks like an interrupted download: fetch it again"),
+            Self::Header { file, .. } => format!("{file} is damaged: fetch it again"),
+            Self::ShardName { index, .. } => format!("{index} is damaged: fetch it again"),
+            Self::ShardMissing { shard, .. } => {
+                format!("the download is incomplete: fetch {shard}")
+            }
+            Self::NotInShard { shard, .. } => {
+                format!("the index and {shard} come from different downloads: fetch both again")
+            }
+            Self::TensorMissing { .. }
+            | Self::TensorUnexpected { .. }
+            | Self::TensorShape { .. } => {
+                "config.json and the weights do not belong together: fetch both from one place"
+                    .into()
+            }
+            Self::TensorDType { .. } | Self::MixedDTypes { .. } => {
+                "save the checkpoint again in one dtype: bf16, f16 or f32".into()
+            }
+            Self::Shrunk { file, .. } => {
+                format!("do not change {file} during a run; fetch it again and restart")
+            }
+            Self::Exists { dir } => {
+                format!("remove {} or choose another directory", dir.display())
+            }
+            Self::DiskFull {
+                needed_bytes,
+                written_bytes,
+                ..
+            } => format!(
+                "free at least {} MiB more, or choose a smaller model",
+                needed_bytes
+                    .saturating_sub(*written_bytes)
+                    .div_ceil(1 << 20)
+            ),
+            Self::UnknownPreset { .. } => {
+                format!("choose one of {}", crate::synth::preset_names().join(", "))
+            }
+            Self::Io { .. }
+            | Self::FileTooLarge { .. }
+            | Self::FileName { .. }
+            | Self::NoSuchLayer { .. }
+            | Self::SlabSize { .. }
+            | Self::Read { .. } => return None,
+        };
+        Some(hint)
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "nothing".into()
+    } else {
+        names.join(", ")
+    }
+}

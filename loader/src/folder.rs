@@ -1,0 +1,155 @@
+//! Where the files of a checkpoint are: a directory, or a table inside the program. The rest of
+//! the crate asks here by plain file name and cannot tell the two apart.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::Error;
+use crate::storage::{EmbeddedStorage, FileStorage, Storage};
+
+/// No configuration or tokenizer file comes near this; reading more would be a mistake.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+#[derive(Debug)]
+pub(crate) enum Folder {
+    Disk {
+        dir: PathBuf,
+        location: String,
+    },
+    Embedded {
+        name: &'static str,
+        files: Vec<(&'static str, &'static [u8])>,
+    },
+}
+
+impl Folder {
+    pub fn on_disk(dir: &Path) -> Result<Self, Error> {
+        let location = dir.display().to_string();
+        let problem = match std::fs::metadata(dir) {
+            Ok(meta) if meta.is_dir() => {
+                return Ok(Self::Disk {
+                    dir: dir.to_path_buf(),
+                    location,
+                });
+            }
+            Ok(_) => "it is a file",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "it does not exist",
+            Err(source) => {
+                return Err(Error::Io {
+                    action: "open",
+                    file: location,
+                    source,
+                });
+            }
+        };
+        Err(Error::NotACheckpoint { location, problem })
+    }
+
+    /// The directory or the name, for messages.
+    pub fn location(&self) -> &str {
+        match self {
+            Self::Disk { location, .. } => location,
+            Self::Embedded { name, .. } => name,
+        }
+    }
+
+    /// A file of this folder as the user would name it.
+    pub fn display(&self, name: &str) -> String {
+        match self {
+            Self::Disk { dir, .. } => dir.join(name).display().to_string(),
+            Self::Embedded { name: folder, .. } => format!("{folder}/{name}"),
+        }
+    }
+
+    /// The whole file, or `None` where there is none.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        check_name(name)?;
+        match self {
+            Self::Disk { dir, .. } => self.read_from_disk(&dir.join(name), name),
+            Self::Embedded { files, .. } => Ok(find(files, name).map(<[u8]>::to_vec)),
+        }
+    }
+
+    fn read_from_disk(&self, path: &Path, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.io("open", name, source)),
+        };
+        let mut bytes = Vec::new();
+        // One byte past the limit tells a file that is too large from one that just fits.
+        file.take(FILE_BYTES_MAX + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| self.io("read", name, source))?;
+        if bytes.len() as u64 > FILE_BYTES_MAX {
+            let found_bytes = std::fs::metadata(path).map_or(FILE_BYTES_MAX + 1, |meta| meta.len());
+            return Err(Error::FileTooLarge {
+                file: self.display(name),
+                found_bytes,
+                max_bytes: FILE_BYTES_MAX,
+            });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// The file for positional reads, or `None` where there is none.
+    pub fn open(&self, name: &str) -> Result<Option<Arc<dyn Storage>>, Error> {
+        check_name(name)?;
+        match self {
+            Self::Disk { dir, .. } => match FileStorage::open(&dir.join(name)) {
+                Ok(storage) => Ok(Some(Arc::new(storage))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(source) => Err(self.io("open", name, source)),
+            },
+            Self::Embedded { files, .. } => Ok(find(files, name).map(|bytes| {
+                Arc::new(EmbeddedStorage::new(self.display(name), bytes)) as Arc<dyn Storage>
+            })),
+        }
+    }
+
+    /// Some file names, to say what is there instead of what was looked for.
+    pub fn some_names(&self) -> Vec<String> {
+        const NAMES_MAX: usize = 8;
+        let mut names: Vec<String> = match self {
+            Self::Disk { dir, .. } => std::fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.file_name().to_string_lossy().into_owned())
+                .collect(),
+            Self::Embedded { files, .. } => files.iter().map(|(name, _)| (*name).into()).collect(),
+        };
+        names.sort();
+        names.truncate(NAMES_MAX);
+        names
+    }
+
+    fn io(&self, action: &'static str, name: &str, source: io::Error) -> Error {
+        Error::Io {
+            action,
+            file: self.display(name),
+            source,
+        }
+    }
+}
+
+/// Whether `name` names a file of the folder itself and nothing outside it.
+pub(crate) fn is_plain(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
+}
+
+fn check_name(name: &str) -> Result<(), Error> {
+    if is_plain(name) {
+        Ok(())
+    } else {
+        Err(Error::FileName { name: name.into() })
+    }
+}
+
+fn find(files: &[(&'static str, &'static [u8])], name: &str) -> Option<&'static [u8]> {
+    files
+        .iter()
+        .find(|(file, _)| *file == name)
+        .map(|(_, bytes)| *bytes)
+}

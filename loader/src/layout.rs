@@ -1,0 +1,138 @@
+//! Where each weight of a block lies inside one slab of memory. The layout follows from the
+//! configuration alone, so it is the same for every block of a model and a slot built for one
+//! serves all. Knows no file.
+
+use crate::{DType, ModelConfig};
+
+/// Every weight in a slab begins at a multiple of this: a cache line, a vector, and what device
+/// kernels like.
+pub const SLAB_ALIGN_BYTES: usize = 256;
+
+/// What a weight is for. Fused weights stand as one: their rows follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    InputNorm,
+    /// Rows of query, key, value.
+    Qkv,
+    QkvBias,
+    QNorm,
+    KNorm,
+    Out,
+    OutBias,
+    PostNorm,
+    /// Rows of gate, up.
+    GateUp,
+    GateUpBias,
+    Down,
+    DownBias,
+}
+
+impl Role {
+    pub const ALL: [Self; 12] = [
+        Self::InputNorm,
+        Self::Qkv,
+        Self::QkvBias,
+        Self::QNorm,
+        Self::KNorm,
+        Self::Out,
+        Self::OutBias,
+        Self::PostNorm,
+        Self::GateUp,
+        Self::GateUpBias,
+        Self::Down,
+        Self::DownBias,
+    ];
+
+    /// Whether the weight is a matrix that a projection multiplies with.
+    pub const fn is_projection(self) -> bool {
+        matches!(self, Self::Qkv | Self::Out | Self::GateUp | Self::Down)
+    }
+}
+
+/// Where one weight lies in the slab. `shape` is `[rows, columns]` or `[elements]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    pub role: Role,
+    pub offset: usize,
+    pub bytes: usize,
+    pub shape: Vec<usize>,
+}
+
+/// The places of all weights of one block, in one dtype.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockLayout {
+    dtype: DType,
+    placements: Vec<Placement>,
+    slab_bytes: usize,
+}
+
+impl BlockLayout {
+    pub fn new(config: &ModelConfig, dtype: DType) -> Self {
+        let mut placements = Vec::new();
+        let mut end = 0usize;
+        for role in Role::ALL {
+            let Some(shape) = shape(config, role) else {
+                continue;
+            };
+            let offset = end.next_multiple_of(SLAB_ALIGN_BYTES);
+            let bytes = shape.iter().product::<usize>() * dtype.bytes();
+            end = offset + bytes;
+            placements.push(Placement {
+                role,
+                offset,
+                bytes,
+                shape,
+            });
+        }
+        Self {
+            dtype,
+            placements,
+            slab_bytes: end.next_multiple_of(SLAB_ALIGN_BYTES),
+        }
+    }
+
+    /// Of every weight in the slab.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Bytes of a slab, the gaps between weights included.
+    pub fn slab_bytes(&self) -> usize {
+        self.slab_bytes
+    }
+
+    /// Bytes of the weights alone.
+    pub fn weight_bytes(&self) -> usize {
+        self.placements.iter().map(|place| place.bytes).sum()
+    }
+
+    /// In slab order.
+    pub fn placements(&self) -> &[Placement] {
+        &self.placements
+    }
+
+    /// `None` where this family has no such weight.
+    pub fn get(&self, role: Role) -> Option<&Placement> {
+        self.placements.iter().find(|place| place.role == role)
+    }
+}
+
+fn shape(config: &ModelConfig, role: Role) -> Option<Vec<usize>> {
+    let hidden = config.hidden_size;
+    let q = config.q_size();
+    let qkv = q + 2 * config.kv_size();
+    let ffn = config.intermediate_size;
+    let (present, shape) = match role {
+        Role::InputNorm | Role::PostNorm => (true, vec![hidden]),
+        Role::Qkv => (true, vec![qkv, hidden]),
+        Role::QkvBias => (config.qkv_bias, vec![qkv]),
+        Role::QNorm | Role::KNorm => (config.qk_norm, vec![config.head_dim]),
+        Role::Out => (true, vec![hidden, q]),
+        Role::OutBias => (config.out_bias, vec![hidden]),
+        Role::GateUp => (true, vec![2 * ffn, hidden]),
+        Role::GateUpBias => (config.mlp_bias, vec![2 * ffn]),
+        Role::Down => (true, vec![hidden, ffn]),
+        Role::DownBias => (config.mlp_bias, vec![hidden]),
+    };
+    present.then_some(shape)
+}

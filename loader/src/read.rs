@@ -1,0 +1,58 @@
+//! One whole slab at once, for blocks that stay. Streamed blocks use the same chunks on the I/O
+//! threads of whoever streams them.
+
+use std::sync::{Mutex, PoisonError};
+
+use crate::chunk::assign;
+use crate::{Access, AlignedBuf, BlockSource, Checkpoint, Error};
+
+/// Reads in flight. A disk needs several to run at full speed; a page cache needs about as many
+/// as there are cores, and more do not hurt it.
+pub const READ_THREADS: usize = 8;
+
+/// Fills `slab` with the bytes of `source`, with several reads at once. No second copy of the
+/// weights exists at any time: the bounce buffers hold one chunk each.
+pub fn read_block(
+    checkpoint: &Checkpoint,
+    source: &BlockSource,
+    slab: &mut [u8],
+    access: Access,
+) -> Result<(), Error> {
+    let expected_bytes = source.slab_bytes();
+    if slab.len() < expected_bytes {
+        return Err(Error::SlabSize {
+            expected_bytes,
+            found_bytes: slab.len(),
+        });
+    }
+    let chunks = source.chunks();
+    let threads = READ_THREADS.min(chunks.len());
+    // The first failure stops the rest: the queue is emptied.
+    let queue = Mutex::new(Ok(assign(&chunks, slab)));
+    let worker = || {
+        let mut buf = AlignedBuf::new(0);
+        loop {
+            let next = match &mut *queue.lock().unwrap_or_else(PoisonError::into_inner) {
+                Ok(fills) => fills.pop(),
+                Err(_) => None,
+            };
+            let Some(mut fill) = next else { return };
+            if let Err(error) = fill.run(checkpoint.sources(), &mut buf, access) {
+                *queue.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
+            }
+        }
+    };
+    if threads <= 1 {
+        worker();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(worker);
+            }
+        });
+    }
+    queue
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+        .map(|_| ())
+}

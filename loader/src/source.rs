@@ -1,0 +1,299 @@
+//! Where on disk the bytes of one slab are: which range of which file goes to which offset. Built
+//! from names and shapes, checked, and then free of both: the readers see only ranges.
+
+use crate::chunk::{self, Chunk};
+use crate::layout::{Placement, Role};
+use crate::{BlockLayout, Checkpoint, DType, Error, TensorEntry};
+
+/// One tensor's way into a slab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Index into [`Checkpoint::sources`].
+    pub source: usize,
+    pub offset: u64,
+    /// As stored.
+    pub len: usize,
+    /// Where its first byte goes, counted in converted bytes.
+    pub slab_offset: usize,
+    pub stored: DType,
+}
+
+/// The bytes of one slab: a block, or one of the weights outside the blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockSource {
+    label: String,
+    dtype: DType,
+    pieces: Vec<Piece>,
+    slab_bytes: usize,
+}
+
+impl BlockSource {
+    /// "layer 5" or the name of the tensor, for messages.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Of the slab; stored bytes of another dtype are converted on the way.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// Bytes of memory it fills.
+    pub fn slab_bytes(&self) -> usize {
+        self.slab_bytes
+    }
+
+    /// Bytes that are read from the checkpoint to fill it.
+    pub fn stored_bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| piece.len as u64).sum()
+    }
+
+    /// The reads that fill the slab. Plan once, keep, and run as often as the block is needed.
+    pub fn chunks(&self) -> Vec<Chunk> {
+        chunk::plan(&self.pieces, self.dtype)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_pieces(pieces: Vec<Piece>, dtype: DType, slab_bytes: usize) -> Self {
+        Self {
+            label: "test".into(),
+            dtype,
+            pieces,
+            slab_bytes,
+        }
+    }
+}
+
+/// The weights outside the blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Whole {
+    Embedding,
+    FinalNorm,
+    /// The embedding where the model ties the two.
+    LmHead,
+}
+
+impl Whole {
+    pub const ALL: [Self; 3] = [Self::Embedding, Self::FinalNorm, Self::LmHead];
+}
+
+impl Checkpoint {
+    /// The layout of every block of this model in `dtype`.
+    pub fn block_layout(&self, dtype: DType) -> BlockLayout {
+        BlockLayout::new(&self.config, dtype)
+    }
+
+    /// Where the weights of `layer` are, with every tensor's presence, shape and dtype checked.
+    pub fn block(&self, layer: usize, layout: &BlockLayout) -> Result<BlockSource, Error> {
+        let layers = self.config.layers;
+        if layer >= layers {
+            return Err(Error::NoSuchLayer { layer, layers });
+        }
+        let mut pieces = Vec::new();
+        for place in layout.placements() {
+            let mut slab_offset = place.offset;
+            for part in parts(place, self.config.q_size(), self.config.kv_size()) {
+                let name = tensor_name(layer, part.name);
+                let piece = self.piece(&name, &part.shape, slab_offset)?;
+                slab_offset += part.shape.iter().product::<usize>() * layout.dtype().bytes();
+                pieces.push(piece);
+            }
+            // Shapes were derived twice, in layout and here: they must agree.
+            assert_eq!(slab_offset, place.offset + place.bytes, "{:?}", place.role);
+        }
+        Ok(BlockSource {
+            label: format!("layer {layer}"),
+            dtype: layout.dtype(),
+            pieces,
+            slab_bytes: layout.slab_bytes(),
+        })
+    }
+
+    /// Where a weight outside the blocks is. The slab it fills holds just this weight.
+    pub fn weight(&self, which: Whole, dtype: DType) -> Result<BlockSource, Error> {
+        let name = self.weight_name(which);
+        let shape = self.weight_shape(which);
+        let piece = self.piece(name, &shape, 0)?;
+        Ok(BlockSource {
+            label: name.into(),
+            dtype,
+            pieces: vec![piece],
+            slab_bytes: shape.iter().product::<usize>() * dtype.bytes(),
+        })
+    }
+
+    pub fn weight_shape(&self, which: Whole) -> Vec<usize> {
+        match which {
+            Whole::Embedding | Whole::LmHead => {
+                vec![self.config.vocab_size, self.config.hidden_size]
+            }
+            Whole::FinalNorm => vec![self.config.hidden_size],
+        }
+    }
+
+    fn weight_name(&self, which: Whole) -> &'static str {
+        match which {
+            Whole::LmHead if !self.config.tied_embeddings => "lm_head.weight",
+            Whole::Embedding | Whole::LmHead => "model.embed_tokens.weight",
+            Whole::FinalNorm => "model.norm.weight",
+        }
+    }
+
+    fn piece(&self, name: &str, shape: &[usize], slab_offset: usize) -> Result<Piece, Error> {
+        let entry = self.tensor(name).ok_or_else(|| Error::TensorMissing {
+            location: self.location().into(),
+            tensor: name.into(),
+        })?;
+        let same = entry.shape.len() == shape.len()
+            && entry.shape.iter().zip(shape).all(|(a, b)| *a == *b as u64);
+        if !same {
+            return Err(Error::TensorShape {
+                file: self.sources()[entry.source].name().into(),
+                tensor: name.into(),
+                expected: shape.to_vec(),
+                found: entry.shape.clone(),
+            });
+        }
+        Ok(Piece {
+            source: entry.source,
+            offset: entry.offset,
+            len: shape.iter().product::<usize>() * self.float(name, entry)?.bytes(),
+            slab_offset,
+            stored: self.float(name, entry)?,
+        })
+    }
+
+    fn float(&self, name: &str, entry: &TensorEntry) -> Result<DType, Error> {
+        entry.dtype().ok_or_else(|| Error::TensorDType {
+            file: self.sources()[entry.source].name().into(),
+            tensor: name.into(),
+            found: entry.stored.to_string(),
+        })
+    }
+
+    /// Every block and every weight outside is there as config.json describes it, the projections
+    /// share one dtype, and no block has a tensor that would be left unread. Returns that dtype.
+    pub(crate) fn check_weights(&self) -> Result<DType, Error> {
+        let layout = self.block_layout(DType::Bf16);
+        let mut first: Option<(String, DType)> = None;
+        for layer in 0..self.config.layers {
+            self.block(layer, &layout)?;
+            for place in layout.placements() {
+                if !place.role.is_projection() {
+                    continue;
+                }
+                for part in parts(place, self.config.q_size(), self.config.kv_size()) {
+                    let name = tensor_name(layer, part.name);
+                    let Some(dtype) = self.tensor(&name).and_then(TensorEntry::dtype) else {
+                        continue;
+                    };
+                    let (first, first_dtype) = first.get_or_insert_with(|| (name.clone(), dtype));
+                    if dtype != *first_dtype {
+                        return Err(Error::MixedDTypes {
+                            first: first.clone(),
+                            first_dtype: *first_dtype,
+                            other: name,
+                            other_dtype: dtype,
+                        });
+                    }
+                }
+            }
+        }
+        for which in Whole::ALL {
+            self.weight(which, DType::Bf16)?;
+        }
+        self.refuse_unread_tensors(&layout)?;
+        // A model has at least one layer and a block has projections.
+        Ok(first.map_or(DType::Bf16, |(_, dtype)| dtype))
+    }
+
+    /// A bias or a norm that config.json does not announce would change the result: leaving it
+    /// unread must not pass silently. Layers past the last one are merely noted, since cutting a
+    /// model short by its config is a known practice.
+    fn refuse_unread_tensors(&self, layout: &BlockLayout) -> Result<(), Error> {
+        let known: Vec<&str> = layout
+            .placements()
+            .iter()
+            .flat_map(|place| parts(place, 0, 0))
+            .map(|part| part.name)
+            .collect();
+        for (name, entry) in self.tensors() {
+            let Some((layer, rest)) = name
+                .strip_prefix("model.layers.")
+                .and_then(|rest| rest.split_once('.'))
+            else {
+                continue;
+            };
+            // Old exports carry the rotation's frequencies, which follow from the config.
+            if known.contains(&rest) || rest == "self_attn.rotary_emb.inv_freq" {
+                continue;
+            }
+            if layer
+                .parse::<usize>()
+                .is_ok_and(|n| n >= self.config.layers)
+            {
+                continue;
+            }
+            return Err(Error::TensorUnexpected {
+                file: self.sources()[entry.source].name().into(),
+                tensor: name.into(),
+                family: self.config.family.name(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn tensor_name(layer: usize, part: &str) -> String {
+    format!("model.layers.{layer}.{part}")
+}
+
+/// One stored tensor of a (possibly fused) weight.
+struct Part {
+    name: &'static str,
+    shape: Vec<usize>,
+}
+
+/// The stored tensors that make up a weight, in the order of its rows.
+fn parts(place: &Placement, q_size: usize, kv_size: usize) -> Vec<Part> {
+    let names: &[&'static str] = match place.role {
+        Role::InputNorm => &["input_layernorm.weight"],
+        Role::Qkv => &[
+            "self_attn.q_proj.weight",
+            "self_attn.k_proj.weight",
+            "self_attn.v_proj.weight",
+        ],
+        Role::QkvBias => &[
+            "self_attn.q_proj.bias",
+            "self_attn.k_proj.bias",
+            "self_attn.v_proj.bias",
+        ],
+        Role::QNorm => &["self_attn.q_norm.weight"],
+        Role::KNorm => &["self_attn.k_norm.weight"],
+        Role::Out => &["self_attn.o_proj.weight"],
+        Role::OutBias => &["self_attn.o_proj.bias"],
+        Role::PostNorm => &["post_attention_layernorm.weight"],
+        Role::GateUp => &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
+        Role::GateUpBias => &["mlp.gate_proj.bias", "mlp.up_proj.bias"],
+        Role::Down => &["mlp.down_proj.weight"],
+        Role::DownBias => &["mlp.down_proj.bias"],
+    };
+    let rows = |index: usize| match (place.role, index) {
+        (Role::Qkv | Role::QkvBias, 0) => q_size,
+        (Role::Qkv | Role::QkvBias, _) => kv_size,
+        _ => place.shape[0] / names.len(),
+    };
+    names
+        .iter()
+        .enumerate()
+        .map(|(index, &name)| {
+            let mut shape = place.shape.clone();
+            shape[0] = rows(index);
+            Part { name, shape }
+        })
+        .collect()
+}

@@ -1,0 +1,74 @@
+//! Random weights, fast and the same on every machine: each element follows from the seed, the
+//! tensor and the element's index, however many threads make them.
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::DType;
+
+/// Elements that one task makes.
+const TASK_ELEMENTS: usize = 1 << 16;
+
+/// Which numbers to make.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Values {
+    One,
+    /// About normal, from a stream of its own.
+    Normal {
+        stream: u64,
+        std_dev: f32,
+    },
+}
+
+/// Fills `out` with the elements from `first` on; `first` is a multiple of [`TASK_ELEMENTS`].
+pub(super) fn fill(values: Values, first: usize, dtype: DType, out: &mut [u8]) {
+    debug_assert_eq!(first % TASK_ELEMENTS, 0);
+    out.par_chunks_mut(TASK_ELEMENTS * dtype.bytes())
+        .enumerate()
+        .for_each(|(task, out)| fill_task(values, first / TASK_ELEMENTS + task, dtype, out));
+}
+
+fn fill_task(values: Values, task: usize, dtype: DType, out: &mut [u8]) {
+    let mut next: Box<dyn FnMut() -> f32> = match values {
+        Values::One => Box::new(|| 1.0),
+        Values::Normal { stream, std_dev } => {
+            let mut state = mix(stream ^ mix(task as u64 + 1));
+            Box::new(move || normal(&mut state) * std_dev)
+        }
+    };
+    match dtype {
+        DType::Bf16 => {
+            for bytes in out.chunks_exact_mut(2) {
+                bytes.copy_from_slice(&bf16::from_f32(next()).to_le_bytes());
+            }
+        }
+        DType::F16 => {
+            for bytes in out.chunks_exact_mut(2) {
+                bytes.copy_from_slice(&f16::from_f32(next()).to_le_bytes());
+            }
+        }
+        DType::F32 => {
+            for bytes in out.chunks_exact_mut(4) {
+                bytes.copy_from_slice(&next().to_le_bytes());
+            }
+        }
+    }
+}
+
+/// The sum of four uniform numbers, centred and scaled to variance 1: close enough to normal for
+/// weights, without a logarithm. The half keeps it from ever being zero.
+fn normal(state: &mut u64) -> f32 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = mix(*state);
+    let sum = (x & 0xffff) + (x >> 16 & 0xffff) + (x >> 32 & 0xffff) + (x >> 48);
+    // Variance of one 16-bit uniform is 65536^2 / 12; of four, 65536^2 / 3.
+    const SCALE: f32 = 1.732_050_8 / 65_536.0;
+    (sum as f32 - 131_070.5) * SCALE
+}
+
+/// The finaliser of splitmix64.
+pub(super) fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}

@@ -1,0 +1,233 @@
+//! Writes the files of a synthetic checkpoint: into a directory beside the final one, which takes
+//! its name only when everything is on disk. A failed write leaves nothing behind.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::values::{Values, fill, mix};
+use super::{SynthSpec, SynthTensor};
+use crate::{Error, ModelConfig};
+
+/// Bytes made at a time: enough for all cores, little enough to stay near them.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Writes `config.json`, `generation_config.json` and the weights. `progress` gets (done, total)
+/// bytes of weights.
+pub fn write(
+    dir: &Path,
+    spec: &SynthSpec,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), Error> {
+    let config = pretty(&spec.config_json());
+    // The same checks that will meet it when it is opened, before gigabytes are written.
+    ModelConfig::parse(config.as_bytes())?;
+    refuse_existing(dir)?;
+    let mut job = Job {
+        partial: Partial::create(dir)?,
+        dir,
+        total_bytes: spec.weight_bytes(),
+        done_bytes: 0,
+        progress,
+    };
+    job.small_file("config.json", &config)?;
+    let generation = json!({"bos_token_id": 0, "eos_token_id": 1, "do_sample": false});
+    job.small_file("generation_config.json", &pretty(&generation))?;
+    let tensors = spec.tensors();
+    let shards = shards(&tensors, spec);
+    if let [all] = shards.as_slice() {
+        job.shard("model.safetensors", all, spec)?;
+    } else {
+        let name =
+            |index: usize| format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
+        for (index, shard) in shards.iter().enumerate() {
+            job.shard(&name(index), shard, spec)?;
+        }
+        let map: Map<String, Value> = shards
+            .iter()
+            .enumerate()
+            .flat_map(|(index, shard)| {
+                let file = name(index);
+                shard
+                    .iter()
+                    .map(move |tensor| (tensor.name.clone(), Value::from(file.clone())))
+            })
+            .collect();
+        let index = json!({"metadata": {"total_size": job.total_bytes}, "weight_map": map});
+        job.small_file("model.safetensors.index.json", &pretty(&index))?;
+    }
+    job.partial.rename_to(dir)
+}
+
+fn refuse_existing(dir: &Path) -> Result<(), Error> {
+    let mut entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            return Err(Error::Exists { dir: dir.into() });
+        }
+        Err(source) => return Err(io_error("open", dir, source)),
+    };
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(Error::Exists { dir: dir.into() }),
+    }
+}
+
+fn shards<'a>(tensors: &'a [SynthTensor], spec: &SynthSpec) -> Vec<Vec<&'a SynthTensor>> {
+    let mut shards: Vec<Vec<&SynthTensor>> = vec![Vec::new()];
+    let mut shard_bytes = 0u64;
+    for tensor in tensors {
+        let bytes = (tensor.elements() * spec.dtype.bytes()) as u64;
+        if shard_bytes > 0 && shard_bytes + bytes > spec.shard_bytes {
+            shards.push(Vec::new());
+            shard_bytes = 0;
+        }
+        shard_bytes += bytes;
+        if let Some(shard) = shards.last_mut() {
+            shard.push(tensor);
+        }
+    }
+    shards
+}
+
+fn header(shard: &[&SynthTensor], spec: &SynthSpec) -> Vec<u8> {
+    let mut map = Map::new();
+    map.insert("__metadata__".into(), json!({"format": "pt"}));
+    let mut offset = 0u64;
+    for tensor in shard {
+        let end = offset + (tensor.elements() * spec.dtype.bytes()) as u64;
+        let entry = json!({
+            "dtype": spec.dtype.header_name(),
+            "shape": tensor.shape,
+            "data_offsets": [offset, end],
+        });
+        map.insert(tensor.name.clone(), entry);
+        offset = end;
+    }
+    let mut json = Value::Object(map).to_string().into_bytes();
+    // The format pads with spaces so that the data begins at a multiple of 8.
+    json.resize(json.len().next_multiple_of(8), b' ');
+    let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(json);
+    bytes
+}
+
+struct Job<'a> {
+    partial: Partial,
+    dir: &'a Path,
+    total_bytes: u64,
+    done_bytes: u64,
+    progress: &'a mut dyn FnMut(u64, u64),
+}
+
+impl Job<'_> {
+    fn small_file(&self, name: &str, text: &str) -> Result<(), Error> {
+        fs::write(self.partial.path.join(name), text).map_err(|error| self.failed(name, error))
+    }
+
+    fn shard(&mut self, name: &str, shard: &[&SynthTensor], spec: &SynthSpec) -> Result<(), Error> {
+        let path = self.partial.path.join(name);
+        let mut file = File::create(path).map_err(|error| self.failed(name, error))?;
+        self.weights(&mut file, shard, spec)
+            .and_then(|()| file.sync_all())
+            .map_err(|error| self.failed(name, error))
+    }
+
+    fn weights(
+        &mut self,
+        out: &mut impl Write,
+        shard: &[&SynthTensor],
+        spec: &SynthSpec,
+    ) -> io::Result<()> {
+        out.write_all(&header(shard, spec))?;
+        let mut batch = vec![0; BATCH_BYTES];
+        for tensor in shard {
+            let values = if tensor.is_norm {
+                Values::One
+            } else {
+                Values::Normal {
+                    stream: stream(spec.seed, &tensor.name),
+                    std_dev: spec.std_dev,
+                }
+            };
+            let batch_elements = BATCH_BYTES / spec.dtype.bytes();
+            let elements = tensor.elements();
+            for first in (0..elements).step_by(batch_elements) {
+                let count = batch_elements.min(elements - first);
+                let bytes = &mut batch[..count * spec.dtype.bytes()];
+                fill(values, first, spec.dtype, bytes);
+                out.write_all(bytes)?;
+                self.done_bytes += bytes.len() as u64;
+                (self.progress)(self.done_bytes, self.total_bytes);
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, name: &str, error: io::Error) -> Error {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        if matches!(error.kind(), StorageFull | QuotaExceeded) {
+            return Error::DiskFull {
+                dir: self.dir.into(),
+                needed_bytes: self.total_bytes,
+                written_bytes: self.done_bytes,
+            };
+        }
+        io_error("write", &self.dir.join(name), error)
+    }
+}
+
+/// A stream of its own for each tensor, so that two tensors never share their numbers.
+fn stream(seed: u64, name: &str) -> u64 {
+    name.bytes().fold(mix(seed.wrapping_add(1)), |hash, byte| {
+        mix(hash ^ u64::from(byte))
+    })
+}
+
+/// The directory that is being written; removed with all it holds unless it is renamed.
+struct Partial {
+    path: PathBuf,
+}
+
+impl Partial {
+    fn create(dir: &Path) -> Result<Self, Error> {
+        let Some(name) = dir.file_name() else {
+            return Err(Error::Exists { dir: dir.into() });
+        };
+        let mut partial = OsString::from(".");
+        partial.push(name);
+        partial.push(format!(".partial-{}", std::process::id()));
+        let path = dir.with_file_name(partial);
+        fs::create_dir_all(&path).map_err(|error| io_error("create", &path, error))?;
+        Ok(Self { path })
+    }
+
+    fn rename_to(self, dir: &Path) -> Result<(), Error> {
+        // An empty directory may stand there; not every system renames over it.
+        let _ = fs::remove_dir(dir);
+        fs::rename(&self.path, dir).map_err(|error| io_error("create", dir, error))
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // After a successful rename there is nothing under this name.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io {
+        action,
+        file: path.display().to_string(),
+        source,
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
