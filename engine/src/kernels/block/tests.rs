@@ -1,0 +1,346 @@
+use super::*;
+use crate::kernels::testing::{FORMATS, Format, Owned, Random, error};
+
+const POSITIONS: usize = 700;
+
+struct Model {
+    shape: BlockShape,
+    window: Option<usize>,
+    frequencies: Vec<f32>,
+    vectors: [Option<Owned>; 8],
+    matrices: [Owned; 4],
+}
+
+#[derive(Clone, Copy)]
+struct Kind {
+    format: Format,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    window: Option<usize>,
+    biases: bool,
+    norms: bool,
+}
+
+const QWEN2: Kind = Kind {
+    format: Format::Bf16,
+    heads: 6,
+    kv_heads: 2,
+    head_dim: 24,
+    window: None,
+    biases: true,
+    norms: false,
+};
+
+impl Model {
+    fn new(kind: Kind) -> Self {
+        let Kind {
+            format,
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = kind;
+        let (hidden, ffn) = (84, 150);
+        let shape = BlockShape {
+            hidden,
+            ffn,
+            heads,
+            kv_heads,
+            head_dim,
+            norm_eps: 1e-6,
+        };
+        let mut random = Random::new(head_dim as u64);
+        let mut vector =
+            |present: bool, len| present.then(|| Owned::random(format, len, 1.0, &mut random));
+        let Kind { biases, norms, .. } = kind;
+        let vectors = [
+            vector(true, hidden),
+            vector(biases, shape.qkv_rows()),
+            vector(norms, head_dim),
+            vector(norms, head_dim),
+            vector(biases, hidden),
+            vector(true, hidden),
+            vector(biases, 2 * ffn),
+            vector(biases, hidden),
+        ];
+        let mut matrix = |rows: usize, cols: usize| {
+            Owned::random(format, rows * cols, 2.0 / (cols as f32).sqrt(), &mut random)
+        };
+        let matrices = [
+            matrix(shape.qkv_rows(), hidden),
+            matrix(hidden, heads * head_dim),
+            matrix(2 * ffn, hidden),
+            matrix(hidden, ffn),
+        ];
+        let frequency = |i| 100f32.powf(-(i as f32) / (head_dim / 2) as f32);
+        let frequencies = (0..head_dim / 2).map(frequency).collect();
+        Model {
+            shape,
+            window: kind.window,
+            frequencies,
+            vectors,
+            matrices,
+        }
+    }
+
+    fn weights(&self) -> BlockWeights<'_> {
+        let BlockShape {
+            hidden,
+            ffn,
+            heads,
+            head_dim,
+            ..
+        } = self.shape;
+        let vector = |i: usize| self.vectors[i].as_ref().map(Owned::weights);
+        BlockWeights {
+            input_norm: vector(0).unwrap(),
+            qkv: self.matrices[0].matrix(self.shape.qkv_rows(), hidden),
+            qkv_bias: vector(1),
+            q_norm: vector(2),
+            k_norm: vector(3),
+            out: self.matrices[1].matrix(hidden, heads * head_dim),
+            out_bias: vector(4),
+            post_norm: vector(5).unwrap(),
+            gate_up: self.matrices[2].matrix(2 * ffn, hidden),
+            gate_up_bias: vector(6),
+            down: self.matrices[3].matrix(hidden, ffn),
+            down_bias: vector(7),
+        }
+    }
+
+    /// Runs `hidden` through the block, in chunks of these lengths.
+    fn run(&self, team: &Team, hidden: &[f32], chunks: &[usize], max_rows: usize) -> Vec<f32> {
+        let rope = RopeTable::new(&self.frequencies, POSITIONS);
+        let mut cache = LayerCache::new(self.shape.kv_heads, self.shape.head_dim, POSITIONS);
+        let mut scratch = Scratch::new(team, &self.shape, max_rows);
+        let mut out = hidden.to_vec();
+        let (mut position, mut rest) = (0, &mut out[..]);
+        for rows in chunks {
+            let (chunk, after) = rest.split_at_mut(rows * self.shape.hidden);
+            let weights = self.weights();
+            let window = self.window;
+            let (shape, cache) = (&self.shape, &mut cache);
+            forward_block(
+                team,
+                shape,
+                &weights,
+                &rope,
+                cache,
+                position,
+                window,
+                chunk,
+                &mut scratch,
+            );
+            position += rows;
+            rest = after;
+        }
+        assert!(rest.is_empty());
+        out
+    }
+
+    /// The same in plain loops and double precision.
+    fn expected(&self, hidden: &[f32]) -> Vec<f64> {
+        let BlockShape {
+            hidden: width,
+            ffn,
+            heads,
+            kv_heads,
+            head_dim,
+            norm_eps,
+        } = self.shape;
+        let w = self.weights();
+        let rows = hidden.len() / width;
+        let mut stream: Vec<f64> = hidden.iter().map(|v| f64::from(*v)).collect();
+        let norm = |x: &[f64], weight: Weights<'_>| -> Vec<f64> {
+            let mean = x.iter().map(|v| v * v).sum::<f64>() / x.len() as f64;
+            let scale = 1.0 / (mean + f64::from(norm_eps)).sqrt();
+            x.iter()
+                .enumerate()
+                .map(|(i, v)| v * scale * f64::from(weight.get(i)))
+                .collect()
+        };
+        let linear = |x: &[f64], m: Matrix<'_>, bias: Option<Weights<'_>>| -> Vec<f64> {
+            let row = |r: usize| {
+                let start = bias.map_or(0.0, |b| f64::from(b.get(r)));
+                let product = |(c, x): (usize, &f64)| f64::from(m.data().get(r * m.cols() + c)) * x;
+                start + x.iter().enumerate().map(product).sum::<f64>()
+            };
+            (0..m.rows()).map(row).collect()
+        };
+        let turn = |x: &mut [f64], position: usize| {
+            for i in 0..head_dim / 2 {
+                let (sin, cos) = f64::from(position as f32 * self.frequencies[i]).sin_cos();
+                let (a, b) = (x[i], x[i + head_dim / 2]);
+                (x[i], x[i + head_dim / 2]) = (a * cos - b * sin, b * cos + a * sin);
+            }
+        };
+        let mut all: Vec<Vec<f64>> = Vec::new();
+        for row in 0..rows {
+            let x = norm(&stream[row * width..][..width], w.input_norm);
+            let mut qkv = linear(&x, w.qkv, w.qkv_bias);
+            for head in 0..heads + kv_heads {
+                let values = &mut qkv[head * head_dim..][..head_dim];
+                if let Some(weight) = if head < heads { w.q_norm } else { w.k_norm } {
+                    values.copy_from_slice(&norm(values, weight));
+                }
+                turn(values, row);
+            }
+            all.push(qkv);
+        }
+        for row in 0..rows {
+            let first = self.window.map_or(0, |n| (row + 1).saturating_sub(n));
+            let mut attended = Vec::new();
+            for head in 0..heads {
+                let kv = head / (heads / kv_heads);
+                let q = &all[row][head * head_dim..][..head_dim];
+                let key = |r: usize| &all[r][(heads + kv) * head_dim..][..head_dim];
+                let value = |r: usize| &all[r][(heads + kv_heads + kv) * head_dim..][..head_dim];
+                let score = |r: usize| {
+                    let dot: f64 = q.iter().zip(key(r)).map(|(a, b)| a * b).sum();
+                    dot / (head_dim as f64).sqrt()
+                };
+                let scores: Vec<f64> = (first..=row).map(score).collect();
+                let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+                let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                attended.extend((0..head_dim).map(|d| {
+                    let terms = weights
+                        .iter()
+                        .enumerate()
+                        .map(|(i, p)| p * value(first + i)[d]);
+                    terms.sum::<f64>() / sum
+                }));
+            }
+            let x = &mut stream[row * width..][..width];
+            let add = |x: &mut [f64], y: Vec<f64>| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+            add(x, linear(&attended, w.out, w.out_bias));
+            let both = linear(&norm(x, w.post_norm), w.gate_up, w.gate_up_bias);
+            let inner: Vec<f64> = (0..ffn)
+                .map(|i| both[i] / (1.0 + (-both[i]).exp()) * both[ffn + i])
+                .collect();
+            add(x, linear(&inner, w.down, w.down_bias));
+        }
+        stream
+    }
+}
+
+fn levels() -> impl Iterator<Item = Level> {
+    Level::ALL.into_iter().filter(|level| level.is_supported())
+}
+
+fn check(kind: Kind, rows: usize) {
+    let model = Model::new(kind);
+    let hidden = Random::new(rows as u64).numbers(rows * model.shape.hidden);
+    let expected = model.expected(&hidden);
+    for level in levels() {
+        for threads in [1, 2, 3] {
+            let team = Team::with_level(threads, level);
+            let singly = vec![1; rows];
+            let uneven = [rows / 3, rows - rows / 3];
+            for (chunks, max_rows) in [(&[rows][..], rows), (&singly, 1), (&uneven, 7)] {
+                let out = model.run(&team, &hidden, chunks, max_rows);
+                let error = error(&out, &expected);
+                let chunks = chunks.len();
+                assert!(
+                    error < 2e-5,
+                    "{team:?}, {chunks} chunks by {max_rows}: off by {error:e}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn agrees_with_plain_loops() {
+    for format in FORMATS {
+        check(Kind { format, ..QWEN2 }, 70);
+    }
+}
+
+#[test]
+fn norms_of_heads_windows_and_odd_heads() {
+    let plain = Kind {
+        biases: false,
+        ..QWEN2
+    };
+    check(
+        Kind {
+            norms: true,
+            heads: 4,
+            head_dim: 12,
+            ..plain
+        },
+        40,
+    );
+    check(
+        Kind {
+            window: Some(5),
+            heads: 4,
+            kv_heads: 4,
+            head_dim: 16,
+            ..plain
+        },
+        80,
+    );
+    check(
+        Kind {
+            window: Some(67),
+            heads: 20,
+            kv_heads: 1,
+            head_dim: 10,
+            ..QWEN2
+        },
+        140,
+    );
+}
+
+#[test]
+fn long_contexts_are_cut_into_stretches() {
+    check(
+        Kind {
+            format: Format::F32,
+            ..QWEN2
+        },
+        600,
+    );
+    check(
+        Kind {
+            format: Format::F32,
+            window: Some(500),
+            ..QWEN2
+        },
+        640,
+    );
+}
+
+#[test]
+fn results_depend_on_neither_threads_nor_alignment() {
+    let mut model = Model::new(QWEN2);
+    let hidden = Random::new(3).numbers(600 * model.shape.hidden);
+    let mut chunks = vec![590];
+    chunks.extend([1; 10]);
+    for level in levels() {
+        let base = model.run(&Team::with_level(1, level), &hidden, &chunks, 600);
+        for threads in [1, 2, 3, 4] {
+            let team = Team::with_level(threads, level);
+            assert!(model.run(&team, &hidden, &chunks, 600) == base, "{team:?}");
+        }
+        let skip = |owned: &mut Owned, skip: usize| {
+            let values: Vec<f32> = (0..owned.weights().len())
+                .map(|i| owned.weights().get(i))
+                .collect();
+            *owned = Owned::new(Format::Bf16, &values, skip);
+        };
+        model
+            .matrices
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, m)| skip(m, 3 * i + 1));
+        let team = Team::with_level(2, level);
+        assert!(
+            model.run(&team, &hidden, &chunks, 600) == base,
+            "{team:?} after moving"
+        );
+    }
+}

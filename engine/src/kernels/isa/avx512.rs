@@ -1,0 +1,90 @@
+//! The vector operations on AVX-512.
+#![expect(
+    unsafe_code,
+    unsafe_op_in_unsafe_fn,
+    reason = "see the trait for who promises what"
+)]
+
+use std::arch::x86_64::*;
+
+use half::{bf16, f16};
+
+use super::Isa;
+
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512;
+
+impl Isa for Avx512 {
+    type V = __m512;
+    const LANES: usize = 16;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> __m512 {
+        _mm512_set1_ps(value)
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> __m512 {
+        _mm512_loadu_ps(from)
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> __m512 {
+        let halves = _mm256_loadu_si256(from.cast());
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+    }
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> __m512 {
+        _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
+    }
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, v: __m512) {
+        _mm512_storeu_ps(to, v)
+    }
+    #[inline(always)]
+    unsafe fn add(a: __m512, b: __m512) -> __m512 {
+        _mm512_add_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: __m512, b: __m512) -> __m512 {
+        _mm512_mul_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        _mm512_div_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
+        _mm512_fmadd_ps(a, b, c)
+    }
+    #[inline(always)]
+    unsafe fn max(a: __m512, b: __m512) -> __m512 {
+        _mm512_max_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn min(a: __m512, b: __m512) -> __m512 {
+        _mm512_min_ps(a, b)
+    }
+    #[inline(always)]
+    unsafe fn round(v: __m512) -> __m512 {
+        _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v)
+    }
+    #[inline(always)]
+    unsafe fn exp2_whole(v: __m512) -> __m512 {
+        _mm512_scalef_ps(_mm512_set1_ps(1.0), v)
+    }
+    #[inline(always)]
+    unsafe fn sum(v: __m512) -> f32 {
+        let low = _mm512_castps512_ps256(v);
+        let high = _mm512_extractf32x8_ps::<1>(v);
+        super::avx2::sum(_mm256_add_ps(low, high))
+    }
+    #[inline(always)]
+    unsafe fn top(v: __m512) -> f32 {
+        let low = _mm512_castps512_ps256(v);
+        let high = _mm512_extractf32x8_ps::<1>(v);
+        super::avx2::top(_mm256_max_ps(low, high))
+    }
+    #[inline(always)]
+    unsafe fn prefetch(address: *const u8) {
+        _mm_prefetch::<_MM_HINT_T0>(address.cast())
+    }
+}

@@ -1,0 +1,214 @@
+//! The few vector operations that all kernels are written in, once, and their forms on each
+//! instruction set. Knows nothing of matrices or attention.
+#![expect(
+    unsafe_code,
+    unsafe_op_in_unsafe_fn,
+    reason = "vector instructions behind one trait"
+)]
+// Every function of `Isa` needs the instructions of its level, which `dispatch` is the only one to
+// promise: it enters a function compiled for them after the level was found to be supported. The
+// functions that take pointers need `LANES` readable (or writable) numbers there, at any alignment.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use half::{bf16, f16};
+
+use super::level::Level;
+
+pub(crate) use portable::Portable;
+
+/// The widest vector of any level, in floats; buffers are padded to it.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// Vectors of `f32` on one instruction set.
+pub(crate) trait Isa: Copy + 'static {
+    /// One vector.
+    type V: Copy;
+    /// Floats a vector.
+    const LANES: usize;
+
+    unsafe fn splat(value: f32) -> Self::V;
+    unsafe fn load(from: *const f32) -> Self::V;
+    unsafe fn load_bf16(from: *const bf16) -> Self::V;
+    unsafe fn load_f16(from: *const f16) -> Self::V;
+    unsafe fn store(to: *mut f32, v: Self::V);
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`.
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The larger; `b` if either is not a number.
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
+    /// The smaller; `b` if either is not a number.
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// To the nearest whole number.
+    unsafe fn round(v: Self::V) -> Self::V;
+    /// Two to the power of whole numbers between -126 and 127.
+    unsafe fn exp2_whole(v: Self::V) -> Self::V;
+    /// The sum of the lanes, always in the same order.
+    unsafe fn sum(v: Self::V) -> f32;
+    /// The largest lane.
+    unsafe fn top(v: Self::V) -> f32;
+    /// Asks for a cache line of weights before it is needed; any address will do.
+    unsafe fn prefetch(address: *const u8);
+
+    /// `e^v` to about one unit in the last place or two; not a number stays so. The argument is
+    /// held between -87 and 88, where neither the result nor its scale overflows.
+    #[inline(always)]
+    unsafe fn exp(v: Self::V) -> Self::V {
+        let s = |value| Self::splat(value);
+        // ln 2 in two parts: the first has trailing zeros, so that its product with n is exact.
+        const LN2_HIGH: f32 = 0.693_359_4;
+        const LN2_LOW: f32 = -2.121_944_4e-4;
+        let v = Self::min(s(88.0), Self::max(s(-87.0), v));
+        let n = Self::round(Self::mul(v, s(std::f32::consts::LOG2_E)));
+        let r = Self::fma(n, s(-LN2_LOW), Self::fma(n, s(-LN2_HIGH), v));
+        // The series of e^r; the first term left out is under 6e-9 for |r| <= ln(2) / 2.
+        let mut series = s(1.0 / 5040.0);
+        for factorial in [720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0] {
+            series = Self::fma(series, r, s(1.0 / factorial));
+        }
+        Self::mul(series, Self::exp2_whole(n))
+    }
+}
+
+/// A number format of weights.
+pub(crate) trait Element: Copy + Send + Sync + 'static {
+    /// Zero, for padding.
+    const ZERO: Self;
+    unsafe fn load<I: Isa>(from: *const Self) -> I::V;
+}
+
+impl Element for bf16 {
+    const ZERO: Self = bf16::ZERO;
+    #[inline(always)]
+    unsafe fn load<I: Isa>(from: *const Self) -> I::V {
+        I::load_bf16(from)
+    }
+}
+
+impl Element for f16 {
+    const ZERO: Self = f16::ZERO;
+    #[inline(always)]
+    unsafe fn load<I: Isa>(from: *const Self) -> I::V {
+        I::load_f16(from)
+    }
+}
+
+impl Element for f32 {
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    unsafe fn load<I: Isa>(from: *const Self) -> I::V {
+        I::load(from)
+    }
+}
+
+/// A computation written once for every instruction set.
+pub(crate) trait Kernel {
+    /// Runs it with the instructions of `I`. Must be `#[inline(always)]`.
+    ///
+    /// # Safety
+    /// Called only by [`dispatch`], plus whatever the kernel itself asks of who builds it.
+    unsafe fn call<I: Isa>(self);
+}
+
+/// Runs `kernel` at `level`.
+///
+/// # Safety
+/// The level is supported by this machine (those of a `Team` are), and the promises that the
+/// kernel's own documentation asks for hold.
+#[inline]
+pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+        unsafe fn on_avx512<K: Kernel>(kernel: K) {
+            kernel.call::<avx512::Avx512>();
+        }
+        #[target_feature(enable = "avx2,fma,f16c")]
+        unsafe fn on_avx2<K: Kernel>(kernel: K) {
+            kernel.call::<avx2::Avx2>();
+        }
+        match level {
+            Level::Amx | Level::Avx512 => return on_avx512(kernel),
+            Level::Avx2 => return on_avx2(kernel),
+            Level::Portable => {}
+        }
+    }
+    let _ = level;
+    kernel.call::<Portable>();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct ExpAll<'a>(&'a mut [f32]);
+    impl Kernel for ExpAll<'_> {
+        #[inline(always)]
+        unsafe fn call<I: Isa>(self) {
+            for chunk in self.0.chunks_exact_mut(I::LANES) {
+                I::store(chunk.as_mut_ptr(), I::exp(I::load(chunk.as_ptr())));
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_accurate_at_every_level() {
+        for level in Level::ALL.into_iter().filter(|l| l.is_supported()) {
+            let inputs: Vec<f32> = (0..17_408).map(|i| i as f32 * 0.01 - 86.9).collect();
+            let mut outputs = inputs.clone();
+            // SAFETY: the level is supported; the length is a multiple of every vector's.
+            unsafe { dispatch(level, ExpAll(&mut outputs)) };
+            for (x, y) in inputs.iter().zip(&outputs) {
+                let exact = f64::from(*x).exp();
+                let error = (f64::from(*y) - exact).abs() / exact;
+                assert!(error < 3e-7, "{level}: exp({x}) = {y}, off by {error:e}");
+            }
+            let mut odd = [f32::NAN; 16];
+            odd[1] = -1e30;
+            odd[2] = 1e30;
+            // SAFETY: as above.
+            unsafe { dispatch(level, ExpAll(&mut odd)) };
+            assert!(odd[0].is_nan() && odd[1] < 1e-37 && odd[2] > 1e38 && odd[2].is_finite());
+        }
+    }
+
+    struct Reductions<'a>(&'a [f32; 16], &'a mut [f32; 2]);
+    impl Kernel for Reductions<'_> {
+        #[inline(always)]
+        unsafe fn call<I: Isa>(self) {
+            let v = I::load(self.0.as_ptr());
+            *self.1 = [I::sum(v), I::top(v)];
+        }
+    }
+
+    #[test]
+    fn reductions_take_every_lane_once() {
+        for level in Level::ALL.into_iter().filter(|l| l.is_supported()) {
+            for lane in 0..16 {
+                let mut input = [-1.0f32; 16];
+                input[lane] = 100.0;
+                let mut found = [0.0; 2];
+                // SAFETY: the level is supported; sixteen floats are the widest vector.
+                unsafe { dispatch(level, Reductions(&input, &mut found)) };
+                let lanes = match level {
+                    Level::Amx | Level::Avx512 => 16,
+                    _ => 8,
+                };
+                let inside = lane < lanes;
+                let sum = if inside {
+                    101.0 - lanes as f32
+                } else {
+                    -(lanes as f32)
+                };
+                let top = if inside { 100.0 } else { -1.0 };
+                assert_eq!(found, [sum, top], "{level}, lane {lane}");
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Which instructions the kernels use. Chosen once from what the processor and the system offer;
+//! a lower level can be asked for, to compare or to test. Knows nothing of the kernels themselves.
+
+use std::fmt;
+use std::sync::OnceLock;
+
+/// Environment variable that lowers the level: one of the names of [`Level`].
+pub const LEVEL_VARIABLE: &str = "ENGINE_KERNELS";
+
+/// Instruction sets the kernels are written for, from least to most.
+///
+/// There is no level for AVX-512's own bf16 dot product: at f32 accuracy it needs each activation
+/// in two or three parts and one such product starts a cycle, so it never beats two f32
+/// multiply-adds a cycle on widened weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Plain Rust over small arrays, which the compiler vectorises; on ARM this is NEON.
+    Portable,
+    /// x86 with AVX2, FMA and F16C.
+    Avx2,
+    /// x86 with AVX-512 (F, BW, VL, DQ).
+    Avx512,
+    /// `Avx512` plus AMX bf16 tiles for several rows at once.
+    Amx,
+}
+
+impl Level {
+    /// All levels, least first.
+    pub const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
+
+    /// The name used in reports and in the environment variable.
+    pub fn name(self) -> &'static str {
+        match self {
+            Level::Portable => "portable",
+            Level::Avx2 => "avx2",
+            Level::Avx512 => "avx512",
+            Level::Amx => "amx",
+        }
+    }
+
+    /// The level of that name.
+    pub fn from_name(name: &str) -> Option<Level> {
+        Level::ALL.into_iter().find(|level| level.name() == name)
+    }
+
+    /// Whether this machine can run it.
+    pub fn is_supported(self) -> bool {
+        self <= best()
+    }
+
+    /// The best level of this machine, or the lower one that [`LEVEL_VARIABLE`] asks for.
+    pub fn detect() -> Level {
+        let asked = std::env::var(LEVEL_VARIABLE)
+            .ok()
+            .and_then(|name| Level::from_name(&name));
+        asked.map_or(best(), |level| level.min(best()))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name())
+    }
+}
+
+/// The name of the level in use: see [`Level::detect`].
+pub fn level() -> &'static str {
+    Level::detect().name()
+}
+
+fn best() -> Level {
+    static BEST: OnceLock<Level> = OnceLock::new();
+    *BEST.get_or_init(probe)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn probe() -> Level {
+    use std::arch::is_x86_feature_detected as has;
+    if !(has!("avx2") && has!("fma") && has!("f16c")) {
+        return Level::Portable;
+    }
+    if !(has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq")) {
+        return Level::Avx2;
+    }
+    if has!("avx512bf16") && super::linear::amx_is_usable() {
+        return Level::Amx;
+    }
+    Level::Avx512
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn probe() -> Level {
+    Level::Portable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        for level in Level::ALL {
+            assert_eq!(Level::from_name(level.name()), Some(level));
+        }
+        assert_eq!(Level::from_name("sse9"), None);
+        assert!(Level::Portable.is_supported());
+        assert!(Level::detect().is_supported());
+    }
+}

@@ -1,0 +1,187 @@
+//! Linear layers as dot products of weight rows and activation rows, on any instruction set: the
+//! form for one row (decode, bound by memory) and for every format and level without tiles.
+//! Weights are widened in registers, so their values are used exactly.
+#![expect(
+    unsafe_code,
+    unsafe_op_in_unsafe_fn,
+    reason = "vector loads from raw pointers"
+)]
+// Sound because every row and column index is below the sizes that `Linear::run` has checked, and
+// the last columns, where a whole vector would read past the row, go through padded copies.
+
+use std::ops::Range;
+
+use super::{Linear, Then};
+use crate::kernels::isa::{Element, Isa, Kernel, MAX_LANES};
+
+/// Weight rows whose outputs are finished together, and the step in which rows are shared out.
+pub(super) const BLOCK_ROWS: usize = 16;
+/// Activation rows that one pass over the weights serves.
+const BLOCK_TOKENS: usize = 4;
+/// How far ahead of the arithmetic each weight row is asked for.
+const PREFETCH_BYTES: usize = 1024;
+
+/// The dot products of `R` weight rows with `N` activation rows. `U` sets of accumulators hide the
+/// latency of the additions where `R * N` alone is too few; the sums depend on `U` and on the
+/// vector's width, not on `R` or `N`.
+///
+/// # Safety
+/// All rows have `cols` readable numbers; the instructions of `I` are supported.
+#[inline(always)]
+pub(crate) unsafe fn dot_tile<
+    I: Isa,
+    E: Element,
+    const R: usize,
+    const N: usize,
+    const U: usize,
+>(
+    weights: [*const E; R],
+    x: [*const f32; N],
+    cols: usize,
+    ahead_bytes: usize,
+) -> [[f32; N]; R] {
+    let mut sums = [[[I::splat(0.0); N]; R]; U];
+    let mut col = 0;
+    while col + U * I::LANES <= cols {
+        if ahead_bytes > 0 && (col * size_of::<E>()).is_multiple_of(64) {
+            for row in weights {
+                I::prefetch(row.wrapping_add(col).cast::<u8>().wrapping_add(ahead_bytes));
+            }
+        }
+        for (u, sums) in sums.iter_mut().enumerate() {
+            let at = col + u * I::LANES;
+            let xs: [I::V; N] = std::array::from_fn(|n| I::load(x[n].add(at)));
+            for r in 0..R {
+                let w = E::load::<I>(weights[r].add(at));
+                for n in 0..N {
+                    sums[r][n] = I::fma(w, xs[n], sums[r][n]);
+                }
+            }
+        }
+        col += U * I::LANES;
+    }
+    while col < cols {
+        let count = (cols - col).min(I::LANES);
+        let mut padded_x = [[0.0f32; MAX_LANES]; N];
+        for n in 0..N {
+            std::ptr::copy_nonoverlapping(x[n].add(col), padded_x[n].as_mut_ptr(), count);
+        }
+        for r in 0..R {
+            let mut padded = [E::ZERO; MAX_LANES];
+            std::ptr::copy_nonoverlapping(weights[r].add(col), padded.as_mut_ptr(), count);
+            let w = E::load::<I>(padded.as_ptr());
+            for n in 0..N {
+                sums[0][r][n] = I::fma(w, I::load(padded_x[n].as_ptr()), sums[0][r][n]);
+            }
+        }
+        col += count;
+    }
+    let mut out = [[0.0; N]; R];
+    for r in 0..R {
+        for n in 0..N {
+            let mut sum = sums[0][r][n];
+            for other in &sums[1..] {
+                sum = I::add(sum, other[r][n]);
+            }
+            out[r][n] = I::sum(sum);
+        }
+    }
+    out
+}
+
+/// One worker's share of a linear layer.
+///
+/// # Safety
+/// To build and dispatch it: as for [`Linear::run`], with `share` below the number of outputs.
+pub(super) struct Dot<'a, E> {
+    pub linear: &'a Linear<'a>,
+    pub data: &'a [E],
+    pub share: Range<usize>,
+}
+
+impl<E: Element> Kernel for Dot<'_, E> {
+    #[inline(always)]
+    unsafe fn call<I: Isa>(self) {
+        let linear = self.linear;
+        let outputs = linear.epilogue.outputs(linear.weights.rows());
+        let mut first = self.share.start;
+        while first < self.share.end {
+            let count = BLOCK_ROWS.min(self.share.end - first);
+            let mut token = 0;
+            while token < linear.rows {
+                let tokens = (linear.rows - token).min(BLOCK_TOKENS);
+                let mut values = [[0.0; BLOCK_ROWS]; BLOCK_TOKENS];
+                let mut partner = [[0.0; BLOCK_ROWS]; BLOCK_TOKENS];
+                self.block::<I>(first, count, token, tokens, &mut values);
+                if linear.epilogue.then == Then::SwiGlu {
+                    self.block::<I>(outputs + first, count, token, tokens, &mut partner);
+                }
+                for t in 0..tokens {
+                    let (values, partner) = (&mut values[t][..count], &mut partner[t][..count]);
+                    linear
+                        .epilogue
+                        .finish::<I>(token + t, first, values, partner, outputs);
+                }
+                token += tokens;
+            }
+            first += count;
+        }
+    }
+}
+
+impl<E: Element> Dot<'_, E> {
+    #[inline(always)]
+    unsafe fn block<I: Isa>(
+        &self,
+        first: usize,
+        count: usize,
+        token: usize,
+        tokens: usize,
+        out: &mut [[f32; BLOCK_ROWS]; BLOCK_TOKENS],
+    ) {
+        match tokens {
+            1 => self.rows::<I, 1, 2>(first, count, token, out),
+            2 => self.rows::<I, 2, 1>(first, count, token, out),
+            3 => self.rows::<I, 3, 1>(first, count, token, out),
+            _ => self.rows::<I, 4, 1>(first, count, token, out),
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn rows<I: Isa, const N: usize, const U: usize>(
+        &self,
+        first: usize,
+        count: usize,
+        token: usize,
+        out: &mut [[f32; BLOCK_ROWS]; BLOCK_TOKENS],
+    ) {
+        let cols = self.linear.weights.cols();
+        let stride = self.linear.x_stride;
+        // SAFETY of the reads: `Linear::run` checked that all rows of `x` lie inside it.
+        let x = self
+            .linear
+            .x
+            .get(token * stride..(token + N - 1) * stride + cols);
+        let x: [*const f32; N] = std::array::from_fn(|n| x.as_ptr().add(n * stride));
+        let weights = &self.data[first * cols..(first + count) * cols];
+        let row = |index: usize| weights.as_ptr().add(index * cols);
+        let mut done = 0;
+        while done + 4 <= count {
+            let rows = std::array::from_fn(|r| row(done + r));
+            let sums = dot_tile::<I, E, 4, N, U>(rows, x, cols, PREFETCH_BYTES);
+            for (r, sums) in sums.iter().enumerate() {
+                for (n, sum) in sums.iter().enumerate() {
+                    out[n][done + r] = *sum;
+                }
+            }
+            done += 4;
+        }
+        while done < count {
+            let [sums] = dot_tile::<I, E, 1, N, U>([row(done)], x, cols, PREFETCH_BYTES);
+            for (n, sum) in sums.iter().enumerate() {
+                out[n][done] = *sum;
+            }
+            done += 1;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What follows a linear layer: where its outputs go, and what is added or applied on the way.
+//! Knows nothing of how the outputs were computed.
+#![expect(unsafe_code, reason = "writes disjoint parts of a shared output")]
+// Sound because each output belongs to one worker: callers pass only outputs of their own share.
+
+use crate::kernels::isa::{Isa, MAX_LANES};
+use crate::kernels::shared::Shared;
+use crate::kernels::weights::Weights;
+
+/// What happens to the outputs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Then {
+    /// Written.
+    Store,
+    /// Added to what is there: the residual.
+    Add,
+    /// The first half of the weight rows are gates, the second half values; `silu(gate) * value`
+    /// is written.
+    SwiGlu,
+}
+
+/// The end of a linear layer: output `i` of activation row `t` belongs at `t * stride + i`.
+#[derive(Clone, Copy)]
+pub(crate) struct Epilogue<'a> {
+    pub then: Then,
+    pub bias: Option<Weights<'a>>,
+    pub out: Shared<'a, f32>,
+    pub stride: usize,
+}
+
+impl Epilogue<'_> {
+    /// Outputs a row for a matrix of `weight_rows`.
+    pub fn outputs(&self, weight_rows: usize) -> usize {
+        match self.then {
+            Then::SwiGlu => weight_rows / 2,
+            Then::Store | Then::Add => weight_rows,
+        }
+    }
+
+    /// Finishes the outputs from `first` on of activation row `row`. `values` is also scratch;
+    /// both slices have the same length, at most a few dozen, and `partner` (the values that the
+    /// gates belong to) is used by `SwiGlu` only.
+    ///
+    /// # Safety
+    /// The outputs belong to the calling worker, and the instructions of `I` are supported.
+    #[inline(always)]
+    pub unsafe fn finish<I: Isa>(
+        &self,
+        row: usize,
+        first: usize,
+        values: &mut [f32],
+        partner: &mut [f32],
+        outputs: usize,
+    ) {
+        let at = row * self.stride + first;
+        // SAFETY: these outputs are this worker's own, as the caller promises.
+        let out = unsafe { self.out.get_mut(at..at + values.len()) };
+        if let Some(bias) = &self.bias {
+            add_bias(bias, first, values);
+            if self.then == Then::SwiGlu {
+                add_bias(bias, outputs + first, partner);
+            }
+        }
+        match self.then {
+            Then::Store => out.copy_from_slice(values),
+            Then::Add => out.iter_mut().zip(values).for_each(|(o, v)| *o += *v),
+            // SAFETY: the caller promises the instructions.
+            Then::SwiGlu => unsafe { swiglu::<I>(values, partner, out) },
+        }
+    }
+}
+
+#[inline(always)]
+fn add_bias(bias: &Weights<'_>, first: usize, values: &mut [f32]) {
+    for (i, value) in values.iter_mut().enumerate() {
+        *value += bias.get(first + i);
+    }
+}
+
+/// `out = silu(gate) * value`.
+///
+/// # Safety
+/// The instructions of `I` are supported.
+#[inline(always)]
+unsafe fn swiglu<I: Isa>(gate: &[f32], value: &[f32], out: &mut [f32]) {
+    for ((gate, value), out) in gate
+        .chunks(I::LANES)
+        .zip(value.chunks(I::LANES))
+        .zip(out.chunks_mut(I::LANES))
+    {
+        let mut g = [0.0; MAX_LANES];
+        let mut v = [0.0; MAX_LANES];
+        let n = out.len();
+        g[..n].copy_from_slice(gate);
+        v[..n].copy_from_slice(value);
+        // SAFETY: both arrays hold a vector of any level; the caller promises the instructions.
+        unsafe {
+            let one = I::splat(1.0);
+            let gates = I::load(g.as_ptr());
+            let falling = I::exp(I::mul(gates, I::splat(-1.0)));
+            let silu = I::div(gates, I::add(one, falling));
+            I::store(g.as_mut_ptr(), I::mul(silu, I::load(v.as_ptr())));
+        }
+        out.copy_from_slice(&g[..n]);
+    }
+}

@@ -1,0 +1,35 @@
+//! CPU compute: transformer blocks on plain slices, at the speed of memory for one row and of the
+//! processor's matrix units for many. Weights are used exactly as the checkpoint has them (bf16,
+//! f16 or f32, never widened as a whole); activations and sums are f32. Must not know tokens,
+//! files, slots or tensors of any library.
+//!
+//! A [`Team`] of threads runs [`forward_block`] as one parallel region: norm, projections,
+//! rotation and cache, attention, and the feed-forward part, with a barrier after each. Results
+//! depend neither on timing nor on where the weights lie nor on the number of threads.
+
+mod attention;
+mod block;
+mod cache;
+mod head;
+mod isa;
+mod level;
+mod linear;
+mod memory;
+mod norm;
+mod rope;
+mod scratch;
+mod shared;
+mod team;
+#[cfg(test)]
+mod testing;
+mod weights;
+
+pub use block::{BlockShape, BlockWeights, forward_block};
+pub use cache::LayerCache;
+pub use head::{embed, logits};
+pub use level::{LEVEL_VARIABLE, Level, level};
+pub use memory::{advise_huge_pages, touch_in_parallel};
+pub use rope::RopeTable;
+pub use scratch::Scratch;
+pub use team::{Team, Worker};
+pub use weights::{Matrix, Weights};

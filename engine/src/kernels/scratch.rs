@@ -1,0 +1,77 @@
+//! All activations of a block, allocated once for the most rows a chunk will have. Knows sizes
+//! only.
+
+use super::attention;
+use super::block::BlockShape;
+use super::shared::{Buffer, LINE, round_up};
+use super::team::Team;
+
+/// Working memory of [`forward_block`](super::forward_block) and [`logits`](super::logits).
+#[derive(Debug)]
+pub struct Scratch {
+    pub(super) shape: BlockShape,
+    pub(super) max_rows: usize,
+    pub(super) threads: usize,
+    /// Normalised rows of the residual stream.
+    pub(super) normed: Buffer,
+    /// One normalised row for each worker.
+    pub(super) own_normed: Buffer,
+    /// Queries, keys and values.
+    pub(super) qkv: Buffer,
+    /// What attention found.
+    pub(super) attended: Buffer,
+    /// The inner rows of the feed-forward part.
+    pub(super) inner: Buffer,
+    /// Partial results of attention.
+    pub(super) partials: Buffer,
+    /// Each worker's attention memory.
+    pub(super) work: Buffer,
+}
+
+impl Scratch {
+    /// Memory for chunks of up to `max_rows` rows of blocks of `shape`, computed by `team`. Longer
+    /// chunks are computed piece by piece.
+    pub fn new(team: &Team, shape: &BlockShape, max_rows: usize) -> Self {
+        let (max_rows, threads) = (max_rows.max(1), team.threads());
+        let BlockShape {
+            hidden,
+            ffn,
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = *shape;
+        let work = attention::worker_floats(heads, kv_heads, head_dim);
+        Scratch {
+            shape: *shape,
+            max_rows,
+            threads,
+            normed: Buffer::zeroed(max_rows * hidden),
+            own_normed: Buffer::zeroed(threads * round_up(hidden, LINE)),
+            qkv: Buffer::zeroed(max_rows * shape.qkv_rows()),
+            attended: Buffer::zeroed(max_rows * heads * head_dim),
+            inner: Buffer::zeroed(max_rows * ffn),
+            partials: Buffer::zeroed(attention::partial_floats(heads, head_dim)),
+            work: Buffer::zeroed(threads * work),
+        }
+    }
+
+    /// Rows that one pass holds.
+    pub fn max_rows(&self) -> usize {
+        self.max_rows
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        let buffers = [
+            &self.normed,
+            &self.own_normed,
+            &self.qkv,
+            &self.attended,
+            &self.inner,
+            &self.partials,
+            &self.work,
+        ];
+        buffers.into_iter().map(Buffer::bytes).sum()
+    }
+}

@@ -1,0 +1,400 @@
+//! A fixed team of threads that runs one closure at a time, together, with barriers inside.
+//! Knows nothing of what it runs.
+//!
+//! Protocol. The caller is worker 0. [`Team::run`] publishes the closure and raises `epoch`; each
+//! worker sees the new epoch, runs the closure, and lowers `running`; the caller returns when
+//! `running` is 0, so the closure may borrow from the caller's stack. Between regions a worker
+//! spins for some tens of microseconds and then parks, so that an engine that waits for weights
+//! leaves its cores to the threads that read them. A worker that panics poisons the region: the
+//! others leave their next barrier by unwinding, and the caller re-raises the first panic.
+#![expect(unsafe_code, reason = "a borrowed closure is handed to other threads")]
+// Sound because `run` does not return, nor unwind, before every worker has left the closure, and
+// because `gate` admits one region at a time: the pointer in `job` is written only when no worker
+// looks at it (they read it after an acquire of the raised epoch, and the caller writes it after
+// an acquire of `running == 0`).
+
+use std::any::Any;
+use std::cell::{Cell, UnsafeCell};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::level::Level;
+
+/// Turns of the spin loop before a worker parks: 30 to 80 microseconds on current processors.
+const SPINS_BEFORE_PARK: u32 = 1500;
+/// Turns before a waiter inside a region gives its core to whoever may be holding it up.
+const SPINS_BEFORE_YIELD: u32 = 400;
+
+thread_local! {
+    static INSIDE_REGION: Cell<bool> = const { Cell::new(false) };
+}
+
+type Job<'a> = dyn Fn(&Worker<'_>) + Sync + 'a;
+
+/// Keeps a counter on a cache line of its own (two, for the adjacent-line prefetcher).
+#[derive(Default)]
+#[repr(align(128))]
+struct Apart<T>(T);
+
+struct Common {
+    threads: usize,
+    job: UnsafeCell<Option<*const Job<'static>>>,
+    epoch: Apart<AtomicUsize>,
+    running: Apart<AtomicUsize>,
+    arrived: Apart<AtomicUsize>,
+    generation: Apart<AtomicUsize>,
+    poisoned: AtomicBool,
+    stopping: AtomicBool,
+    parked: Vec<Apart<AtomicBool>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+// SAFETY: `job` is the only field that is not shareable by itself; see the top of the file.
+unsafe impl Sync for Common {}
+// SAFETY: as above; the pointer is only followed while its region runs.
+unsafe impl Send for Common {}
+
+/// What a worker unwinds with when another one has panicked.
+struct Poisoned;
+
+/// Persistent worker threads; the calling thread is worker 0.
+pub struct Team {
+    common: Arc<Common>,
+    handles: Vec<JoinHandle<()>>,
+    gate: Mutex<()>,
+    level: Level,
+}
+
+impl std::fmt::Debug for Team {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Team({} threads, {})", self.threads(), self.level)
+    }
+}
+
+impl Team {
+    /// A team of `threads` (at least one) at the best level of this machine.
+    ///
+    /// # Panics
+    /// If the system refuses a thread.
+    pub fn new(threads: usize) -> Self {
+        Team::with_level(threads, Level::detect())
+    }
+
+    /// A team that uses `level`, or the best supported one below it.
+    ///
+    /// # Panics
+    /// If the system refuses a thread.
+    pub fn with_level(threads: usize, level: Level) -> Self {
+        let threads = threads.max(1);
+        let level = Level::ALL
+            .into_iter()
+            .rfind(|l| *l <= level && l.is_supported());
+        let common = Arc::new(Common {
+            threads,
+            job: UnsafeCell::new(None),
+            epoch: Apart::default(),
+            running: Apart::default(),
+            arrived: Apart::default(),
+            generation: Apart::default(),
+            poisoned: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            parked: (0..threads).map(|_| Apart::default()).collect(),
+            panic: Mutex::new(None),
+        });
+        let handles = (1..threads).map(|index| start(&common, index)).collect();
+        Team {
+            common,
+            handles,
+            gate: Mutex::new(()),
+            level: level.unwrap_or(Level::Portable),
+        }
+    }
+
+    /// Workers, the caller included.
+    pub fn threads(&self) -> usize {
+        self.common.threads
+    }
+
+    /// The instructions the kernels use on this team.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Runs `work` once on every worker and returns when all are done.
+    ///
+    /// # Panics
+    /// With the first panic of a worker, or if called from inside a region.
+    pub fn run(&self, work: impl Fn(&Worker<'_>) + Sync) {
+        assert!(
+            !INSIDE_REGION.get(),
+            "a parallel region inside a parallel region"
+        );
+        let gate = lock(&self.gate);
+        let common = &*self.common;
+        let job: &Job<'_> = &work;
+        // SAFETY: only the lifetime changes; the pointer is not followed after this call.
+        let job: *const Job<'static> = unsafe { std::mem::transmute(job) };
+        // SAFETY: no region runs (`gate`), so no worker looks at the cell.
+        unsafe { *common.job.get() = Some(job) };
+        common
+            .running
+            .0
+            .store(common.threads - 1, Ordering::Relaxed);
+        common.epoch.0.fetch_add(1, Ordering::SeqCst);
+        for (handle, parked) in self.handles.iter().zip(&common.parked[1..]) {
+            if parked.0.load(Ordering::SeqCst) {
+                handle.thread().unpark();
+            }
+        }
+        common.enter(0, job);
+        wait_until(|| common.running.0.load(Ordering::Acquire) == 0);
+        let panic = lock(&common.panic).take();
+        if common.poisoned.swap(false, Ordering::Relaxed) {
+            common.arrived.0.store(0, Ordering::Relaxed);
+        }
+        drop(gate);
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Team {
+    fn drop(&mut self) {
+        self.common.stopping.store(true, Ordering::SeqCst);
+        self.common.epoch.0.fetch_add(1, Ordering::SeqCst);
+        for handle in self.handles.drain(..) {
+            handle.thread().unpark();
+            // A worker catches every panic of its work, so there is nothing to learn here.
+            let _ = handle.join();
+        }
+    }
+}
+
+#[expect(
+    clippy::expect_used,
+    reason = "without its threads there is no team; stated in the docs"
+)]
+fn start(common: &Arc<Common>, index: usize) -> JoinHandle<()> {
+    let common = Arc::clone(common);
+    std::thread::Builder::new()
+        .name(format!("compute-{index}"))
+        .spawn(move || common.serve(index))
+        .expect("the system refused a compute thread")
+}
+
+impl Common {
+    fn serve(&self, index: usize) {
+        let mut seen = 0;
+        loop {
+            seen = self.await_epoch(index, seen);
+            if self.stopping.load(Ordering::SeqCst) {
+                return;
+            }
+            // SAFETY: the epoch was raised after the cell was written, and the caller does not
+            // write it again before this worker lowers `running`.
+            if let Some(job) = unsafe { *self.job.get() } {
+                self.enter(index, job);
+            }
+            self.running.0.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Spins, then parks, until the epoch differs from `seen`; returns it.
+    fn await_epoch(&self, index: usize, seen: usize) -> usize {
+        for _ in 0..SPINS_BEFORE_PARK {
+            let epoch = self.epoch.0.load(Ordering::Acquire);
+            if epoch != seen {
+                return epoch;
+            }
+            std::hint::spin_loop();
+        }
+        self.parked[index].0.store(true, Ordering::SeqCst);
+        let epoch = loop {
+            let epoch = self.epoch.0.load(Ordering::SeqCst);
+            if epoch != seen {
+                break epoch;
+            }
+            std::thread::park();
+        };
+        self.parked[index].0.store(false, Ordering::SeqCst);
+        epoch
+    }
+
+    fn enter(&self, index: usize, job: *const Job<'static>) {
+        INSIDE_REGION.set(true);
+        let worker = Worker {
+            index,
+            common: self,
+        };
+        // SAFETY: the region runs, so the closure is alive; see the top of the file.
+        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(&worker) }));
+        INSIDE_REGION.set(false);
+        if let Err(panic) = outcome {
+            if !panic.is::<Poisoned>() {
+                lock(&self.panic).get_or_insert(panic);
+            }
+            self.poisoned.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// One worker inside a region.
+pub struct Worker<'a> {
+    index: usize,
+    common: &'a Common,
+}
+
+impl std::fmt::Debug for Worker<'_> {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Worker({} of {})", self.index, self.common.threads)
+    }
+}
+
+impl Worker<'_> {
+    /// 0 for the caller.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Workers in the region.
+    pub fn threads(&self) -> usize {
+        self.common.threads
+    }
+
+    /// This worker's contiguous share of `0..items`, cut at multiples of `step`.
+    pub fn share(&self, items: usize, step: usize) -> Range<usize> {
+        let steps = items.div_ceil(step);
+        let cut = |index: usize| (steps * index / self.threads() * step).min(items);
+        cut(self.index)..cut(self.index + 1)
+    }
+
+    /// Waits until every worker of the region has arrived.
+    pub fn barrier(&self) {
+        let common = self.common;
+        if common.threads == 1 {
+            return;
+        }
+        let generation = common.generation.0.load(Ordering::Acquire);
+        if common.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == common.threads {
+            common.arrived.0.store(0, Ordering::Relaxed);
+            common
+                .generation
+                .0
+                .store(generation.wrapping_add(1), Ordering::Release);
+            return;
+        }
+        wait_until(|| {
+            if common.poisoned.load(Ordering::Acquire) {
+                resume_unwind(Box::new(Poisoned));
+            }
+            common.generation.0.load(Ordering::Acquire) != generation
+        });
+    }
+}
+
+fn wait_until(done: impl Fn() -> bool) {
+    let mut turns = 0;
+    while !done() {
+        if turns < SPINS_BEFORE_YIELD {
+            turns += 1;
+            std::hint::spin_loop();
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn every_worker_runs_once_and_meets_the_others() {
+        for threads in 1..5 {
+            let team = Team::new(threads);
+            for round in 0..200 {
+                let before = AtomicU64::new(0);
+                let after = AtomicU64::new(0);
+                team.run(|worker| {
+                    before.fetch_add(1 << (8 * worker.index()), Ordering::Relaxed);
+                    worker.barrier();
+                    let all = (0..threads).map(|i| 1 << (8 * i)).sum::<u64>();
+                    assert_eq!(before.load(Ordering::Relaxed), all, "round {round}");
+                    worker.barrier();
+                    after.fetch_add(1, Ordering::Relaxed);
+                });
+                assert_eq!(after.load(Ordering::Relaxed), threads as u64);
+            }
+        }
+    }
+
+    #[test]
+    fn parked_workers_wake() {
+        let team = Team::new(3);
+        for _ in 0..5 {
+            std::thread::sleep(std::time::Duration::from_millis(3));
+            let count = AtomicU64::new(0);
+            team.run(|_| _ = count.fetch_add(1, Ordering::Relaxed));
+            assert_eq!(count.load(Ordering::Relaxed), 3);
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_team_survives() {
+        let team = Team::new(3);
+        for culprit in 0..3 {
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                team.run(|worker| {
+                    assert!(worker.index() != culprit, "worker {culprit} fails");
+                    worker.barrier();
+                });
+            }));
+            let message = outcome.expect_err("the panic was lost");
+            let message = message
+                .downcast_ref::<String>()
+                .expect("a formatted message");
+            assert!(
+                message.contains(&format!("worker {culprit} fails")),
+                "{message}"
+            );
+            let count = AtomicU64::new(0);
+            team.run(|worker| {
+                worker.barrier();
+                count.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(count.load(Ordering::Relaxed), 3);
+        }
+    }
+
+    #[test]
+    fn a_region_inside_a_region_is_refused() {
+        let team = Team::new(2);
+        assert!(catch_unwind(AssertUnwindSafe(|| team.run(|_| team.run(|_| ())))).is_err());
+        team.run(|_| ());
+    }
+
+    #[test]
+    fn shares_cover_everything_once() {
+        for threads in 1..5 {
+            let team = Team::new(threads);
+            for (items, step) in [(0, 4), (1, 4), (37, 16), (96, 16), (7, 1)] {
+                let seen: Vec<_> = (0..items).map(|_| AtomicU64::new(0)).collect();
+                team.run(|worker| {
+                    for item in worker.share(items, step) {
+                        seen[item].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+                assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+}

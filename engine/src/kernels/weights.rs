@@ -1,0 +1,111 @@
+//! Weights as the kernels see them: borrowed slices in the checkpoint's own number format, and
+//! matrices of them. Knows nothing of where the bytes came from.
+
+use half::{bf16, f16};
+
+/// Numbers of one format, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub enum Weights<'a> {
+    /// bfloat16.
+    Bf16(&'a [bf16]),
+    /// IEEE half precision.
+    F16(&'a [f16]),
+    /// Single precision.
+    F32(&'a [f32]),
+}
+
+impl<'a> Weights<'a> {
+    /// How many numbers.
+    pub fn len(&self) -> usize {
+        match self {
+            Weights::Bf16(values) => values.len(),
+            Weights::F16(values) => values.len(),
+            Weights::F32(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of memory behind the slice.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Weights::Bf16(values) => size_of_val(*values),
+            Weights::F16(values) => size_of_val(*values),
+            Weights::F32(values) => size_of_val(*values),
+        }
+    }
+
+    /// The number at `index`.
+    #[inline]
+    pub fn get(&self, index: usize) -> f32 {
+        match self {
+            Weights::Bf16(values) => values[index].to_f32(),
+            Weights::F16(values) => values[index].to_f32(),
+            Weights::F32(values) => values[index],
+        }
+    }
+
+    /// The numbers from `start`, as many as fit `out`, widened.
+    pub fn widen_into(&self, start: usize, out: &mut [f32]) {
+        let end = start + out.len();
+        match self {
+            Weights::Bf16(values) => {
+                out.iter_mut()
+                    .zip(&values[start..end])
+                    .for_each(|(o, v)| *o = v.to_f32());
+            }
+            Weights::F16(values) => {
+                out.iter_mut()
+                    .zip(&values[start..end])
+                    .for_each(|(o, v)| *o = v.to_f32());
+            }
+            Weights::F32(values) => out.copy_from_slice(&values[start..end]),
+        }
+    }
+}
+
+/// A row-major matrix of weights, `rows` outputs by `cols` inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    data: Weights<'a>,
+    rows: usize,
+    cols: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// A matrix over `data`.
+    ///
+    /// # Panics
+    /// If `data` does not hold exactly `rows * cols` numbers.
+    pub fn new(data: Weights<'a>, rows: usize, cols: usize) -> Self {
+        assert!(
+            rows.checked_mul(cols) == Some(data.len()),
+            "a {rows} x {cols} matrix over {} numbers",
+            data.len()
+        );
+        Matrix { data, rows, cols }
+    }
+
+    /// The numbers, row by row.
+    pub fn data(&self) -> Weights<'a> {
+        self.data
+    }
+
+    /// Outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes of memory behind the matrix.
+    pub fn bytes(&self) -> usize {
+        self.data.bytes()
+    }
+}
