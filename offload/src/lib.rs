@@ -1,1 +1,35 @@
-//! Residency plan, slots, links, the prefetch thread and visits. Knows no token and no model.
+//! Residency plan, slots, links, the prefetch thread and visits: everything about *where weights
+//! are* when a layer needs them. Knows no token and no model.
+//!
+//! The central type is [`StreamedStack`]; its module tells the protocol.
+
+mod block;
+mod disk;
+mod error;
+mod huge_pages;
+mod itinerary;
+mod latch;
+mod link;
+mod plan;
+mod predict;
+mod prefetch;
+mod ram;
+mod record;
+mod slab;
+mod slot;
+mod stack;
+mod ticket;
+
+pub use block::{BlockId, LayerIndex, StackId};
+pub use disk::DiskLink;
+pub use error::{LinkError, OffloadError};
+pub use itinerary::Itinerary;
+pub use latch::Latch;
+pub use link::{Arrival, Home, Link, LinkInfo, Mark};
+pub use plan::{FixedBytes, PlanError, PlanRequest, Residency, ResidencyPlan, Spread};
+pub use predict::{Prediction, Rates, predict};
+pub use ram::{RamHome, RamLink, measure_copy_gbps};
+pub use record::{LoadKind, LoadRecord};
+pub use slab::{Slab, SlabBytes};
+pub use slot::Slot;
+pub use stack::{Prefetch, StreamedStack};

@@ -1,0 +1,76 @@
+//! What can go wrong between a block's home and its visit.
+
+use std::sync::Arc;
+
+use crate::block::BlockId;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OffloadError {
+    /// The link failed while filling a slot. Ends the run; reported once, by the visit.
+    #[error("{block} could not be loaded from {origin}: {source}")]
+    Load {
+        block: BlockId,
+        origin: Arc<str>,
+        source: LinkError,
+    },
+    #[error("the prefetch thread died before {block} of {origin} arrived: {message}")]
+    PrefetchDied {
+        block: BlockId,
+        origin: Arc<str>,
+        message: String,
+    },
+    /// A visit after an error that was already reported.
+    #[error("{block} was visited after the stack had failed")]
+    Stopped { block: BlockId },
+    #[error("{asked} was visited where the itinerary expects {expected}")]
+    OutOfOrder { asked: BlockId, expected: BlockId },
+    #[error("{block} is neither resident nor in the itinerary")]
+    Unknown { block: BlockId },
+    #[error("{} MiB of memory for weights could not be allocated", bytes.div_ceil(1 << 20))]
+    OutOfMemory { bytes: u64 },
+    #[error("the slab is not in host memory")]
+    NotHostMemory,
+    #[error("the prefetch thread could not be started: {0}")]
+    Spawn(std::io::Error),
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// Why a link could not fill a slot.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error(transparent)]
+    Read(#[from] loader::Error),
+    #[error("a worker of the link panicked: {0}")]
+    Panicked(String),
+    #[error("{0}")]
+    Slab(String),
+    #[error("the link knows no home for it")]
+    NoHome,
+    #[error("the link's workers are gone")]
+    WorkersGone,
+}
+
+impl OffloadError {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Load {
+                source: LinkError::Read(error),
+                ..
+            } => error.hint(),
+            Self::OutOfMemory { .. } => {
+                Some("keep fewer layers resident: lower --num-gpu-layers, or `auto`".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a panic said, as far as it said anything.
+pub(crate) fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|message| (*message).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it did not say why".into())
+}

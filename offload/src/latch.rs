@@ -1,0 +1,83 @@
+//! The mark of a copy made by host threads: a count of parts still to land. One per copy in
+//! flight, opened by the last part or by the first error.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::error::LinkError;
+use crate::link::{Arrival, Mark};
+
+#[derive(Debug)]
+pub struct Latch {
+    state: Mutex<State>,
+    opened: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    parts_left: usize,
+    error: Option<LinkError>,
+    copy_from: Option<Instant>,
+    copy_to: Option<Instant>,
+}
+
+impl Latch {
+    /// Opens after `parts` parts; a copy of no parts has landed already.
+    pub fn new(parts: usize) -> Self {
+        let copy_to = (parts == 0).then(Instant::now);
+        let state = State {
+            parts_left: parts,
+            error: None,
+            copy_from: copy_to,
+            copy_to,
+        };
+        Self {
+            state: Mutex::new(state),
+            opened: Condvar::new(),
+        }
+    }
+
+    /// The first byte is about to move.
+    pub fn begin(&self) {
+        self.lock().copy_from.get_or_insert_with(Instant::now);
+    }
+
+    /// One part has landed or failed. The first error is the one reported.
+    pub fn part(&self, result: Result<(), LinkError>) {
+        let mut state = self.lock();
+        state.parts_left = state.parts_left.saturating_sub(1);
+        if let Err(error) = result {
+            state.error.get_or_insert(error);
+        }
+        // An error does not open the latch early: other workers may still be writing the slab.
+        if state.parts_left == 0 {
+            state.copy_to = Some(Instant::now());
+            self.opened.notify_all();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is plain numbers, valid after every statement, so poison means nothing here.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mark for Latch {
+    fn wait(&self) -> Result<Arrival, LinkError> {
+        let mut state = self.lock();
+        while state.parts_left > 0 {
+            state = self
+                .opened
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(error) = state.error.take() {
+            return Err(error);
+        }
+        let copy_to = state.copy_to.unwrap_or_else(Instant::now);
+        Ok(Arrival {
+            copy_from: state.copy_from.unwrap_or(copy_to),
+            copy_to,
+        })
+    }
+}

@@ -1,0 +1,79 @@
+//! The seam between the ring and whatever moves the bytes: disk reads, a throttled copy, a GPU's
+//! copy engine. A link starts copies and gives a mark for each; it knows no slot discipline.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::block::BlockId;
+use crate::error::LinkError;
+use crate::slab::SlabBytes;
+
+/// Moves blocks from their home into slots.
+///
+/// The prefetch thread owns the link and is its only caller. `start` must not wait for the bytes:
+/// the copies of all slots are in flight at once. Dropping the link ends its threads.
+pub trait Link: Send {
+    /// Starts filling `slab` with `block`. The bytes may be written until the mark has come; the
+    /// caller keeps everybody else away from the slab until then.
+    fn start(&mut self, block: BlockId, slab: &SlabBytes) -> Result<Arc<dyn Mark>, LinkError>;
+
+    /// Where the block's bytes come from, for messages.
+    fn origin(&self, block: BlockId) -> Arc<str>;
+
+    /// Bytes that `start` moves for one block.
+    fn bytes(&self, block: BlockId) -> u64;
+}
+
+/// The completion of one copy. On the host `wait` blocks; on a device it makes the compute stream
+/// wait and returns at once.
+pub trait Mark: Send + Sync {
+    fn wait(&self) -> Result<Arrival, LinkError>;
+}
+
+/// When the link moved a block's first byte and when its last had landed.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    pub copy_from: Instant,
+    pub copy_to: Instant,
+}
+
+/// Where streamed weights live and how they travel: what the plan prints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LinkInfo {
+    pub home: Home,
+    /// How the home is read, in words: "direct I/O", "page cache", "memory copy".
+    pub access: String,
+    /// The bus this link pretends to be. Every output then says `emulated`.
+    pub emulated_gbps: Option<f64>,
+}
+
+/// Where the weights of streamed layers live between visits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// The checkpoint's own files (or the program's own bytes), read again at each visit.
+    Disk,
+    /// Packed once into host memory.
+    Ram,
+}
+
+impl Home {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Ram => "ram",
+        }
+    }
+}
+
+impl fmt::Debug for dyn Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+impl fmt::Debug for dyn Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mark")
+    }
+}

@@ -1,0 +1,89 @@
+//! The background prefetch thread: takes free slots, starts the itinerary's next copy into each
+//! and sends the ticket on. It never waits for bytes, so as many copies are in flight as there are
+//! slots, and after the last block of one unit of work it goes on with the first of the next.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::block::BlockId;
+use crate::error::{OffloadError, panic_message};
+use crate::itinerary::Itinerary;
+use crate::link::Link;
+use crate::slot::Slot;
+use crate::ticket::Ticket;
+
+/// The thread's ends of the ring's channels. All are bounded by the number of slots, and there
+/// are never more slots than that: no send in the ring ever blocks.
+pub(crate) struct Ends {
+    pub free: Receiver<Slot>,
+    /// With prefetch off, one word per visit: load now. `None`: load as soon as a slot is free.
+    pub asked: Option<Receiver<()>>,
+    pub ready: Sender<Result<Ticket, OffloadError>>,
+}
+
+/// Starts the thread. It ends when the stack drops its ends, or after the first error.
+pub(crate) fn spawn(
+    link: Box<dyn Link>,
+    itinerary: Itinerary,
+    ends: Ends,
+) -> Result<JoinHandle<()>, OffloadError> {
+    thread::Builder::new()
+        .name("prefetch".into())
+        .spawn(move || run(link, &itinerary, &ends))
+        .map_err(OffloadError::Spawn)
+}
+
+fn run(mut link: Box<dyn Link>, itinerary: &Itinerary, ends: &Ends) {
+    for visit in 0.. {
+        let Some(block) = itinerary.at(visit) else {
+            return;
+        };
+        let Ok(slot) = ends.free.recv() else { return };
+        if let Some(asked) = &ends.asked
+            && asked.recv().is_err()
+        {
+            return;
+        }
+        let ticket = issue(link.as_mut(), block, slot);
+        let failed = ticket.is_err();
+        if ends.ready.send(ticket).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn issue(link: &mut dyn Link, block: BlockId, slot: Slot) -> Result<Ticket, OffloadError> {
+    let issued_at = Instant::now();
+    // A panic in a link is this run's error, told with the block it happened on; the slot goes
+    // with the run.
+    let started = catch_unwind(AssertUnwindSafe(|| {
+        (link.bytes(block), link.start(block, slot.slab.bytes()))
+    }));
+    match started {
+        Ok((bytes, Ok(mark))) => Ok(Ticket {
+            block,
+            slot,
+            issued_at,
+            bytes,
+            mark,
+        }),
+        Ok((_, Err(source))) => Err(OffloadError::Load {
+            block,
+            origin: link.origin(block),
+            source,
+        }),
+        Err(payload) => Err(OffloadError::PrefetchDied {
+            block,
+            origin: origin_after_panic(link, block),
+            message: panic_message(payload.as_ref()),
+        }),
+    }
+}
+
+fn origin_after_panic(link: &dyn Link, block: BlockId) -> Arc<str> {
+    catch_unwind(AssertUnwindSafe(|| link.origin(block))).unwrap_or_else(|_| "its home".into())
+}

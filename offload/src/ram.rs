@@ -1,0 +1,187 @@
+//! The RAM link: blocks packed once into host memory and copied into slots by one thread, as a
+//! GPU's copy engine would. With a rate given it emulates a bus: bytes then take as long as they
+//! would on that bus, and whoever prints a number of it says `emulated`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::block::BlockId;
+use crate::error::{LinkError, OffloadError};
+use crate::huge_pages;
+use crate::latch::Latch;
+use crate::link::{Link, Mark};
+use crate::slab::SlabBytes;
+
+/// A block copied in pieces of this size: small enough for an emulated bus to pace them.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A block's home in host memory.
+#[derive(Debug, Clone)]
+pub struct RamHome {
+    pub origin: Arc<str>,
+    pub bytes: Arc<Vec<u8>>,
+}
+
+impl RamHome {
+    /// Host memory for a block, filled by `fill` before anybody else sees it.
+    pub fn filled<E>(
+        origin: Arc<str>,
+        bytes: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut home = vec![0; bytes];
+        huge_pages::advise(&home);
+        fill(&mut home)?;
+        Ok(Self {
+            origin,
+            bytes: Arc::new(home),
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct RamLink {
+    blocks: BTreeMap<BlockId, RamHome>,
+    queue: Option<Sender<Job>>,
+    ending: Arc<AtomicBool>,
+    engine: Option<JoinHandle<()>>,
+}
+
+struct Job {
+    home: Arc<Vec<u8>>,
+    slab: SlabBytes,
+    latch: Arc<Latch>,
+}
+
+impl RamLink {
+    /// `gbps`: the bus to emulate, in GB/s (10^9 bytes); `None` copies as fast as memory goes.
+    pub fn new(
+        blocks: BTreeMap<BlockId, RamHome>,
+        gbps: Option<f64>,
+        slots: usize,
+    ) -> Result<Self, OffloadError> {
+        let (queue, jobs) = bounded(slots);
+        let ending = Arc::new(AtomicBool::new(false));
+        let engine = CopyEngine {
+            jobs,
+            pace: gbps.map(|gbps| Pace {
+                bytes_per_s: gbps * 1e9,
+            }),
+            ending: Arc::clone(&ending),
+        };
+        let engine = thread::Builder::new()
+            .name("copy-engine".into())
+            .spawn(move || engine.run())
+            .map_err(OffloadError::Spawn)?;
+        Ok(Self {
+            blocks,
+            queue: Some(queue),
+            ending,
+            engine: Some(engine),
+        })
+    }
+}
+
+impl Link for RamLink {
+    fn start(&mut self, block: BlockId, slab: &SlabBytes) -> Result<Arc<dyn Mark>, LinkError> {
+        let home = Arc::clone(&self.blocks.get(&block).ok_or(LinkError::NoHome)?.bytes);
+        let queue = self.queue.as_ref().ok_or(LinkError::NoHome)?;
+        let latch = Arc::new(Latch::new(1));
+        queue
+            .send(Job {
+                home,
+                slab: slab.clone(),
+                latch: Arc::clone(&latch),
+            })
+            .map_err(|_| LinkError::WorkersGone)?;
+        Ok(latch)
+    }
+
+    fn origin(&self, block: BlockId) -> Arc<str> {
+        self.blocks
+            .get(&block)
+            .map_or_else(|| "nowhere".into(), |home| Arc::clone(&home.origin))
+    }
+
+    fn bytes(&self, block: BlockId) -> u64 {
+        self.blocks
+            .get(&block)
+            .map_or(0, |home| home.bytes.len() as u64)
+    }
+}
+
+impl Drop for RamLink {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Relaxed);
+        self.queue = None;
+        if let Some(engine) = self.engine.take() {
+            let _ = engine.join();
+        }
+    }
+}
+
+struct CopyEngine {
+    jobs: Receiver<Job>,
+    pace: Option<Pace>,
+    ending: Arc<AtomicBool>,
+}
+
+#[derive(Clone, Copy)]
+struct Pace {
+    bytes_per_s: f64,
+}
+
+impl CopyEngine {
+    fn run(self) {
+        // When the emulated bus has carried everything so far: absolute, so that one late wake-up
+        // is made good by the next copy instead of adding up.
+        let mut bus_free = Instant::now();
+        for job in &self.jobs {
+            if self.ending.load(Ordering::Relaxed) {
+                continue;
+            }
+            job.latch.begin();
+            bus_free = bus_free.max(Instant::now());
+            let copied = self.copy(&job, &mut bus_free);
+            job.latch.part(copied);
+        }
+    }
+
+    fn copy(&self, job: &Job, bus_free: &mut Instant) -> Result<(), LinkError> {
+        for (index, piece) in job.home.chunks(PIECE_BYTES).enumerate() {
+            let start = index * PIECE_BYTES;
+            job.slab
+                .write(|slab| slab[start..start + piece.len()].copy_from_slice(piece))
+                .map_err(|error| LinkError::Slab(error.to_string()))?;
+            if let Some(pace) = self.pace {
+                *bus_free += Duration::from_secs_f64(piece.len() as f64 / pace.bytes_per_s);
+                if self.ending.load(Ordering::Relaxed) {
+                    break;
+                }
+                thread::sleep(bus_free.saturating_duration_since(Instant::now()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a copy within host memory reaches: the ceiling of a link that is not a bus.
+pub fn measure_copy_gbps(budget: Duration) -> f64 {
+    const BYTES: usize = 64 << 20;
+    // Not zeros: the system backs those with one shared page until they are written.
+    let from = vec![1_u8; BYTES];
+    let mut to = vec![2_u8; BYTES];
+    let started = Instant::now();
+    let mut copies = 0_u32;
+    while copies < 2 || started.elapsed() < budget {
+        to.copy_from_slice(std::hint::black_box(&from));
+        std::hint::black_box(&mut to);
+        copies += 1;
+    }
+    BYTES as f64 * f64::from(copies) / started.elapsed().as_secs_f64() / 1e9
+}

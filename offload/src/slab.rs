@@ -1,0 +1,199 @@
+//! One block's memory: a 1-D tensor and the weight views built over it once. A refill writes the
+//! tensor's bytes in place and the views follow, because they share its storage; nothing is
+//! allocated after start-up. Knows the layout's offsets, not what the weights mean.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
+use half::vec::HalfBitsVecExt;
+use loader::{BlockLayout, DType, Role};
+
+use crate::error::OffloadError;
+use crate::huge_pages;
+
+/// Slabs of at least this size start on a huge page.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// Smaller ones on a cache line, which every vector load likes.
+const CACHE_LINE_BYTES: usize = 64;
+
+/// A block's bytes in compute memory. Not `Clone`: whoever holds the slab is its state.
+#[derive(Debug)]
+pub struct Slab {
+    bytes: SlabBytes,
+    layout: Arc<BlockLayout>,
+    views: Vec<(Role, Tensor)>,
+}
+
+/// A handle to a stretch of compute memory, for the link that fills it. It keeps the memory alive, and every
+/// write takes the storage's lock: a link that is late can be wrong, never unsound.
+#[derive(Debug, Clone)]
+pub struct SlabBytes(Tensor);
+
+impl Slab {
+    /// Fresh memory for one block. On the CPU it is not touched yet: pages appear when filled.
+    pub fn new(layout: &Arc<BlockLayout>, device: &Device) -> Result<Self, OffloadError> {
+        let bytes = SlabBytes::new(layout.slab_bytes(), layout.dtype(), device)?;
+        let views = layout
+            .placements()
+            .iter()
+            .map(|placement| {
+                let elements = placement.shape.iter().product();
+                let start = placement.offset / layout.dtype().bytes();
+                let view = bytes
+                    .0
+                    .narrow(0, start, elements)?
+                    .reshape(placement.shape.as_slice())?;
+                Ok((placement.role, view))
+            })
+            .collect::<Result<_, candle_core::Error>>()?;
+        Ok(Self {
+            bytes,
+            layout: Arc::clone(layout),
+            views,
+        })
+    }
+
+    pub fn layout(&self) -> &Arc<BlockLayout> {
+        &self.layout
+    }
+
+    /// The view of one weight, if the family has it.
+    pub fn view(&self, role: Role) -> Option<&Tensor> {
+        self.views
+            .iter()
+            .find(|(of, _)| *of == role)
+            .map(|(_, view)| view)
+    }
+
+    pub fn bytes(&self) -> &SlabBytes {
+        &self.bytes
+    }
+}
+
+impl SlabBytes {
+    /// Fresh memory of `bytes` bytes. On the CPU nothing backs it before it is written.
+    pub fn new(bytes: usize, dtype: DType, device: &Device) -> Result<Self, OffloadError> {
+        match device {
+            Device::Cpu => Ok(Self(host_tensor(bytes, dtype)?)),
+            device => {
+                let elements = bytes / dtype.bytes();
+                Ok(Self(Tensor::zeros(elements, candle_dtype(dtype), device)?))
+            }
+        }
+    }
+
+    /// All of it, as one row of numbers.
+    pub fn tensor(&self) -> &Tensor {
+        &self.0
+    }
+
+    /// Runs `write` over the slab's bytes in place (host memory only).
+    pub fn write<R>(&self, write: impl FnOnce(&mut [u8]) -> R) -> Result<R, OffloadError> {
+        let op = WriteBytes {
+            write: Cell::new(Some(write)),
+            result: Cell::new(None),
+        };
+        self.0.inplace_op1(&op)?;
+        op.result.into_inner().ok_or(OffloadError::NotHostMemory)
+    }
+
+    /// Runs `read` over the slab's bytes (host memory only). One lock for the whole block: readers
+    /// that took one a weight could deadlock with a writer waiting between two of them.
+    pub fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, OffloadError> {
+        let (storage, layout) = self.0.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else {
+            return Err(OffloadError::NotHostMemory);
+        };
+        let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
+        let bytes: &[u8] = match storage {
+            CpuStorage::BF16(values) => bytemuck::cast_slice(&values[range]),
+            CpuStorage::F16(values) => bytemuck::cast_slice(&values[range]),
+            CpuStorage::F32(values) => bytemuck::cast_slice(&values[range]),
+            _ => return Err(OffloadError::NotHostMemory),
+        };
+        Ok(read(bytes))
+    }
+}
+
+struct WriteBytes<F, R> {
+    write: Cell<Option<F>>,
+    result: Cell<Option<R>>,
+}
+
+impl<R, F: FnOnce(&mut [u8]) -> R> InplaceOp1 for WriteBytes<F, R> {
+    fn name(&self) -> &'static str {
+        "slab-write"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
+        let bytes: &mut [u8] = match storage {
+            CpuStorage::BF16(values) => bytemuck::cast_slice_mut(&mut values[range]),
+            CpuStorage::F16(values) => bytemuck::cast_slice_mut(&mut values[range]),
+            CpuStorage::F32(values) => bytemuck::cast_slice_mut(&mut values[range]),
+            _ => return Ok(()),
+        };
+        if let Some(write) = self.write.take() {
+            self.result.set(Some(write(bytes)));
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn candle_dtype(dtype: DType) -> candle_core::DType {
+    match dtype {
+        DType::Bf16 => candle_core::DType::BF16,
+        DType::F16 => candle_core::DType::F16,
+        DType::F32 => candle_core::DType::F32,
+    }
+}
+
+/// An aligned 1-D CPU tensor over zero pages that the system has not backed yet. A `Vec` aligns to
+/// its element only, so it is made longer and the tensor starts at the first aligned element.
+fn host_tensor(bytes: usize, dtype: DType) -> Result<Tensor, OffloadError> {
+    let align = if bytes >= HUGE_PAGE_BYTES {
+        HUGE_PAGE_BYTES
+    } else {
+        CACHE_LINE_BYTES
+    };
+    let elements = bytes / dtype.bytes();
+    let padded = elements + align / dtype.bytes();
+    match dtype {
+        DType::Bf16 => aligned(
+            zero_pages::<u16>(padded)?.reinterpret_into::<half::bf16>(),
+            elements,
+            align,
+        ),
+        DType::F16 => aligned(
+            zero_pages::<u16>(padded)?.reinterpret_into::<half::f16>(),
+            elements,
+            align,
+        ),
+        DType::F32 => aligned(zero_pages::<f32>(padded)?, elements, align),
+    }
+}
+
+/// Zeroed memory of primitive numbers: the standard library asks the system for zero pages and
+/// writes none of them. Running out is an error here, not an abort.
+fn zero_pages<T: Clone + Default>(elements: usize) -> Result<Vec<T>, OffloadError> {
+    let mut probe = Vec::<T>::new();
+    probe
+        .try_reserve_exact(elements)
+        .map_err(|_| OffloadError::OutOfMemory {
+            bytes: (elements * size_of::<T>()) as u64,
+        })?;
+    drop(probe);
+    Ok(vec![T::default(); elements])
+}
+
+fn aligned<T: candle_core::WithDType>(
+    values: Vec<T>,
+    elements: usize,
+    align: usize,
+) -> Result<Tensor, OffloadError> {
+    let start = values.as_ptr().align_offset(align);
+    huge_pages::advise(&values);
+    let all = values.len();
+    Ok(Tensor::from_vec(values, all, &Device::Cpu)?.narrow(0, start, elements)?)
+}

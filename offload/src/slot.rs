@@ -1,0 +1,17 @@
+//! A slot: one slab that blocks pass through. **Whoever holds the slot is its state**: in the
+//! `free` channel it is empty, in a ticket it is being filled, in a visit it is read. There is no
+//! state to read and none to forget to update.
+
+use crate::slab::Slab;
+
+/// Not `Clone`, on purpose.
+#[derive(Debug)]
+pub struct Slot {
+    pub(crate) slab: Slab,
+}
+
+impl Slot {
+    pub fn new(slab: Slab) -> Self {
+        Self { slab }
+    }
+}

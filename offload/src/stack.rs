@@ -1,0 +1,266 @@
+//! The streamed stack: resident blocks, a ring of slots, and one way in.
+//!
+//! Slots travel, and holding one is the whole protocol:
+//!
+//! ```text
+//! free channel -> prefetch thread -> ready channel -> visit -> free channel
+//!                 starts a copy       a Ticket         reads
+//! ```
+//!
+//! * Only the prefetch thread takes from `free`; only `visit` takes from `ready` and gives to
+//!   `free`. Both channels hold as many entries as there are slots, so no send waits.
+//! * A slot is written only while it is in a ticket, and read only inside `visit`, after the
+//!   ticket's mark was waited for. It goes back to `free` after the closure has returned: the
+//!   next copy into it cannot start earlier.
+//! * A failed load ends the run: the visit that wanted the block reports it, with the block and
+//!   the file. Dropping the stack hangs up both channels and joins the thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::block::BlockId;
+use crate::error::{OffloadError, panic_message};
+use crate::itinerary::Itinerary;
+use crate::link::Link;
+use crate::prefetch::{self, Ends};
+use crate::record::LoadRecord;
+use crate::slab::Slab;
+use crate::slot::Slot;
+use crate::ticket::Ticket;
+
+/// When streamed blocks are loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefetch {
+    /// As soon as a slot is free, in the itinerary's order.
+    Ahead,
+    /// When a visit asks. Every load is then `Sync`.
+    AtNeed,
+}
+
+#[derive(Debug)]
+pub struct StreamedStack {
+    resident: BTreeMap<BlockId, Slab>,
+    ring: Option<Ring>,
+    /// Loads since they were last taken; allocated once.
+    records: Vec<LoadRecord>,
+}
+
+impl StreamedStack {
+    /// A stack that streams nothing.
+    pub fn resident() -> Self {
+        Self {
+            resident: BTreeMap::new(),
+            ring: None,
+            records: Vec::new(),
+        }
+    }
+
+    /// Starts the prefetch thread; with `Prefetch::Ahead` the first slots begin to fill at once.
+    pub fn streaming(
+        slots: Vec<Slot>,
+        itinerary: Itinerary,
+        link: Box<dyn Link>,
+        prefetch: Prefetch,
+    ) -> Result<Self, OffloadError> {
+        let records = Vec::with_capacity(itinerary.len());
+        let ring = Ring::start(slots, itinerary, link, prefetch)?;
+        Ok(Self {
+            resident: BTreeMap::new(),
+            ring: Some(ring),
+            records,
+        })
+    }
+
+    /// Adds a resident block. The ring's first slots fill while resident blocks are being read.
+    pub fn keep(&mut self, block: BlockId, slab: Slab) {
+        self.resident.insert(block, slab);
+    }
+
+    /// Runs `work` over the block's weights: at once if it is resident, otherwise when its copy
+    /// has landed. All branches that need the block belong into one visit: the link is paid once.
+    pub fn visit<R, E: From<OffloadError>>(
+        &mut self,
+        block: BlockId,
+        work: impl FnOnce(&Slab) -> Result<R, E>,
+    ) -> Result<R, E> {
+        if let Some(slab) = self.resident.get(&block) {
+            return work(slab);
+        }
+        let ring = self.ring.as_mut().ok_or(OffloadError::Unknown { block })?;
+        let (slot, mut record) = ring.take(block)?;
+        let result = work(&slot.slab);
+        record.post = ring.give_back(slot);
+        self.records.push(record);
+        result
+    }
+
+    /// Goes on to the next unit of work after a pass that was cut short: takes the copies that
+    /// are already on their way for the rest of this one and gives their slots back.
+    pub fn finish_unit(&mut self) -> Result<(), OffloadError> {
+        let Some(ring) = self.ring.as_mut() else {
+            return Ok(());
+        };
+        while !ring
+            .visits
+            .is_multiple_of(ring.itinerary.len().max(1) as u64)
+        {
+            let Some(block) = ring.itinerary.at(ring.visits) else {
+                break;
+            };
+            let (slot, _) = ring.take(block)?;
+            ring.give_back(slot);
+        }
+        self.records.clear();
+        Ok(())
+    }
+
+    /// Moves the records of the visits since the last call to the end of `into`.
+    pub fn take_records(&mut self, into: &mut Vec<LoadRecord>) {
+        into.append(&mut self.records);
+    }
+
+    /// Streamed blocks in one unit of work.
+    pub fn streamed_count(&self) -> usize {
+        self.ring.as_ref().map_or(0, |ring| ring.itinerary.len())
+    }
+}
+
+#[derive(Debug)]
+struct Ring {
+    itinerary: Itinerary,
+    visits: u64,
+    origins: BTreeMap<BlockId, Arc<str>>,
+    /// `None` after an error: hanging up is what tells the thread to end.
+    ends: Option<RingEnds>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct RingEnds {
+    free: Sender<Slot>,
+    ask: Option<Sender<()>>,
+    ready: Receiver<Result<Ticket, OffloadError>>,
+}
+
+impl Ring {
+    fn start(
+        slots: Vec<Slot>,
+        itinerary: Itinerary,
+        link: Box<dyn Link>,
+        prefetch: Prefetch,
+    ) -> Result<Self, OffloadError> {
+        let origins = itinerary
+            .blocks()
+            .iter()
+            .map(|&block| (block, link.origin(block)))
+            .collect();
+        let (free, free_end) = bounded(slots.len());
+        let (ready_end, ready) = bounded(slots.len());
+        for slot in slots {
+            // Cannot fail: the other end is below and there is room for every slot.
+            let _ = free.send(slot);
+        }
+        let (ask, asked) = match prefetch {
+            Prefetch::Ahead => (None, None),
+            Prefetch::AtNeed => {
+                let (ask, asked) = bounded(1);
+                (Some(ask), Some(asked))
+            }
+        };
+        let ends = Ends {
+            free: free_end,
+            asked,
+            ready: ready_end,
+        };
+        let thread = prefetch::spawn(link, itinerary.clone(), ends)?;
+        Ok(Self {
+            itinerary,
+            visits: 0,
+            origins,
+            ends: Some(RingEnds { free, ask, ready }),
+            thread: Some(thread),
+        })
+    }
+
+    fn take(&mut self, block: BlockId) -> Result<(Slot, LoadRecord), OffloadError> {
+        match self.itinerary.at(self.visits) {
+            Some(expected) if expected == block => {}
+            Some(expected) if self.origins.contains_key(&block) => {
+                return Err(OffloadError::OutOfOrder {
+                    asked: block,
+                    expected,
+                });
+            }
+            _ => return Err(OffloadError::Unknown { block }),
+        }
+        let ends = self.ends.as_ref().ok_or(OffloadError::Stopped { block })?;
+        let asked_at = Instant::now();
+        if let Some(ask) = &ends.ask {
+            // A dead thread shows at `recv`, with its reason.
+            let _ = ask.send(());
+        }
+        let taken = match ends.ready.recv() {
+            Ok(Ok(ticket)) => {
+                assert_eq!(
+                    ticket.block, block,
+                    "the ring delivers in the itinerary's order"
+                );
+                ticket
+                    .redeem(asked_at)
+                    .map_err(|(_slot, source)| OffloadError::Load {
+                        block,
+                        origin: self.origin(block),
+                        source,
+                    })
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_hung_up) => Err(OffloadError::PrefetchDied {
+                block,
+                origin: self.origin(block),
+                message: self.join(),
+            }),
+        };
+        match &taken {
+            Ok(_) => self.visits += 1,
+            Err(_) => {
+                self.join();
+            }
+        }
+        taken
+    }
+
+    fn give_back(&mut self, slot: Slot) -> Duration {
+        let released_at = Instant::now();
+        if let Some(ends) = &self.ends {
+            // A dead thread is the next visit's error; the slot is of no use to anybody then.
+            let _ = ends.free.send(slot);
+        }
+        released_at.elapsed()
+    }
+
+    fn origin(&self, block: BlockId) -> Arc<str> {
+        self.origins
+            .get(&block)
+            .cloned()
+            .unwrap_or_else(|| "its home".into())
+    }
+
+    /// Hangs up and waits for the thread; tells what it died of, if it died.
+    fn join(&mut self) -> String {
+        self.ends = None;
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Err(payload)) => panic_message(payload.as_ref()),
+            _ => "it ended early".into(),
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
