@@ -241,3 +241,6 @@ fn joins(chunk: &Chunk, source: usize, at: u64) -> bool {
         && at - end < DIRECT_ALIGN_BYTES as u64
         && at - chunk.offset + DType::F32.bytes() as u64 <= CHUNK_BYTES as u64
 }
+
+#[cfg(test)]
+mod tests;

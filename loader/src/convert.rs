@@ -121,8 +121,9 @@ mod tests {
 
     #[test]
     fn narrowing_rounds_to_nearest_even() {
-        // 1 + 2^-8 lies halfway between two bf16 values; 1 + 3 * 2^-8 too, and rounds up.
-        for (x, expected) in [(1.003_906_25f32, 1.0), (1.011_718_75, 1.015_625)] {
+        // In units of 2^-8: bf16 has every second value, so odd numbers lie halfway.
+        for (units, expected_units) in [(257u16, 256.0), (259, 260.0), (258, 258.0)] {
+            let (x, expected) = (f32::from(units) / 256.0, expected_units / 256.0);
             let mut out = [0; 2];
             convert(DType::F32, &x.to_le_bytes(), DType::Bf16, &mut out);
             assert_eq!(bf16::from_le_bytes(out).to_f32(), expected);

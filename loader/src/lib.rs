@@ -38,6 +38,3 @@ pub use measure::{ReadRate, measure_read_gbps};
 pub use read::{READ_THREADS, read_block};
 pub use source::{BlockSource, Piece, Whole};
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
-
-#[cfg(test)]
-mod tests;

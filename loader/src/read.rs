@@ -38,7 +38,10 @@ pub fn read_block(
             };
             let Some(mut fill) = next else { return };
             if let Err(error) = fill.run(checkpoint.sources(), &mut buf, access) {
-                *queue.lock().unwrap_or_else(PoisonError::into_inner) = Err(error);
+                let queue = &mut *queue.lock().unwrap_or_else(PoisonError::into_inner);
+                if queue.is_ok() {
+                    *queue = Err(error);
+                }
             }
         }
     };

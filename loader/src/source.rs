@@ -56,16 +56,6 @@ impl BlockSource {
     pub fn chunks(&self) -> Vec<Chunk> {
         chunk::plan(&self.pieces, self.dtype)
     }
-
-    #[cfg(test)]
-    pub(crate) fn from_pieces(pieces: Vec<Piece>, dtype: DType, slab_bytes: usize) -> Self {
-        Self {
-            label: "test".into(),
-            dtype,
-            pieces,
-            slab_bytes,
-        }
-    }
 }
 
 /// The weights outside the blocks.

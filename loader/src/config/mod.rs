@@ -12,6 +12,7 @@ pub(crate) mod limits {
     pub const LAYERS: usize = 4096;
     pub const HEADS: usize = 4096;
     pub const HEAD_DIM: usize = 8192;
+    pub const HEADS_TIMES_DIM: usize = 1 << 18;
     pub const VOCAB: usize = 1 << 24;
     pub const POSITIONS: usize = 1 << 30;
 }

@@ -157,6 +157,11 @@ fn head_dim(
         let expected = format!("an even number up to {}", limits::HEAD_DIM);
         return Err(fields.wrong("head_dim", head_dim, &expected));
     }
+    let head_dim_max = limits::HEADS_TIMES_DIM / heads;
+    if head_dim > head_dim_max {
+        let expected = format!("at most {head_dim_max} with {heads} heads");
+        return Err(fields.wrong("head_dim", head_dim, &expected));
+    }
     Ok(head_dim)
 }
 

@@ -231,3 +231,39 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::Family;
+
+    #[test]
+    fn a_full_disk_is_said_to_be_full_and_leaves_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("model");
+        let spec = SynthSpec::tiny(Family::Qwen2);
+        let mut job = Job {
+            partial: Partial::create(&dir).unwrap(),
+            dir: &dir,
+            total_bytes: spec.weight_bytes(),
+            done_bytes: 0,
+            progress: &mut |_, _| {},
+        };
+        // In place of the shard stands a device whose every write fails for want of space.
+        let shard = job.partial.path.join("model.safetensors");
+        std::os::unix::fs::symlink("/dev/full", shard).unwrap();
+        let tensors = spec.tensors();
+        let error = job
+            .shard(
+                "model.safetensors",
+                &tensors.iter().collect::<Vec<_>>(),
+                &spec,
+            )
+            .unwrap_err();
+        assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
+        assert!(error.to_string().contains("filled up"), "{error}");
+        assert!(error.hint().unwrap().contains("free at least 1 MiB"));
+        drop(job);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
+}

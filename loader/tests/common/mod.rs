@@ -1,0 +1,120 @@
+//! Synthetic checkpoints in a temporary directory, and a second, independent way to read them.
+
+#![expect(
+    dead_code,
+    reason = "every test file is a crate of its own and uses its share of these"
+)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use loader::synth::{self, SynthSpec};
+use loader::{BlockLayout, Family, Role};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A checkpoint on disk that goes away with the test.
+pub struct Made {
+    _temp: TempDir,
+    pub dir: PathBuf,
+}
+
+pub fn make(spec: &SynthSpec) -> Made {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("model");
+    synth::write(&dir, spec, &mut |_, _| {}).unwrap();
+    Made { _temp: temp, dir }
+}
+
+/// Every family, with every optional weight somewhere.
+pub fn specs() -> Vec<SynthSpec> {
+    let llama = SynthSpec {
+        attention_bias: true,
+        mlp_bias: true,
+        ..SynthSpec::tiny(Family::Llama)
+    };
+    let mut specs: Vec<SynthSpec> = Family::ALL.into_iter().map(SynthSpec::tiny).collect();
+    specs.push(llama);
+    specs
+}
+
+/// A safetensors file taken apart.
+pub struct Parts {
+    pub header: Value,
+    pub data: Vec<u8>,
+}
+
+pub fn take_apart(file: &Path) -> Parts {
+    let bytes = std::fs::read(file).unwrap();
+    let header_bytes = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    Parts {
+        header: serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap(),
+        data: bytes[8 + header_bytes..].to_vec(),
+    }
+}
+
+pub fn put_together(file: &Path, header: &[u8], data: &[u8]) {
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header);
+    bytes.extend(data);
+    std::fs::write(file, bytes).unwrap();
+}
+
+/// All tensors of a directory, read by the format's own library: name -> bytes as stored.
+pub fn reference_tensors(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut tensors = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ext| ext == "safetensors") {
+            let bytes = std::fs::read(&path).unwrap();
+            for (name, view) in safetensors::SafeTensors::deserialize(&bytes)
+                .unwrap()
+                .iter()
+            {
+                let known = tensors.insert(name.to_string(), view.data().to_vec());
+                assert!(known.is_none(), "{name} twice");
+            }
+        }
+    }
+    tensors
+}
+
+/// The slab of one block as it must come out, without conversion. Bytes between weights are 0.
+pub fn reference_slab(
+    tensors: &BTreeMap<String, Vec<u8>>,
+    layer: usize,
+    layout: &BlockLayout,
+) -> Vec<u8> {
+    let mut slab = vec![0; layout.slab_bytes()];
+    for place in layout.placements() {
+        let names: &[&str] = match place.role {
+            Role::InputNorm => &["input_layernorm.weight"],
+            Role::Qkv => &[
+                "self_attn.q_proj.weight",
+                "self_attn.k_proj.weight",
+                "self_attn.v_proj.weight",
+            ],
+            Role::QkvBias => &[
+                "self_attn.q_proj.bias",
+                "self_attn.k_proj.bias",
+                "self_attn.v_proj.bias",
+            ],
+            Role::QNorm => &["self_attn.q_norm.weight"],
+            Role::KNorm => &["self_attn.k_norm.weight"],
+            Role::Out => &["self_attn.o_proj.weight"],
+            Role::OutBias => &["self_attn.o_proj.bias"],
+            Role::PostNorm => &["post_attention_layernorm.weight"],
+            Role::GateUp => &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
+            Role::GateUpBias => &["mlp.gate_proj.bias", "mlp.up_proj.bias"],
+            Role::Down => &["mlp.down_proj.weight"],
+            Role::DownBias => &["mlp.down_proj.bias"],
+        };
+        let fused: Vec<u8> = names
+            .iter()
+            .flat_map(|name| tensors[&format!("model.layers.{layer}.{name}")].clone())
+            .collect();
+        assert_eq!(fused.len(), place.bytes, "{:?}", place.role);
+        slab[place.offset..place.offset + place.bytes].copy_from_slice(&fused);
+    }
+    slab
+}

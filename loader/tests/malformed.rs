@@ -1,0 +1,466 @@
+//! Every way in which a checkpoint can be wrong, each made on purpose: the error must say which
+//! file, which tensor or field, and what to do; nothing may panic.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails, in its helpers too"
+)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{make, put_together, take_apart};
+use loader::synth::SynthSpec;
+use loader::{Checkpoint, DType, Error, Family};
+use serde_json::{Value, json};
+
+const WEIGHTS: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+const Q: &str = "model.layers.1.self_attn.q_proj.weight";
+
+/// Opens a checkpoint that `damage` was done to; checks the words of the error and the hint.
+fn check(what: &str, words: &[&str], spec: &SynthSpec, damage: impl FnOnce(&Path)) {
+    let made = make(spec);
+    Checkpoint::open(&made.dir).unwrap();
+    damage(&made.dir);
+    let error = match Checkpoint::open(&made.dir) {
+        Ok(_) => panic!("{what}: opened"),
+        Err(error) => error,
+    };
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "{what}: {word:?} is not in: {text}");
+    }
+    assert!(error.hint().is_some(), "{what}: no hint with: {text}");
+}
+
+fn tiny() -> SynthSpec {
+    SynthSpec::tiny(Family::Qwen2)
+}
+
+fn sharded() -> SynthSpec {
+    SynthSpec {
+        shard_bytes: 100_000,
+        ..tiny()
+    }
+}
+
+fn edit_json(file: &Path, edit: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    edit(&mut value);
+    std::fs::write(file, value.to_string()).unwrap();
+}
+
+fn edit_header(dir: &Path, edit: impl FnOnce(&mut Value)) {
+    let file = dir.join(WEIGHTS);
+    let mut parts = take_apart(&file);
+    edit(&mut parts.header);
+    put_together(&file, parts.header.to_string().as_bytes(), &parts.data);
+}
+
+fn edit_tensor(dir: &Path, edit: impl FnOnce(&mut Value)) {
+    edit_header(dir, |header| edit(&mut header[Q]));
+}
+
+#[test]
+fn safetensors_headers() {
+    let cases: Vec<(&str, Vec<&str>, Box<dyn FnOnce(&Path)>)> = vec![
+        (
+            "an empty file",
+            vec![WEIGHTS, "0 bytes are too few"],
+            Box::new(|dir| std::fs::write(dir.join(WEIGHTS), "").unwrap()),
+        ),
+        (
+            "seven bytes",
+            vec![WEIGHTS, "7 bytes are too few"],
+            Box::new(|dir| std::fs::write(dir.join(WEIGHTS), [0; 7]).unwrap()),
+        ),
+        (
+            "an absurd header length",
+            vec![
+                WEIGHTS,
+                "18446744073709551615 bytes, the limit is 100000000",
+            ],
+            Box::new(|dir| std::fs::write(dir.join(WEIGHTS), [0xff; 100]).unwrap()),
+        ),
+        (
+            "a header that ends past the file",
+            vec![WEIGHTS, "claims 1000 bytes, the file has 16"],
+            Box::new(|dir| {
+                let mut bytes = 1000u64.to_le_bytes().to_vec();
+                bytes.extend([b' '; 8]);
+                std::fs::write(dir.join(WEIGHTS), bytes).unwrap();
+            }),
+        ),
+        (
+            "a header that is not JSON",
+            vec![WEIGHTS, "header is not valid"],
+            Box::new(|dir| put_together(&dir.join(WEIGHTS), b"{\"a\": ", &[])),
+        ),
+        (
+            "a header that is a list",
+            vec![WEIGHTS, "header is not valid"],
+            Box::new(|dir| put_together(&dir.join(WEIGHTS), b"[]", &[])),
+        ),
+        (
+            "a header that nests without end",
+            vec![WEIGHTS, "header is not valid"],
+            Box::new(|dir| {
+                let deep = format!("{{\"a\": {}", "[".repeat(100_000));
+                put_together(&dir.join(WEIGHTS), deep.as_bytes(), &[]);
+            }),
+        ),
+        (
+            "a header that is not UTF-8",
+            vec![WEIGHTS, "header is not valid"],
+            Box::new(|dir| put_together(&dir.join(WEIGHTS), b"{\"\xff\": 1}", &[])),
+        ),
+        (
+            "a tensor without offsets",
+            vec![WEIGHTS, Q, "is not a tensor"],
+            Box::new(|dir| edit_tensor(dir, |q| *q = json!({"dtype": "BF16", "shape": [1]}))),
+        ),
+        (
+            "a negative dimension",
+            vec![WEIGHTS, Q, "is not a tensor"],
+            Box::new(|dir| edit_tensor(dir, |q| q["shape"] = json!([-64, 64]))),
+        ),
+        (
+            "a tensor listed twice",
+            vec![WEIGHTS, "twin", "listed twice"],
+            Box::new(|dir| {
+                let entry = r#""twin":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
+                let header = format!("{{{entry},{entry}}}");
+                put_together(&dir.join(WEIGHTS), header.as_bytes(), &[0; 8]);
+            }),
+        ),
+        (
+            "an unknown dtype",
+            vec![WEIGHTS, Q, "unknown dtype \"BF17\""],
+            Box::new(|dir| edit_tensor(dir, |q| q["dtype"] = json!("BF17"))),
+        ),
+        (
+            "a shape whose product overflows",
+            vec![WEIGHTS, Q, "impossible shape"],
+            Box::new(|dir| edit_tensor(dir, |q| q["shape"] = json!([1u64 << 40, 1u64 << 40]))),
+        ),
+        (
+            "an end before its begin",
+            vec![WEIGHTS, Q, "ends at 0, before its begin 8"],
+            Box::new(|dir| edit_tensor(dir, |q| q["data_offsets"] = json!([8, 0]))),
+        ),
+        (
+            "a range that is not its shape",
+            vec![WEIGHTS, Q, "BF16 [64, 63] needs 8064 bytes, has 8192"],
+            Box::new(|dir| edit_tensor(dir, |q| q["shape"] = json!([64, 63]))),
+        ),
+        (
+            "offsets near the end of the number line",
+            vec![WEIGHTS, Q, "cut short"],
+            Box::new(|dir| {
+                let begin = u64::MAX - 8192;
+                edit_tensor(dir, |q| q["data_offsets"] = json!([begin, u64::MAX]));
+            }),
+        ),
+        (
+            "a file that is cut short",
+            vec![
+                WEIGHTS,
+                "cut short: lm_head.weight ends at byte",
+                " of 300000",
+            ],
+            Box::new(|dir| {
+                let file = std::fs::File::options()
+                    .write(true)
+                    .open(dir.join(WEIGHTS))
+                    .unwrap();
+                file.set_len(300_000).unwrap();
+            }),
+        ),
+        (
+            "two tensors in one place",
+            vec![WEIGHTS, Q, "overlap"],
+            Box::new(|dir| {
+                edit_header(dir, |header| {
+                    let k = &header["model.layers.1.self_attn.k_proj.weight"]["data_offsets"];
+                    let begin = k[0].as_u64().unwrap();
+                    header[Q]["data_offsets"] = json!([begin, begin + 8192]);
+                });
+            }),
+        ),
+    ];
+    for (what, words, damage) in cases {
+        check(what, &words, &tiny(), damage);
+    }
+}
+
+#[test]
+fn tensors_that_do_not_fit_the_config() {
+    let spec = tiny();
+    let rename = |from: &'static str, to: &'static str| {
+        move |dir: &Path| {
+            edit_header(dir, |header| {
+                let entry = header.as_object_mut().unwrap().remove(from).unwrap();
+                header[to] = entry;
+            });
+        }
+    };
+    let missing = [Q, "has no tensor"];
+    check("no q", &missing, &spec, rename(Q, "elsewhere"));
+    let words = ["has no tensor lm_head.weight", "model"];
+    check("no head", &words, &spec, rename("lm_head.weight", "head"));
+    let words = ["has no tensor model.norm.weight"];
+    check(
+        "no norm",
+        &words,
+        &spec,
+        rename("model.norm.weight", "norm"),
+    );
+    let bias = "model.layers.2.self_attn.q_proj.bias";
+    check("no bias", &[bias], &spec, rename(bias, "bias"));
+
+    check(
+        "a shape that is not the config's",
+        &[WEIGHTS, Q, "[32, 128]", "[64, 64]"],
+        &spec,
+        |dir| edit_tensor(dir, |q| q["shape"] = json!([32, 128])),
+    );
+    check(
+        "a shape of another rank",
+        &[WEIGHTS, Q, "[4096]", "[64, 64]"],
+        &spec,
+        |dir| edit_tensor(dir, |q| q["shape"] = json!([4096])),
+    );
+    check(
+        "integers for weights",
+        &[WEIGHTS, Q, "stored as I16"],
+        &spec,
+        |dir| edit_tensor(dir, |q| q["dtype"] = json!("I16")),
+    );
+    check(
+        "one projection in another dtype",
+        &["mix dtypes", Q, "f16", "bf16"],
+        &spec,
+        |dir| edit_tensor(dir, |q| q["dtype"] = json!("F16")),
+    );
+    check(
+        "a bias that the config does not announce",
+        &[WEIGHTS, "model.layers.0.mlp.down_proj.bias", "Llama"],
+        &SynthSpec {
+            mlp_bias: true,
+            ..SynthSpec::tiny(Family::Llama)
+        },
+        |dir| {
+            edit_json(&dir.join("config.json"), |config| {
+                config["mlp_bias"] = json!(false)
+            })
+        },
+    );
+    check(
+        "query norms in a family that has none",
+        &["self_attn.k_norm.weight", "Llama"],
+        &SynthSpec::tiny(Family::Qwen3),
+        |dir| {
+            edit_json(&dir.join("config.json"), |config| {
+                config["architectures"] = json!(["LlamaForCausalLM"]);
+            });
+        },
+    );
+}
+
+#[test]
+fn norms_may_have_another_float_dtype_and_a_model_may_be_cut_short() {
+    let made = make(&tiny());
+    edit_header(&made.dir, |header| {
+        header["model.layers.0.input_layernorm.weight"]["dtype"] = json!("F16");
+    });
+    edit_json(&made.dir.join("config.json"), |config| {
+        config["num_hidden_layers"] = json!(2);
+    });
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    assert_eq!(checkpoint.dtype(), DType::Bf16);
+    assert_eq!(checkpoint.config.layers, 2);
+}
+
+#[test]
+fn sharded_checkpoints() {
+    let spec = sharded();
+    let edit_map = |tensor: &'static str, shard: Value| {
+        move |dir: &Path| {
+            edit_json(&dir.join(INDEX), |index| {
+                index["weight_map"][tensor] = shard
+            });
+        }
+    };
+    check("no JSON", &[INDEX, "not valid JSON"], &spec, |dir| {
+        std::fs::write(dir.join(INDEX), "{").unwrap();
+    });
+    check("no map", &[INDEX, "weight_map"], &spec, |dir| {
+        std::fs::write(dir.join(INDEX), "{}").unwrap();
+    });
+    let number = edit_map(Q, json!(3));
+    check("a shard that is a number", &[INDEX, Q], &spec, number);
+    for shard in [
+        "../model.safetensors",
+        "a/b",
+        "/etc/passwd",
+        "a\\b",
+        "..",
+        "",
+    ] {
+        let words = [INDEX, "not a plain file name"];
+        check(shard, &words, &spec, edit_map(Q, json!(shard)));
+    }
+    check(
+        "a missing shard",
+        &["model-00002-of", "does not exist", "places", "tensors"],
+        &spec,
+        |dir| {
+            let shard = first_match(dir, "model-00002");
+            std::fs::remove_file(shard).unwrap();
+        },
+    );
+    check(
+        "a truncated shard",
+        &["model-00002-of", "cut short"],
+        &spec,
+        |dir| {
+            let shard = first_match(dir, "model-00002");
+            let bytes = std::fs::metadata(&shard).unwrap().len();
+            let file = std::fs::File::options().write(true).open(shard).unwrap();
+            file.set_len(bytes - 1).unwrap();
+        },
+    );
+    check(
+        "a tensor in no shard",
+        &["nowhere", "does not contain"],
+        &spec,
+        |dir| {
+            edit_json(&dir.join(INDEX), |index| {
+                let shard = index["weight_map"][Q].clone();
+                index["weight_map"]["nowhere"] = shard;
+            });
+        },
+    );
+    for same_shard in [true, false] {
+        check(
+            "a tensor placed twice",
+            &[INDEX, Q, "listed twice"],
+            &spec,
+            |dir| {
+                let file = dir.join(INDEX);
+                let text = std::fs::read_to_string(&file).unwrap();
+                let index: Value = serde_json::from_str(&text).unwrap();
+                let shard = if same_shard {
+                    index["weight_map"][Q].as_str().unwrap().to_owned()
+                } else {
+                    // A second shard that really holds a tensor of this name.
+                    let copy = dir.join("copy.safetensors");
+                    put_together(
+                        &copy,
+                        format!(r#"{{"{Q}":{{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}}}"#)
+                            .as_bytes(),
+                        &[0; 2],
+                    );
+                    "copy.safetensors".to_owned()
+                };
+                let twice = format!("\"weight_map\": {{ \"{Q}\": \"{shard}\",");
+                let text = text.replacen("\"weight_map\": {", &twice, 1);
+                std::fs::write(&file, text).unwrap();
+            },
+        );
+    }
+}
+
+fn first_match(dir: &Path, prefix: &str) -> std::path::PathBuf {
+    std::fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with(prefix)
+        })
+        .unwrap()
+}
+
+#[test]
+fn directories_that_are_no_checkpoints() {
+    let temp = tempfile::tempdir().unwrap();
+    let nowhere = temp.path().join("nowhere");
+    let error = Checkpoint::open(&nowhere).unwrap_err();
+    assert!(error.to_string().contains("it does not exist"), "{error}");
+    let file = temp.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let error = Checkpoint::open(&file).unwrap_err();
+    assert!(error.to_string().contains("it is a file"), "{error}");
+    let error = Checkpoint::open(temp.path()).unwrap_err();
+    assert!(error.to_string().contains("no config.json"), "{error}");
+    assert!(error.hint().unwrap().contains("directory"));
+
+    check(
+        "other weights",
+        &["no safetensors", "pytorch_model.bin"],
+        &tiny(),
+        |dir| {
+            std::fs::rename(dir.join(WEIGHTS), dir.join("pytorch_model.bin")).unwrap();
+        },
+    );
+    let words = ["generation_config.json", "not valid JSON"];
+    check("a broken generation config", &words, &tiny(), |dir| {
+        std::fs::write(dir.join("generation_config.json"), "nope").unwrap();
+    });
+}
+
+#[test]
+fn files_beside_the_weights() {
+    let made = make(&tiny());
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    let put = |name: &str, text: &str| std::fs::write(made.dir.join(name), text).unwrap();
+    assert_eq!(checkpoint.file("tokenizer.json").unwrap(), None);
+    assert_eq!(checkpoint.chat_template().unwrap(), None);
+    assert_eq!(checkpoint.special_tokens().unwrap(), Default::default());
+    let error = checkpoint.file("../secret").unwrap_err();
+    assert!(matches!(error, Error::FileName { .. }), "{error}");
+
+    let tokenizer_config = "tokenizer_config.json";
+    put(
+        tokenizer_config,
+        r#"{"bos_token": null, "eos_token": {"content": "</s>", "lstrip": false},
+            "chat_template": "plain"}"#,
+    );
+    assert_eq!(checkpoint.chat_template().unwrap().unwrap(), "plain");
+    let tokens = checkpoint.special_tokens().unwrap();
+    assert_eq!((tokens.bos, tokens.eos.as_deref()), (None, Some("</s>")));
+    put(
+        tokenizer_config,
+        r#"{"bos_token": "<s>", "chat_template": [{"name": "tool_use", "template": "t"},
+            {"name": "default", "template": "d"}]}"#,
+    );
+    assert_eq!(checkpoint.chat_template().unwrap().unwrap(), "d");
+    assert_eq!(checkpoint.special_tokens().unwrap().bos.unwrap(), "<s>");
+    for wrong in ["[]", "[{\"name\": \"default\"}]", "3", "{}"] {
+        put(
+            tokenizer_config,
+            &format!(r#"{{"chat_template": {wrong}}}"#),
+        );
+        let error = checkpoint.chat_template().unwrap_err().to_string();
+        assert!(
+            error.contains("chat_template") && error.contains(tokenizer_config),
+            "{error}"
+        );
+    }
+    put(tokenizer_config, r#"{"eos_token": 3}"#);
+    assert!(checkpoint.special_tokens().is_err());
+    put("chat_template.jinja", "jinja");
+    assert_eq!(checkpoint.chat_template().unwrap().unwrap(), "jinja");
+    std::fs::write(made.dir.join("chat_template.jinja"), [0xff]).unwrap();
+    assert!(checkpoint.chat_template().is_err());
+
+    let large = std::fs::File::create(made.dir.join("tokenizer.json")).unwrap();
+    large.set_len((256 << 20) + 1).unwrap();
+    let error = checkpoint.file("tokenizer.json").unwrap_err();
+    assert!(matches!(error, Error::FileTooLarge { .. }), "{error}");
+}
