@@ -1,1 +1,45 @@
-//! Models, KV cache, kernels, sampling, generation and the profile.
+//! A layer-offloading inference engine: N transformer layers stay resident, the rest streams
+//! through a few slots, and every token says how long it waited for each of them.
+//!
+//! ```
+//! use engine::{GenerationOptions, Model, ModelOptions, Source};
+//! use offload::Residency;
+//!
+//! let options = ModelOptions { residency: Residency::Layers(20), ..ModelOptions::default() };
+//! let mut model = Model::open(&Source::Demo, options)?;
+//! let prompt = model.tokenizer()?.encode("Once upon a time", true)?;
+//!
+//! let mut session = model.session()?;
+//! let options = GenerationOptions { max_new_tokens: 16, ..GenerationOptions::default() };
+//! let mut generation = session.generate(prompt, options)?;
+//! for piece in &mut generation {
+//!     print!("{}", piece?.text);
+//! }
+//! let report = generation.report();
+//! assert_eq!(report.totals.decode_passes, 15);
+//! assert_eq!(report.totals.async_percent(), Some(100));
+//! # Ok::<(), engine::EngineError>(())
+//! ```
+
+mod blueprint;
+mod compute;
+mod demo;
+mod ends;
+mod error;
+mod generation;
+pub mod kernels;
+mod load;
+pub mod memory;
+mod model;
+pub mod profile;
+mod rope;
+mod session;
+pub mod text;
+
+pub use blueprint::{Blueprint, DeviceChoice, ModelOptions, Source};
+pub use compute::Kernels;
+pub use error::EngineError;
+pub use generation::{Ended, Generation, GenerationOptions, Piece, Report};
+pub use load::Progress;
+pub use model::{Loaded, Model};
+pub use session::Session;

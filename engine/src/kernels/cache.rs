@@ -28,6 +28,11 @@ impl LayerCache {
         }
     }
 
+    /// Bytes that a cache of this size takes, known before it is made.
+    pub fn bytes_for(kv_heads: usize, head_dim: usize, capacity: usize) -> usize {
+        2 * kv_heads * capacity * round_up(head_dim, MAX_LANES) * size_of::<f32>()
+    }
+
     /// Positions it can hold.
     pub fn capacity(&self) -> usize {
         self.capacity

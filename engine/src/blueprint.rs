@@ -1,0 +1,231 @@
+//! A model before it is loaded: what the checkpoint says, what was asked for, and the plan that
+//! follows. Nothing is read but headers, so `engine plan` can afford one for every N.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use loader::{Access, AccessReport, BlockLayout, Checkpoint, DType};
+use offload::{
+    FixedBytes, Home, LinkInfo, PlanRequest, Prefetch, Residency, ResidencyPlan, Spread,
+};
+
+use crate::compute::{CHUNK_ROWS, Kernels};
+use crate::demo;
+use crate::ends::{Ends, SharedConfig};
+use crate::error::EngineError;
+use crate::kernels::LayerCache;
+use crate::memory;
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Source {
+    /// The one inside the program.
+    #[default]
+    Demo,
+    /// A folder as Hugging Face ships it.
+    Directory(PathBuf),
+}
+
+impl Source {
+    pub fn open(&self) -> Result<Checkpoint, EngineError> {
+        Ok(match self {
+            Self::Demo => demo::checkpoint()?,
+            Self::Directory(directory) => Checkpoint::open(directory)?,
+        })
+    }
+}
+
+/// Where it is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceChoice {
+    #[default]
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+/// What was asked for. The defaults stream nothing that fits into memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelOptions {
+    pub residency: Residency,
+    pub spread: Spread,
+    pub slots: usize,
+    pub prefetch: Prefetch,
+    /// Where streamed weights live; `None` picks.
+    pub home: Option<Home>,
+    /// A bus to emulate, in GB/s.
+    pub link_gbps: Option<f64>,
+    /// `None`: as the checkpoint stores them.
+    pub dtype: Option<DType>,
+    /// Positions the KV cache holds; `None`: as many as the model knows, up to a common size.
+    pub context: Option<usize>,
+    /// `None`: what the system says is available.
+    pub memory_bytes: Option<u64>,
+    pub device: DeviceChoice,
+    /// `None`: one a core.
+    pub threads: Option<usize>,
+    pub kernels: Kernels,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            residency: Residency::Auto,
+            spread: Spread::Even,
+            slots: 2,
+            prefetch: Prefetch::Ahead,
+            home: None,
+            link_gbps: None,
+            dtype: None,
+            context: None,
+            memory_bytes: None,
+            device: DeviceChoice::Auto,
+            threads: None,
+            kernels: Kernels::Fast,
+        }
+    }
+}
+
+/// The context where none is asked for. Most models know far more positions than most uses need,
+/// and the whole cache is paid for up front.
+const CONTEXT_DEFAULT: usize = 4096;
+
+/// How long measuring the link's peak may take.
+const PEAK_BUDGET: Duration = Duration::from_millis(300);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Blueprint {
+    pub checkpoint: Checkpoint,
+    pub options: ModelOptions,
+    pub config: SharedConfig,
+    pub layout: Arc<BlockLayout>,
+    pub context: usize,
+    pub plan: ResidencyPlan,
+    pub link: LinkInfo,
+    /// The memory the plan was made for, if any limit is known.
+    pub memory_bytes: Option<u64>,
+    request: PlanRequest,
+}
+
+impl Blueprint {
+    pub fn new(source: &Source, options: ModelOptions) -> Result<Self, EngineError> {
+        if let DeviceChoice::Cuda(_) = options.device {
+            return Err(EngineError::NoCuda);
+        }
+        let checkpoint = source.open()?;
+        let config = Arc::new(checkpoint.config.clone());
+        let dtype = options.dtype.unwrap_or(checkpoint.dtype());
+        let layout = Arc::new(checkpoint.block_layout(dtype));
+        let context = context(&options, config.max_positions)?;
+        let link = link_info(&checkpoint, &options)?;
+        let memory_bytes = options.memory_bytes.or_else(memory::available_bytes);
+        let request = PlanRequest {
+            layers: config.layers,
+            block_bytes: layout.slab_bytes() as u64,
+            fixed: fixed_bytes(&checkpoint, dtype, context),
+            residency: options.residency,
+            spread: options.spread,
+            slots: options.slots,
+            // Weights that live in RAM take it whether resident or streamed: then the limit is on
+            // the memory they are computed in, which an emulated link pretends is another one.
+            memory_bytes,
+        };
+        let plan = ResidencyPlan::new(&request)?;
+        Ok(Self {
+            checkpoint,
+            options,
+            config,
+            layout,
+            context,
+            plan,
+            link,
+            memory_bytes,
+            request,
+        })
+    }
+
+    /// The plan for another number of resident layers, whether it fits or not.
+    pub fn plan_for(&self, resident: usize) -> ResidencyPlan {
+        ResidencyPlan::with_resident(&self.request, resident)
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.layout.dtype()
+    }
+
+    /// What the link reaches when it does nothing else: measured now, over the model's own bytes.
+    /// For an emulated link it is the rate that was set.
+    pub fn measure_peak_gbps(&self) -> Result<Option<f64>, EngineError> {
+        if self.plan.streamed_count() == 0 {
+            return Ok(None);
+        }
+        Ok(Some(match (self.link.emulated_gbps, self.link.home) {
+            (Some(gbps), _) => gbps,
+            (None, Home::Disk) => loader::measure_read_gbps(&self.checkpoint, PEAK_BUDGET)?.gbps,
+            (None, Home::Ram) => offload::measure_copy_gbps(PEAK_BUDGET),
+        }))
+    }
+}
+
+fn context(options: &ModelOptions, max_positions: usize) -> Result<usize, EngineError> {
+    match options.context {
+        Some(0) => Err(EngineError::NoContext),
+        Some(asked) if asked > max_positions => Err(EngineError::ContextTooLong {
+            asked,
+            max_positions,
+        }),
+        Some(asked) => Ok(asked),
+        None => Ok(CONTEXT_DEFAULT.min(max_positions)),
+    }
+}
+
+fn link_info(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<LinkInfo, EngineError> {
+    if let Some(gbps) = options.link_gbps {
+        if !(gbps.is_finite() && gbps > 0.0) {
+            return Err(EngineError::LinkRate { gbps });
+        }
+        if options.home == Some(Home::Disk) {
+            return Err(EngineError::EmulatedDisk);
+        }
+    }
+    let emulated_gbps = options.link_gbps;
+    // On a CPU memory is what is scarce: a streamed layer then must not live in it.
+    let home = match (options.home, emulated_gbps) {
+        (Some(home), _) => home,
+        (None, Some(_)) => Home::Ram,
+        (None, None) => Home::Disk,
+    };
+    let access = match home {
+        Home::Disk => access(checkpoint).to_string(),
+        Home::Ram => "memory copy".into(),
+    };
+    Ok(LinkInfo {
+        home,
+        access,
+        emulated_gbps,
+    })
+}
+
+fn access(checkpoint: &Checkpoint) -> AccessReport {
+    checkpoint.access_report()
+}
+
+/// How streamed blocks are read: past the page cache, which would otherwise fill with weights.
+pub(crate) const STREAM_ACCESS: Access = Access::Direct;
+
+fn fixed_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBytes {
+    let config = &checkpoint.config;
+    let cache = LayerCache::bytes_for(config.kv_heads, config.head_dim, context) * config.layers;
+    let rows = CHUNK_ROWS.min(context);
+    let activations = rows * (config.q_size() * 2 + config.kv_size() * 2 + config.hidden_size)
+        + rows * 3 * config.intermediate_size
+        + context * config.hidden_size
+        + config.vocab_size;
+    FixedBytes {
+        ends: Ends::bytes(checkpoint, dtype),
+        cache: cache as u64,
+        scratch: (activations * size_of::<f32>()) as u64,
+    }
+}

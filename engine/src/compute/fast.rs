@@ -1,0 +1,181 @@
+//! The block by this crate's own kernels, over weights in host memory in the checkpoint's number
+//! format: one parallel region a block, nothing allocated after start-up.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+use loader::{BlockLayout, DType, Role};
+use offload::{LayerIndex, Slab, SlabBytes};
+
+use super::{CHUNK_ROWS, Compute};
+use crate::ends::{Ends, SharedConfig};
+use crate::error::EngineError;
+use crate::kernels::{
+    BlockShape, BlockWeights, LayerCache, Matrix, RopeTable, Scratch, Team, Weights, embed,
+    forward_block, logits,
+};
+use crate::rope::inverse_frequencies;
+
+/// See the module.
+#[derive(Debug)]
+pub struct FastCompute {
+    config: SharedConfig,
+    team: Arc<Team>,
+    shape: BlockShape,
+    rope: RopeTable,
+    caches: Vec<LayerCache>,
+    scratch: Scratch,
+    /// The pass's rows; as long as the context, so that no prompt makes it grow.
+    hidden: Vec<f32>,
+    rows: usize,
+    position: usize,
+    logits: Vec<f32>,
+}
+
+impl FastCompute {
+    pub fn new(config: SharedConfig, context: usize, team: Arc<Team>) -> Self {
+        let shape = BlockShape {
+            hidden: config.hidden_size,
+            ffn: config.intermediate_size,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            norm_eps: config.norm_eps as f32,
+        };
+        let cache = |_| LayerCache::new(config.kv_heads, config.head_dim, context);
+        Self {
+            shape,
+            rope: RopeTable::new(&inverse_frequencies(&config), context),
+            caches: (0..config.layers).map(cache).collect(),
+            scratch: Scratch::new(&team, &shape, CHUNK_ROWS.min(context)),
+            hidden: vec![0.0; context * config.hidden_size],
+            rows: 0,
+            position: 0,
+            logits: vec![0.0; config.vocab_size],
+            team,
+            config,
+        }
+    }
+}
+
+impl Compute for FastCompute {
+    fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
+        let Self { config, hidden, .. } = self;
+        let size = config.hidden_size;
+        ends.embedding.read(|bytes| {
+            let table = matrix(ends.dtype, bytes, config.vocab_size, size);
+            for (row, &token) in hidden.chunks_exact_mut(size).zip(tokens) {
+                embed(table, token as usize, row);
+            }
+        })?;
+        self.rows = tokens.len();
+        self.position = position;
+        Ok(())
+    }
+
+    fn block(&mut self, layer: LayerIndex, slab: &Slab) -> Result<(), EngineError> {
+        let window = self.config.window(layer.as_usize());
+        let rows = &mut self.hidden[..self.rows * self.shape.hidden];
+        let cache = &mut self.caches[layer.as_usize()];
+        slab.bytes().read(|bytes| {
+            let weights = block_weights(slab.layout(), bytes);
+            let mut position = self.position;
+            for chunk in rows.chunks_mut(CHUNK_ROWS * self.shape.hidden) {
+                forward_block(
+                    &self.team,
+                    &self.shape,
+                    &weights,
+                    &self.rope,
+                    cache,
+                    position,
+                    window,
+                    chunk,
+                    &mut self.scratch,
+                );
+                position += CHUNK_ROWS;
+            }
+        })?;
+        Ok(())
+    }
+
+    fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
+        let size = self.shape.hidden;
+        let last = &self.hidden[(self.rows - 1) * size..self.rows * size];
+        let vocab_size = self.config.vocab_size;
+        read_both(&ends.norm, ends.head(), |norm, head| {
+            let norm = weights(ends.dtype, norm);
+            let head = matrix(ends.dtype, head, vocab_size, size);
+            let eps = self.shape.norm_eps;
+            logits(
+                &self.team,
+                norm,
+                eps,
+                last,
+                head,
+                &mut self.logits,
+                &mut self.scratch,
+            );
+        })
+    }
+
+    fn logits(&mut self) -> &mut [f32] {
+        &mut self.logits
+    }
+}
+
+fn read_both(
+    first: &SlabBytes,
+    second: &SlabBytes,
+    work: impl FnOnce(&[u8], &[u8]),
+) -> Result<(), EngineError> {
+    Ok(first.read(|first| second.read(|second| work(first, second)))??)
+}
+
+/// Bytes as numbers. Slabs begin on a cache line and their weights on 256 bytes, so the cast
+/// cannot meet a crooked address.
+fn weights(dtype: DType, bytes: &[u8]) -> Weights<'_> {
+    match dtype {
+        DType::Bf16 => Weights::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
+        DType::F16 => Weights::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
+        DType::F32 => Weights::F32(bytemuck::cast_slice::<u8, f32>(bytes)),
+    }
+}
+
+fn matrix(dtype: DType, bytes: &[u8], rows: usize, cols: usize) -> Matrix<'_> {
+    Matrix::new(weights(dtype, bytes), rows, cols)
+}
+
+fn block_weights<'a>(layout: &BlockLayout, bytes: &'a [u8]) -> BlockWeights<'a> {
+    let of = |range: Range<usize>| weights(layout.dtype(), &bytes[range]);
+    let vector = |role| {
+        let place = layout.get(role)?;
+        Some(of(place.offset..place.offset + place.bytes))
+    };
+    let required = |role| match layout.get(role) {
+        Some(place) => (
+            of(place.offset..place.offset + place.bytes),
+            &place.shape[..],
+        ),
+        None => unreachable!("a block without {role:?}: every layout has it"),
+    };
+    let norm = |role| required(role).0;
+    let projection = |role| match required(role) {
+        (values, &[rows, cols]) => Matrix::new(values, rows, cols),
+        (_, shape) => unreachable!("{role:?} is laid out as {shape:?}, not as a matrix"),
+    };
+    BlockWeights {
+        input_norm: norm(Role::InputNorm),
+        qkv: projection(Role::Qkv),
+        qkv_bias: vector(Role::QkvBias),
+        q_norm: vector(Role::QNorm),
+        k_norm: vector(Role::KNorm),
+        out: projection(Role::Out),
+        out_bias: vector(Role::OutBias),
+        post_norm: norm(Role::PostNorm),
+        gate_up: projection(Role::GateUp),
+        gate_up_bias: vector(Role::GateUpBias),
+        down: projection(Role::Down),
+        down_bias: vector(Role::DownBias),
+    }
+}

@@ -1,0 +1,40 @@
+//! What computes: the run state of one sequence (KV cache, activations) and the passes over it.
+//! Two implementations of one small seam: [`fast`] runs this crate's kernels over host memory,
+//! [`clear`] spells the same block in candle operations, on any device. They are held against
+//! each other by tests and can be switched for a look (`--kernels`).
+
+pub mod clear;
+pub mod fast;
+
+use offload::{LayerIndex, Slab};
+
+use crate::ends::Ends;
+use crate::error::EngineError;
+
+/// Rows of a prompt that pass through a block together. Long prompts are cut into chunks of this
+/// size *inside* a visit: every layer is streamed once for the whole prompt, and no score matrix
+/// is larger than a chunk by the context.
+pub const CHUNK_ROWS: usize = 256;
+
+/// Which implementation computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kernels {
+    #[default]
+    Fast,
+    Clear,
+}
+
+/// The run state of one sequence.
+pub trait Compute {
+    /// Begins a pass: embeds `tokens`, the first of which is at `position`.
+    fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError>;
+
+    /// Sends the pass's rows through one block.
+    fn block(&mut self, layer: LayerIndex, slab: &Slab) -> Result<(), EngineError>;
+
+    /// Ends the pass: the final norm and the head over its last row.
+    fn finish(&mut self, ends: &Ends) -> Result<(), EngineError>;
+
+    /// The logits of the last finished pass, one for each token of the vocabulary.
+    fn logits(&mut self) -> &mut [f32];
+}

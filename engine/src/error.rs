@@ -1,0 +1,81 @@
+//! What can go wrong between opening a model and its last token.
+
+use loader::DType;
+use offload::{OffloadError, PlanError};
+
+use crate::text::TextError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Loader(#[from] loader::Error),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Offload(#[from] OffloadError),
+    #[error(transparent)]
+    Text(#[from] TextError),
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    #[error("the prompt has {prompt} tokens and the context holds {context}")]
+    PromptTooLong { prompt: usize, context: usize },
+    #[error("a context of {asked} tokens was asked for, the model knows {max_positions} positions")]
+    ContextTooLong { asked: usize, max_positions: usize },
+    #[error("a context of 0 tokens holds no prompt")]
+    NoContext,
+    #[error("token {token} is not in the vocabulary of {vocab_size} tokens")]
+    TokenOutOfRange { token: u32, vocab_size: usize },
+    #[error("the tokenizer knows {tokenizer} tokens, the embedding has rows for {embedding}")]
+    VocabularyMismatch { tokenizer: usize, embedding: usize },
+    #[error("{location} has no tokenizer.json")]
+    NoTokenizer { location: String },
+    #[error("{location} has no chat template")]
+    NoChatTemplate { location: String },
+    #[error("no CUDA device can be used: this program was built without the feature `cuda`")]
+    NoCuda,
+    #[error("an emulated link carries weights from RAM, and --weights disk was asked for")]
+    EmulatedDisk,
+    #[error("a link of {gbps} GB/s cannot be emulated")]
+    LinkRate { gbps: f64 },
+    #[error("the generation was interrupted")]
+    Interrupted,
+    #[error("a {0} tensor cannot be computed with here")]
+    DType(DType),
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl EngineError {
+    /// The next step, for a `hint:` line.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Loader(error) => return error.hint(),
+            Self::Plan(error) => return Some(error.hint()),
+            Self::Offload(error) => return error.hint(),
+            Self::Text(error) => return error.hint(),
+            Self::EmptyPrompt => "give it some text with --prompt, --txt-path or --prompt-tokens",
+            Self::PromptTooLong { .. } => "raise --context, or shorten the prompt",
+            Self::ContextTooLong { max_positions, .. } => {
+                return Some(format!("use --context {max_positions} or less"));
+            }
+            Self::NoContext => "use --context 1 or more, or leave it out",
+            Self::TokenOutOfRange { .. } => "check --prompt-tokens against the model's tokenizer",
+            Self::VocabularyMismatch { .. } => {
+                "tokenizer.json belongs to another model: fetch the one published with these weights"
+            }
+            Self::NoTokenizer { .. } => {
+                "give token ids with --prompt-tokens, or add the model's tokenizer.json"
+            }
+            Self::NoChatTemplate { .. } => {
+                "leave out --chat, and write the model's format yourself"
+            }
+            Self::NoCuda => {
+                "use --device cpu, or build with `cargo build --release --features cuda`"
+            }
+            Self::EmulatedDisk => "use --weights ram with --link-gbps, or leave --link-gbps out",
+            Self::LinkRate { .. } => "give the rate in GB/s, for instance --link-gbps 25",
+            _ => return None,
+        };
+        Some(hint.into())
+    }
+}

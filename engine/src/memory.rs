@@ -1,0 +1,37 @@
+//! How much memory there is and how much this process has used, as the system tells it.
+
+use std::fs;
+
+/// Memory that can be used without swapping: the system's estimate, or what is left of the
+/// control group's limit if that is less. `None` where the system does not say.
+pub fn available_bytes() -> Option<u64> {
+    let system = field_bytes("/proc/meminfo", "MemAvailable:");
+    match (system, group_left_bytes()) {
+        (Some(system), Some(group)) => Some(system.min(group)),
+        (system, group) => system.or(group),
+    }
+}
+
+/// What a container's limit leaves, where there is one (control groups, second version).
+fn group_left_bytes() -> Option<u64> {
+    let number = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let limit: u64 = number("/sys/fs/cgroup/memory.max")?;
+    let used: u64 = number("/sys/fs/cgroup/memory.current")?;
+    Some(limit.saturating_sub(used))
+}
+
+/// The most memory this process has held at once.
+pub fn peak_bytes() -> Option<u64> {
+    field_bytes("/proc/self/status", "VmHWM:")
+}
+
+fn field_bytes(path: &str, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(field))?;
+    let kib: u64 = line[field.len()..]
+        .split_whitespace()
+        .next()?
+        .parse()
+        .ok()?;
+    Some(kib * 1024)
+}

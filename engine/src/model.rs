@@ -1,0 +1,151 @@
+//! An opened model: weights and the ring they stream through. Read-only but for the ring; what a
+//! sequence changes (cache, activations) belongs to its [`Session`].
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use candle_core::Device;
+use offload::StreamedStack;
+
+use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::ends::Ends;
+use crate::error::EngineError;
+use crate::kernels::Team;
+use crate::load::{self, Progress};
+use crate::memory;
+use crate::profile::Streaming;
+use crate::session::Session;
+use crate::text::Tokenizer;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Model {
+    pub(crate) blueprint: Blueprint,
+    pub(crate) ends: Ends,
+    pub(crate) stack: StreamedStack,
+    pub(crate) device: Device,
+    /// The process's compute threads: one a core, shared by all that computes.
+    pub(crate) team: Arc<Team>,
+    tokenizer: Option<Tokenizer>,
+    loaded: Loaded,
+}
+
+/// What loading took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Loaded {
+    pub bytes: u64,
+    pub time: Duration,
+    /// The most memory the process has held so far, where the system tells.
+    pub peak_bytes: Option<u64>,
+}
+
+impl Model {
+    /// Plans and loads in one step, without a progress bar.
+    ///
+    /// ```
+    /// use engine::{Model, ModelOptions, Source};
+    ///
+    /// let model = Model::open(&Source::Demo, ModelOptions::default())?;
+    /// assert_eq!(model.config().layers, 28);
+    /// # Ok::<(), engine::EngineError>(())
+    /// ```
+    pub fn open(source: &Source, options: ModelOptions) -> Result<Self, EngineError> {
+        Self::load(Blueprint::new(source, options)?, &mut |_| {})
+    }
+
+    /// Loads what the blueprint planned. `progress` is told of bytes as they arrive; there will be
+    /// [`Model::bytes_to_load`] of them.
+    pub fn load(blueprint: Blueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
+        let started = Instant::now();
+        let device = Device::Cpu;
+        let mut bytes = 0;
+        let (ends, stack) = load::load(&blueprint, &device, &mut |read| {
+            bytes += read;
+            progress(read);
+        })?;
+        let loaded = Loaded {
+            bytes,
+            time: started.elapsed(),
+            peak_bytes: memory::peak_bytes(),
+        };
+        let tokenizer = tokenizer(&blueprint)?;
+        let cores = || thread::available_parallelism().map_or(1, usize::from);
+        let team = Arc::new(Team::new(blueprint.options.threads.unwrap_or_else(cores)));
+        Ok(Self {
+            blueprint,
+            ends,
+            stack,
+            device,
+            team,
+            tokenizer,
+            loaded,
+        })
+    }
+
+    pub fn bytes_to_load(blueprint: &Blueprint) -> u64 {
+        load::stored_bytes(blueprint)
+    }
+
+    pub fn config(&self) -> &loader::ModelConfig {
+        &self.blueprint.config
+    }
+
+    pub fn blueprint(&self) -> &Blueprint {
+        &self.blueprint
+    }
+
+    pub fn loaded(&self) -> Loaded {
+        self.loaded
+    }
+
+    /// The tokenizer, if the checkpoint came with one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, EngineError> {
+        self.tokenizer
+            .as_ref()
+            .ok_or_else(|| EngineError::NoTokenizer {
+                location: self.blueprint.checkpoint.location().into(),
+            })
+    }
+
+    /// The ids that end a text: of the generation config, else of the model's.
+    pub fn eos_token_ids(&self) -> &[u32] {
+        let generation = &self.blueprint.checkpoint.generation.eos_token_ids;
+        if generation.is_empty() {
+            &self.config().eos_token_ids
+        } else {
+            generation
+        }
+    }
+
+    /// What every offload summary of this model needs to know.
+    pub fn streaming(&self, peak_gbps: Option<f64>) -> Streaming {
+        Streaming {
+            plan: self.blueprint.plan.clone(),
+            link: self.blueprint.link.clone(),
+            prefetch: self.blueprint.options.prefetch == offload::Prefetch::Ahead,
+            peak_gbps,
+        }
+    }
+
+    /// A fresh sequence. One at a time: the ring serves one pass after another.
+    pub fn session(&mut self) -> Result<Session<'_>, EngineError> {
+        Session::new(self)
+    }
+}
+
+fn tokenizer(blueprint: &Blueprint) -> Result<Option<Tokenizer>, EngineError> {
+    let Some(json) = blueprint.checkpoint.file("tokenizer.json")? else {
+        return Ok(None);
+    };
+    let tokenizer = Tokenizer::from_json(&json)?;
+    let embedding = blueprint.config.vocab_size;
+    if tokenizer.vocab_size() > embedding {
+        let tokenizer = tokenizer.vocab_size();
+        return Err(EngineError::VocabularyMismatch {
+            tokenizer,
+            embedding,
+        });
+    }
+    Ok(Some(tokenizer))
+}

@@ -1,0 +1,292 @@
+//! The offload summary of `--profile`: the format to the letter, below it what the tags hide.
+
+use std::fmt;
+use std::time::Duration;
+
+use offload::LoadKind;
+
+use super::window::{Streaming, Window};
+
+/// A summary is due after this long even if its tokens have not all come.
+pub const SUMMARY_EVERY: Duration = Duration::from_secs(5);
+
+/// A window, ready to be printed.
+#[derive(Debug)]
+pub struct Summary<'a> {
+    pub token: usize,
+    pub window: &'a Window,
+    pub streaming: &'a Streaming,
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = "=".repeat(80);
+        writeln!(
+            f,
+            "{rule}\nPROFILING SUMMARY - Token {}\n{rule}",
+            self.token
+        )?;
+        self.layers(f)?;
+        self.limits(f)
+    }
+}
+
+impl Summary<'_> {
+    fn layers(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layers = self.window.layers().len();
+        if layers == 0 {
+            return writeln!(f, "Async usage: no layer is streamed");
+        }
+        let ahead = self
+            .window
+            .layers()
+            .filter(|layer| layer.kind == LoadKind::Async)
+            .count();
+        writeln!(
+            f,
+            "Async usage: {ahead}/{layers} layers ({}%)",
+            ahead * 100 / layers
+        )?;
+        for layer in self.window.layers() {
+            let mark = if layer.problem { "   <-- PROBLEM!" } else { "" };
+            writeln!(
+                f,
+                "  Layer {:2}: Pre={:6.2}ms  Post={:6.2}ms  [{}]{mark}",
+                layer.block.layer, layer.pre_ms, layer.post_ms, layer.kind
+            )?;
+        }
+        Ok(())
+    }
+
+    fn limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let means = self.window.means();
+        let limit = self.streaming.limit(means);
+        let emulated = match self.streaming.link.emulated_gbps {
+            Some(_) => " (emulated)",
+            None => "",
+        };
+        if means.bytes > 0 {
+            let gbps = means.bytes_per_pass() / means.token_ms() / 1e6;
+            write!(
+                f,
+                "Link:  {}/token at {} GB/s",
+                bytes(means.bytes_per_pass()),
+                rate(gbps)
+            )?;
+            match self.streaming.peak_gbps {
+                Some(peak) => writeln!(
+                    f,
+                    ", {:.0}% of the {} GB/s {} on this link{emulated}",
+                    gbps / peak * 100.0,
+                    rate(peak),
+                    if emulated.is_empty() {
+                        "measured"
+                    } else {
+                        "set"
+                    }
+                )?,
+                None => writeln!(f, "; the link's peak was not measured{emulated}")?,
+            }
+        }
+        writeln!(
+            f,
+            "Token: {:.1} ms = compute {:.1} + stalled {:.1} + other {:.1} | floor {:.1} ms | {:.1} tok/s of {:.1} possible{emulated}",
+            means.token_ms(),
+            means.compute_ms(),
+            means.stalled_ms(),
+            means.other_ms(),
+            limit.floor_ms,
+            1000.0 / means.token_ms(),
+            1000.0 / limit.floor_ms,
+        )?;
+        writeln!(
+            f,
+            "Verdict: {}{emulated}",
+            self.streaming.verdict(self.window)
+        )
+    }
+}
+
+/// Three digits that matter, from the kilobytes of the demo model to gigabytes.
+fn bytes(bytes: f64) -> String {
+    match bytes {
+        bytes if bytes >= 1e9 => format!("{:.2} GB", bytes / 1e9),
+        bytes if bytes >= 1e6 => format!("{:.1} MB", bytes / 1e6),
+        bytes => format!("{:.0} kB", bytes / 1e3),
+    }
+}
+
+fn rate(gbps: f64) -> String {
+    if gbps >= 1.0 {
+        format!("{gbps:.1}")
+    } else {
+        format!("{gbps:.3}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use offload::{
+        BlockId, FixedBytes, Home, LayerIndex, LinkInfo, LoadRecord, PlanRequest, Residency,
+        ResidencyPlan, Spread, StackId,
+    };
+
+    use super::super::PassTiming;
+    use super::*;
+
+    fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
+        let plan = ResidencyPlan::new(&PlanRequest {
+            layers: 28,
+            block_bytes: 466_000_000,
+            fixed: FixedBytes::default(),
+            residency: Residency::Layers(resident),
+            spread: Spread::Even,
+            slots: 2,
+            memory_bytes: None,
+        })
+        .unwrap();
+        let link = LinkInfo {
+            home: Home::Ram,
+            access: "memory copy".into(),
+            emulated_gbps,
+        };
+        Streaming {
+            plan,
+            link,
+            prefetch: true,
+            peak_gbps: Some(25.6),
+        }
+    }
+
+    fn load(layer: u16, kind: LoadKind, pre_ms: f64, post_ms: f64) -> LoadRecord {
+        let now = Instant::now();
+        let ms = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
+        LoadRecord {
+            block: BlockId::new(StackId(0), LayerIndex(layer)),
+            kind,
+            bytes: 466_000_000,
+            issued_at: now,
+            copy_from: now,
+            copy_to: now + ms(18.8),
+            asked_at: now,
+            pre: ms(pre_ms),
+            post: ms(post_ms),
+        }
+    }
+
+    fn pass() -> PassTiming {
+        PassTiming {
+            rows: 1,
+            total: Duration::from_micros(151_200),
+            compute: Duration::from_micros(19_800),
+            stalled: Duration::from_micros(130_900),
+            ..PassTiming::default()
+        }
+    }
+
+    fn eight(kind_of_last: LoadKind) -> Vec<LoadRecord> {
+        (0..8)
+            .map(|index| {
+                let kind = if index == 7 {
+                    kind_of_last
+                } else {
+                    LoadKind::Async
+                };
+                load(index * 3, kind, 45.234, 0.118)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_format_is_kept_to_the_letter() {
+        let mut window = Window::default();
+        window.add(&pass(), &eight(LoadKind::Async), false);
+        window.add(&pass(), &eight(LoadKind::Sync), false);
+        let streaming = streaming(20, None);
+        let text = Summary {
+            token: 10,
+            window: &window,
+            streaming: &streaming,
+        }
+        .to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "=".repeat(80));
+        assert_eq!(lines[1], "PROFILING SUMMARY - Token 10");
+        assert_eq!(lines[3], "Async usage: 7/8 layers (87%)");
+        assert_eq!(lines[4], "  Layer  0: Pre= 45.23ms  Post=  0.12ms  [ASYNC]");
+        assert_eq!(
+            lines[11],
+            "  Layer 21: Pre= 45.23ms  Post=  0.12ms  [SYNC]   <-- PROBLEM!"
+        );
+        assert_eq!(
+            lines[12],
+            "Link:  3.73 GB/token at 24.7 GB/s, 96% of the 25.6 GB/s measured on this link"
+        );
+        assert_eq!(
+            lines[13],
+            "Token: 151.2 ms = compute 19.8 + stalled 130.9 + other 0.5 | floor 145.6 ms | 6.6 tok/s of 6.9 possible"
+        );
+        assert_eq!(
+            lines[14],
+            "Verdict: link-bound. Some loads came late; 2 more resident layers would give +2.3 tok/s."
+        );
+        assert_eq!(lines.len(), 15);
+    }
+
+    #[test]
+    fn the_cold_first_load_is_no_problem_and_the_worst_sync_is_shown() {
+        let mut window = Window::default();
+        window.add(&pass(), &[load(0, LoadKind::Sync, 350.0, 0.1)], true);
+        window.add(&pass(), &[load(0, LoadKind::Async, 10.0, 0.1)], false);
+        let line = window.layers().next().unwrap();
+        assert_eq!((line.kind, line.problem), (LoadKind::Sync, false));
+        assert!((line.pre_ms - 350.0).abs() < 0.01);
+        window.clear();
+        window.add(&pass(), &[load(0, LoadKind::Sync, 350.0, 0.1)], false);
+        assert!(window.layers().next().unwrap().problem);
+    }
+
+    #[test]
+    fn an_emulated_link_says_so_in_each_of_its_lines() {
+        let mut window = Window::default();
+        window.add(&pass(), &eight(LoadKind::Async), false);
+        let streaming = streaming(20, Some(25.6));
+        let text = Summary {
+            token: 10,
+            window: &window,
+            streaming: &streaming,
+        }
+        .to_string();
+        let tail: Vec<&str> = text.lines().skip(12).collect();
+        assert_eq!(tail.len(), 3);
+        assert!(
+            tail.iter().all(|line| line.contains("emulated")),
+            "{tail:?}"
+        );
+    }
+
+    #[test]
+    fn a_resident_run_is_bound_by_its_compute() {
+        let mut window = Window::default();
+        window.add(
+            &PassTiming {
+                stalled: Duration::ZERO,
+                ..pass()
+            },
+            &[],
+            false,
+        );
+        let streaming = streaming(28, None);
+        let text = Summary {
+            token: 3,
+            window: &window,
+            streaming: &streaming,
+        }
+        .to_string();
+        assert!(text.contains("Async usage: no layer is streamed"), "{text}");
+        assert!(text.contains("Verdict: compute-bound"), "{text}");
+        assert!(!text.contains("Link"), "{text}");
+    }
+}

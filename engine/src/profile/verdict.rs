@@ -1,0 +1,167 @@
+//! What limits this run, and what would move it: decided from measured times and the predictor.
+
+use std::fmt;
+
+use offload::{Rates, ResidencyPlan, predict};
+
+use super::window::{Means, Streaming, Window};
+use offload::LoadKind;
+
+/// Stalls below this share of a token are called hidden.
+const HIDDEN_STALL_SHARE: f64 = 0.05;
+
+/// The limit of a run in one sentence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// Nothing is streamed: the model's own compute is the limit.
+    Resident,
+    /// Loads are issued at need: copies and compute add up.
+    NotPrefetched {
+        loads_sync: usize,
+        layers: usize,
+        possible_tokens_per_s: Option<f64>,
+    },
+    /// Copies are hidden behind compute.
+    ComputeBound { stall_share: f64 },
+    /// The link is the limit, prefetched or not.
+    LinkBound { more: Option<Gain>, all_ahead: bool },
+}
+
+/// What a few more resident layers would give.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gain {
+    pub layers: usize,
+    pub tokens_per_s: f64,
+}
+
+/// A window against the physical limit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Limit {
+    pub floor_ms: f64,
+    pub link_gbps: f64,
+}
+
+impl Streaming {
+    /// The floor of a token, with the measured peak of the link or, where none was measured, with
+    /// what its copies reached.
+    pub(super) fn limit(&self, means: &Means) -> Limit {
+        let link_gbps = self
+            .peak_gbps
+            .or(means.copy_gbps())
+            .unwrap_or(f64::INFINITY);
+        let copies_ms = means.bytes_per_pass() / link_gbps / 1e6;
+        let compute_ms = means.compute_ms() + means.other_ms();
+        Limit {
+            floor_ms: copies_ms.max(compute_ms),
+            link_gbps,
+        }
+    }
+
+    pub(super) fn verdict(&self, window: &Window) -> Verdict {
+        let means = window.means();
+        if self.plan.streamed_count() == 0 {
+            return Verdict::Resident;
+        }
+        let layers = window.layers().len();
+        let loads_sync = window.layers().filter(|layer| layer.problem).count();
+        let rates = self.rates(means);
+        if !self.prefetch {
+            let ahead = Rates {
+                prefetch: true,
+                ..rates
+            };
+            let possible_tokens_per_s = Some(predict(&self.plan, &ahead).tokens_per_s());
+            return Verdict::NotPrefetched {
+                loads_sync,
+                layers,
+                possible_tokens_per_s,
+            };
+        }
+        let stall_share = means.stalled_ms() / means.token_ms();
+        if stall_share < HIDDEN_STALL_SHARE {
+            return Verdict::ComputeBound { stall_share };
+        }
+        let all_ahead = window.layers().all(|layer| layer.kind == LoadKind::Async);
+        Verdict::LinkBound {
+            more: self.gain(&rates),
+            all_ahead,
+        }
+    }
+
+    fn rates(&self, means: &Means) -> Rates {
+        Rates {
+            link_bytes_per_s: self.limit(means).link_gbps * 1e9,
+            layer_ms: means.compute_ms() / self.plan.layers() as f64,
+            other_ms: means.other_ms(),
+            prefetch: self.prefetch,
+        }
+    }
+
+    /// One more resident layer, or two where there are two: predicted, not extrapolated.
+    fn gain(&self, rates: &Rates) -> Option<Gain> {
+        let layers = self.plan.streamed_count().min(2);
+        let more: ResidencyPlan = self.plan.resized(self.plan.resident_count() + layers);
+        let now = predict(&self.plan, rates).tokens_per_s();
+        let tokens_per_s = predict(&more, rates).tokens_per_s() - now;
+        (tokens_per_s > 0.0).then_some(Gain {
+            layers,
+            tokens_per_s,
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Resident => {
+                f.write_str("compute-bound. Every layer is resident; nothing is streamed.")
+            }
+            Self::NotPrefetched {
+                loads_sync,
+                layers,
+                possible_tokens_per_s,
+            } => {
+                write!(
+                    f,
+                    "not prefetched. {loads_sync} of {layers} layers were loaded at need"
+                )?;
+                match possible_tokens_per_s {
+                    Some(rate) => write!(f, "; prefetching them would give {rate:.1} tok/s."),
+                    None => f.write_str("."),
+                }
+            }
+            Self::ComputeBound { stall_share } => write!(
+                f,
+                "compute-bound. Streaming is hidden behind compute; stalls are {:.1}% of a token.",
+                stall_share * 100.0
+            ),
+            Self::LinkBound { more, all_ahead } => {
+                f.write_str("link-bound. ")?;
+                f.write_str(if *all_ahead {
+                    "Every load was prefetched; "
+                } else {
+                    "Some loads came late; "
+                })?;
+                match more {
+                    Some(Gain {
+                        layers: 1,
+                        tokens_per_s,
+                    }) => {
+                        write!(
+                            f,
+                            "1 more resident layer would give +{tokens_per_s:.1} tok/s."
+                        )
+                    }
+                    Some(Gain {
+                        layers,
+                        tokens_per_s,
+                    }) => write!(
+                        f,
+                        "{layers} more resident layers would give +{tokens_per_s:.1} tok/s."
+                    ),
+                    None => f.write_str("only a faster link or fewer bytes would help."),
+                }
+            }
+        }
+    }
+}

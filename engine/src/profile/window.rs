@@ -1,0 +1,164 @@
+//! The passes since the last summary, folded into means: what one summary is made from.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan};
+
+use super::PassTiming;
+
+/// What does not change during a run and every summary needs.
+#[derive(Debug, Clone)]
+pub struct Streaming {
+    pub plan: ResidencyPlan,
+    pub link: LinkInfo,
+    pub prefetch: bool,
+    /// What the link reaches when it does nothing else, measured on this machine in this run.
+    pub peak_gbps: Option<f64>,
+}
+
+/// Accumulates passes and their loads.
+#[derive(Debug, Default)]
+pub struct Window {
+    layers: BTreeMap<BlockId, Layer>,
+    pub(super) decode: Means,
+    pub(super) prompt: Means,
+    /// The very first load of the run may be cold without being a problem.
+    first_load_seen: bool,
+}
+
+/// Sums, and the number of passes they are over.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Means {
+    pub passes: u32,
+    pub total: Duration,
+    pub compute: Duration,
+    pub stalled: Duration,
+    pub bytes: u64,
+    pub copy: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Layer {
+    visits: u32,
+    pre: Duration,
+    post: Duration,
+    /// The longest wait of a load that was not ahead.
+    worst_sync: Option<Duration>,
+    problem: bool,
+}
+
+/// One streamed layer of a summary.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerLine {
+    pub block: BlockId,
+    pub pre_ms: f64,
+    pub post_ms: f64,
+    pub kind: LoadKind,
+    /// Not prefetched, and not the expected cold first load.
+    pub problem: bool,
+}
+
+impl Window {
+    /// Adds one pass. `first`: it is the prompt's, whose time is not a token's.
+    pub fn add(&mut self, pass: &PassTiming, loads: &[LoadRecord], first: bool) {
+        let means = if first {
+            &mut self.prompt
+        } else {
+            &mut self.decode
+        };
+        means.passes += 1;
+        means.total += pass.total;
+        means.compute += pass.compute;
+        means.stalled += pass.stalled;
+        for load in loads {
+            means.bytes += load.bytes;
+            means.copy += load.copy();
+            let cold = !std::mem::replace(&mut self.first_load_seen, true);
+            let layer = self.layers.entry(load.block).or_default();
+            layer.visits += 1;
+            layer.pre += load.pre;
+            layer.post += load.post;
+            if load.kind == LoadKind::Sync {
+                layer.worst_sync = layer.worst_sync.max(Some(load.pre));
+                layer.problem |= !cold;
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.decode.passes + self.prompt.passes == 0
+    }
+
+    /// The streamed layers in order: means, and for a layer that was not always ahead its worst.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = LayerLine> + '_ {
+        self.layers.iter().map(|(&block, layer)| {
+            let visits = layer.visits.max(1);
+            LayerLine {
+                block,
+                pre_ms: ms(layer.worst_sync.unwrap_or(layer.pre / visits)),
+                post_ms: ms(layer.post / visits),
+                kind: if layer.worst_sync.is_some() {
+                    LoadKind::Sync
+                } else {
+                    LoadKind::Async
+                },
+                problem: layer.problem,
+            }
+        })
+    }
+
+    /// Starts the next window.
+    pub fn clear(&mut self) {
+        let first_load_seen = self.first_load_seen;
+        *self = Self {
+            first_load_seen,
+            ..Self::default()
+        };
+    }
+
+    /// Token passes where there are any, else the prompt's.
+    pub(super) fn means(&self) -> &Means {
+        if self.decode.passes > 0 {
+            &self.decode
+        } else {
+            &self.prompt
+        }
+    }
+}
+
+impl Means {
+    pub fn token_ms(&self) -> f64 {
+        self.per_pass_ms(self.total)
+    }
+
+    pub fn compute_ms(&self) -> f64 {
+        self.per_pass_ms(self.compute)
+    }
+
+    pub fn stalled_ms(&self) -> f64 {
+        self.per_pass_ms(self.stalled)
+    }
+
+    pub fn other_ms(&self) -> f64 {
+        (self.token_ms() - self.compute_ms() - self.stalled_ms()).max(0.0)
+    }
+
+    pub fn bytes_per_pass(&self) -> f64 {
+        self.bytes as f64 / f64::from(self.passes.max(1))
+    }
+
+    /// What the link carried while it was at it.
+    pub fn copy_gbps(&self) -> Option<f64> {
+        let seconds = self.copy.as_secs_f64();
+        (seconds > 0.0).then(|| self.bytes as f64 / seconds / 1e9)
+    }
+
+    fn per_pass_ms(&self, sum: Duration) -> f64 {
+        ms(sum) / f64::from(self.passes.max(1))
+    }
+}
+
+pub(super) fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

@@ -1,0 +1,20 @@
+//! Text in, text out: tokens, chat templates, sampling, and what may be printed when.
+//! Everything here is a pure function of its inputs (the one exception is the date a
+//! template may ask for). It must not know tensors, devices, checkpoints or offloading.
+
+pub mod chat;
+pub mod detokenize;
+pub mod error;
+pub mod sampler;
+pub mod stop;
+pub mod tokenizer;
+
+mod python;
+mod random;
+
+pub use chat::{ChatTemplate, Message};
+pub use detokenize::Detokenizer;
+pub use error::TextError;
+pub use sampler::{Sampler, Sampling};
+pub use stop::{Emit, StopStrings};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,117 @@
+//! The words of Python that chat templates expect from Jinja: methods of strings and
+//! mappings, `tojson` as `json.dumps` writes it, dates, and a way to refuse the messages.
+//! It must not know what a template renders.
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use minijinja::value::{Tuple, from_args};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+mod date;
+mod json;
+
+#[cfg(test)]
+mod tests;
+
+pub(super) fn extend(environment: &mut Environment<'_>) {
+    environment.set_unknown_method_callback(method);
+    environment.add_filter("tojson", json::to_json);
+    environment.add_function("raise_exception", raise_exception);
+    // UTC: the standard library knows no time zone, and a prompt should not depend on one.
+    environment.add_function("strftime_now", |format: &str| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        date::strftime(format, now.map_or(0, |elapsed| elapsed.as_secs()))
+    });
+}
+
+#[derive(Debug)]
+struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn raise_exception(reason: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, reason.clone()).with_source(Refusal(reason)))
+}
+
+/// What the template gave to `raise_exception`, if that is what ended it.
+pub(super) fn refusal(error: &Error) -> Option<String> {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(Refusal(reason)) = error.downcast_ref() {
+            return Some(reason.clone());
+        }
+        source = error.source();
+    }
+    None
+}
+
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    match (value.as_str(), name) {
+        (Some(text), "removeprefix") => {
+            let (prefix,): (&str,) = from_args(args)?;
+            Ok(text.strip_prefix(prefix).unwrap_or(text).into())
+        }
+        (Some(text), "removesuffix") => {
+            let (suffix,): (&str,) = from_args(args)?;
+            Ok(text.strip_suffix(suffix).unwrap_or(text).into())
+        }
+        (Some(text), "rsplit") => {
+            let (separator, most): (Option<&str>, Option<i64>) = from_args(args)?;
+            rsplit(text, separator, most)
+        }
+        (Some(text), "partition") => {
+            let (separator,): (&str,) = from_args(args)?;
+            Ok(match text.split_once(separator) {
+                Some((before, after)) => tuple([before, separator, after]),
+                None => tuple([text, "", ""]),
+            })
+        }
+        (Some(text), "rpartition") => {
+            let (separator,): (&str,) = from_args(args)?;
+            Ok(match text.rsplit_once(separator) {
+                Some((before, after)) => tuple([before, separator, after]),
+                None => tuple(["", "", text]),
+            })
+        }
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+fn tuple(parts: [&str; 3]) -> Value {
+    Value::from(Tuple::from(parts.map(Value::from)))
+}
+
+fn rsplit(text: &str, separator: Option<&str>, most: Option<i64>) -> Result<Value, Error> {
+    let pieces = most
+        .and_then(|most| usize::try_from(most).ok())
+        .map_or(usize::MAX, |most| most.saturating_add(1));
+    let mut parts: Vec<&str> = match separator {
+        Some("") => return Err(Error::new(ErrorKind::InvalidOperation, "empty separator")),
+        Some(separator) => text.rsplitn(pieces, separator).collect(),
+        None => {
+            let mut parts = Vec::new();
+            let mut rest = text.trim_end();
+            while !rest.is_empty() {
+                let cut = rest
+                    .rfind(char::is_whitespace)
+                    .filter(|_| parts.len() + 1 < pieces);
+                // The rest of a limited split keeps its inner and leading space.
+                let start = cut.map_or(0, |at| {
+                    at + rest[at..].chars().next().map_or(1, char::len_utf8)
+                });
+                parts.push(&rest[start..]);
+                rest = rest[..start].trim_end();
+            }
+            parts
+        }
+    };
+    parts.reverse();
+    Ok(parts.into_iter().map(Value::from).collect())
+}

@@ -1,0 +1,229 @@
+//! A checked door to the `tokenizers` crate: its panics and its errors on damaged files
+//! become `TextError`s, and what a file says about truncation and padding (made for
+//! training batches) is ignored. It must not know models or templates.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::detokenize::Detokenizer;
+use super::error::TextError;
+
+/// Cheap to clone: the vocabulary is shared.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    vocab_size: usize,
+}
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json`. Added tokens that are not in the model's vocabulary are
+    /// numbered after it, whatever id the file gives them, as transformers does it too.
+    pub fn from_json(json: &[u8]) -> Result<Self, TextError> {
+        let refuse = |reason: String| TextError::TokenizerJson {
+            json_bytes: json.len(),
+            reason,
+        };
+        // The crate panics on some syntax errors deep in a file; this pass finds them first.
+        serde_json::from_slice::<serde::de::IgnoredAny>(json)
+            .map_err(|error| refuse(error.to_string()))?;
+        guarded(|| {
+            let mut inner = tokenizers::Tokenizer::from_bytes(json)?;
+            inner.with_truncation(None)?.with_padding(None);
+            let ids = inner.get_vocab(true).into_values();
+            let added = inner.get_added_tokens_decoder().into_keys();
+            let largest = ids.chain(added).max();
+            Ok(Self {
+                vocab_size: largest.map_or(0, |id| (id as usize).saturating_add(1)),
+                inner: Arc::new(inner),
+            })
+        })
+        .map_err(refuse)
+    }
+
+    /// `add_special`: let the tokenizer add its own begin and end tokens. Not after a chat
+    /// template, which writes them itself; tokens spelled out in `text` count either way.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, TextError> {
+        guarded(|| {
+            Ok(self
+                .inner
+                .encode_fast(text, add_special)?
+                .get_ids()
+                .to_vec())
+        })
+        .map_err(|reason| TextError::Encode {
+            text_bytes: text.len(),
+            reason,
+        })
+    }
+
+    /// All of it at once, special tokens left out. To print while generating, use a
+    /// [`Detokenizer`].
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        guarded(|| self.inner.decode(ids, true)).map_err(|reason| TextError::Decode {
+            tokens: ids.len(),
+            reason,
+        })
+    }
+
+    pub fn detokenizer(&self) -> Detokenizer {
+        Detokenizer::new(self)
+    }
+
+    /// The largest id + 1, added tokens included. Models often have a wider output than this.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The token as the vocabulary spells it, which is not how it prints.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    pub fn is_special(&self, id: u32) -> bool {
+        self.token(id)
+            .is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+    }
+
+    pub(super) fn decoder(&self) -> Option<&tokenizers::DecoderWrapper> {
+        self.inner.get_decoder()
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer")
+            .field("vocab_size", &self.vocab_size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs code of the crate that may panic on what a file or a user gave it. Nothing is
+/// observed half-done afterwards: a tokenizer is only read once it is built.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic_text(&*panic)),
+    }
+}
+
+/// What a caught panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("internal failure")
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn words() -> serde_json::Value {
+        json!({
+            "version": "1.0",
+            "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+            "padding": null,
+            "added_tokens": [
+                {"id": 4, "content": "<|end|>", "single_word": false, "lstrip": false,
+                 "rstrip": false, "normalized": false, "special": true}
+            ],
+            "normalizer": null,
+            "pre_tokenizer": {"type": "WhitespaceSplit"},
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<|end|>", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {"<|end|>": {"id": "<|end|>", "ids": [4], "tokens": ["<|end|>"]}}
+            },
+            "decoder": null,
+            "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1, "c": 2, "?": 3}, "unk_token": "?"}
+        })
+    }
+
+    fn load(json: &serde_json::Value) -> Result<Tokenizer, TextError> {
+        Tokenizer::from_json(json.to_string().as_bytes())
+    }
+
+    #[test]
+    fn encodes_whole_texts_with_and_without_special_tokens() {
+        let tokenizer = load(&words()).unwrap();
+        assert_eq!(tokenizer.encode("a b c", false).unwrap(), [0, 1, 2]);
+        assert_eq!(tokenizer.encode("a b c", true).unwrap(), [0, 1, 2, 4]);
+        assert_eq!(tokenizer.encode("a <|end|> b", false).unwrap(), [0, 4, 1]);
+        assert_eq!(tokenizer.decode(&[0, 4, 1]).unwrap(), "a b");
+        assert_eq!(tokenizer.encode("", false).unwrap(), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn the_vocabulary_ends_after_its_largest_id() {
+        let mut gap = words();
+        gap["model"]["vocab"]["c"] = json!(70);
+        assert_eq!(load(&gap).unwrap().vocab_size(), 71);
+        let tokenizer = load(&words()).unwrap();
+        assert_eq!(tokenizer.vocab_size(), 5);
+        assert_eq!(tokenizer.token(4).as_deref(), Some("<|end|>"));
+        assert_eq!(tokenizer.token(5), None);
+        assert_eq!(tokenizer.id("b"), Some(1));
+        assert!(tokenizer.is_special(4) && !tokenizer.is_special(1));
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_wherever_it_is_cut() {
+        let whole = words().to_string();
+        for end in 0..whole.len() {
+            let error = Tokenizer::from_json(&whole.as_bytes()[..end]).unwrap_err();
+            assert!(matches!(error, TextError::TokenizerJson { .. }));
+        }
+    }
+
+    #[test]
+    fn a_hostile_file_never_panics() {
+        let hostile = [
+            json!(null),
+            json!([]),
+            json!({"nested": 1}),
+            json!({"type": "Strip", "content": " ", "start": 0, "stop": 9}),
+            json!({"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": false}),
+            json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}),
+            json!({"type": "BPE", "vocab": {"a": 0}, "merges": ["a b", "x"]}),
+            json!({"type": "BPE", "vocab": {"a": 4_294_967_295_u32}, "merges": [], "byte_fallback": true}),
+            json!({"type": "Unigram", "vocab": [], "unk_id": 7}),
+            json!({"type": "WordPiece", "vocab": {}, "unk_token": "x", "continuing_subword_prefix": "é", "max_input_chars_per_word": 0}),
+            json!({"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Strip", "content": "a", "start": 1, "stop": 3}]}),
+            json!([{"id": 4_294_967_295_u32, "content": "", "single_word": true, "lstrip": true,
+                    "rstrip": true, "normalized": true, "special": true}]),
+        ];
+        for key in [
+            "added_tokens",
+            "normalizer",
+            "pre_tokenizer",
+            "post_processor",
+            "decoder",
+            "model",
+        ] {
+            for value in &hostile {
+                let mut json = words();
+                json[key] = value.clone();
+                if let Ok(tokenizer) = load(&json) {
+                    let text = format!("a <|end|> {} é🙂 ", "a".repeat(200));
+                    let _ = tokenizer.encode(&text, true);
+                    let _ = tokenizer.decode(&[0, 4, 1, 77]);
+                    let mut stream = tokenizer.detokenizer();
+                    for id in [0, 4, 1, 77, u32::MAX] {
+                        let _ = stream.push(id);
+                    }
+                    let _ = stream.finish();
+                }
+            }
+        }
+    }
+}

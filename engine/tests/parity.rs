@@ -1,0 +1,143 @@
+//! The engine's logits and greedy tokens against those of transformers, for tiny random
+//! checkpoints of every family and of their odd shapes. `fixtures/make.py` made them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::{Kernels, Model, ModelOptions, Session, Source};
+use offload::Residency;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    prompt_tokens: Vec<u32>,
+    last_logits: Vec<f32>,
+    greedy: Vec<u32>,
+    long_prompt_tokens: Vec<u32>,
+    long_last_logits: Vec<f32>,
+}
+
+/// The largest difference, as a share of the largest logit.
+const RELATIVE_MAX: f32 = 1e-4;
+
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut found: Vec<PathBuf> = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("config.json").exists())
+        .collect();
+    found.sort();
+    found
+}
+
+fn model(directory: &Path, residency: Residency, kernels: Kernels) -> Model {
+    let options = ModelOptions {
+        residency,
+        kernels,
+        ..ModelOptions::default()
+    };
+    Model::open(&Source::Directory(directory.into()), options).unwrap()
+}
+
+#[track_caller]
+fn close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
+    let off = found
+        .iter()
+        .zip(expected)
+        .fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(
+        off <= RELATIVE_MAX * largest,
+        "{what}: off by {off:e} of {largest}"
+    );
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    u32::try_from(best.unwrap()).unwrap()
+}
+
+fn greedy(session: &mut Session<'_>, prompt: &[u32], count: usize) -> Vec<u32> {
+    session.pass(prompt).unwrap();
+    let mut tokens = vec![argmax(session.logits())];
+    while tokens.len() < count {
+        session.pass(&tokens[tokens.len() - 1..]).unwrap();
+        tokens.push(argmax(session.logits()));
+    }
+    tokens
+}
+
+fn holds(directory: &Path, kernels: Kernels) {
+    let name = directory
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let expected = fs::read(directory.join("expected.json")).unwrap();
+    let expected: Expected = serde_json::from_slice(&expected).unwrap();
+    let layers = model(directory, Residency::All, kernels).config().layers;
+    let mut first: Option<Vec<u32>> = None;
+    for resident in [layers, layers / 2, 0] {
+        let what = format!("{name}, {resident} of {layers} layers resident, {kernels:?}");
+        let mut model = model(directory, Residency::Layers(resident), kernels);
+
+        let mut session = model.session().unwrap();
+        session.pass(&expected.prompt_tokens).unwrap();
+        close(&what, session.logits(), &expected.last_logits);
+        // Where the weights come from must not change a single bit.
+        let bits: Vec<u32> = session
+            .logits()
+            .iter()
+            .map(|value| value.to_bits())
+            .collect();
+        assert_eq!(first.get_or_insert_with(|| bits.clone()), &bits, "{what}");
+
+        let mut session = model.session().unwrap();
+        session.pass(&expected.long_prompt_tokens).unwrap();
+        close(
+            &format!("{what}, long prompt"),
+            session.logits(),
+            &expected.long_last_logits,
+        );
+
+        let mut session = model.session().unwrap();
+        let tokens = greedy(&mut session, &expected.prompt_tokens, expected.greedy.len());
+        assert_eq!(tokens, expected.greedy, "{what}");
+    }
+}
+
+#[test]
+fn the_fast_kernels_agree_with_transformers_on_every_family() {
+    let fixtures = fixtures();
+    assert!(fixtures.len() >= 12, "{fixtures:?}");
+    fixtures
+        .iter()
+        .for_each(|directory| holds(directory, Kernels::Fast));
+}
+
+#[test]
+fn the_clear_blocks_agree_with_transformers_on_every_family() {
+    fixtures()
+        .iter()
+        .for_each(|directory| holds(directory, Kernels::Clear));
+}
+
+/// Feeding a long prompt token by token, or all at once, is the same computation.
+#[test]
+fn a_prompt_in_one_pass_equals_its_tokens_one_by_one() {
+    for directory in fixtures() {
+        let expected = fs::read(directory.join("expected.json")).unwrap();
+        let expected: Expected = serde_json::from_slice(&expected).unwrap();
+        let mut model = model(&directory, Residency::All, Kernels::Fast);
+        let mut session = model.session().unwrap();
+        for token in &expected.long_prompt_tokens {
+            session.pass(&[*token]).unwrap();
+        }
+        let what = directory.display().to_string();
+        close(&what, session.logits(), &expected.long_last_logits);
+    }
+}

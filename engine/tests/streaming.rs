@@ -1,0 +1,273 @@
+//! The whole engine over checkpoints made on the fly: streaming must not change a bit, whatever
+//! the plan, and its report must say what happened.
+
+use std::path::Path;
+
+use engine::profile::{Summary, Window};
+use engine::{Blueprint, EngineError, GenerationOptions, Kernels, Model, ModelOptions, Source};
+use loader::synth::{self, SynthSpec};
+use loader::{DType, Family};
+use offload::{Home, LoadKind, Prefetch, Residency, Spread};
+
+fn synth(directory: &Path, dtype: DType) -> Source {
+    let path = directory.join("model");
+    let spec = SynthSpec::tiny(Family::Qwen3)
+        .with_layers(5)
+        .with_dtype(dtype)
+        .with_seed(7);
+    synth::write(&path, &spec, &mut |_, _| {}).unwrap();
+    Source::Directory(path)
+}
+
+fn tokens(source: &Source, options: ModelOptions) -> Vec<u32> {
+    let mut model = Model::open(source, options).unwrap();
+    let mut session = model.session().unwrap();
+    let options = GenerationOptions {
+        max_new_tokens: 12,
+        ignore_eos: true,
+        ..Default::default()
+    };
+    let mut generation = session.generate(vec![1, 2, 3, 4, 5], options).unwrap();
+    let tokens = generation
+        .by_ref()
+        .map(|piece| piece.unwrap().token)
+        .collect();
+    assert_eq!(generation.report().tokens, tokens);
+    tokens
+}
+
+#[test]
+fn every_plan_gives_the_same_tokens() {
+    let directory = tempfile::tempdir().unwrap();
+    for dtype in [DType::Bf16, DType::F16, DType::F32] {
+        let directory = directory.path().join(dtype.name());
+        let source = synth(&directory, dtype);
+        let all = ModelOptions {
+            residency: Residency::All,
+            ..Default::default()
+        };
+        let expected = tokens(&source, all.clone());
+        for resident in 0..=4 {
+            for (slots, spread, prefetch, home, link_gbps) in [
+                (2, Spread::Even, Prefetch::Ahead, Some(Home::Disk), None),
+                (1, Spread::ResidentFirst, Prefetch::Ahead, None, None),
+                (
+                    3,
+                    Spread::ResidentLast,
+                    Prefetch::AtNeed,
+                    Some(Home::Ram),
+                    None,
+                ),
+                (2, Spread::Even, Prefetch::Ahead, None, Some(0.5)),
+            ] {
+                let residency = Residency::Layers(resident);
+                let options = ModelOptions {
+                    residency,
+                    slots,
+                    spread,
+                    prefetch,
+                    home,
+                    link_gbps,
+                    ..all.clone()
+                };
+                assert_eq!(tokens(&source, options.clone()), expected, "{options:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn another_dtype_is_converted_the_same_way_resident_and_streamed() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::F32);
+    let options = |residency| ModelOptions {
+        residency,
+        dtype: Some(DType::Bf16),
+        ..Default::default()
+    };
+    let expected = tokens(&source, options(Residency::All));
+    assert_eq!(tokens(&source, options(Residency::Layers(0))), expected);
+}
+
+#[test]
+fn the_report_counts_every_load_and_byte() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::Bf16);
+    for (prefetch, kind) in [
+        (Prefetch::Ahead, LoadKind::Async),
+        (Prefetch::AtNeed, LoadKind::Sync),
+    ] {
+        let residency = Residency::Layers(2);
+        let options = ModelOptions {
+            residency,
+            prefetch,
+            ..Default::default()
+        };
+        let mut model = Model::open(&source, options).unwrap();
+        let streaming = model.streaming(Some(1.0));
+        let stored = model
+            .blueprint()
+            .checkpoint
+            .block(0, &model.blueprint().layout)
+            .unwrap();
+        let mut session = model.session().unwrap();
+        let options = GenerationOptions {
+            max_new_tokens: 6,
+            ignore_eos: true,
+            ..Default::default()
+        };
+        let mut generation = session.generate(vec![1, 2, 3], options).unwrap();
+        let mut window = Window::default();
+        while let Some(piece) = generation.next() {
+            let piece = piece.unwrap();
+            assert_eq!(generation.loads().len(), 3);
+            assert!(generation.loads().iter().all(|load| load.kind == kind));
+            let timing = piece.timing;
+            assert!(
+                timing.compute + timing.stalled <= timing.total,
+                "{timing:?}"
+            );
+            window.add(&timing, generation.loads(), timing.rows > 1);
+        }
+        let totals = generation.report().totals;
+        assert_eq!(totals.loads_async + totals.loads_sync, 18);
+        assert_eq!(totals.bytes, 18 * stored.stored_bytes());
+        assert_eq!(
+            totals.async_percent(),
+            Some(if kind == LoadKind::Async { 100 } else { 0 })
+        );
+        assert_eq!((totals.prompt.rows, totals.decode_passes), (3, 5));
+        let summary = Summary {
+            token: 6,
+            window: &window,
+            streaming: &streaming,
+        }
+        .to_string();
+        let expected = match kind {
+            LoadKind::Async => "Async usage: 3/3 layers (100%)",
+            LoadKind::Sync => "Async usage: 0/3 layers (0%)",
+        };
+        assert!(summary.contains(expected), "{summary}");
+    }
+}
+
+#[test]
+fn the_clear_blocks_and_the_fast_ones_agree() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::F32);
+    let logits = |kernels| {
+        let options = ModelOptions {
+            kernels,
+            ..Default::default()
+        };
+        let mut model = Model::open(&source, options).unwrap();
+        let mut session = model.session().unwrap();
+        // Longer than a chunk, so that chunks inside a visit are seen too.
+        let prompt: Vec<u32> = (0..300).map(|at| at % 50).collect();
+        session.pass(&prompt).unwrap();
+        session.pass(&[9]).unwrap();
+        session.logits().to_vec()
+    };
+    let (fast, clear) = (logits(Kernels::Fast), logits(Kernels::Clear));
+    let largest = clear
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
+    for (a, b) in fast.iter().zip(&clear) {
+        assert!((a - b).abs() <= 1e-4 * largest, "{a} {b}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_loading() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::Bf16);
+    let refused = |options| Blueprint::new(&source, options).unwrap_err();
+    let all = ModelOptions::default;
+    assert!(matches!(
+        refused(ModelOptions {
+            residency: Residency::Layers(6),
+            ..all()
+        }),
+        EngineError::Plan(_)
+    ));
+    assert!(matches!(
+        refused(ModelOptions {
+            context: Some(1 << 30),
+            ..all()
+        }),
+        EngineError::ContextTooLong { .. }
+    ));
+    let disk = Some(Home::Disk);
+    assert!(matches!(
+        refused(ModelOptions {
+            link_gbps: Some(1.0),
+            home: disk,
+            ..all()
+        }),
+        EngineError::EmulatedDisk
+    ));
+    assert!(matches!(
+        refused(ModelOptions {
+            link_gbps: Some(0.0),
+            ..all()
+        }),
+        EngineError::LinkRate { .. }
+    ));
+    assert!(matches!(
+        refused(ModelOptions {
+            memory_bytes: Some(1000),
+            ..all()
+        }),
+        EngineError::Plan(_)
+    ));
+}
+
+#[test]
+fn a_prompt_that_cannot_be_is_refused_and_the_session_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::Bf16);
+    let options = ModelOptions {
+        context: Some(4),
+        ..Default::default()
+    };
+    let mut model = Model::open(&source, options).unwrap();
+    let mut session = model.session().unwrap();
+    assert!(matches!(session.pass(&[]), Err(EngineError::EmptyPrompt)));
+    assert!(matches!(
+        session.pass(&[1; 5]),
+        Err(EngineError::PromptTooLong { .. })
+    ));
+    assert!(matches!(
+        session.pass(&[u32::MAX]),
+        Err(EngineError::TokenOutOfRange { .. })
+    ));
+    session.pass(&[1; 4]).unwrap();
+    assert_eq!(session.room(), 0);
+}
+
+#[test]
+fn a_pass_that_was_cancelled_leaves_the_model_usable() {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::Bf16);
+    let options = ModelOptions {
+        residency: Residency::Layers(1),
+        ..Default::default()
+    };
+    let expected = tokens(&source, options.clone());
+    let mut model = Model::open(&source, options).unwrap();
+    let mut session = model.session().unwrap();
+    session.cancel_with(Arc::new(AtomicBool::new(true)));
+    assert!(matches!(session.pass(&[1]), Err(EngineError::Interrupted)));
+    let mut session = model.session().unwrap();
+    let options = GenerationOptions {
+        max_new_tokens: 12,
+        ignore_eos: true,
+        ..Default::default()
+    };
+    let generation = session.generate(vec![1, 2, 3, 4, 5], options).unwrap();
+    let tokens: Vec<u32> = generation.map(|piece| piece.unwrap().token).collect();
+    assert_eq!(tokens, expected);
+}
