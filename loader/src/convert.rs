@@ -1,13 +1,13 @@
 //! Little-endian bytes of one float type into another. Must not know what the floats mean; used
 //! when a checkpoint is stored in another dtype than the slab is laid out in.
 
+use half::f16;
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 
 use crate::DType;
 
 /// Elements converted at a time: enough for the vector paths, few enough for the stack.
-const STEP: usize = 256;
+pub(crate) const STEP: usize = 256;
 
 /// Converts `src` (elements of `from`) into `dst` (as many elements of `to`).
 ///
@@ -59,11 +59,12 @@ fn widen(from: DType, src: &[u8], wide: &mut [f32]) {
     }
 }
 
-fn narrow(wide: &[f32], to: DType, dst: &mut [u8]) {
+/// Writes `wide`, at most [`STEP`] elements, as `to`.
+pub(crate) fn narrow(wide: &[f32], to: DType, dst: &mut [u8]) {
     match to {
         DType::Bf16 => {
             for (x, b) in wide.iter().zip(dst.chunks_exact_mut(2)) {
-                b.copy_from_slice(&bf16::from_f32(*x).to_le_bytes());
+                b.copy_from_slice(&bf16_bits(*x).to_le_bytes());
             }
         }
         DType::F16 => {
@@ -82,8 +83,19 @@ fn narrow(wide: &[f32], to: DType, dst: &mut [u8]) {
     }
 }
 
+/// Rounds to nearest even like `half::bf16::from_f32`, but without a branch, so that it becomes
+/// vector code.
+fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    let quiet_nan = bits | 0x0040_0000;
+    ((if x.is_nan() { quiet_nan } else { rounded }) >> 16) as u16
+}
+
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
 
     #[test]
@@ -127,6 +139,16 @@ mod tests {
             let mut out = [0; 2];
             convert(DType::F32, &x.to_le_bytes(), DType::Bf16, &mut out);
             assert_eq!(bf16::from_le_bytes(out).to_f32(), expected);
+        }
+    }
+
+    #[test]
+    fn narrowing_to_bf16_is_the_reference_rounding_everywhere() {
+        for high in 0..=u16::MAX {
+            for low in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let x = f32::from_bits(u32::from(high) << 16 | low);
+                assert_eq!(bf16_bits(x), bf16::from_f32(x).to_bits(), "{x:?}");
+            }
         }
     }
 

@@ -27,13 +27,13 @@ pub fn read_block(
     }
     let chunks = source.chunks();
     let threads = READ_THREADS.min(chunks.len());
-    // The first failure stops the rest: the queue is emptied.
-    let queue = Mutex::new(Ok(assign(&chunks, slab)));
+    // In file order. The first failure takes the place of what is left, so the rest stops.
+    let queue = Mutex::new(Ok(assign(&chunks, slab).into_iter()));
     let worker = || {
         let mut buf = AlignedBuf::new(0);
         loop {
             let next = match &mut *queue.lock().unwrap_or_else(PoisonError::into_inner) {
-                Ok(fills) => fills.pop(),
+                Ok(fills) => fills.next(),
                 Err(_) => None,
             };
             let Some(mut fill) = next else { return };

@@ -19,6 +19,8 @@ const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 const Q: &str = "model.layers.1.self_attn.q_proj.weight";
 
+type Damage = Box<dyn FnOnce(&Path)>;
+
 /// Opens a checkpoint that `damage` was done to; checks the words of the error and the hint.
 fn check(what: &str, words: &[&str], spec: &SynthSpec, damage: impl FnOnce(&Path)) {
     let made = make(spec);
@@ -65,7 +67,7 @@ fn edit_tensor(dir: &Path, edit: impl FnOnce(&mut Value)) {
 
 #[test]
 fn safetensors_headers() {
-    let cases: Vec<(&str, Vec<&str>, Box<dyn FnOnce(&Path)>)> = vec![
+    let cases: Vec<(&str, Vec<&str>, Damage)> = vec![
         (
             "an empty file",
             vec![WEIGHTS, "0 bytes are too few"],

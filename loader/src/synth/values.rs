@@ -1,10 +1,10 @@
 //! Random weights, fast and the same on every machine: each element follows from the seed, the
 //! tensor and the element's index, however many threads make them.
 
-use half::{bf16, f16};
 use rayon::prelude::*;
 
 use crate::DType;
+use crate::convert::{STEP, narrow};
 
 /// Elements that one task makes.
 const TASK_ELEMENTS: usize = 1 << 16;
@@ -29,29 +29,22 @@ pub(super) fn fill(values: Values, first: usize, dtype: DType, out: &mut [u8]) {
 }
 
 fn fill_task(values: Values, task: usize, dtype: DType, out: &mut [u8]) {
-    let mut next: Box<dyn FnMut() -> f32> = match values {
-        Values::One => Box::new(|| 1.0),
-        Values::Normal { stream, std_dev } => {
-            let mut state = mix(stream ^ mix(task as u64 + 1));
-            Box::new(move || normal(&mut state) * std_dev)
-        }
+    let mut state = match values {
+        Values::One => 0,
+        Values::Normal { stream, .. } => mix(stream ^ mix(task as u64 + 1)),
     };
-    match dtype {
-        DType::Bf16 => {
-            for bytes in out.chunks_exact_mut(2) {
-                bytes.copy_from_slice(&bf16::from_f32(next()).to_le_bytes());
+    let mut wide = [0f32; STEP];
+    for out in out.chunks_mut(STEP * dtype.bytes()) {
+        let wide = &mut wide[..out.len() / dtype.bytes()];
+        match values {
+            Values::One => wide.fill(1.0),
+            Values::Normal { std_dev, .. } => {
+                for x in wide.iter_mut() {
+                    *x = normal(&mut state) * std_dev;
+                }
             }
         }
-        DType::F16 => {
-            for bytes in out.chunks_exact_mut(2) {
-                bytes.copy_from_slice(&f16::from_f32(next()).to_le_bytes());
-            }
-        }
-        DType::F32 => {
-            for bytes in out.chunks_exact_mut(4) {
-                bytes.copy_from_slice(&next().to_le_bytes());
-            }
-        }
+        narrow(wide, dtype, out);
     }
 }
 
