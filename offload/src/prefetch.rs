@@ -48,7 +48,12 @@ fn run(mut link: Box<dyn Link>, itinerary: &Itinerary, ends: &Ends) {
         {
             return;
         }
-        let ticket = issue(link.as_mut(), block, slot);
+        let issued_at = if ends.asked.is_some() {
+            Instant::now()
+        } else {
+            slot.free_since
+        };
+        let ticket = issue(link.as_mut(), block, slot, issued_at);
         let failed = ticket.is_err();
         if ends.ready.send(ticket).is_err() || failed {
             return;
@@ -56,8 +61,12 @@ fn run(mut link: Box<dyn Link>, itinerary: &Itinerary, ends: &Ends) {
     }
 }
 
-fn issue(link: &mut dyn Link, block: BlockId, slot: Slot) -> Result<Ticket, OffloadError> {
-    let issued_at = Instant::now();
+fn issue(
+    link: &mut dyn Link,
+    block: BlockId,
+    slot: Slot,
+    issued_at: Instant,
+) -> Result<Ticket, OffloadError> {
     // A panic in a link is this run's error, told with the block it happened on; the slot goes
     // with the run.
     let started = catch_unwind(AssertUnwindSafe(|| {

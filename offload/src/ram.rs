@@ -56,6 +56,7 @@ struct Job {
     home: Arc<Vec<u8>>,
     slab: SlabBytes,
     latch: Arc<Latch>,
+    queued_at: Instant,
 }
 
 impl RamLink {
@@ -97,6 +98,7 @@ impl Link for RamLink {
                 home,
                 slab: slab.clone(),
                 latch: Arc::clone(&latch),
+                queued_at: Instant::now(),
             })
             .map_err(|_| LinkError::WorkersGone)?;
         Ok(latch)
@@ -138,15 +140,15 @@ struct Pace {
 
 impl CopyEngine {
     fn run(self) {
-        // When the emulated bus has carried everything so far: absolute, so that one late wake-up
-        // is made good by the next copy instead of adding up.
+        // When the emulated bus has carried everything so far: absolute, and set by when a copy
+        // was queued, so that one late wake-up is made good by the next copy, not added up.
         let mut bus_free = Instant::now();
         for job in &self.jobs {
             if self.ending.load(Ordering::Relaxed) {
                 continue;
             }
             job.latch.begin();
-            bus_free = bus_free.max(Instant::now());
+            bus_free = bus_free.max(job.queued_at);
             let copied = self.copy(&job, &mut bus_free);
             job.latch.part(copied);
         }

@@ -2,16 +2,24 @@
 //! `free` channel it is empty, in a ticket it is being filled, in a visit it is read. There is no
 //! state to read and none to forget to update.
 
+use std::time::Instant;
+
 use crate::slab::Slab;
 
 /// Not `Clone`, on purpose.
 #[derive(Debug)]
 pub struct Slot {
     pub(crate) slab: Slab,
+    /// When it was last given to the ring. With prefetch, that orders its next load: what comes
+    /// next is known, and nobody needs to ask.
+    pub(crate) free_since: Instant,
 }
 
 impl Slot {
     pub fn new(slab: Slab) -> Self {
-        Self { slab }
+        Self {
+            slab,
+            free_since: Instant::now(),
+        }
     }
 }

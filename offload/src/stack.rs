@@ -233,8 +233,9 @@ impl Ring {
         taken
     }
 
-    fn give_back(&mut self, slot: Slot) -> Duration {
+    fn give_back(&mut self, mut slot: Slot) -> Duration {
         let released_at = Instant::now();
+        slot.free_since = released_at;
         if let Some(ends) = &self.ends {
             // A dead thread is the next visit's error; the slot is of no use to anybody then.
             let _ = ends.free.send(slot);

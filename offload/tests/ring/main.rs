@@ -209,8 +209,6 @@ fn streamed_equals_resident_bit_for_bit_for_every_small_ring() {
 
 fn kinds(case: &Case) -> Vec<LoadKind> {
     let mut stack = case.stack();
-    // The first copies are issued at load; give the thread its turn before the first visit.
-    thread::sleep(Duration::from_millis(20));
     run(&mut stack, case.layers).unwrap();
     let mut records: Vec<LoadRecord> = Vec::new();
     stack.take_records(&mut records);
