@@ -190,6 +190,7 @@ pub fn forward_block(
             inner: Shared::new(&mut scratch.inner),
             partials: Shared::new(&mut scratch.partials),
             work: Shared::new(&mut scratch.work),
+            tiles: Shared::new(&mut scratch.tiles),
         };
         at += pass.rows;
         // SAFETY: the buffers are borrowed for the region, and every worker calls it.
@@ -215,6 +216,7 @@ struct Pass<'a> {
     inner: Shared<'a, f32>,
     partials: Shared<'a, f32>,
     work: Shared<'a, f32>,
+    tiles: Shared<'a, f32>,
 }
 
 impl<'a> Pass<'a> {
@@ -341,6 +343,7 @@ impl<'a> Pass<'a> {
             x_stride,
             rows: self.rows,
             epilogue,
+            tiles: self.tiles,
         };
         // SAFETY: passed on.
         unsafe { linear.run(self.level, worker) }

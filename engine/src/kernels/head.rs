@@ -50,6 +50,7 @@ pub fn logits(
     assert!(scratch.threads == team.threads(), "scratch of another team");
     let stride = round_up(hidden, LINE);
     let own = Shared::new(&mut scratch.own_normed);
+    let tiles = Shared::new(&mut scratch.tiles);
     let out = Shared::new(out);
     let level = team.level();
     team.run(|worker| {
@@ -71,6 +72,7 @@ pub fn logits(
                 x_stride: hidden,
                 rows: 1,
                 epilogue,
+                tiles,
             }
             .run(level, worker);
         }

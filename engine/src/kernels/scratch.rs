@@ -3,6 +3,7 @@
 
 use super::attention;
 use super::block::BlockShape;
+use super::linear;
 use super::shared::{Buffer, LINE, round_up};
 use super::team::Team;
 
@@ -26,6 +27,8 @@ pub struct Scratch {
     pub(super) partials: Buffer,
     /// Each worker's attention memory.
     pub(super) work: Buffer,
+    /// Activations, weights and sums as tiles.
+    pub(super) tiles: Buffer,
 }
 
 impl Scratch {
@@ -42,6 +45,14 @@ impl Scratch {
             ..
         } = *shape;
         let work = attention::worker_floats(heads, kv_heads, head_dim);
+        let layers = [
+            (shape.qkv_rows(), hidden),
+            (hidden, heads * head_dim),
+            (2 * ffn, hidden),
+            (hidden, ffn),
+        ];
+        let tiles = |(rows, cols)| linear::tile_floats(team.level(), max_rows, rows, cols, threads);
+        let tiles = layers.into_iter().map(tiles).max().unwrap_or(0);
         Scratch {
             shape: *shape,
             max_rows,
@@ -53,6 +64,7 @@ impl Scratch {
             inner: Buffer::zeroed(max_rows * ffn),
             partials: Buffer::zeroed(attention::partial_floats(heads, head_dim)),
             work: Buffer::zeroed(threads * work),
+            tiles: Buffer::zeroed(tiles),
         }
     }
 
@@ -71,6 +83,7 @@ impl Scratch {
             &self.inner,
             &self.partials,
             &self.work,
+            &self.tiles,
         ];
         buffers.into_iter().map(Buffer::bytes).sum()
     }

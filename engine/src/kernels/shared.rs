@@ -44,6 +44,17 @@ impl<'a, T> Shared<'a, T> {
         self.len
     }
 
+    /// Where a range starts: for parts that are finer than slices. Whoever reads or writes through
+    /// it promises what `get` and `get_mut` ask for.
+    #[inline]
+    pub fn pointer(&self, range: Range<usize>) -> *mut T {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "shared range out of bounds"
+        );
+        self.start.wrapping_add(range.start)
+    }
+
     /// Elements to read.
     ///
     /// # Safety

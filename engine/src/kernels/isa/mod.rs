@@ -19,6 +19,8 @@ use half::{bf16, f16};
 
 use super::level::Level;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
 pub(crate) use portable::Portable;
 
 /// The widest vector of any level, in floats; buffers are padded to it.

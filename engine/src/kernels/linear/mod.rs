@@ -5,6 +5,8 @@
 // Sound because every worker writes only the outputs of its own share of the weight rows, and
 // because `x` is not written while the layer runs: callers put a barrier before and after it.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod dot;
 mod epilogue;
 
@@ -17,10 +19,23 @@ use super::weights::{Matrix, Weights};
 pub(crate) use dot::dot_tile;
 pub(crate) use epilogue::{Epilogue, Then};
 
-/// Whether this process may use AMX tiles.
 #[cfg(target_arch = "x86_64")]
-pub(crate) fn amx_is_usable() -> bool {
-    false
+pub(crate) use amx::is_usable as amx_is_usable;
+
+/// Floats of tile buffer for a layer of `rows` by `cols` over up to `tokens` activation rows.
+pub(crate) fn tile_floats(
+    level: Level,
+    tokens: usize,
+    rows: usize,
+    cols: usize,
+    threads: usize,
+) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Amx && tokens > 1 {
+        return amx::buffer_floats(tokens, rows, cols, threads);
+    }
+    let _ = (level, tokens, rows, cols, threads);
+    0
 }
 
 /// One linear layer over `rows` activations of `x`, `x_stride` floats apart.
@@ -31,6 +46,8 @@ pub(crate) struct Linear<'a> {
     pub x_stride: usize,
     pub rows: usize,
     pub epilogue: Epilogue<'a>,
+    /// [`tile_floats`] of working memory, aligned to cache lines.
+    pub tiles: Shared<'a, f32>,
 }
 
 impl Linear<'_> {
@@ -43,6 +60,11 @@ impl Linear<'_> {
         let cols = self.weights.cols();
         assert!(self.rows > 0 && self.x_stride >= cols);
         assert!(self.x.len() >= (self.rows - 1) * self.x_stride + cols);
+        #[cfg(target_arch = "x86_64")]
+        if let (Level::Amx, Weights::Bf16(data), 2..) = (level, self.weights.data(), self.rows) {
+            // SAFETY: passed on from the caller.
+            return unsafe { amx::run(self, data, worker) };
+        }
         let share = worker.share(self.epilogue.outputs(self.weights.rows()), dot::BLOCK_ROWS);
         // SAFETY: the caller promises what `Dot` asks for.
         unsafe {

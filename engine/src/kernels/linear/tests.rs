@@ -1,5 +1,6 @@
 use super::*;
 use crate::kernels::level::Level;
+use crate::kernels::shared::Buffer;
 use crate::kernels::team::Team;
 use crate::kernels::testing::{FORMATS, Format, Owned, Random, error};
 
@@ -76,6 +77,14 @@ impl Case {
     fn run(&self, team: &Team, data: &Data) -> Vec<f32> {
         let mut out = data.out.clone();
         let mut x = data.x.clone();
+        let floats = tile_floats(
+            team.level(),
+            self.tokens,
+            self.rows,
+            self.cols,
+            team.threads(),
+        );
+        let mut tiles = Buffer::zeroed(floats);
         {
             let epilogue = Epilogue {
                 then: self.then,
@@ -89,6 +98,7 @@ impl Case {
                 x_stride: self.cols,
                 rows: self.tokens,
                 epilogue,
+                tiles: Shared::new(&mut tiles),
             };
             // SAFETY: the buffers are this test's own, and every worker calls it.
             team.run(|worker| unsafe { linear.run(team.level(), worker) });
@@ -120,7 +130,10 @@ fn check(teams: &[Team], case: &Case) {
             ..
         } = *case;
         let what = format!("{team:?} {format:?} {rows}x{cols} {tokens} rows {then:?}");
-        assert!(error < 3e-6, "{what}: off by {error:e}");
+        // On tiles each activation is off by up to 2^-18 of itself.
+        let on_tiles = team.level() == Level::Amx && format == Format::Bf16 && tokens > 1;
+        let bound = if on_tiles { 1e-5 } else { 1e-6 };
+        assert!(error < bound, "{what}: off by {error:e}");
         if let Some((level, previous)) = &previous
             && *level == team.level()
         {

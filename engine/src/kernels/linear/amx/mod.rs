@@ -1,0 +1,410 @@
+//! Linear layers of bf16 weights over several rows, on tiles. Weights go in as they are; each f32
+//! activation goes in as two bf16 parts, so that a product is off by at most about 2^-18 of it;
+//! sums are f32. Knows nothing of blocks.
+//!
+//! Order of the work, for each block of tokens: the workers pack its activations together; then
+//! each takes its panels of weights (64 rows), a stretch of columns at a time, so that the packed
+//! activations of the stretch stay in the second-level cache for all panels, and the packed weights
+//! of a short piece of it in the first for all tokens. While one panel is computed the next is
+//! asked for from memory.
+#![expect(unsafe_code, reason = "shared buffers and tile instructions")]
+// Sound because packed activations are written in disjoint tiles between two barriers and only read
+// after; each worker has its own packed weights; sums belong to a panel, which one worker has; and
+// sizes are checked against `Plan` on entry.
+
+mod pack;
+mod tile;
+
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
+use half::bf16;
+
+use super::{Linear, Then};
+use crate::kernels::isa::Avx512;
+use crate::kernels::team::Worker;
+pub(crate) use tile::is_usable;
+use tile::{DEPTH, GROUPS, SIDE, TILE_BYTES, Tiles};
+
+/// Tokens a block at most.
+const BLOCK_TOKENS_MAX: usize = 256;
+/// Columns of weights that are packed at a time: 64 rows of them fill most of a first-level cache.
+const PIECE_COLS: usize = 256;
+/// What the packed activations of a stretch may take of the second-level cache.
+const STRETCH_BYTES: usize = 3 << 19;
+/// Floats of a tile of sums.
+const TILE_FLOATS: usize = SIDE * SIDE;
+
+/// How one layer is cut.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Tokens a block, in tiles.
+    token_tiles: usize,
+    /// Steps of `DEPTH` columns in a row, and in a stretch.
+    steps: usize,
+    stretch_steps: usize,
+    /// Panels of sums that must be kept between stretches; each worker's one otherwise.
+    kept_panels: usize,
+}
+
+impl Plan {
+    fn new(tokens: usize, rows: usize, cols: usize, threads: usize) -> Self {
+        let blocks = tokens.div_ceil(BLOCK_TOKENS_MAX);
+        Plan::for_tiles(tokens.div_ceil(blocks).div_ceil(SIDE), rows, cols, threads)
+    }
+
+    fn for_tiles(token_tiles: usize, rows: usize, cols: usize, threads: usize) -> Self {
+        let steps = cols.div_ceil(DEPTH);
+        let piece = PIECE_COLS / DEPTH;
+        let step_bytes = token_tiles * 2 * TILE_BYTES;
+        let stretches = (steps * step_bytes).div_ceil(STRETCH_BYTES);
+        let stretch_steps = steps.div_ceil(stretches).next_multiple_of(piece);
+        let kept_panels = if stretch_steps >= steps {
+            threads
+        } else {
+            panels_max(rows)
+        };
+        Plan {
+            token_tiles,
+            steps,
+            stretch_steps,
+            kept_panels,
+        }
+    }
+
+    fn activation_floats(&self) -> usize {
+        self.token_tiles * self.steps * 2 * TILE_FLOATS
+    }
+
+    fn sum_floats(&self) -> usize {
+        self.kept_panels * self.panel_floats()
+    }
+
+    fn floats(&self, threads: usize) -> usize {
+        self.activation_floats() + self.sum_floats() + threads * WEIGHT_FLOATS
+    }
+
+    fn panel_floats(&self) -> usize {
+        self.token_tiles * GROUPS * TILE_FLOATS
+    }
+}
+
+/// Panels of a layer of `rows` weight rows, however it ends.
+fn panels_max(rows: usize) -> usize {
+    // A gated layer has half the outputs, and half as many of them a panel.
+    rows.div_ceil(GROUPS * SIDE) + 1
+}
+
+/// Floats of one worker's packed weights.
+const WEIGHT_FLOATS: usize = PIECE_COLS / DEPTH * GROUPS * TILE_FLOATS;
+
+/// Floats that a layer needs to run here with any number of tokens up to `tokens`.
+pub(crate) fn buffer_floats(tokens: usize, rows: usize, cols: usize, threads: usize) -> usize {
+    (1..=tokens.min(BLOCK_TOKENS_MAX).div_ceil(SIDE))
+        .map(|tiles| Plan::for_tiles(tiles, rows, cols, threads).floats(threads))
+        .max()
+        .unwrap_or(0)
+}
+
+/// The layer on tiles: this worker's part.
+///
+/// # Safety
+/// As for [`Linear::run`], at the AMX level.
+pub(super) unsafe fn run(linear: &Linear<'_>, data: &[bf16], worker: &Worker<'_>) {
+    let weights = linear.weights;
+    let plan = Plan::new(
+        linear.rows,
+        weights.rows(),
+        weights.cols(),
+        worker.threads(),
+    );
+    let need = plan.floats(worker.threads());
+    assert!(
+        linear.tiles.len() >= need,
+        "tiles need {need} floats, {}",
+        linear.tiles.len()
+    );
+    let job = Job { linear, data, plan };
+    let block = plan.token_tiles * SIDE;
+    let mut token = 0;
+    while token < linear.rows {
+        let tokens = block.min(linear.rows - token);
+        // SAFETY: all workers come here together; the barriers separate packing from reading.
+        unsafe {
+            if token > 0 {
+                worker.barrier();
+            }
+            job.pack(token, tokens, worker);
+            worker.barrier();
+            job.multiply(token, tokens, worker);
+        }
+        token += tokens;
+    }
+}
+
+struct Job<'a> {
+    linear: &'a Linear<'a>,
+    data: &'a [bf16],
+    plan: Plan,
+}
+
+impl Job<'_> {
+    fn activations(&self) -> *mut u8 {
+        self.linear
+            .tiles
+            .pointer(0..self.plan.activation_floats())
+            .cast()
+    }
+
+    /// # Safety
+    /// Between two barriers, by every worker.
+    unsafe fn pack(&self, token: usize, tokens: usize, worker: &Worker<'_>) {
+        let (linear, plan) = (self.linear, self.plan);
+        let cols = linear.weights.cols();
+        let to = self.activations();
+        for unit in worker.share(tokens.div_ceil(SIDE) * plan.steps, 1) {
+            let (tile, step) = (unit / plan.steps, unit % plan.steps);
+            let first = token + tile * SIDE;
+            let rows = SIDE.min(token + tokens - first);
+            let count = DEPTH.min(cols - step * DEPTH);
+            let start = first * linear.x_stride + step * DEPTH;
+            let end = start + (rows - 1) * linear.x_stride + count;
+            // SAFETY: the range covers what is read; each unit has two tiles of its own.
+            unsafe {
+                let x = linear.x.get(start..end).as_ptr();
+                let to = to.add(unit * 2 * TILE_BYTES);
+                pack::pack_activations(x, linear.x_stride, rows, count, to);
+            }
+        }
+    }
+
+    /// # Safety
+    /// After the barrier that ends packing, by every worker.
+    unsafe fn multiply(&self, token: usize, tokens: usize, worker: &Worker<'_>) {
+        let (linear, plan) = (self.linear, self.plan);
+        let outputs = linear.epilogue.outputs(linear.weights.rows());
+        let panel_outputs = panel_outputs(linear.epilogue.then);
+        let share = worker.share(outputs, panel_outputs);
+        let floats = plan.activation_floats() + plan.sum_floats() + worker.index() * WEIGHT_FLOATS;
+        // SAFETY: this worker's own piece.
+        let packed = unsafe { linear.tiles.get_mut(floats..floats + WEIGHT_FLOATS) };
+        // SAFETY: the level says that tiles are usable.
+        let tiles = unsafe { Tiles::configure() };
+        let mut step = 0;
+        while step < plan.steps {
+            let steps = plan.stretch_steps.min(plan.steps - step);
+            for first in share.clone().step_by(panel_outputs) {
+                let slot = if steps == plan.steps {
+                    worker.index()
+                } else {
+                    first / panel_outputs
+                };
+                let start = plan.activation_floats() + slot * plan.panel_floats();
+                // SAFETY: the panel, and so its sums, belong to this worker.
+                unsafe {
+                    let sums = linear.tiles.get_mut(start..start + plan.panel_floats());
+                    let panel = Panel {
+                        job: self,
+                        first,
+                        end: share.end,
+                        step,
+                        steps,
+                    };
+                    panel.multiply(&tiles, tokens.div_ceil(SIDE), packed, sums);
+                    if step + steps == plan.steps {
+                        panel.finish(token, tokens, sums);
+                    }
+                }
+            }
+            step += steps;
+        }
+    }
+}
+
+/// Outputs that one panel of weights gives.
+fn panel_outputs(then: Then) -> usize {
+    match then {
+        Then::SwiGlu => GROUPS * SIDE / 2,
+        Then::Store | Then::Add => GROUPS * SIDE,
+    }
+}
+
+/// A panel of weights, for a stretch of columns.
+struct Panel<'a> {
+    job: &'a Job<'a>,
+    /// The first output, and where the worker's outputs end.
+    first: usize,
+    end: usize,
+    step: usize,
+    steps: usize,
+}
+
+impl Panel<'_> {
+    /// The first weight row of a group, and how many the group has.
+    fn group(&self, group: usize) -> (usize, usize) {
+        let outputs = self
+            .job
+            .linear
+            .epilogue
+            .outputs(self.job.linear.weights.rows());
+        let (base, output) = match self.job.linear.epilogue.then {
+            Then::SwiGlu => (group / 2 * outputs, self.first + group % 2 * SIDE),
+            Then::Store | Then::Add => (0, self.first + group * SIDE),
+        };
+        (base + output, self.end.saturating_sub(output).min(SIDE))
+    }
+
+    /// # Safety
+    /// `packed` and `sums` are the worker's own.
+    unsafe fn multiply(
+        &self,
+        tiles: &Tiles,
+        token_tiles: usize,
+        packed: &mut [f32],
+        sums: &mut [f32],
+    ) {
+        let Job { linear, data, plan } = self.job;
+        let cols = linear.weights.cols();
+        let piece_steps = PIECE_COLS / DEPTH;
+        let packed: *mut u8 = packed.as_mut_ptr().cast();
+        let mut ahead = self.ahead();
+        let lines_a_step = (GROUPS * SIDE).div_ceil(token_tiles);
+        for step in (self.step..self.step + self.steps).step_by(piece_steps) {
+            let steps = piece_steps.min(self.step + self.steps - step);
+            let col = step * DEPTH;
+            let count = (steps * DEPTH).min(cols - col);
+            for group in 0..GROUPS {
+                let (row, rows) = self.group(group);
+                let range = if rows == 0 {
+                    0..0
+                } else {
+                    row * cols + col..(row + rows - 1) * cols + col + count
+                };
+                // SAFETY: the range covers what is read; the group has its own tiles.
+                unsafe {
+                    let to = packed.add(group * TILE_BYTES);
+                    pack::pack_weights(data[range].as_ptr(), cols, rows, count, to);
+                }
+            }
+            for tile in 0..token_tiles {
+                // SAFETY: inside the packed activations, and inside the panel's sums.
+                unsafe {
+                    let activations = self
+                        .job
+                        .activations()
+                        .add((tile * plan.steps + step) * 2 * TILE_BYTES);
+                    let sums = sums[tile * GROUPS * TILE_FLOATS..].as_mut_ptr();
+                    let fresh = step == 0;
+                    tiles.multiply(packed, activations, sums, fresh, steps, || {
+                        ahead.ask(lines_a_step);
+                    });
+                }
+            }
+        }
+    }
+
+    /// What to ask for from memory while this panel is computed: the next one.
+    fn ahead(&self) -> Ahead {
+        let Job { linear, data, .. } = self.job;
+        let cols = linear.weights.cols();
+        let next = Panel {
+            first: self.first + panel_outputs(linear.epilogue.then),
+            ..*self
+        };
+        let (row, _) = next.group(0);
+        let (second, _) = next.group(GROUPS / 2);
+        let at = |row: usize| {
+            data.as_ptr()
+                .wrapping_add(row * cols + self.step * DEPTH)
+                .cast()
+        };
+        Ahead {
+            halves: [at(row), at(second)],
+            row_bytes: cols * size_of::<bf16>(),
+            lines: self.steps,
+            row: 0,
+            line: 0,
+        }
+    }
+
+    /// Turns the sums to rows and hands them on.
+    ///
+    /// # Safety
+    /// The sums are complete, and the panel is this worker's.
+    unsafe fn finish(&self, token: usize, tokens: usize, sums: &[f32]) {
+        const WIDTH: usize = GROUPS * SIDE;
+        let linear = self.job.linear;
+        let outputs = linear.epilogue.outputs(linear.weights.rows());
+        let width = panel_outputs(linear.epilogue.then);
+        let count = width.min(self.end - self.first);
+        for tile in 0..tokens.div_ceil(SIDE) {
+            let mut rows = [[0.0f32; WIDTH]; SIDE];
+            for group in 0..GROUPS {
+                let from = &sums[(tile * GROUPS + group) * TILE_FLOATS..][..TILE_FLOATS];
+                // SAFETY: a whole tile, into a sixteen-wide part of sixteen rows.
+                unsafe {
+                    let to = rows.as_mut_ptr().cast::<f32>().add(group * SIDE);
+                    pack::unpack_sums(from.as_ptr(), to, WIDTH);
+                }
+            }
+            for (i, row) in rows.iter_mut().enumerate().take(tokens - tile * SIDE) {
+                let row_of_x = token + tile * SIDE + i;
+                // SAFETY: the outputs are this worker's; the level has the instructions.
+                unsafe { finish_row(linear, row_of_x, self.first, count, row, outputs) };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The outputs from `first` on belong to the calling worker.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+unsafe fn finish_row(
+    linear: &Linear<'_>,
+    row: usize,
+    first: usize,
+    count: usize,
+    sums: &mut [f32; GROUPS * SIDE],
+    outputs: usize,
+) {
+    let (values, partner) = match linear.epilogue.then {
+        Then::SwiGlu => {
+            let (gates, values) = sums.split_at_mut(GROUPS * SIDE / 2);
+            (&mut gates[..count], &mut values[..count])
+        }
+        Then::Store | Then::Add => (&mut sums[..count], &mut [][..]),
+    };
+    // SAFETY: as the caller promises; the instructions are enabled here.
+    unsafe {
+        linear
+            .epilogue
+            .finish::<Avx512>(row, first, values, partner, outputs)
+    };
+}
+
+/// Lines of the next panel, asked for a few at a time.
+struct Ahead {
+    halves: [*const u8; 2],
+    row_bytes: usize,
+    lines: usize,
+    row: usize,
+    line: usize,
+}
+
+impl Ahead {
+    #[inline(always)]
+    fn ask(&mut self, lines: usize) {
+        for _ in 0..lines {
+            if self.row == GROUPS * SIDE {
+                return;
+            }
+            let half = GROUPS * SIDE / 2;
+            let start = self.halves[self.row / half].wrapping_add(self.row % half * self.row_bytes);
+            // SAFETY: asking for any address is harmless, and every x86-64 has the instruction.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(self.line * 64).cast()) };
+            self.line += 1;
+            if self.line == self.lines {
+                (self.line, self.row) = (0, self.row + 1);
+            }
+        }
+    }
+}
