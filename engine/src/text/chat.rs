@@ -41,6 +41,8 @@ const OUTPUT_BYTES_MIN: usize = 1 << 20;
 const OUTPUT_PER_MESSAGE_BYTE: usize = 4;
 const OUTPUT_PER_MESSAGE_BYTES: usize = 4096;
 
+const REASON_CHARS_MAX: usize = 400;
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     pub role: String,
@@ -189,7 +191,9 @@ fn syntax() -> Result<SyntaxConfig, Error> {
 fn explain(error: &Error) -> TextError {
     let line = error.line();
     if let Some(reason) = python::refusal(error) {
-        return TextError::TemplateRefused { reason };
+        return TextError::TemplateRefused {
+            reason: shorten(reason),
+        };
     }
     if error.kind() == ErrorKind::OutOfFuel {
         return TextError::TemplateLimit {
@@ -202,7 +206,19 @@ fn explain(error: &Error) -> TextError {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
     };
-    TextError::Template { line, reason }
+    TextError::Template {
+        line,
+        reason: shorten(reason),
+    }
+}
+
+/// A message may quote a value, and a value may be anything.
+fn shorten(mut reason: String) -> String {
+    if let Some((end, _)) = reason.char_indices().nth(REASON_CHARS_MAX) {
+        reason.truncate(end);
+        reason.push('…');
+    }
+    reason
 }
 
 /// A writer that fails when a template writes without end.

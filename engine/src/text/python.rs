@@ -17,6 +17,9 @@ mod tests;
 pub(super) fn extend(environment: &mut Environment<'_>) {
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", json::to_json);
+    // Not Python's, and they write a deep value in space that is the square of its depth.
+    environment.remove_filter("pprint");
+    environment.remove_global("debug");
     environment.add_function("raise_exception", raise_exception);
     // UTC: the standard library knows no time zone, and a prompt should not depend on one.
     environment.add_function("strftime_now", |format: &str| {

@@ -51,9 +51,6 @@ pub(super) fn exp_nonpositive(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    if x < -87.0 {
-        return 0.0;
-    }
     let exponent = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
     let r = x - exponent * LN_2_HIGH - exponent * LN_2_LOW;
     // Taylor: |r| <= ln 2 / 2, so the first term left out is under 6e-9.
@@ -69,7 +66,9 @@ pub(super) fn exp_nonpositive(x: f32) -> f32 {
     ] {
         sum = sum * r + term;
     }
-    sum * f32::from_bits(((exponent as i32 + 127) as u32) << 23)
+    let power = f32::from_bits(((exponent as i32 + 127) as u32) << 23);
+    // Chosen last and not returned early, so that a loop over this has no branch.
+    if x < -87.0 { 0.0 } else { sum * power }
 }
 
 #[cfg(test)]

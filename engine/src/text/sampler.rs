@@ -88,6 +88,9 @@ pub struct Sampler {
     vocab_size: usize,
     random: Random,
     candidates: Vec<Candidate>,
+    /// Of every token, when top-k is off.
+    weights: Vec<f32>,
+    /// The largest logits, when it is on.
     top: Vec<f32>,
     seen: Seen,
 }
@@ -112,6 +115,10 @@ impl Sampler {
         let room = |wanted: bool, count: usize| if wanted { count.min(vocab_size) } else { 0 };
         Ok(Self {
             candidates: Vec::with_capacity(room(!greedy, vocab_size)),
+            weights: Vec::with_capacity(room(
+                !greedy && (top_k == 0 || top_k == vocab_size),
+                vocab_size,
+            )),
             // Twice k and some: a full buffer is cut back to k, so that costs little a push.
             top: Vec::with_capacity(room(top_k > 0, 2 * top_k + 1024)),
             seen: Seen::new(room(sampling.repetition_penalty != 1.0, vocab_size)),
@@ -142,71 +149,62 @@ impl Sampler {
         if self.sampling.temperature == 0.0 {
             return Ok(likeliest);
         }
-        self.keep_top_k(logits, logits[likeliest as usize]);
+        let total = self.gather(logits, logits[likeliest as usize]);
         if self.sampling.top_p < 1.0 {
-            self.keep_top_p();
-        }
-        if self.sampling.min_p > 0.0 {
-            let min_p = self.sampling.min_p;
-            self.candidates
-                .retain(|candidate| candidate.weight >= min_p);
+            keep_top_p(&mut self.candidates, f64::from(self.sampling.top_p) * total);
         }
         Ok(self.draw().unwrap_or(likeliest))
     }
 
-    fn keep_top_k(&mut self, logits: &[f32], peak: f32) {
-        let top_k = self.sampling.top_k;
-        let floor = if top_k == 0 || top_k >= logits.len() {
-            f32::NEG_INFINITY
-        } else {
-            kth_largest(logits, top_k, &mut self.top)
-        };
-        let temperature = self.sampling.temperature;
+    /// Fills the candidates with the tokens that top-k leaves, less those that neither top-p
+    /// nor min-p can keep. Returns what all that top-k leaves weigh together.
+    fn gather(&mut self, logits: &[f32], peak: f32) -> f64 {
+        let Sampling {
+            temperature, top_k, ..
+        } = self.sampling;
+        let weight = |logit: f32| exp_nonpositive((logit - peak) / temperature);
         self.candidates.clear();
+        if top_k == 0 || top_k >= logits.len() {
+            self.weights.clear();
+            self.weights
+                .extend(logits.iter().map(|&logit| weight(logit)));
+            let total = total_weight(&self.weights, |&weight| weight);
+            let floor = self.needed_weight(total, logits.len());
+            for (id, &weight) in self.weights.iter().enumerate() {
+                if weight >= floor {
+                    let id = id as u32;
+                    self.candidates.push(Candidate { weight, id });
+                }
+            }
+            return total;
+        }
+        let floor = kth_largest(logits, top_k, &mut self.top);
         for (id, &logit) in logits.iter().enumerate() {
             if logit >= floor {
-                let weight = exp_nonpositive((logit - peak) / temperature);
-                if weight > 0.0 {
-                    self.candidates.push(Candidate {
-                        weight,
-                        id: id as u32,
-                    });
-                }
+                let (weight, id) = (weight(logit), id as u32);
+                self.candidates.push(Candidate { weight, id });
             }
         }
+        let total = total_weight(&self.candidates, |candidate| candidate.weight);
+        let floor = self.needed_weight(total, self.candidates.len());
+        self.candidates
+            .retain(|candidate| candidate.weight >= floor);
+        total
     }
 
-    fn keep_top_p(&mut self) {
-        let total = total_weight(&self.candidates);
-        let wanted = f64::from(self.sampling.top_p) * total;
-        // Tokens below the mean of what may be cut hold less than that together, so none of
-        // them is needed. This leaves few to sort.
-        let needless = (total - wanted) / self.candidates.len() as f64;
-        self.candidates
-            .retain(|candidate| f64::from(candidate.weight) >= needless);
-
-        let candidates = &mut self.candidates;
-        let (mut sorted, mut batch, mut held) = (0, 64, 0.0);
-        while sorted < candidates.len() {
-            let end = candidates.len().min(sorted + batch);
-            if end < candidates.len() {
-                candidates[sorted..].select_nth_unstable_by(end - sorted - 1, by_weight);
-            }
-            candidates[sorted..end].sort_unstable_by(by_weight);
-            for kept in sorted..end {
-                held += f64::from(candidates[kept].weight);
-                if held >= wanted {
-                    candidates.truncate(kept + 1);
-                    return;
-                }
-            }
-            sorted = end;
-            batch *= 4;
-        }
+    /// A token below this is cut by min-p or cannot be needed for top-p: all that are below
+    /// the mean of what top-p may cut weigh less than that together.
+    fn needed_weight(&self, total: f64, tokens: usize) -> f32 {
+        let spare = (1.0 - f64::from(self.sampling.top_p)) * total / tokens as f64;
+        // Rounded down by a hair, so that the comparison in f32 errs towards keeping.
+        (spare as f32 * 0.999)
+            .max(self.sampling.min_p)
+            .max(f32::MIN_POSITIVE)
     }
 
     fn draw(&mut self) -> Option<u32> {
-        let mut left = self.random.uniform() * total_weight(&self.candidates);
+        let total = total_weight(&self.candidates, |candidate| candidate.weight);
+        let mut left = self.random.uniform() * total;
         for candidate in &self.candidates {
             left -= f64::from(candidate.weight);
             if left < 0.0 {
@@ -218,17 +216,41 @@ impl Sampler {
     }
 }
 
+/// Cuts the candidates to the fewest that weigh as much as wanted (all, if they do not).
+/// Sorts a batch at a time: the likeliest few are usually enough.
+fn keep_top_p(candidates: &mut Vec<Candidate>, wanted: f64) {
+    let (mut sorted, mut batch, mut held) = (0, 64, 0.0);
+    while sorted < candidates.len() {
+        let end = candidates.len().min(sorted + batch);
+        if end < candidates.len() {
+            candidates[sorted..].select_nth_unstable_by(end - sorted - 1, by_weight);
+        }
+        candidates[sorted..end].sort_unstable_by(by_weight);
+        for kept in sorted..end {
+            held += f64::from(candidates[kept].weight);
+            if held >= wanted {
+                candidates.truncate(kept + 1);
+                return;
+            }
+        }
+        sorted = end;
+        batch *= 4;
+    }
+}
+
 /// Most likely first; the id makes the order total, so a seed means the same everywhere.
 fn by_weight(a: &Candidate, b: &Candidate) -> Ordering {
     b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
 }
 
 /// The sum in a fixed order that leaves eight additions in flight.
-fn total_weight(candidates: &[Candidate]) -> f64 {
+fn total_weight<T>(items: &[T], weight: impl Fn(&T) -> f32) -> f64 {
     let mut lanes = [0.0; 8];
-    for chunk in candidates.chunks(lanes.len()) {
-        for (lane, candidate) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(candidate.weight);
+    let chunks = items.chunks_exact(lanes.len());
+    let rest = chunks.remainder();
+    for chunk in chunks.chain([rest]) {
+        for (lane, item) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(weight(item));
         }
     }
     lanes.iter().sum()

@@ -221,6 +221,22 @@ fn errors_name_the_line() {
 }
 
 #[test]
+fn an_error_is_short_whatever_it_quotes() {
+    for source in [
+        "{{ raise_exception('é' * 1000000) }}",
+        "{{ messages[('é' * 1000000)].x }}",
+        "{{ ('é' * 1000000)|int }}",
+    ] {
+        let message = render(source, &[]).unwrap_err().to_string();
+        assert!(
+            message.chars().count() < REASON_CHARS_MAX + 100,
+            "{}",
+            message.len()
+        );
+    }
+}
+
+#[test]
 fn a_template_cannot_run_or_write_without_end() {
     let turns = "{% for a in range(100000) %}{% for b in range(100000) %}";
     let end = "{% endfor %}{% endfor %}";

@@ -305,11 +305,17 @@ fn the_kept_set_is_that_of_a_full_sort() {
 
 #[test]
 fn nothing_is_allocated_after_the_first() {
-    let settings = sampling(|s| (s.top_k, s.top_p, s.repetition_penalty) = (50, 0.9, 1.1));
-    let mut sampler = Sampler::new(settings, 5000).unwrap();
+    for top_k in [0, 50, 5000] {
+        let settings = sampling(|s| (s.top_k, s.top_p, s.repetition_penalty) = (top_k, 0.9, 1.1));
+        check_buffers(Sampler::new(settings, 5000).unwrap());
+    }
+}
+
+fn check_buffers(mut sampler: Sampler) {
     let place = |s: &Sampler| {
         (
             (s.candidates.as_ptr(), s.candidates.capacity()),
+            (s.weights.as_ptr(), s.weights.capacity()),
             (s.top.as_ptr(), s.top.capacity()),
             (s.seen.last_round.as_ptr(), s.seen.last_round.capacity()),
         )
