@@ -1,1 +1,82 @@
-fn main() {}
+//! `engine-bench`: the engine against the physical limit of the machine it runs on. Limit and
+//! engine are measured in the same run, in turns, because machines are shared and their ceilings
+//! move; what is quoted is the share, as a median over rounds.
+
+mod ceiling;
+mod decode;
+mod prefill;
+mod stats;
+mod stream;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "engine-bench",
+    about = "Measures the engine against the limit of this machine"
+)]
+struct Cli {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Decode with everything resident, against the memory's read ceiling
+    Decode(Run),
+    /// A whole prompt in one pass, with everything resident
+    Prefill {
+        #[command(flatten)]
+        run: Run,
+        /// Tokens of the prompt
+        #[arg(long, default_value_t = 128)]
+        prompt_tokens: usize,
+    },
+    /// Streaming from disk, against the disk's direct-read ceiling
+    Stream {
+        #[command(flatten)]
+        run: Run,
+        /// Resident layers
+        #[arg(long, default_value_t = 0)]
+        num_gpu_layers: usize,
+        /// Slots of the ring
+        #[arg(long, default_value_t = 2)]
+        slots: usize,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// A checkpoint folder (`engine synth DIR --shape bench-1.3b` makes one)
+    #[arg(long)]
+    model: PathBuf,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Tokens in each round
+    #[arg(long, default_value_t = 16)]
+    tokens: usize,
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().what {
+        What::Decode(run) => decode::run(&run),
+        What::Prefill { run, prompt_tokens } => prefill::run(&run, prompt_tokens),
+        What::Stream {
+            run,
+            num_gpu_layers,
+            slots,
+        } => stream::run(&run, num_gpu_layers, slots),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -92,7 +92,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             return Err(EngineError::EmptyPrompt);
         }
         let model = session.model();
-        let sampler = Sampler::new(options.sampling.clone(), model.config().vocab_size)?;
+        let sampler = Sampler::new(options.sampling, model.config().vocab_size)?;
         let eos_token_ids = if options.ignore_eos {
             Vec::new()
         } else {

@@ -1,5 +1,6 @@
 //! The engine's logits and greedy tokens against those of transformers, for tiny random
 //! checkpoints of every family and of their odd shapes. `fixtures/make.py` made them.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! The whole engine over checkpoints made on the fly: streaming must not change a bit, whatever
 //! the plan, and its report must say what happened.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
 

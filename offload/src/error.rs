@@ -11,7 +11,7 @@ pub enum OffloadError {
     Load {
         block: BlockId,
         origin: Arc<str>,
-        source: LinkError,
+        source: Box<LinkError>,
     },
     #[error("the prefetch thread died before {block} of {origin} arrived: {message}")]
     PrefetchDied {
@@ -54,10 +54,10 @@ pub enum LinkError {
 impl OffloadError {
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Load {
-                source: LinkError::Read(error),
-                ..
-            } => error.hint(),
+            Self::Load { source, .. } => match source.as_ref() {
+                LinkError::Read(error) => error.hint(),
+                _ => None,
+            },
             Self::OutOfMemory { .. } => {
                 Some("keep fewer layers resident: lower --num-gpu-layers, or `auto`".into())
             }

@@ -83,7 +83,7 @@ fn issue(
         Ok((_, Err(source))) => Err(OffloadError::Load {
             block,
             origin: link.origin(block),
-            source,
+            source: Box::new(source),
         }),
         Err(payload) => Err(OffloadError::PrefetchDied {
             block,

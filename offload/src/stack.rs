@@ -211,7 +211,7 @@ impl Ring {
                 );
                 ticket
                     .redeem(asked_at)
-                    .map_err(|(_slot, source)| OffloadError::Load {
+                    .map_err(|source| OffloadError::Load {
                         block,
                         origin: self.origin(block),
                         source,

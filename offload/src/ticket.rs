@@ -21,12 +21,9 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Waits until the bytes have landed. The record's `post` is not known yet.
-    pub(crate) fn redeem(self, asked_at: Instant) -> Result<(Slot, LoadRecord), (Slot, LinkError)> {
-        let arrival = match self.mark.wait() {
-            Ok(arrival) => arrival,
-            Err(error) => return Err((self.slot, error)),
-        };
+    /// Waits until the bytes have landed. A failed copy ends the run, and its slot with it. The record's `post` is not known yet.
+    pub(crate) fn redeem(self, asked_at: Instant) -> Result<(Slot, LoadRecord), Box<LinkError>> {
+        let arrival = self.mark.wait()?;
         let kind = if self.issued_at <= asked_at {
             LoadKind::Async
         } else {

@@ -1,6 +1,7 @@
 //! The predictor held against the ring itself: real threads, an emulated bus, and a compute that
 //! sleeps. The layer's time that goes into the prediction is the one that was measured, so what is
 //! tested is the recurrence.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

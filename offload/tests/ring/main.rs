@@ -1,6 +1,7 @@
 //! The ring held against a link that is late, dirty and fallible: streamed output must equal the
 //! all-resident output bit for bit, and whatever goes wrong must surface at a visit, once, with
 //! the block and the file, and must never hang.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod late_link;
 
