@@ -51,7 +51,8 @@ pub(super) fn exp_nonpositive(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    let exponent = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let exponent = shifted - ROUND;
     let r = x - exponent * LN_2_HIGH - exponent * LN_2_LOW;
     // Taylor: |r| <= ln 2 / 2, so the first term left out is under 6e-9.
     let mut sum = 1.0 / 5040.0;
@@ -66,9 +67,11 @@ pub(super) fn exp_nonpositive(x: f32) -> f32 {
     ] {
         sum = sum * r + term;
     }
-    let power = f32::from_bits(((exponent as i32 + 127) as u32) << 23);
-    // Chosen last and not returned early, so that a loop over this has no branch.
-    if x < -87.0 { 0.0 } else { sum * power }
+    // The integer stands in the low bits already; a cast would check its range.
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    // A mask and not a condition: a loop over this then has no branch and is vectorised.
+    let keep = u32::from(x >= -87.0).wrapping_neg();
+    f32::from_bits((sum * power).to_bits() & keep)
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@ use std::cmp::Ordering;
 
 use super::error::TextError;
 use super::random::{Random, exp_nonpositive};
+use scan::{kth_largest, likeliest};
+
+mod scan;
 
 #[cfg(test)]
 mod tests;
@@ -115,10 +118,7 @@ impl Sampler {
         let room = |wanted: bool, count: usize| if wanted { count.min(vocab_size) } else { 0 };
         Ok(Self {
             candidates: Vec::with_capacity(room(!greedy, vocab_size)),
-            weights: Vec::with_capacity(room(
-                !greedy && (top_k == 0 || top_k == vocab_size),
-                vocab_size,
-            )),
+            weights: vec![0.0; room(!greedy && (top_k == 0 || top_k == vocab_size), vocab_size)],
             // Twice k and some: a full buffer is cut back to k, so that costs little a push.
             top: Vec::with_capacity(room(top_k > 0, 2 * top_k + 1024)),
             seen: Seen::new(room(sampling.repetition_penalty != 1.0, vocab_size)),
@@ -165,9 +165,9 @@ impl Sampler {
         let weight = |logit: f32| exp_nonpositive((logit - peak) / temperature);
         self.candidates.clear();
         if top_k == 0 || top_k >= logits.len() {
-            self.weights.clear();
-            self.weights
-                .extend(logits.iter().map(|&logit| weight(logit)));
+            for (slot, &logit) in self.weights.iter_mut().zip(logits) {
+                *slot = weight(logit);
+            }
             let total = total_weight(&self.weights, |&weight| weight);
             let floor = self.needed_weight(total, logits.len());
             for (id, &weight) in self.weights.iter().enumerate() {
@@ -254,50 +254,6 @@ fn total_weight<T>(items: &[T], weight: impl Fn(&T) -> f32) -> f64 {
         }
     }
     lanes.iter().sum()
-}
-
-/// The token with the largest logit, the lowest id among equals; finds bad logits on the way.
-fn likeliest(logits: &[f32]) -> Result<u32, TextError> {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (id, &logit) in logits.iter().enumerate() {
-        if logit.is_nan() || logit == f32::INFINITY {
-            return Err(TextError::NonFiniteLogits {
-                token: id as u32,
-                value: logit,
-            });
-        }
-        if logit > best.1 {
-            best = (id, logit);
-        }
-    }
-    if best.1 == f32::NEG_INFINITY {
-        return Err(TextError::NothingToSample {
-            logits: logits.len(),
-        });
-    }
-    Ok(best.0 as u32)
-}
-
-/// One pass that keeps a few more than k and cuts back when full: no sort of the vocabulary.
-fn kth_largest(logits: &[f32], k: usize, top: &mut Vec<f32>) -> f32 {
-    let descending = |a: &f32, b: &f32| b.total_cmp(a);
-    let full = top.capacity();
-    let mut floor = f32::NEG_INFINITY;
-    top.clear();
-    for &logit in logits {
-        if logit > floor {
-            if top.len() == full {
-                top.select_nth_unstable_by(k - 1, descending);
-                top.truncate(k);
-                floor = top[k - 1];
-            }
-            top.push(logit);
-        }
-    }
-    if top.len() < k {
-        return f32::NEG_INFINITY;
-    }
-    *top.select_nth_unstable_by(k - 1, descending).1
 }
 
 fn penalise(logits: &mut [f32], history: &[u32], seen: &mut Seen, penalty: f32) {

@@ -54,6 +54,17 @@ fn greedy_takes_the_largest_and_the_lowest_id_of_a_tie() {
     assert_eq!(greedy(&[0.0, 3.0, -1.0, 3.0], &[], 1.0).unwrap(), 1);
     assert_eq!(greedy(&[NONE, NONE, -5.0], &[], 1.0).unwrap(), 2);
     assert_eq!(greedy(&[f32::MIN, NONE], &[], 1.0).unwrap(), 0);
+    // Every place in and around the chunks, alone and with an equal behind it.
+    for at in 0..2100 {
+        let mut logits = vec![-1.0; 2100];
+        logits[at] = 2.0;
+        assert_eq!(greedy(&logits, &[], 1.0).unwrap(), at as u32);
+        logits[2099] = 2.0;
+        assert_eq!(greedy(&logits, &[], 1.0).unwrap(), at as u32);
+        logits[at] = f32::NAN;
+        let error = greedy(&logits, &[], 1.0).unwrap_err();
+        assert!(matches!(error, TextError::NonFiniteLogits { token, .. } if token == at as u32));
+    }
 }
 
 #[test]
