@@ -1,1 +1,41 @@
-fn main() {}
+//! The `engine` binary: reads what was typed, lets the library do it, prints, and says by its
+//! exit code how it went. Nothing here computes, and nothing here knows how weights move.
+
+mod args;
+mod commands;
+mod failure;
+mod interrupt;
+mod output;
+mod prompt;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Failure;
+use output::Console;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.is_silent() {
+                Console::new(false).failure(&failure);
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Generate(args) => commands::generate::run(*args),
+        Command::Logits(args) => commands::logits::run(&args),
+        Command::Plan(args) => commands::plan::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Synth(args) => commands::synth::run(&args),
+        Command::Completions(args) => commands::completions::run(&args),
+    }
+}

@@ -1,0 +1,40 @@
+//! What computes.
+
+use clap::{Args, ValueEnum};
+use engine::{Kernels, ModelOptions};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Compute")]
+pub struct ComputeArgs {
+    /// Threads that compute [default: one per core]
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+    /// fast: this engine's own kernels; clear: the same block spelled in tensor operations
+    #[arg(long, value_name = "WHICH", default_value = "fast")]
+    pub kernels: Which,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Which {
+    Fast,
+    Clear,
+}
+
+impl ComputeArgs {
+    pub fn apply(&self, options: &mut ModelOptions) {
+        options.threads = self.threads;
+        options.kernels = match self.kernels {
+            Which::Fast => Kernels::Fast,
+            Which::Clear => Kernels::Clear,
+        };
+    }
+}
+
+/// A count that cannot be nothing.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be 1 or more".into()),
+        Ok(count) => Ok(count),
+        Err(_) => Err(format!("`{text}` is not a number from 1 on")),
+    }
+}

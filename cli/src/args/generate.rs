@@ -1,0 +1,126 @@
+//! `engine generate`: everything but the model itself.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::compute::at_least_one;
+use super::residency::idle_options;
+use super::{ComputeArgs, LinkArgs, ModelArgs, ResidencyArgs, SamplingArgs};
+use crate::failure::Usage;
+
+const EXAMPLES: &str = "\
+Examples:
+  engine generate --prompt 'Once upon a time'
+  engine generate --num-gpu-layers 20 --profile --prompt 'Once upon a time'
+  engine generate --model DIR --memory 6GiB --chat --prompt 'What is a bus?'
+  engine generate --model DIR --num-gpu-layers 0 --weights disk --txt-path story.txt
+  engine generate --num-gpu-layers 20 --link-gbps 0.5 --profile --prompt 'A slow bus'
+  cat story.txt | engine generate --txt-path - --json --quiet
+
+How to tune N (--num-gpu-layers): start with auto, add --profile, read the Verdict line.
+Link-bound: more resident layers help (a shorter --context or another --dtype makes room).
+Compute-bound: fewer resident layers cost nothing and free memory. `engine plan` has the bytes
+for every N. --no-offload and --no-prefetch are the two ends to compare with.";
+
+/// Generate text, with N layers resident and the others streamed
+///
+/// Plans what stays in memory, loads it, and continues the prompt token by token. The text
+/// streams to stdout; the plan, progress, profile and the closing line go to stderr. Streaming
+/// changes the speed, never the text.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES, after_help = "Examples, and how to tune N: engine generate --help")]
+pub struct GenerateArgs {
+    #[command(flatten)]
+    pub prompt: PromptArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub residency: ResidencyArgs,
+    #[command(flatten)]
+    pub link: LinkArgs,
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+    #[command(flatten)]
+    pub length: LengthArgs,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Prompt")]
+pub struct PromptArgs {
+    /// The text to continue
+    #[arg(long, short, value_name = "TEXT", conflicts_with_all = ["txt_path", "prompt_tokens"])]
+    pub prompt: Option<String>,
+    /// Read the prompt from a file, or from stdin with `-`
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
+    pub txt_path: Option<PathBuf>,
+    /// The prompt as token ids, like 1,2,3; needs no tokenizer
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub prompt_tokens: Option<Vec<u32>>,
+    /// Put the prompt into the model's chat template, as the user's message
+    #[arg(long, conflicts_with = "prompt_tokens")]
+    pub chat: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Length")]
+pub struct LengthArgs {
+    /// Stop after this many tokens
+    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    pub max_new_tokens: usize,
+    /// Stop before this text, which is not printed; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Go on past the model's own end of text
+    #[arg(long)]
+    pub ignore_eos: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Print where the time goes: per streamed layer its wait, and what limits the run
+    #[arg(long)]
+    pub profile: bool,
+    /// Tokens between two summaries; one comes after 5 seconds at the latest
+    #[arg(long, value_name = "TOKENS", default_value_t = 10, value_parser = at_least_one)]
+    pub profile_every: usize,
+    /// One JSON object on stdout instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Nothing on stderr but errors, and the profile where it was asked for
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// Where a prompt comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromptInput {
+    Text(String),
+    File(PathBuf),
+    Stdin,
+    Tokens(Vec<u32>),
+}
+
+impl PromptArgs {
+    pub fn input(self) -> Result<PromptInput, Usage> {
+        Ok(match (self.prompt, self.txt_path, self.prompt_tokens) {
+            (Some(text), ..) => PromptInput::Text(text),
+            (_, Some(path), _) if path.as_os_str() == "-" => PromptInput::Stdin,
+            (_, Some(path), _) => PromptInput::File(path),
+            (.., Some(tokens)) => PromptInput::Tokens(tokens),
+            _ => return Err(Usage::NoPrompt),
+        })
+    }
+}
+
+impl GenerateArgs {
+    /// Options that were typed and do nothing when nothing is streamed.
+    pub fn idle_options(&self) -> Vec<&'static str> {
+        idle_options(&self.residency, &self.link)
+    }
+}

@@ -1,0 +1,97 @@
+//! What can be typed. Each file holds what clap parses and, beside it, what that means in the
+//! engine's own words; nothing here opens a file or prints.
+
+mod compute;
+mod generate;
+mod model;
+mod residency;
+mod sampling;
+mod size;
+mod small;
+mod synth;
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Parser, Subcommand};
+
+pub use compute::ComputeArgs;
+pub use generate::{GenerateArgs, PromptInput};
+pub use model::ModelArgs;
+pub use residency::{LinkArgs, ResidencyArgs};
+pub use sampling::SamplingArgs;
+pub use small::{CompletionsArgs, InspectArgs, LogitsArgs, PlanArgs};
+pub use synth::SynthArgs;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const AFTER_HELP: &str = "\
+Tuning N, the number of resident layers (--num-gpu-layers):
+  1. `engine plan --model DIR --memory 6GiB` shows what fits, for every N.
+  2. `engine generate --num-gpu-layers auto` takes the most that fits: at one token at a time
+     the link is nearly always the limit, so every resident layer counts.
+  3. Add --profile. ASYNC on every layer says the prefetch works; the `Verdict` line says
+     whether the link or the compute is the limit and what one more layer would give.
+
+Exit codes:
+  0    fine (a reader of stdout that goes away is fine, too)
+  1    an error at run time
+  2    wrong usage: unknown, contradictory, or not possible with this model
+  3    a bad or missing checkpoint
+  4    the plan does not fit the memory
+  130  interrupted; the text so far was written
+
+Text and data go to stdout, everything else to stderr. NO_COLOR is respected.";
+
+/// Run language models larger than the memory they compute in.
+///
+/// N transformer layers stay resident, the others are streamed through a few slots that a
+/// background thread fills ahead of need. Without --model, every command uses the small demo
+/// model inside the program.
+#[derive(Debug, Parser)]
+#[command(name = "engine", version, styles = STYLES, after_long_help = AFTER_HELP)]
+#[command(after_help = "Exit codes, and how to choose N: engine --help")]
+#[command(
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Generate(Box<GenerateArgs>),
+    Logits(LogitsArgs),
+    Plan(PlanArgs),
+    Inspect(InspectArgs),
+    Synth(SynthArgs),
+    Completions(CompletionsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_declarations_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_option_says_what_it_does() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_long_about().is_some(), "{}", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {arg}", command.get_name());
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Which model, and how much of what it gets.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use engine::{DeviceChoice, ModelOptions, Source};
+use loader::DType;
+
+use super::size::Size;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// Directory with config.json and .safetensors files [default: the demo model]
+    #[arg(long, short, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Compute in this dtype: bf16, f16, f32 (or bfloat16, ...) [default: as stored]
+    #[arg(long, value_name = "DTYPE")]
+    pub dtype: Option<DType>,
+    /// Where to compute: auto, cpu, cuda or cuda:INDEX
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub device: Device,
+    /// Positions of the KV cache, which is paid for up front [default: at most 4096]
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<usize>,
+    /// Memory that the plan may take, like 6GiB or 6144MiB [default: what is available]
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+}
+
+impl ModelArgs {
+    pub fn source(&self) -> Source {
+        match &self.model {
+            Some(dir) => Source::Directory(dir.clone()),
+            None => Source::Demo,
+        }
+    }
+
+    pub fn apply(&self, options: &mut ModelOptions) {
+        options.dtype = self.dtype;
+        options.device = self.device.0;
+        options.context = self.context;
+        options.memory_bytes = self.memory.map(|Size(bytes)| bytes);
+    }
+}
+
+/// A device as it is spelled.
+#[derive(Debug, Clone, Copy)]
+pub struct Device(pub DeviceChoice);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no device; use auto, cpu, cuda or cuda:INDEX, for instance cuda:0")]
+pub struct DeviceError {
+    text: String,
+}
+
+impl FromStr for Device {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        let wrong = || DeviceError {
+            text: text.to_owned(),
+        };
+        Ok(Self(match text {
+            "auto" => DeviceChoice::Auto,
+            "cpu" => DeviceChoice::Cpu,
+            "cuda" => DeviceChoice::Cuda(0),
+            _ => {
+                let index = text.strip_prefix("cuda:").ok_or_else(wrong)?;
+                DeviceChoice::Cuda(index.parse().map_err(|_| wrong())?)
+            }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_read_as_they_are_spelled() {
+        let parse = |text: &str| text.parse::<Device>().map(|device| device.0).ok();
+        assert_eq!(parse("auto"), Some(DeviceChoice::Auto));
+        assert_eq!(parse("cpu"), Some(DeviceChoice::Cpu));
+        assert_eq!(parse("cuda"), Some(DeviceChoice::Cuda(0)));
+        assert_eq!(parse("cuda:3"), Some(DeviceChoice::Cuda(3)));
+        for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! How many layers stay, and how the others travel.
+
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+use engine::ModelOptions;
+use offload::{Home, Prefetch, Residency, Spread};
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Offloading")]
+pub struct ResidencyArgs {
+    /// Layers that stay resident: a number, auto (the most that fits) or all
+    ///
+    /// The others are streamed once per token. More resident layers are faster and take more
+    /// memory; `engine plan` shows both for every N.
+    #[arg(long, value_name = "N", default_value = "auto")]
+    pub num_gpu_layers: Layers,
+    /// Keep every layer resident, the same as --num-gpu-layers all
+    #[arg(long, conflicts_with = "num_gpu_layers")]
+    pub no_offload: bool,
+    /// Load a streamed layer only when it is needed: the baseline that prefetching beats
+    #[arg(long, visible_alias = "disable-async")]
+    pub no_prefetch: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Offloading")]
+pub struct LinkArgs {
+    /// Buffers that streamed layers travel through; 2 keep the link busy
+    #[arg(long, value_name = "COUNT")]
+    pub slots: Option<usize>,
+    /// Which layers stay: spread evenly, the first N, or the last N [default: spread]
+    ///
+    /// Spread is best: while a resident layer computes, the next streamed one arrives. The other
+    /// two are there to compare with.
+    #[arg(long, value_name = "WHICH", hide_possible_values = true)]
+    pub resident: Option<Which>,
+    /// Where streamed weights live: ram, disk or auto [default: auto]
+    ///
+    /// `disk` reads them from the checkpoint at each visit and so runs models larger than RAM;
+    /// `ram` packs them into memory once. `auto` is disk, or ram with --link-gbps.
+    #[arg(long, value_name = "WHERE", hide_possible_values = true)]
+    pub weights: Option<Weights>,
+    /// Emulate a bus of this many GB/s between weights in RAM and the compute
+    ///
+    /// Shows what a GPU behind PCIe would wait for: 25 for 4.0 x16, 55 for 5.0 x16. Every report
+    /// then says `emulated`.
+    #[arg(long, value_name = "GBPS")]
+    pub link_gbps: Option<f64>,
+}
+
+impl ResidencyArgs {
+    pub fn apply(&self, options: &mut ModelOptions) {
+        options.residency = match self.no_offload {
+            true => Residency::All,
+            false => self.num_gpu_layers.0,
+        };
+        options.prefetch = match self.no_prefetch {
+            true => Prefetch::AtNeed,
+            false => Prefetch::Ahead,
+        };
+    }
+}
+
+impl LinkArgs {
+    pub fn apply(&self, options: &mut ModelOptions) {
+        if let Some(slots) = self.slots {
+            options.slots = slots;
+        }
+        options.spread = match self.resident {
+            None | Some(Which::Spread) => Spread::Even,
+            Some(Which::First) => Spread::ResidentFirst,
+            Some(Which::Last) => Spread::ResidentLast,
+        };
+        options.home = match self.weights {
+            None | Some(Weights::Auto) => None,
+            Some(Weights::Ram) => Some(Home::Ram),
+            Some(Weights::Disk) => Some(Home::Disk),
+        };
+        options.link_gbps = self.link_gbps;
+    }
+}
+
+/// What was typed that has no effect when every layer is resident.
+pub fn idle_options(residency: &ResidencyArgs, link: &LinkArgs) -> Vec<&'static str> {
+    let typed = [
+        ("--no-prefetch", residency.no_prefetch),
+        ("--slots", link.slots.is_some()),
+        ("--resident", link.resident.is_some()),
+        ("--weights", link.weights.is_some()),
+        ("--link-gbps", link.link_gbps.is_some()),
+    ];
+    let names = typed.into_iter().filter(|(_, typed)| *typed);
+    names.map(|(name, _)| name).collect()
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Which {
+    Spread,
+    First,
+    Last,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Weights {
+    Ram,
+    Disk,
+    Auto,
+}
+
+/// A number of layers as it is spelled.
+#[derive(Debug, Clone, Copy)]
+pub struct Layers(pub Residency);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is no number of layers; use a number from 0 on, auto or all")]
+pub struct LayersError {
+    text: String,
+}
+
+impl FromStr for Layers {
+    type Err = LayersError;
+
+    fn from_str(text: &str) -> Result<Self, LayersError> {
+        Ok(Self(match text {
+            "auto" => Residency::Auto,
+            "all" => Residency::All,
+            number => Residency::Layers(number.parse().map_err(|_| LayersError {
+                text: text.to_owned(),
+            })?),
+        }))
+    }
+}

@@ -1,0 +1,113 @@
+//! How the next token is chosen: what the checkpoint suggests, and what was typed over it.
+
+use clap::Args;
+use engine::text::Sampling;
+use loader::GenerationConfig;
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    next_help_heading = "Sampling (defaults: generation_config.json where it samples, else greedy)"
+)]
+pub struct SamplingArgs {
+    /// Flatten (above 1) or sharpen (below 1) the distribution; 0 is greedy
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+    /// Draw from the K likeliest tokens only; 0 is off
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<usize>,
+    /// Draw from the fewest tokens that hold this much probability; 1 is off
+    #[arg(long, value_name = "P")]
+    pub top_p: Option<f32>,
+    /// Draw from tokens at least this likely relative to the likeliest; 0 is off
+    #[arg(long, value_name = "P")]
+    pub min_p: Option<f32>,
+    /// Make tokens that were already seen less likely; 1 is off
+    #[arg(long, value_name = "FACTOR")]
+    pub repetition_penalty: Option<f32>,
+    /// Seed of the draws: the same seed gives the same text
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+impl SamplingArgs {
+    /// Flags over the checkpoint's suggestion. A flag that shapes a draw asks for a draw: without
+    /// a temperature from anywhere it is then 1, not greedy.
+    pub fn over(&self, suggested: &GenerationConfig) -> Sampling {
+        let greedy = Sampling::default();
+        let base = match suggested.do_sample {
+            Some(true) => Sampling {
+                temperature: suggested.temperature.map_or(1.0, |value| value as f32),
+                top_k: suggested.top_k.unwrap_or(greedy.top_k),
+                top_p: suggested.top_p.map_or(greedy.top_p, |value| value as f32),
+                min_p: suggested.min_p.map_or(greedy.min_p, |value| value as f32),
+                repetition_penalty: suggested
+                    .repetition_penalty
+                    .map_or(greedy.repetition_penalty, |value| value as f32),
+                ..greedy
+            },
+            _ => greedy,
+        };
+        let draws = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let temperature = match base.temperature {
+            0.0 if draws => 1.0,
+            temperature => temperature,
+        };
+        Sampling {
+            temperature: self.temperature.unwrap_or(temperature),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
+            min_p: self.min_p.unwrap_or(base.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(base.repetition_penalty),
+            seed: self.seed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suggestion(do_sample: Option<bool>) -> GenerationConfig {
+        GenerationConfig {
+            do_sample,
+            temperature: Some(0.7),
+            top_k: Some(20),
+            repetition_penalty: Some(1.05),
+            ..GenerationConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_suggestion_counts_only_where_it_samples() {
+        let typed = SamplingArgs::default();
+        assert_eq!(typed.over(&suggestion(None)), Sampling::default());
+        assert_eq!(typed.over(&suggestion(Some(false))), Sampling::default());
+        let sampled = typed.over(&suggestion(Some(true)));
+        assert_eq!((sampled.temperature, sampled.top_k), (0.7, 20));
+        assert_eq!((sampled.top_p, sampled.repetition_penalty), (1.0, 1.05));
+    }
+
+    #[test]
+    fn flags_win() {
+        let typed = SamplingArgs {
+            temperature: Some(0.0),
+            top_k: Some(3),
+            seed: 7,
+            ..SamplingArgs::default()
+        };
+        let sampling = typed.over(&suggestion(Some(true)));
+        assert_eq!(
+            (sampling.temperature, sampling.top_k, sampling.seed),
+            (0.0, 3, 7)
+        );
+    }
+
+    #[test]
+    fn a_flag_that_shapes_a_draw_draws() {
+        let typed = SamplingArgs {
+            top_p: Some(0.9),
+            ..SamplingArgs::default()
+        };
+        assert_eq!(typed.over(&suggestion(None)).temperature, 1.0);
+    }
+}

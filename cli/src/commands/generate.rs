@@ -1,0 +1,164 @@
+//! `engine generate`: plan, say so, load, continue the prompt, say how it went.
+
+use engine::{Blueprint, Ended, Generation, GenerationOptions, Model, ModelOptions, Report};
+
+use super::preface;
+use super::profile::Profiler;
+use super::report::{Facts, Finished};
+use crate::args::GenerateArgs;
+use crate::failure::Failure;
+use crate::output::{Bar, Console, Stdout, gigabytes, memory, seconds};
+use crate::{interrupt, prompt};
+
+pub fn run(args: GenerateArgs) -> Result<(), Failure> {
+    let console = Console::new(args.output.quiet);
+    let idle_options = args.idle_options();
+    let chat = args.prompt.chat;
+    let input = args.prompt.input()?;
+    let mut options = ModelOptions::default();
+    args.model.apply(&mut options);
+    args.residency.apply(&mut options);
+    args.link.apply(&mut options);
+    args.compute.apply(&mut options);
+
+    let blueprint = Blueprint::new(&args.model.source(), options)?;
+    let options = GenerationOptions {
+        max_new_tokens: args.length.max_new_tokens,
+        sampling: args.sampling.over(&blueprint.checkpoint.generation),
+        stop: args.length.stop,
+        ignore_eos: args.length.ignore_eos,
+    };
+    options
+        .sampling
+        .validate()
+        .map_err(engine::EngineError::from)?;
+    let prompt = prompt::tokens(input, chat, &blueprint)?;
+
+    preface::print(&blueprint, &idle_options, &console);
+    let peak_gbps = match args.output.profile {
+        true => blueprint.measure_peak_gbps()?,
+        false => None,
+    };
+    let mut model = load(blueprint, &console)?;
+    let facts = Facts::of(model.blueprint(), model.loaded());
+    let mut profiler = (args.output.profile).then(|| {
+        Profiler::new(
+            console,
+            model.streaming(peak_gbps),
+            args.output.profile_every,
+        )
+    });
+    let mut writer = Writer::new(args.output.json, model.tokenizer().is_err());
+
+    let mut session = model.session()?;
+    session.cancel_with(interrupt::flag(&console));
+    let mut generation = session.generate(prompt, options)?;
+    let ran = drive(&mut generation, &mut writer, profiler.as_mut());
+    // Whatever came is shown, whatever then went wrong.
+    let rest = generation.rest();
+    writer.text(&rest)?;
+    let report = generation.report();
+    writer.end_line(&report)?;
+    ran?;
+    if let Some(profiler) = &mut profiler {
+        profiler.finish();
+    }
+    let finished = Finished {
+        facts,
+        report,
+        text: writer.text,
+    };
+    if args.output.json {
+        writer.out.json(&finished.json())?;
+    }
+    console.say(finished.line());
+    match finished.report.ended {
+        Some(Ended::Interrupted) => Err(Failure::Interrupted),
+        _ => Ok(()),
+    }
+}
+
+fn load(blueprint: Blueprint, console: &Console) -> Result<Model, Failure> {
+    let bar = Bar::new(console, "loading", Model::bytes_to_load(&blueprint));
+    let model = Model::load(blueprint, &mut |bytes| bar.add(bytes))?;
+    drop(bar);
+    let loaded = model.loaded();
+    let peak = loaded
+        .peak_bytes
+        .map(|bytes| format!(", peak memory {}", memory(bytes)));
+    console.say(format_args!(
+        "Loaded {} in {} ({:.2} GB/s){}",
+        gigabytes(loaded.bytes),
+        seconds(loaded.time),
+        loaded.bytes as f64 / loaded.time.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9,
+        peak.unwrap_or_default(),
+    ));
+    Ok(model)
+}
+
+fn drive(
+    generation: &mut Generation<'_, '_>,
+    writer: &mut Writer,
+    mut profiler: Option<&mut Profiler>,
+) -> Result<(), Failure> {
+    while let Some(piece) = generation.next() {
+        let piece = piece?;
+        writer.token(piece.token, &piece.text)?;
+        if let Some(profiler) = &mut profiler {
+            profiler.token(&piece.timing, generation.loads());
+        }
+    }
+    Ok(())
+}
+
+/// Brings the text to stdout as it comes, or collects it for the JSON object. Without a tokenizer
+/// there is no text: then token ids go out, spelled as `--prompt-tokens` reads them.
+#[derive(Debug)]
+struct Writer {
+    out: Stdout,
+    collect: bool,
+    ids: bool,
+    text: String,
+    tokens: usize,
+}
+
+impl Writer {
+    fn new(collect: bool, ids: bool) -> Self {
+        Self {
+            out: Stdout::lock(),
+            collect,
+            ids,
+            text: String::new(),
+            tokens: 0,
+        }
+    }
+
+    fn token(&mut self, token: u32, text: &str) -> Result<(), Failure> {
+        self.tokens += 1;
+        match (self.ids, self.tokens) {
+            (false, _) => self.text(text),
+            (true, _) if self.collect => Ok(()),
+            (true, 1) => self.out.show(token),
+            (true, _) => self.out.show(format_args!(",{token}")),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Failure> {
+        if self.collect {
+            self.text.push_str(text);
+            return Ok(());
+        }
+        match text {
+            "" => Ok(()),
+            text => self.out.show(text),
+        }
+    }
+
+    /// A shell's prompt wants a line of its own; a file or a pipe gets the text alone.
+    fn end_line(&mut self, report: &Report) -> Result<(), Failure> {
+        if self.collect || report.tokens.is_empty() || !(self.ids || self.out.is_terminal()) {
+            return Ok(());
+        }
+        self.out.show("\n")
+    }
+}

@@ -1,0 +1,226 @@
+//! `engine inspect`: what a checkpoint holds, or why it cannot be run.
+
+use engine::kernels::LayerCache;
+use engine::text::ChatTemplate;
+use engine::{EngineError, Source};
+use loader::{Checkpoint, RopeScaling};
+use serde::Serialize;
+
+use crate::args::InspectArgs;
+use crate::failure::Failure;
+use crate::output::{Align, Stdout, Table, gigabytes, memory, short_count};
+use crate::prompt;
+
+#[derive(Debug, Serialize)]
+struct Inspection {
+    model: String,
+    supported: bool,
+    family: &'static str,
+    dtype: &'static str,
+    parameters: u64,
+    tensors: usize,
+    files: Vec<File>,
+    layers: usize,
+    layer_bytes: usize,
+    hidden_size: usize,
+    intermediate_size: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocab_size: usize,
+    max_positions: usize,
+    tied_embeddings: bool,
+    rope: String,
+    window: Option<usize>,
+    /// As this engine keeps it, which is not how the weights are stored.
+    kv_cache_bytes_per_token: usize,
+    access: &'static str,
+    tokenizer_tokens: Option<usize>,
+    chat_template: bool,
+    /// What works only in part, in words.
+    problems: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct File {
+    name: String,
+    bytes: u64,
+}
+
+/// The same door for programs when there is nothing to describe.
+#[derive(Debug, Serialize)]
+struct Unsupported<'a> {
+    model: &'a str,
+    supported: bool,
+    error: String,
+    hint: Option<String>,
+}
+
+pub fn run(args: &InspectArgs) -> Result<(), Failure> {
+    let mut out = Stdout::lock();
+    let source = match &args.model {
+        Some(dir) => Source::Directory(dir.clone()),
+        None => Source::Demo,
+    };
+    let checkpoint = match source.open() {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            if args.json {
+                let model = args.model.as_deref().map(|dir| dir.display().to_string());
+                out.json(&Unsupported {
+                    model: model.as_deref().unwrap_or("the demo model"),
+                    supported: false,
+                    error: error.to_string(),
+                    hint: error.hint(),
+                })?;
+            }
+            return Err(Failure::Inspect(error));
+        }
+    };
+    let inspection = inspect(&checkpoint);
+    match args.json {
+        true => out.json(&inspection),
+        false => out.show(format_args!("{}\n", text(&inspection))),
+    }
+}
+
+fn inspect(checkpoint: &Checkpoint) -> Inspection {
+    let config = &checkpoint.config;
+    let dtype = checkpoint.dtype();
+    let layout = checkpoint.block_layout(dtype);
+    let mut problems = Vec::new();
+    let mut note = |error: EngineError| problems.push(error.to_string());
+    let tokenizer_tokens = match prompt::tokenizer(checkpoint) {
+        Ok(tokenizer) => tokenizer.map(|tokenizer| tokenizer.vocab_size()),
+        Err(error) => {
+            note(error);
+            None
+        }
+    };
+    let chat_template = match chat_template(checkpoint) {
+        Ok(found) => found,
+        Err(error) => {
+            note(error);
+            false
+        }
+    };
+    let parameters = checkpoint
+        .tensors()
+        .map(|(_, entry)| entry.shape.iter().product::<u64>());
+    let files = checkpoint.sources().iter().map(|source| File {
+        name: source.name().to_owned(),
+        bytes: source.len(),
+    });
+    Inspection {
+        model: checkpoint.location().to_owned(),
+        supported: true,
+        family: config.family.name(),
+        dtype: dtype.name(),
+        parameters: parameters.sum(),
+        tensors: checkpoint.tensors().count(),
+        files: files.collect(),
+        layers: config.layers,
+        layer_bytes: layout.weight_bytes(),
+        hidden_size: config.hidden_size,
+        intermediate_size: config.intermediate_size,
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+        vocab_size: config.vocab_size,
+        max_positions: config.max_positions,
+        tied_embeddings: config.tied_embeddings,
+        rope: rope(checkpoint),
+        window: (0..config.layers).find_map(|layer| config.window(layer)),
+        kv_cache_bytes_per_token: LayerCache::bytes_for(config.kv_heads, config.head_dim, 1)
+            * config.layers,
+        access: checkpoint.access_report().name(),
+        tokenizer_tokens,
+        chat_template,
+        problems,
+    }
+}
+
+fn chat_template(checkpoint: &Checkpoint) -> Result<bool, EngineError> {
+    let Some(source) = checkpoint.chat_template()? else {
+        return Ok(false);
+    };
+    let special = checkpoint.special_tokens()?;
+    ChatTemplate::new(source, special.bos, special.eos)?;
+    Ok(true)
+}
+
+fn rope(checkpoint: &Checkpoint) -> String {
+    let rope = &checkpoint.config.rope;
+    match rope.scaling {
+        RopeScaling::None => format!("theta {}", rope.theta),
+        RopeScaling::Linear { factor } => format!("theta {}, linear x {factor}", rope.theta),
+        RopeScaling::Llama3 { factor, .. } => format!("theta {}, llama3 x {factor}", rope.theta),
+    }
+}
+
+fn text(found: &Inspection) -> String {
+    let mut table = Table::new(&[Align::Left, Align::Left], 0);
+    let mut line = |name: &str, value: String| table.row([name.to_owned(), value]);
+    line("model", found.model.clone());
+    line("family", found.family.into());
+    line(
+        "parameters",
+        format!("{} in {}", short_count(found.parameters), found.dtype),
+    );
+    line(
+        "layers",
+        format!("{} of {}", found.layers, memory(found.layer_bytes as u64)),
+    );
+    line("hidden", found.hidden_size.to_string());
+    line("intermediate", found.intermediate_size.to_string());
+    line(
+        "attention",
+        format!(
+            "{} heads of {}, {} of keys and values{}",
+            found.heads,
+            found.head_dim,
+            found.kv_heads,
+            match found.window {
+                Some(window) => format!(", window {window}"),
+                None => String::new(),
+            }
+        ),
+    );
+    let tied = if found.tied_embeddings {
+        ", embedding tied to the head"
+    } else {
+        ""
+    };
+    line("vocabulary", format!("{} tokens{tied}", found.vocab_size));
+    line(
+        "positions",
+        format!("{}, rope {}", found.max_positions, found.rope),
+    );
+    line(
+        "KV cache",
+        format!("{} a token", memory(found.kv_cache_bytes_per_token as u64)),
+    );
+    line("tensors", found.tensors.to_string());
+    for (index, file) in found.files.iter().enumerate() {
+        let name = if index == 0 { "files" } else { "" };
+        line(name, format!("{}, {}", file.name, gigabytes(file.bytes)));
+    }
+    line("read by", found.access.into());
+    line(
+        "tokenizer",
+        match found.tokenizer_tokens {
+            Some(tokens) => format!("{tokens} tokens"),
+            None => "none: use --prompt-tokens".into(),
+        },
+    );
+    let chat = if found.chat_template {
+        "yes"
+    } else {
+        "none: --chat is not possible"
+    };
+    line("chat template", chat.into());
+    for problem in &found.problems {
+        line("problem", problem.clone());
+    }
+    table.to_string()
+}

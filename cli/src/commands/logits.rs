@@ -1,0 +1,36 @@
+//! `engine logits`.
+
+use engine::{Blueprint, Model, ModelOptions};
+use serde::Serialize;
+
+use crate::args::{LogitsArgs, PromptInput};
+use crate::failure::Failure;
+use crate::output::{Bar, Console, Stdout};
+use crate::prompt;
+
+#[derive(Debug, Serialize)]
+struct Logits<'a> {
+    tokens: &'a [u32],
+    logits: &'a [f32],
+}
+
+pub fn run(args: &LogitsArgs) -> Result<(), Failure> {
+    let console = Console::new(false);
+    let mut options = ModelOptions::default();
+    args.model.apply(&mut options);
+    args.residency.apply(&mut options);
+    args.link.apply(&mut options);
+    args.compute.apply(&mut options);
+    let blueprint = Blueprint::new(&args.model.source(), options)?;
+    let input = PromptInput::Tokens(args.prompt_tokens.clone());
+    let tokens = prompt::tokens(input, false, &blueprint)?;
+    let bar = Bar::new(&console, "loading", Model::bytes_to_load(&blueprint));
+    let mut model = Model::load(blueprint, &mut |bytes| bar.add(bytes))?;
+    drop(bar);
+    let mut session = model.session()?;
+    session.pass(&tokens)?;
+    Stdout::lock().json(&Logits {
+        tokens: &tokens,
+        logits: session.logits(),
+    })
+}

@@ -1,0 +1,11 @@
+//! One file a subcommand; each is a function from arguments to output.
+
+pub mod completions;
+pub mod generate;
+pub mod inspect;
+pub mod logits;
+pub mod plan;
+mod preface;
+mod profile;
+mod report;
+pub mod synth;

@@ -1,0 +1,98 @@
+//! What is said before a model is loaded: the plan, and where streamed weights live.
+
+use engine::Blueprint;
+use offload::{Home, LinkInfo, Prefetch};
+
+use crate::output::{Align, Console, Style, Table, memory};
+
+pub fn print(blueprint: &Blueprint, idle_options: &[&str], console: &Console) {
+    if console.is_quiet() {
+        return;
+    }
+    let ahead = blueprint.options.prefetch == Prefetch::Ahead;
+    let ahead = if ahead { "True" } else { "False" };
+    console.say(format_args!("Async transfer: {ahead}"));
+    let config = &blueprint.config;
+    let title = format!(
+        "Plan: {} {}, {} layers of {} in {}",
+        blueprint.checkpoint.location(),
+        config.family,
+        config.layers,
+        memory(blueprint.plan.block_bytes()),
+        blueprint.dtype()
+    );
+    console.say(console.paint(Style::Bold, &title));
+    console.say(plan(blueprint));
+    let streamed = blueprint.plan.streamed_count();
+    if streamed > 0 {
+        console.say(format_args!(
+            "Streamed weights: {}",
+            whereabouts(&blueprint.link)
+        ));
+    } else if !idle_options.is_empty() {
+        console.say(format_args!(
+            "note: nothing is streamed, so {} has no effect",
+            idle_options.join(", ")
+        ));
+    }
+}
+
+fn plan(blueprint: &Blueprint) -> Table {
+    let plan = &blueprint.plan;
+    let fixed = plan.fixed();
+    let layers = |count: usize| format!("{count} layers");
+    let mut table = Table::new(&[Align::Left, Align::Right, Align::Right, Align::Left], 2);
+    table.row([
+        "resident".into(),
+        layers(plan.resident_count()),
+        memory(plan.resident_bytes()),
+    ]);
+    table.row([
+        "streamed".into(),
+        layers(plan.streamed_count()),
+        memory(plan.streamed_bytes_per_pass()),
+        match plan.streamed_count() {
+            0 => String::new(),
+            _ => "per token, through the slots".into(),
+        },
+    ]);
+    table.row([
+        "slots".into(),
+        plan.slots().to_string(),
+        memory(plan.slot_bytes()),
+    ]);
+    table.row([
+        "KV cache".into(),
+        format!("{} tokens", blueprint.context),
+        memory(fixed.cache),
+    ]);
+    table.row([
+        "ends".into(),
+        String::new(),
+        memory(fixed.ends),
+        "embedding, norm, head".into(),
+    ]);
+    table.row(["scratch".into(), String::new(), memory(fixed.scratch)]);
+    let limit = match blueprint.memory_bytes {
+        Some(bytes) => format!("of {}", memory(bytes)),
+        None => "no limit known".into(),
+    };
+    table.row([
+        "total".into(),
+        String::new(),
+        memory(plan.total_bytes()),
+        limit,
+    ]);
+    table
+}
+
+/// Where streamed weights live and how they travel, in words.
+pub fn whereabouts(link: &LinkInfo) -> String {
+    match (link.emulated_gbps, link.home) {
+        (Some(gbps), _) => {
+            format!("in RAM, over an emulated link of {gbps} GB/s (emulated: this is no bus)")
+        }
+        (None, Home::Ram) => format!("in RAM, brought by {}", link.access),
+        (None, Home::Disk) => format!("on disk, read by {} at each visit", link.access),
+    }
+}

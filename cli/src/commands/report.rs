@@ -1,0 +1,161 @@
+//! What a generation came to: one line for people, one object for programs.
+
+use std::time::Duration;
+
+use engine::{Blueprint, Ended, Loaded, Report, memory};
+use serde::Serialize;
+
+use crate::output::{self, milliseconds, seconds};
+
+/// A finished run. `model` and the plan are kept apart from the model itself, which the session
+/// has borrowed until the end.
+#[derive(Debug)]
+pub struct Finished {
+    pub facts: Facts,
+    pub report: Report,
+    pub text: String,
+}
+
+/// What is known before the first token.
+#[derive(Debug)]
+pub struct Facts {
+    model: String,
+    resident: usize,
+    streamed: usize,
+    slots: usize,
+    home: Option<&'static str>,
+    emulated_gbps: Option<f64>,
+    load: Duration,
+}
+
+#[derive(Debug, Serialize)]
+struct Json<'a> {
+    model: &'a str,
+    text: &'a str,
+    tokens: &'a [u32],
+    prompt_tokens: usize,
+    ended: Option<&'static str>,
+    timing: Timing,
+    offload: Offload,
+    peak_memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Timing {
+    load_ms: f64,
+    prefill_ms: f64,
+    time_to_first_token_ms: Option<f64>,
+    decode_ms: f64,
+    tokens_per_s: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Offload {
+    resident: usize,
+    streamed: usize,
+    slots: usize,
+    home: Option<&'static str>,
+    emulated_gbps: Option<f64>,
+    loads_async: u64,
+    loads_sync: u64,
+    async_percent: Option<u64>,
+    bytes: u64,
+    stalled_ms: f64,
+}
+
+impl Facts {
+    pub fn of(blueprint: &Blueprint, loaded: Loaded) -> Self {
+        let plan = &blueprint.plan;
+        let streams = plan.streamed_count() > 0;
+        Self {
+            model: blueprint.checkpoint.location().to_owned(),
+            resident: plan.resident_count(),
+            streamed: plan.streamed_count(),
+            slots: plan.slots(),
+            home: streams.then(|| blueprint.link.home.name()),
+            emulated_gbps: blueprint.link.emulated_gbps.filter(|_| streams),
+            load: loaded.time,
+        }
+    }
+}
+
+impl Finished {
+    pub fn json(&self) -> impl Serialize + '_ {
+        let Self {
+            facts,
+            report,
+            text,
+        } = self;
+        let totals = &report.totals;
+        Json {
+            model: &facts.model,
+            text,
+            tokens: &report.tokens,
+            prompt_tokens: report.prompt_tokens,
+            ended: report.ended.map(ended),
+            timing: Timing {
+                load_ms: milliseconds(facts.load),
+                prefill_ms: milliseconds(totals.prompt.total),
+                time_to_first_token_ms: report.time_to_first_token.map(milliseconds),
+                decode_ms: milliseconds(totals.decode.total),
+                tokens_per_s: totals.tokens_per_s(),
+            },
+            offload: Offload {
+                resident: facts.resident,
+                streamed: facts.streamed,
+                slots: facts.slots,
+                home: facts.home,
+                emulated_gbps: facts.emulated_gbps,
+                loads_async: totals.loads_async,
+                loads_sync: totals.loads_sync,
+                async_percent: totals.async_percent(),
+                bytes: totals.bytes,
+                stalled_ms: milliseconds(totals.stalled),
+            },
+            peak_memory_bytes: memory::peak_bytes(),
+        }
+    }
+
+    /// Tokens, tok/s, time to first token, async usage, peak memory.
+    pub fn line(&self) -> String {
+        let Self { facts, report, .. } = self;
+        let totals = &report.totals;
+        let mut parts = vec![match report.tokens.len() {
+            1 => "1 token".to_owned(),
+            tokens => format!("{tokens} tokens"),
+        }];
+        parts.push(match totals.tokens_per_s() {
+            Some(rate) => format!("{rate:.1} tok/s"),
+            None => "- tok/s".into(),
+        });
+        parts.push(match report.time_to_first_token {
+            Some(time) => format!("first token after {}", seconds(time)),
+            None => "no first token".into(),
+        });
+        parts.push(match totals.async_percent() {
+            Some(percent) => format!("async usage {percent}%"),
+            None => "nothing streamed".into(),
+        });
+        if let Some(bytes) = memory::peak_bytes() {
+            parts.push(format!("peak memory {}", output::memory(bytes)));
+        }
+        if let Some(gbps) = facts.emulated_gbps {
+            parts.push(format!("emulated link of {gbps} GB/s"));
+        }
+        if report.ended == Some(Ended::Interrupted) {
+            parts.push("interrupted".into());
+        }
+        parts.join(", ")
+    }
+}
+
+fn ended(ended: Ended) -> &'static str {
+    match ended {
+        Ended::EndOfText => "end_of_text",
+        Ended::StopString => "stop_string",
+        Ended::MaxNewTokens => "max_new_tokens",
+        Ended::ContextFull => "context_full",
+        Ended::Interrupted => "interrupted",
+        Ended::Failed => "failed",
+    }
+}

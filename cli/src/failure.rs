@@ -1,0 +1,213 @@
+//! How a command can end without having done its work, and what that means for the exit code.
+//! Messages of the libraries are theirs; only what the command line adds is worded here.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use engine::EngineError;
+use engine::text::TextError;
+use offload::{OffloadError, PlanError};
+
+/// See the module.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Usage(#[from] Usage),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the prompt in {file} cannot be read")]
+    ReadPrompt { file: String, source: io::Error },
+    #[error("no checkpoint can be made with these sizes: {0}")]
+    Sizes(loader::Error),
+    #[error(transparent)]
+    Synth(loader::Error),
+    #[error("the checkpoint cannot be run: {0}")]
+    Inspect(EngineError),
+    #[error("stdout cannot be written")]
+    Output(#[source] io::Error),
+    /// Whoever read our output has seen enough. Not an error.
+    #[error("the reader of stdout went away")]
+    BrokenPipe,
+    /// The user's wish. The text so far is written and there is nothing to say.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Arguments that parse one by one and make no sense together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Usage {
+    #[error("there is no prompt")]
+    NoPrompt,
+    #[error("the prompt in {file} is empty")]
+    EmptyPromptFile { file: String },
+    #[error("{} is not a file", path.display())]
+    PromptIsNoFile { path: PathBuf },
+}
+
+/// The exit codes that `--help` promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Code {
+    Fine = 0,
+    RunTime = 1,
+    Usage = 2,
+    Checkpoint = 3,
+    Memory = 4,
+    Interrupted = 130,
+}
+
+impl Failure {
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code() as u8)
+    }
+
+    /// Whether there is something to tell the user.
+    pub fn is_silent(&self) -> bool {
+        matches!(self, Self::BrokenPipe | Self::Interrupted)
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Usage(_) | Self::Sizes(_) => Code::Usage,
+            Self::Engine(error) => engine_code(error),
+            Self::Inspect(_) => Code::Checkpoint,
+            Self::ReadPrompt { .. } | Self::Synth(_) | Self::Output(_) => Code::RunTime,
+            Self::BrokenPipe => Code::Fine,
+            Self::Interrupted => Code::Interrupted,
+        }
+    }
+
+    /// The next step, where there is one worth naming.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage(Usage::NoPrompt) => {
+                "give it some text with --prompt, --txt-path (- is stdin) or --prompt-tokens"
+            }
+            Self::Usage(Usage::EmptyPromptFile { .. }) => "give it at least one word",
+            Self::Usage(Usage::PromptIsNoFile { .. }) => {
+                "--txt-path takes a text file, or - for stdin"
+            }
+            Self::Engine(error) | Self::Inspect(error) => return error.hint(),
+            Self::ReadPrompt { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                "save the file as UTF-8 text"
+            }
+            Self::ReadPrompt { .. } => "check the path given to --txt-path; - is stdin",
+            Self::Sizes(_) => "change the sizes; `engine synth --help` says what each of them is",
+            Self::Synth(error) => return error.hint(),
+            Self::Output(_) => "check the disk or the program that stdout goes to",
+            Self::BrokenPipe | Self::Interrupted => return None,
+        };
+        Some(hint.into())
+    }
+
+    /// The reasons behind it, outermost first, without those that the message already tells.
+    pub fn causes(&self) -> Vec<String> {
+        let mut told = self.to_string();
+        let mut causes = Vec::new();
+        let mut next = self.source();
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !told.contains(&text) {
+                told.clone_from(&text);
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+        causes
+    }
+}
+
+impl From<io::Error> for Failure {
+    /// Of writing to stdout: everything else has a variant of its own.
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::BrokenPipe,
+            _ => Self::Output(error),
+        }
+    }
+}
+
+fn engine_code(error: &EngineError) -> Code {
+    match error {
+        EngineError::Loader(_)
+        | EngineError::VocabularyMismatch { .. }
+        | EngineError::NoTokenizer { .. }
+        | EngineError::NoChatTemplate { .. }
+        | EngineError::Text(
+            TextError::TokenizerJson { .. }
+            | TextError::Template { .. }
+            | TextError::TemplateLimit { .. },
+        ) => Code::Checkpoint,
+        EngineError::Plan(PlanError::TooLarge { .. })
+        | EngineError::Offload(OffloadError::OutOfMemory { .. }) => Code::Memory,
+        EngineError::Plan(_)
+        | EngineError::Text(TextError::Sampling { .. } | TextError::EmptyStopString { .. })
+        | EngineError::EmptyPrompt
+        | EngineError::PromptTooLong { .. }
+        | EngineError::ContextTooLong { .. }
+        | EngineError::NoContext
+        | EngineError::TokenOutOfRange { .. }
+        | EngineError::NoCuda
+        | EngineError::EmulatedDisk
+        | EngineError::LinkRate { .. } => Code::Usage,
+        EngineError::Interrupted => Code::Interrupted,
+        _ => Code::RunTime,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_promised_ones() {
+        let code = |failure: Failure| failure.code() as u8;
+        assert_eq!(code(io::Error::from(io::ErrorKind::BrokenPipe).into()), 0);
+        assert_eq!(code(io::Error::from(io::ErrorKind::StorageFull).into()), 1);
+        assert_eq!(code(Usage::NoPrompt.into()), 2);
+        let layers = PlanError::TooManyLayers {
+            asked: 9,
+            layers: 3,
+        };
+        assert_eq!(code(EngineError::from(layers).into()), 2);
+        let damaged = loader::Error::FieldMissing {
+            file: "config.json".into(),
+            field: "hidden_size".into(),
+        };
+        assert_eq!(code(EngineError::from(damaged).into()), 3);
+        let large = PlanError::TooLarge {
+            resident: 0,
+            needed_bytes: 2,
+            memory_bytes: 1,
+            fits: None,
+        };
+        assert_eq!(code(EngineError::from(large).into()), 4);
+        assert_eq!(code(Failure::Interrupted), 130);
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let read = loader::Error::Shrunk {
+            file: "a.safetensors".into(),
+            expected_bytes: 2,
+            found_bytes: 1,
+        };
+        let failure = Failure::Engine(EngineError::Offload(OffloadError::Load {
+            block: offload::BlockId::new(offload::StackId(0), offload::LayerIndex(5)),
+            origin: "a.safetensors".into(),
+            source: read.into(),
+        }));
+        assert!(
+            failure
+                .to_string()
+                .starts_with("layer 5 could not be loaded")
+        );
+        assert_eq!(failure.causes(), Vec::<String>::new());
+        let failure = Failure::ReadPrompt {
+            file: "x".into(),
+            source: io::Error::other("why"),
+        };
+        assert_eq!(failure.causes(), ["why"]);
+    }
+}

@@ -1,0 +1,112 @@
+//! Everything that is printed goes through here: stdout through [`Stdout`], whose errors count,
+//! and stderr through [`Console`], whose errors cannot be told to anybody.
+
+mod human;
+mod progress;
+mod table;
+
+use std::fmt;
+use std::io::{self, IsTerminal, StdoutLock, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+pub use human::{gigabytes, memory, milliseconds, seconds, short_count};
+pub use progress::Bar;
+pub use table::{Align, Table};
+
+/// Data for the user or the next program.
+#[derive(Debug)]
+pub struct Stdout {
+    to: StdoutLock<'static>,
+}
+
+impl Stdout {
+    pub fn lock() -> Self {
+        Self {
+            to: io::stdout().lock(),
+        }
+    }
+
+    pub fn is_terminal(&self) -> bool {
+        self.to.is_terminal()
+    }
+
+    /// Writes and shows at once: a token is seen when it is made.
+    pub fn show(&mut self, text: impl fmt::Display) -> Result<(), Failure> {
+        write!(self.to, "{text}")?;
+        Ok(self.to.flush()?)
+    }
+
+    pub fn json(&mut self, value: &impl Serialize) -> Result<(), Failure> {
+        let line = serde_json::to_string(value).map_err(io::Error::from)?;
+        writeln!(self.to, "{line}")?;
+        Ok(self.to.flush()?)
+    }
+}
+
+/// Words for the person at the terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct Console {
+    quiet: bool,
+    colour: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Style {
+    Bold,
+    Red,
+    Cyan,
+}
+
+impl Console {
+    pub fn new(quiet: bool) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let colour = wanted && io::stderr().is_terminal();
+        Self { quiet, colour }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Printed unless `--quiet`.
+    pub fn say(&self, text: impl fmt::Display) {
+        if !self.quiet {
+            self.print(text);
+        }
+    }
+
+    /// Printed in any case: what was asked for by name, and errors.
+    pub fn print(&self, text: impl fmt::Display) {
+        // Without a stderr there is nobody left to tell.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    pub fn paint(&self, style: Style, text: &str) -> String {
+        if !self.colour {
+            return text.to_owned();
+        }
+        let code = match style {
+            Style::Bold => "1",
+            Style::Red => "1;31",
+            Style::Cyan => "1;36",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// `error:`, its causes, and the `hint:`.
+    pub fn failure(&self, failure: &Failure) {
+        self.print(format_args!(
+            "{} {failure}",
+            self.paint(Style::Red, "error:")
+        ));
+        for cause in failure.causes() {
+            self.print(format_args!("  caused by: {cause}"));
+        }
+        if let Some(hint) = failure.hint() {
+            self.print(format_args!("{} {hint}", self.paint(Style::Cyan, "hint:")));
+        }
+    }
+}
