@@ -83,24 +83,39 @@ fn add_bias(bias: &Weights<'_>, first: usize, values: &mut [f32]) {
 /// The instructions of `I` are supported.
 #[inline(always)]
 unsafe fn swiglu<I: Isa>(gate: &[f32], value: &[f32], out: &mut [f32]) {
-    for ((gate, value), out) in gate
-        .chunks(I::LANES)
-        .zip(value.chunks(I::LANES))
-        .zip(out.chunks_mut(I::LANES))
-    {
-        let mut g = [0.0; MAX_LANES];
-        let mut v = [0.0; MAX_LANES];
-        let n = out.len();
-        g[..n].copy_from_slice(gate);
-        v[..n].copy_from_slice(value);
-        // SAFETY: both arrays hold a vector of any level; the caller promises the instructions.
+    assert!(gate.len() == out.len() && value.len() == out.len());
+    let whole = out.len() / I::LANES * I::LANES;
+    for at in (0..whole).step_by(I::LANES) {
+        // SAFETY: a vector from `at` on lies inside all three; the caller promises the rest.
         unsafe {
-            let one = I::splat(1.0);
-            let gates = I::load(g.as_ptr());
-            let falling = I::exp(I::mul(gates, I::splat(-1.0)));
-            let silu = I::div(gates, I::add(one, falling));
-            I::store(g.as_mut_ptr(), I::mul(silu, I::load(v.as_ptr())));
+            gated::<I>(
+                gate.as_ptr().add(at),
+                value.as_ptr().add(at),
+                out.as_mut_ptr().add(at),
+            );
         }
-        out.copy_from_slice(&g[..n]);
+    }
+    if whole < out.len() {
+        let (mut g, mut v) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+        let rest = out.len() - whole;
+        g[..rest].copy_from_slice(&gate[whole..]);
+        v[..rest].copy_from_slice(&value[whole..]);
+        let to = g.as_mut_ptr();
+        // SAFETY: the arrays hold a vector of any level; the caller promises the rest.
+        unsafe { gated::<I>(to, v.as_ptr(), to) };
+        out[whole..].copy_from_slice(&g[..rest]);
+    }
+}
+
+/// # Safety
+/// A vector at each pointer, and the instructions of `I`.
+#[inline(always)]
+unsafe fn gated<I: Isa>(gate: *const f32, value: *const f32, out: *mut f32) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let gates = I::load(gate);
+        let falling = I::exp(I::mul(gates, I::splat(-1.0)));
+        let silu = I::div(gates, I::add(I::splat(1.0), falling));
+        I::store(out, I::mul(silu, I::load(value)));
     }
 }

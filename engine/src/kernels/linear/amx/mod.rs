@@ -3,10 +3,10 @@
 //! sums are f32. Knows nothing of blocks.
 //!
 //! Order of the work, for each block of tokens: the workers pack its activations together; then
-//! each takes its panels of weights (64 rows), a stretch of columns at a time, so that the packed
-//! activations of the stretch stay in the second-level cache for all panels, and the packed weights
-//! of a short piece of it in the first for all tokens. While one panel is computed the next is
-//! asked for from memory.
+//! each takes its panels of weights (64 rows), a stretch of columns at a time, short enough for the
+//! packed activations of the stretch to stay in the second-level cache for all panels. Weights are
+//! read as they lie; only the edges of a matrix are copied, to be padded. While one panel is
+//! computed the next is asked for from memory.
 #![expect(unsafe_code, reason = "shared buffers and tile instructions")]
 // Sound because packed activations are written in disjoint tiles between two barriers and only read
 // after; each worker has its own packed weights; sums belong to a panel, which one worker has; and
@@ -23,14 +23,12 @@ use super::{Linear, Then};
 use crate::kernels::isa::Avx512;
 use crate::kernels::team::Worker;
 pub(crate) use tile::is_usable;
-use tile::{DEPTH, GROUPS, SIDE, TILE_BYTES, Tiles};
+use tile::{DEPTH, GROUPS, Groups, SIDE, TILE_BYTES, Tiles};
 
 /// Tokens a block at most.
-const BLOCK_TOKENS_MAX: usize = 256;
-/// Columns of weights that are packed at a time: 64 rows of them fill most of a first-level cache.
-const PIECE_COLS: usize = 256;
+const BLOCK_TOKENS_MAX: usize = 192;
 /// What the packed activations of a stretch may take of the second-level cache.
-const STRETCH_BYTES: usize = 3 << 19;
+const STRETCH_BYTES: usize = 9 << 17;
 /// Floats of a tile of sums.
 const TILE_FLOATS: usize = SIDE * SIDE;
 
@@ -54,10 +52,9 @@ impl Plan {
 
     fn for_tiles(token_tiles: usize, rows: usize, cols: usize, threads: usize) -> Self {
         let steps = cols.div_ceil(DEPTH);
-        let piece = PIECE_COLS / DEPTH;
         let step_bytes = token_tiles * 2 * TILE_BYTES;
         let stretches = (steps * step_bytes).div_ceil(STRETCH_BYTES);
-        let stretch_steps = steps.div_ceil(stretches).next_multiple_of(piece);
+        let stretch_steps = steps.div_ceil(stretches);
         let kept_panels = if stretch_steps >= steps {
             threads
         } else {
@@ -79,8 +76,13 @@ impl Plan {
         self.kept_panels * self.panel_floats()
     }
 
+    /// One worker's copy of a panel at the edge of the matrix.
+    fn edge_floats(&self) -> usize {
+        self.stretch_steps * GROUPS * TILE_FLOATS
+    }
+
     fn floats(&self, threads: usize) -> usize {
-        self.activation_floats() + self.sum_floats() + threads * WEIGHT_FLOATS
+        self.activation_floats() + self.sum_floats() + threads * self.edge_floats()
     }
 
     fn panel_floats(&self) -> usize {
@@ -93,9 +95,6 @@ fn panels_max(rows: usize) -> usize {
     // A gated layer has half the outputs, and half as many of them a panel.
     rows.div_ceil(GROUPS * SIDE) + 1
 }
-
-/// Floats of one worker's packed weights.
-const WEIGHT_FLOATS: usize = PIECE_COLS / DEPTH * GROUPS * TILE_FLOATS;
 
 /// Floats that a layer needs to run here with any number of tokens up to `tokens`.
 pub(crate) fn buffer_floats(tokens: usize, rows: usize, cols: usize, threads: usize) -> usize {
@@ -184,9 +183,9 @@ impl Job<'_> {
         let outputs = linear.epilogue.outputs(linear.weights.rows());
         let panel_outputs = panel_outputs(linear.epilogue.then);
         let share = worker.share(outputs, panel_outputs);
-        let floats = plan.activation_floats() + plan.sum_floats() + worker.index() * WEIGHT_FLOATS;
+        let start = plan.floats(worker.index());
         // SAFETY: this worker's own piece.
-        let packed = unsafe { linear.tiles.get_mut(floats..floats + WEIGHT_FLOATS) };
+        let edge = unsafe { linear.tiles.get_mut(start..start + plan.edge_floats()) };
         // SAFETY: the level says that tiles are usable.
         let tiles = unsafe { Tiles::configure() };
         let mut step = 0;
@@ -209,7 +208,7 @@ impl Job<'_> {
                         step,
                         steps,
                     };
-                    panel.multiply(&tiles, tokens.div_ceil(SIDE), packed, sums);
+                    panel.multiply(&tiles, tokens.div_ceil(SIDE), edge, sums);
                     if step + steps == plan.steps {
                         panel.finish(token, tokens, sums);
                     }
@@ -254,51 +253,84 @@ impl Panel<'_> {
     }
 
     /// # Safety
-    /// `packed` and `sums` are the worker's own.
+    /// `edge` and `sums` are the worker's own.
     unsafe fn multiply(
         &self,
         tiles: &Tiles,
         token_tiles: usize,
-        packed: &mut [f32],
+        edge: &mut [f32],
         sums: &mut [f32],
     ) {
         let Job { linear, data, plan } = self.job;
         let cols = linear.weights.cols();
-        let piece_steps = PIECE_COLS / DEPTH;
-        let packed: *mut u8 = packed.as_mut_ptr().cast();
+        let full_rows = (0..GROUPS).all(|group| self.group(group).1 == SIDE);
+        let full_cols = (self.step + self.steps) * DEPTH <= cols;
+        // Steps whose weights can be read as they lie; the others are copied.
+        let direct = self.steps - usize::from(!full_cols);
+        let direct = if full_rows { direct } else { 0 };
+        let lying = Groups {
+            start: std::array::from_fn(|group| {
+                let at = self.group(group).0 * cols + self.step * DEPTH;
+                data.as_ptr().wrapping_add(at).cast()
+            }),
+            row_bytes: cols * size_of::<bf16>(),
+            step_bytes: DEPTH * size_of::<bf16>(),
+        };
+        // SAFETY: `edge` is the worker's own, and has room for a whole stretch.
+        let copied = unsafe { self.copy_edge(self.step + direct, edge) };
         let mut ahead = self.ahead();
         let lines_a_step = (GROUPS * SIDE).div_ceil(token_tiles);
-        for step in (self.step..self.step + self.steps).step_by(piece_steps) {
-            let steps = piece_steps.min(self.step + self.steps - step);
-            let col = step * DEPTH;
-            let count = (steps * DEPTH).min(cols - col);
+        for tile in 0..token_tiles {
+            let sums = sums[tile * GROUPS * TILE_FLOATS..][..GROUPS * TILE_FLOATS].as_mut_ptr();
+            let at = (tile * plan.steps + self.step) * 2 * TILE_BYTES;
+            // SAFETY: four tiles of sums, two of activations a step, and weights that are either
+            // inside the matrix (full rows and columns) or copied.
+            unsafe {
+                if self.step == 0 {
+                    tiles.clear();
+                } else {
+                    tiles.load(sums);
+                }
+                let activations = self.job.activations().add(at);
+                tiles.multiply(&lying, activations, direct, || ahead.ask(lines_a_step));
+                let activations = activations.add(direct * 2 * TILE_BYTES);
+                let rest = self.steps - direct;
+                tiles.multiply(&copied, activations, rest, || ahead.ask(lines_a_step));
+                tiles.store(sums);
+            }
+        }
+    }
+
+    /// Copies the panel's weights from `step` to the end of the stretch, padded with zeros.
+    ///
+    /// # Safety
+    /// `edge` is the worker's own.
+    unsafe fn copy_edge(&self, step: usize, edge: &mut [f32]) -> Groups {
+        let Job { linear, data, .. } = self.job;
+        let cols = linear.weights.cols();
+        let end = self.step + self.steps;
+        let to: *mut u8 = edge.as_mut_ptr().cast();
+        if step < end {
+            assert!(size_of_val(edge) >= (end - step) * GROUPS * TILE_BYTES);
+            let first = step * DEPTH;
+            let count = (end * DEPTH).min(cols) - first;
             for group in 0..GROUPS {
                 let (row, rows) = self.group(group);
-                let range = if rows == 0 {
-                    0..0
-                } else {
-                    row * cols + col..(row + rows - 1) * cols + col + count
+                let range = match rows {
+                    0 => 0..0,
+                    rows => row * cols + first..(row + rows - 1) * cols + first + count,
                 };
                 // SAFETY: the range covers what is read; the group has its own tiles.
                 unsafe {
-                    let to = packed.add(group * TILE_BYTES);
+                    let to = to.add(group * TILE_BYTES);
                     pack::pack_weights(data[range].as_ptr(), cols, rows, count, to);
                 }
             }
-            for tile in 0..token_tiles {
-                // SAFETY: inside the packed activations, and inside the panel's sums.
-                unsafe {
-                    let activations = self
-                        .job
-                        .activations()
-                        .add((tile * plan.steps + step) * 2 * TILE_BYTES);
-                    let sums = sums[tile * GROUPS * TILE_FLOATS..].as_mut_ptr();
-                    let fresh = step == 0;
-                    tiles.multiply(packed, activations, sums, fresh, steps, || {
-                        ahead.ask(lines_a_step);
-                    });
-                }
-            }
+        }
+        Groups {
+            start: std::array::from_fn(|group| to.wrapping_add(group * TILE_BYTES).cast_const()),
+            row_bytes: DEPTH * size_of::<bf16>(),
+            step_bytes: GROUPS * TILE_BYTES,
         }
     }
 

@@ -89,76 +89,117 @@ impl Tiles {
         }
     }
 
-    /// Adds to (or, with `fresh`, sets) four tiles of sums the products of four stacks of weight
-    /// tiles with a stack of activation tiles in two parts. `ahead` is asked for a step at a time.
+    /// Empties the four sums.
+    #[inline(always)]
+    pub fn clear(&self) {
+        // SAFETY: only tile registers change, which the compiler does not use.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                options(nostack, nomem, preserves_flags),
+            );
+        }
+    }
+
+    /// Takes up four sums from memory.
     ///
     /// # Safety
-    /// For each of `steps`: `weights` has four tiles, `activations` two (high and low part), one
-    /// step after another. `sums` has four tiles.
+    /// There are four tiles at `sums`.
     #[inline(always)]
-    pub unsafe fn multiply(
-        &self,
-        weights: *const u8,
-        activations: *const u8,
-        sums: *mut f32,
-        fresh: bool,
-        steps: usize,
-        mut ahead: impl FnMut(),
-    ) {
-        let row = 64usize;
-        // SAFETY: as the caller promises; only tile registers are changed besides the memory.
+    pub unsafe fn load(&self, sums: *const f32) {
+        // SAFETY: as the caller promises; only tile registers change.
         unsafe {
-            if fresh {
-                asm!(
-                    "tilezero tmm0",
-                    "tilezero tmm1",
-                    "tilezero tmm2",
-                    "tilezero tmm3",
-                    options(nostack, nomem, preserves_flags),
-                );
-            } else {
-                asm!(
-                    "tileloadd tmm0, [{c} + {row}]",
-                    "tileloadd tmm1, [{c} + {row} + 1024]",
-                    "tileloadd tmm2, [{c} + {row} + 2048]",
-                    "tileloadd tmm3, [{c} + {row} + 3072]",
-                    c = in(reg) sums, row = in(reg) row,
-                    options(nostack, readonly, preserves_flags),
-                );
-            }
-            for step in 0..steps {
-                ahead();
-                asm!(
-                    "tileloadd tmm4, [{b} + {row}]",
-                    "tileloadd tmm6, [{a} + {row}]",
-                    "tileloadd tmm7, [{a} + {row} + 1024]",
-                    "tdpbf16ps tmm0, tmm6, tmm4",
-                    "tileloadd tmm5, [{b} + {row} + 1024]",
-                    "tdpbf16ps tmm1, tmm7, tmm4",
-                    "tdpbf16ps tmm0, tmm6, tmm5",
-                    "tileloadd tmm6, [{a} + {row} + 2048]",
-                    "tdpbf16ps tmm1, tmm7, tmm5",
-                    "tileloadd tmm7, [{a} + {row} + 3072]",
-                    "tdpbf16ps tmm2, tmm6, tmm4",
-                    "tdpbf16ps tmm3, tmm7, tmm4",
-                    "tdpbf16ps tmm2, tmm6, tmm5",
-                    "tdpbf16ps tmm3, tmm7, tmm5",
-                    a = in(reg) weights.add(step * GROUPS * TILE_BYTES),
-                    b = in(reg) activations.add(step * 2 * TILE_BYTES),
-                    row = in(reg) row,
-                    options(nostack, readonly, preserves_flags),
-                );
-            }
             asm!(
-                "tilestored [{c} + {row}], tmm0",
-                "tilestored [{c} + {row} + 1024], tmm1",
-                "tilestored [{c} + {row} + 2048], tmm2",
-                "tilestored [{c} + {row} + 3072], tmm3",
-                c = in(reg) sums, row = in(reg) row,
+                "tileloadd tmm0, [{sums} + {row}]",
+                "tileloadd tmm1, [{sums} + {row} + 1024]",
+                "tileloadd tmm2, [{sums} + {row} + 2048]",
+                "tileloadd tmm3, [{sums} + {row} + 3072]",
+                sums = in(reg) sums, row = in(reg) 64usize,
+                options(nostack, readonly, preserves_flags),
+            );
+        }
+    }
+
+    /// Writes the four sums to memory.
+    ///
+    /// # Safety
+    /// There is room for four tiles at `sums`.
+    #[inline(always)]
+    pub unsafe fn store(&self, sums: *mut f32) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            asm!(
+                "tilestored [{sums} + {row}], tmm0",
+                "tilestored [{sums} + {row} + 1024], tmm1",
+                "tilestored [{sums} + {row} + 2048], tmm2",
+                "tilestored [{sums} + {row} + 3072], tmm3",
+                sums = in(reg) sums, row = in(reg) 64usize,
                 options(nostack, preserves_flags),
             );
         }
     }
+
+    /// Adds to the four sums the products of four groups of weights with one tile of activations in
+    /// two parts, for some steps. Calls `ahead` before each.
+    ///
+    /// # Safety
+    /// Every step of every group has 16 readable rows of 64 bytes; `activations` has two tiles a
+    /// step.
+    #[inline(always)]
+    pub unsafe fn multiply(
+        &self,
+        weights: &Groups,
+        activations: *const u8,
+        steps: usize,
+        mut ahead: impl FnMut(),
+    ) {
+        let [mut first, mut second, mut third, mut fourth] = weights.start;
+        for step in 0..steps {
+            ahead();
+            // The high and the low part of the activations (tmm4 and tmm5) meet each group (tmm6
+            // and tmm7 in turn); the sums change in an order that keeps dependent products apart.
+            // SAFETY: as the caller promises; only tile registers change.
+            unsafe {
+                asm!(
+                    "tileloadd tmm4, [{b} + {packed}]",
+                    "tileloadd tmm6, [{a0} + {row}]",
+                    "tileloadd tmm7, [{a1} + {row}]",
+                    "tdpbf16ps tmm0, tmm6, tmm4",
+                    "tileloadd tmm5, [{b} + {packed} + 1024]",
+                    "tdpbf16ps tmm1, tmm7, tmm4",
+                    "tdpbf16ps tmm0, tmm6, tmm5",
+                    "tileloadd tmm6, [{a2} + {row}]",
+                    "tdpbf16ps tmm1, tmm7, tmm5",
+                    "tileloadd tmm7, [{a3} + {row}]",
+                    "tdpbf16ps tmm2, tmm6, tmm4",
+                    "tdpbf16ps tmm3, tmm7, tmm4",
+                    "tdpbf16ps tmm2, tmm6, tmm5",
+                    "tdpbf16ps tmm3, tmm7, tmm5",
+                    a0 = in(reg) first, a1 = in(reg) second,
+                    a2 = in(reg) third, a3 = in(reg) fourth,
+                    b = in(reg) activations.add(step * 2 * TILE_BYTES),
+                    row = in(reg) weights.row_bytes, packed = in(reg) 64usize,
+                    options(nostack, readonly, preserves_flags),
+                );
+            }
+            for group in [&mut first, &mut second, &mut third, &mut fourth] {
+                *group = group.wrapping_add(weights.step_bytes);
+            }
+        }
+    }
+}
+
+/// Where the weights of a panel are: as they lie in the matrix, or packed.
+#[derive(Clone, Copy)]
+pub(super) struct Groups {
+    pub start: [*const u8; GROUPS],
+    /// From one row of a tile to the next.
+    pub row_bytes: usize,
+    /// From one step to the next.
+    pub step_bytes: usize,
 }
 
 impl Drop for Tiles {
