@@ -1,0 +1,95 @@
+//! Decoding allocates nothing that grows with the model: weights stream through slots, the cache
+//! has its capacity, activations have their scratch. What is left is the small change of loads in
+//! flight (a completion mark each), counted here by an allocator that watches every thread.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+#![expect(
+    unsafe_code,
+    reason = "an allocator is unsafe by its trait; this one only counts"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use engine::{Model, ModelOptions, Source};
+use loader::Family;
+use loader::synth::{self, SynthSpec};
+use offload::Residency;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+static LARGEST: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: every call is handed to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(layout.size(), Ordering::Relaxed);
+        LARGEST.fetch_max(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Allocations, their bytes and the largest of them, for each of some tokens after a warm-up.
+fn per_token(source: &Source, resident: usize) -> (usize, usize, usize) {
+    const TOKENS: usize = 20;
+    let residency = Residency::Layers(resident);
+    let mut model = Model::open(
+        source,
+        ModelOptions {
+            residency,
+            ..Default::default()
+        },
+    )
+    .unwrap();
+    let mut session = model.session().unwrap();
+    session.pass(&[1, 2, 3]).unwrap();
+    session.pass(&[4]).unwrap();
+    ALLOCATIONS.store(0, Ordering::Relaxed);
+    BYTES.store(0, Ordering::Relaxed);
+    LARGEST.store(0, Ordering::Relaxed);
+    for token in 0..TOKENS {
+        session.pass(&[token as u32]).unwrap();
+    }
+    let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+    (
+        count(&ALLOCATIONS) / TOKENS,
+        count(&BYTES) / TOKENS,
+        count(&LARGEST),
+    )
+}
+
+#[test]
+fn decoding_allocates_no_weights_no_cache_and_no_activations() {
+    const LAYERS: usize = 6;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model");
+    synth::write(
+        &path,
+        &SynthSpec::tiny(Family::Qwen2).with_layers(LAYERS),
+        &mut |_, _| {},
+    )
+    .unwrap();
+    let source = Source::Directory(path);
+
+    assert_eq!(per_token(&source, LAYERS).0, 0, "all resident");
+
+    let (allocations, bytes, largest) = per_token(&source, 0);
+    assert!(
+        allocations <= 2 * LAYERS,
+        "{allocations} allocations a token"
+    );
+    assert!(bytes <= 512 * LAYERS, "{bytes} bytes a token");
+    assert!(largest <= 1024, "one of {largest} bytes");
+}

@@ -1,0 +1,128 @@
+//! The demo model inside the program: its greedy continuation is pinned, as transformers computed
+//! it from the same weights, for every way to keep its layers. A corrupted layer, or a layer in
+//! another's place, would show here at once.
+
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use engine::{GenerationOptions, Kernels, Model, ModelOptions, Source};
+use offload::{Home, Residency};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    prompt: String,
+    prompt_tokens: Vec<u32>,
+    greedy: Vec<u32>,
+    text: String,
+    last_logits: Vec<f32>,
+}
+
+fn expected() -> Expected {
+    serde_json::from_str(include_str!("fixtures/demo/expected.json")).unwrap()
+}
+
+fn continuation(options: ModelOptions) -> (Vec<u32>, String) {
+    let expected = expected();
+    let mut model = Model::open(&Source::Demo, options).unwrap();
+    let prompt = model
+        .tokenizer()
+        .unwrap()
+        .encode(&expected.prompt, true)
+        .unwrap();
+    assert_eq!(prompt, expected.prompt_tokens);
+    let mut session = model.session().unwrap();
+    let max_new_tokens = expected.greedy.len();
+    let options = GenerationOptions {
+        max_new_tokens,
+        ..Default::default()
+    };
+    let mut generation = session.generate(prompt, options).unwrap();
+    let mut text = String::new();
+    for piece in &mut generation {
+        text.push_str(&piece.unwrap().text);
+    }
+    text.push_str(&generation.rest());
+    (generation.report().tokens, text)
+}
+
+#[test]
+fn the_greedy_continuation_is_pinned_for_every_residency() {
+    let expected = expected();
+    for (resident, home, link_gbps, kernels) in [
+        (28, None, None, Kernels::Fast),
+        (20, None, None, Kernels::Fast),
+        (0, None, None, Kernels::Fast),
+        (20, Some(Home::Ram), None, Kernels::Fast),
+        (20, None, Some(1.0), Kernels::Fast),
+        (20, None, None, Kernels::Clear),
+    ] {
+        let residency = Residency::Layers(resident);
+        let options = ModelOptions {
+            residency,
+            home,
+            link_gbps,
+            kernels,
+            ..Default::default()
+        };
+        let (tokens, text) = continuation(options.clone());
+        assert_eq!(tokens, expected.greedy, "{options:?}: {text}");
+        assert_eq!(text, expected.text, "{options:?}");
+    }
+}
+
+#[test]
+fn its_logits_agree_with_transformers() {
+    let expected = expected();
+    let mut model = Model::open(&Source::Demo, ModelOptions::default()).unwrap();
+    let mut session = model.session().unwrap();
+    session.pass(&expected.prompt_tokens).unwrap();
+    let largest = expected
+        .last_logits
+        .iter()
+        .fold(0.0_f32, |most, it| most.max(it.abs()));
+    for (found, expected) in session.logits().iter().zip(&expected.last_logits) {
+        assert!(
+            (found - expected).abs() <= 1e-4 * largest,
+            "{found} {expected}"
+        );
+    }
+}
+
+/// The same seed gives the same text, whatever is streamed.
+#[test]
+fn a_seed_pins_a_sampled_text_for_every_residency() {
+    use engine::text::Sampling;
+
+    let sampled = |resident, seed| {
+        let residency = Residency::Layers(resident);
+        let mut model = Model::open(
+            &Source::Demo,
+            ModelOptions {
+                residency,
+                ..Default::default()
+            },
+        )
+        .unwrap();
+        let prompt = model.tokenizer().unwrap().encode("One day", true).unwrap();
+        let mut session = model.session().unwrap();
+        let sampling = Sampling {
+            temperature: 0.9,
+            top_p: 0.95,
+            seed,
+            ..Sampling::default()
+        };
+        let options = GenerationOptions {
+            max_new_tokens: 40,
+            sampling,
+            ..Default::default()
+        };
+        let generation = session.generate(prompt, options).unwrap();
+        generation
+            .map(|piece| piece.unwrap().token)
+            .collect::<Vec<_>>()
+    };
+    let first = sampled(28, 1);
+    assert_eq!(sampled(0, 1), first);
+    assert_eq!(sampled(20, 1), first);
+    assert_ne!(sampled(20, 2), first);
+}
