@@ -196,7 +196,7 @@ mod tests {
         let failure = Failure::Engine(EngineError::Offload(OffloadError::Load {
             block: offload::BlockId::new(offload::StackId(0), offload::LayerIndex(5)),
             origin: "a.safetensors".into(),
-            source: read.into(),
+            source: offload::LinkError::from(read).into(),
         }));
         assert!(
             failure

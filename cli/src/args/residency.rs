@@ -13,7 +13,12 @@ pub struct ResidencyArgs {
     ///
     /// The others are streamed once per token. More resident layers are faster and take more
     /// memory; `engine plan` shows both for every N.
-    #[arg(long, value_name = "N", default_value = "auto")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "auto",
+        allow_negative_numbers = true
+    )]
     pub num_gpu_layers: Layers,
     /// Keep every layer resident, the same as --num-gpu-layers all
     #[arg(long, conflicts_with = "num_gpu_layers")]
@@ -26,7 +31,7 @@ pub struct ResidencyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Offloading")]
 pub struct LinkArgs {
-    /// Buffers that streamed layers travel through; 2 keep the link busy
+    /// Buffers that streamed layers travel through; 2 keep the link busy [default: 2]
     #[arg(long, value_name = "COUNT")]
     pub slots: Option<usize>,
     /// Which layers stay: spread evenly, the first N, or the last N [default: spread]
@@ -45,7 +50,7 @@ pub struct LinkArgs {
     ///
     /// Shows what a GPU behind PCIe would wait for: 25 for 4.0 x16, 55 for 5.0 x16. Every report
     /// then says `emulated`.
-    #[arg(long, value_name = "GBPS")]
+    #[arg(long, value_name = "GBPS", allow_negative_numbers = true)]
     pub link_gbps: Option<f64>,
 }
 

@@ -10,19 +10,19 @@ use loader::GenerationConfig;
 )]
 pub struct SamplingArgs {
     /// Flatten (above 1) or sharpen (below 1) the distribution; 0 is greedy
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Draw from the K likeliest tokens only; 0 is off
     #[arg(long, value_name = "K")]
     pub top_k: Option<usize>,
     /// Draw from the fewest tokens that hold this much probability; 1 is off
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f32>,
     /// Draw from tokens at least this likely relative to the likeliest; 0 is off
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub min_p: Option<f32>,
     /// Make tokens that were already seen less likely; 1 is off
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     pub repetition_penalty: Option<f32>,
     /// Seed of the draws: the same seed gives the same text
     #[arg(long, default_value_t = 0)]

@@ -1,6 +1,7 @@
 //! What is said before a model is loaded: the plan, and where streamed weights live.
 
 use engine::Blueprint;
+use loader::AccessReport;
 use offload::{Home, LinkInfo, Prefetch};
 
 use crate::output::{Align, Console, Style, Table, memory};
@@ -93,6 +94,9 @@ pub fn whereabouts(link: &LinkInfo) -> String {
             format!("in RAM, over an emulated link of {gbps} GB/s (emulated: this is no bus)")
         }
         (None, Home::Ram) => format!("in RAM, brought by {}", link.access),
+        (None, Home::Disk) if link.access == AccessReport::Embedded.name() => {
+            format!("{}, copied at each visit", link.access)
+        }
         (None, Home::Disk) => format!("on disk, read by {} at each visit", link.access),
     }
 }

@@ -1,0 +1,12 @@
+//! The built binary from the outside, as a user and a script meet it. One crate, one link.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod common;
+mod generate;
+#[cfg(target_os = "linux")]
+mod memory;
+mod tools;
+#[cfg(unix)]
+mod under_way;

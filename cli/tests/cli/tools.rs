@@ -1,0 +1,184 @@
+//! `engine plan`, `inspect`, `synth`, `completions`, and what `--help` promises.
+
+use crate::common::{engine, make, run, tiny, write_tokenizer};
+use loader::synth::SynthSpec;
+use serde_json::json;
+
+fn bulky() -> SynthSpec {
+    SynthSpec {
+        hidden_size: 256,
+        intermediate_size: 1024,
+        head_dim: 64,
+        ..tiny()
+    }
+    .with_layers(6)
+}
+
+#[test]
+fn a_plan_has_every_n_and_marks_what_auto_takes() {
+    let made = make(&bulky());
+    let json = made.run("plan", "--json --link-gbps 25").ok().json();
+    let plans = json["plans"].as_array().unwrap();
+    assert_eq!(plans.len(), 7);
+    let block = json["block_bytes"].as_u64().unwrap();
+    for (n, plan) in plans.iter().enumerate() {
+        assert_eq!(plan["resident"], json!(n));
+        assert_eq!(plan["resident_bytes"], json!(n as u64 * block));
+        assert_eq!(
+            plan["streamed_bytes_per_token"],
+            json!((6 - n) as u64 * block)
+        );
+        let floor_ms = plan["link_floor_ms"].as_f64().unwrap();
+        assert!((floor_ms - (6 - n) as f64 * block as f64 / 25e6).abs() < 1e-9);
+        assert_eq!(plan["fits"], true);
+    }
+    assert_eq!(json["auto"], 6);
+
+    let limit = plans[2]["total_bytes"].as_u64().unwrap();
+    let text = made.run("plan", &format!("--memory {limit}")).ok().stdout;
+    let marked: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("<- auto"))
+        .collect();
+    assert_eq!(marked.len(), 1, "{text}");
+    assert!(marked[0].trim_start().starts_with("2 "), "{text}");
+    assert_eq!(
+        text.lines()
+            .filter(|line| line.ends_with("too large"))
+            .count(),
+        4,
+        "{text}"
+    );
+    assert!(text.contains("--link-gbps"), "{text}");
+
+    let none = made.run("plan", "--memory 1MiB");
+    assert_eq!(none.code, 4, "{none:?}");
+    assert!(
+        none.stdout.contains("too large") && !none.stdout.contains("auto"),
+        "{none:?}"
+    );
+    assert!(none.stderr.contains("hint: "), "{none:?}");
+    run("plan").ok();
+}
+
+#[test]
+fn inspect_tells_what_there_is() {
+    let made = make(&tiny());
+    write_tokenizer(&made.dir, 200);
+    let json = engine(["inspect", &made.name(), "--json"]).ok().json();
+    let fields = [
+        ("supported", json!(true)),
+        ("family", json!("Qwen2")),
+        ("dtype", json!("bf16")),
+        ("layers", json!(3)),
+        ("hidden_size", json!(64)),
+        ("vocab_size", json!(256)),
+        ("tokenizer_tokens", json!(200)),
+        ("chat_template", json!(false)),
+        ("problems", json!([])),
+    ];
+    for (field, value) in fields {
+        assert_eq!(json[field], value, "{field}");
+    }
+    let file = std::fs::metadata(made.file("model.safetensors")).unwrap();
+    assert_eq!(json["files"][0]["bytes"], json!(file.len()));
+    let text = engine(["inspect", &made.name()]).ok().stdout;
+    for word in ["Qwen2", "tokenizer", "3 of ", "model.safetensors"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    let demo = run("inspect --json").ok().json();
+    assert_eq!(demo["layers"], 28);
+    assert!(demo["tokenizer_tokens"].is_number());
+}
+
+#[test]
+fn inspect_says_what_is_not_supported() {
+    let made = make(&tiny());
+    std::fs::write(made.file("config.json"), "{\"model_type\": \"mamba\"}").unwrap();
+    engine(["inspect", &made.name()]).fails(3, &["config.json"]);
+    let described = engine(["inspect", &made.name(), "--json"]);
+    assert_eq!(described.code, 3);
+    let json = described.json();
+    assert_eq!(json["supported"], false);
+    assert!(
+        json["error"].is_string() && json["hint"].is_string(),
+        "{json}"
+    );
+    run("inspect /no/such/directory").fails(3, &["does not exist"]);
+}
+
+#[test]
+fn synth_makes_what_generate_runs() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("made");
+    let dir = dir.to_str().unwrap();
+    let sizes = "--family llama --hidden 128 --layers 4 --heads 4 --vocab 300 --seed 5 --tied";
+    let made = engine(["synth", dir].into_iter().chain(sizes.split_whitespace())).ok();
+    assert_eq!(made.stdout, "");
+    assert!(
+        made.stderr.starts_with("Wrote ") && made.stderr.contains("GB/s"),
+        "{made:?}"
+    );
+    let found = engine(["inspect", dir, "--json"]).ok().json();
+    assert_eq!(
+        (&found["family"], &found["layers"]),
+        (&json!("Llama"), &json!(4))
+    );
+    assert_eq!(
+        (&found["head_dim"], &found["intermediate_size"]),
+        (&json!(32), &json!(512))
+    );
+    assert_eq!(
+        (&found["kv_heads"], &found["tied_embeddings"]),
+        (&json!(4), &json!(true))
+    );
+    let rest = "--prompt-tokens 1,2 --num-gpu-layers 1 --max-new-tokens 3 --json --ignore-eos";
+    let args = ["generate", "--model", dir].into_iter();
+    let run = engine(args.chain(rest.split_whitespace())).ok().json();
+    assert_eq!(run["tokens"].as_array().unwrap().len(), 3);
+
+    engine(["synth", dir]).fails(1, &["exists"]);
+    let other = temp.path().join("other");
+    let other = other.to_str().unwrap();
+    engine(["synth", other, "--heads", "5", "--kv-heads", "3"]).fails(2, &["sizes"]);
+    assert!(!std::path::Path::new(other).exists());
+}
+
+#[test]
+fn completions_exist_for_the_usual_shells() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = engine(["completions", shell]).ok().stdout;
+        assert!(script.contains("num-gpu-layers"), "{shell}");
+    }
+}
+
+#[test]
+fn help_teaches() {
+    let help = run("--help").ok().stdout;
+    for word in ["Exit codes", "130", "NO_COLOR", "Tuning N"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    for subcommand in [
+        "generate",
+        "logits",
+        "plan",
+        "inspect",
+        "synth",
+        "completions",
+    ] {
+        let help = engine([subcommand, "--help"]).ok().stdout;
+        assert!(help.contains("Examples:"), "{subcommand}: {help}");
+    }
+    let help = run("generate --help").ok().stdout;
+    for heading in [
+        "Prompt:",
+        "Model:",
+        "Offloading:",
+        "Sampling",
+        "Output:",
+        "How to tune N",
+    ] {
+        assert!(help.contains(heading), "{heading}: {help}");
+    }
+    assert!(run("synth --help").ok().stdout.contains("qwen2.5-1.5b"));
+}
