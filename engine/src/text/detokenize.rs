@@ -57,10 +57,7 @@ impl Detokenizer {
     /// What can be printed now that this token is known. Special and unknown tokens print
     /// nothing.
     pub fn push(&mut self, id: u32) -> String {
-        if self.tokenizer.is_special(id) {
-            return String::new();
-        }
-        let Some(token) = self.tokenizer.token(id) else {
+        let Some(token) = self.tokenizer.printable(id) else {
             return String::new();
         };
         match &mut self.state {

@@ -60,6 +60,10 @@ impl Tokenizer {
     /// All of it at once, special tokens left out. To print while generating, use a
     /// [`Detokenizer`].
     pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        // One of the crate's decoders cannot bear to be given nothing.
+        if !ids.iter().any(|&id| self.printable(id).is_some()) {
+            return Ok(String::new());
+        }
         guarded(|| self.inner.decode(ids, true)).map_err(|reason| TextError::Decode {
             tokens: ids.len(),
             reason,
@@ -87,6 +91,13 @@ impl Tokenizer {
     pub fn is_special(&self, id: u32) -> bool {
         self.token(id)
             .is_some_and(|token| self.inner.get_added_vocabulary().is_special_token(&token))
+    }
+
+    /// The token, unless it is special or unknown: those are never printed.
+    pub(super) fn printable(&self, id: u32) -> Option<String> {
+        let special = self.inner.get_added_vocabulary();
+        self.token(id)
+            .filter(|token| !special.is_special_token(token))
     }
 
     pub(super) fn decoder(&self) -> Option<&tokenizers::DecoderWrapper> {
@@ -160,6 +171,7 @@ mod tests {
         assert_eq!(tokenizer.encode("a b c", true).unwrap(), [0, 1, 2, 4]);
         assert_eq!(tokenizer.encode("a <|end|> b", false).unwrap(), [0, 4, 1]);
         assert_eq!(tokenizer.decode(&[0, 4, 1]).unwrap(), "a b");
+        assert_eq!(tokenizer.decode(&[4, 99]).unwrap(), "");
         assert_eq!(tokenizer.encode("", false).unwrap(), Vec::<u32>::new());
     }
 

@@ -32,7 +32,7 @@ fn json_is_what_json_dumps_writes() {
             r#""<\u00e9\ud83d\ude42>""#,
         ),
         (r#"{{ 'say "hi"\n\t\\'|tojson }}"#, r#""say \"hi\"\n\t\\""#),
-        ("{{ {1: 2, true: 3}|tojson }}", r#"{"1": 2, "true": 3}"#),
+        ("{{ {1: 2, none: 3}|tojson }}", r#"{"1": 2, "null": 3}"#),
         (
             "{{ [1, {'a': []}]|tojson(indent=2) }}",
             "[\n  1,\n  {\n    \"a\": []\n  }\n]",
