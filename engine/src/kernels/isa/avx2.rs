@@ -81,8 +81,12 @@ impl Isa for Avx2 {
         top(v)
     }
     #[inline(always)]
-    unsafe fn prefetch(address: *const u8) {
+    unsafe fn prefetch_near(address: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(address.cast())
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(address: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(address.cast())
     }
 }
 

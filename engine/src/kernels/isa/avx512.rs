@@ -84,7 +84,11 @@ impl Isa for Avx512 {
         super::avx2::top(_mm256_max_ps(low, high))
     }
     #[inline(always)]
-    unsafe fn prefetch(address: *const u8) {
+    unsafe fn prefetch_near(address: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(address.cast())
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(address: *const u8) {
+        _mm_prefetch::<_MM_HINT_T1>(address.cast())
     }
 }

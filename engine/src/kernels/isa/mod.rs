@@ -55,8 +55,10 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn sum(v: Self::V) -> f32;
     /// The largest lane.
     unsafe fn top(v: Self::V) -> f32;
-    /// Asks for a cache line of weights before it is needed; any address will do.
-    unsafe fn prefetch(address: *const u8);
+    /// Asks for a cache line before it is needed; any address will do.
+    unsafe fn prefetch_near(address: *const u8);
+    /// The same, into the second-level cache only.
+    unsafe fn prefetch_far(address: *const u8);
 
     /// `e^v` to about one unit in the last place or two; not a number stays so. The argument is
     /// held between -87 and 88, where neither the result nor its scale overflows.

@@ -108,5 +108,7 @@ impl Isa for Portable {
         fold(v, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
-    unsafe fn prefetch(_address: *const u8) {}
+    unsafe fn prefetch_near(_address: *const u8) {}
+    #[inline(always)]
+    unsafe fn prefetch_far(_address: *const u8) {}
 }

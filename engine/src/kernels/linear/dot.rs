@@ -18,12 +18,16 @@ use crate::kernels::isa::{Element, Isa, Kernel, MAX_LANES};
 pub(super) const BLOCK_ROWS: usize = 16;
 /// Activation rows that one pass over the weights serves.
 const BLOCK_TOKENS: usize = 4;
-/// How far ahead of the arithmetic each weight row is asked for.
-const PREFETCH_BYTES: usize = 1024;
+/// How far beyond the rows at hand weights are asked for from memory, into the second-level cache.
+const FAR_BYTES: usize = 16 * 1024;
+/// How far ahead in each row they are asked for from there.
+const NEAR_BYTES: usize = 512;
 
 /// The dot products of `R` weight rows with `N` activation rows. `U` sets of accumulators hide the
 /// latency of the additions where `R * N` alone is too few; the sums depend on `U` and on the
-/// vector's width, not on `R` or `N`.
+/// vector's width, not on `R` or `N`. With `AHEAD` the rows are taken to follow one another in
+/// memory, and what follows them is asked for line by line, in the order of memory: asking ahead
+/// within each row alone would find the start of every next group of rows cold.
 ///
 /// # Safety
 /// All rows have `cols` readable numbers; the instructions of `I` are supported.
@@ -34,18 +38,29 @@ pub(crate) unsafe fn dot_tile<
     const R: usize,
     const N: usize,
     const U: usize,
+    const AHEAD: bool,
 >(
     weights: [*const E; R],
     x: [*const f32; N],
     cols: usize,
-    ahead_bytes: usize,
 ) -> [[f32; N]; R] {
+    const LINE_BYTES: usize = 64;
+    let step_bytes = U * I::LANES * size_of::<E>();
+    let mut far = weights[0]
+        .wrapping_add(R * cols)
+        .cast::<u8>()
+        .wrapping_add(FAR_BYTES);
     let mut sums = [[[I::splat(0.0); N]; R]; U];
     let mut col = 0;
     while col + U * I::LANES <= cols {
-        if ahead_bytes > 0 && (col * size_of::<E>()).is_multiple_of(64) {
+        if AHEAD && (col * size_of::<E>()).is_multiple_of(LINE_BYTES.max(step_bytes)) {
             for row in weights {
-                I::prefetch(row.wrapping_add(col).cast::<u8>().wrapping_add(ahead_bytes));
+                let near = row.wrapping_add(col).cast::<u8>().wrapping_add(NEAR_BYTES);
+                for line in 0..step_bytes.div_ceil(LINE_BYTES) {
+                    I::prefetch_near(near.wrapping_add(line * LINE_BYTES));
+                    I::prefetch_far(far);
+                    far = far.wrapping_add(LINE_BYTES);
+                }
             }
         }
         for (u, sums) in sums.iter_mut().enumerate() {
@@ -168,7 +183,7 @@ impl<E: Element> Dot<'_, E> {
         let mut done = 0;
         while done + 4 <= count {
             let rows = std::array::from_fn(|r| row(done + r));
-            let sums = dot_tile::<I, E, 4, N, U>(rows, x, cols, PREFETCH_BYTES);
+            let sums = dot_tile::<I, E, 4, N, U, true>(rows, x, cols);
             for (r, sums) in sums.iter().enumerate() {
                 for (n, sum) in sums.iter().enumerate() {
                     out[n][done + r] = *sum;
@@ -177,7 +192,7 @@ impl<E: Element> Dot<'_, E> {
             done += 4;
         }
         while done < count {
-            let [sums] = dot_tile::<I, E, 1, N, U>([row(done)], x, cols, PREFETCH_BYTES);
+            let [sums] = dot_tile::<I, E, 1, N, U, true>([row(done)], x, cols);
             for (n, sum) in sums.iter().enumerate() {
                 out[n][done] = *sum;
             }
