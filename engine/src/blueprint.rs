@@ -1,6 +1,7 @@
 //! A model before it is loaded: what the checkpoint says, what was asked for, and the plan that
 //! follows. Nothing is read but headers, so `engine plan` can afford one for every N.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::kernels::LayerCache;
 use crate::memory;
+use crate::text::Tokenizer;
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -107,6 +109,7 @@ pub struct Blueprint {
     /// The memory the plan was made for, if any limit is known.
     pub memory_bytes: Option<u64>,
     request: PlanRequest,
+    pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
 }
 
 impl Blueprint {
@@ -143,6 +146,7 @@ impl Blueprint {
             link,
             memory_bytes,
             request,
+            tokenizer: OnceCell::new(),
         })
     }
 

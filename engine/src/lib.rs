@@ -7,7 +7,7 @@
 //!
 //! let options = ModelOptions { residency: Residency::Layers(20), ..ModelOptions::default() };
 //! let mut model = Model::open(&Source::Demo, options)?;
-//! let prompt = model.tokenizer()?.encode("Once upon a time", true)?;
+//! let prompt = model.blueprint().encode("Once upon a time")?;
 //!
 //! let mut session = model.session()?;
 //! let options = GenerationOptions { max_new_tokens: 16, ..GenerationOptions::default() };
@@ -32,6 +32,7 @@ mod load;
 pub mod memory;
 mod model;
 pub mod profile;
+mod prompt;
 mod rope;
 mod session;
 pub mod text;
@@ -42,4 +43,5 @@ pub use error::EngineError;
 pub use generation::{Ended, Generation, GenerationOptions, Piece, Report};
 pub use load::Progress;
 pub use model::{Loaded, Model};
+pub use prompt::tokenizer_of;
 pub use session::Session;

@@ -27,7 +27,6 @@ pub struct Model {
     pub(crate) device: Device,
     /// The process's compute threads: one a core, shared by all that computes.
     pub(crate) team: Arc<Team>,
-    tokenizer: Option<Tokenizer>,
     loaded: Loaded,
 }
 
@@ -69,7 +68,6 @@ impl Model {
             time: started.elapsed(),
             peak_bytes: memory::peak_bytes(),
         };
-        let tokenizer = tokenizer(&blueprint)?;
         let cores = || thread::available_parallelism().map_or(1, usize::from);
         let team = Arc::new(Team::new(blueprint.options.threads.unwrap_or_else(cores)));
         Ok(Self {
@@ -78,7 +76,6 @@ impl Model {
             stack,
             device,
             team,
-            tokenizer,
             loaded,
         })
     }
@@ -101,11 +98,7 @@ impl Model {
 
     /// The tokenizer, if the checkpoint came with one.
     pub fn tokenizer(&self) -> Result<&Tokenizer, EngineError> {
-        self.tokenizer
-            .as_ref()
-            .ok_or_else(|| EngineError::NoTokenizer {
-                location: self.blueprint.checkpoint.location().into(),
-            })
+        self.blueprint.tokenizer()
     }
 
     /// The ids that end a text: of the generation config, else of the model's.
@@ -132,20 +125,4 @@ impl Model {
     pub fn session(&mut self) -> Result<Session<'_>, EngineError> {
         Session::new(self)
     }
-}
-
-fn tokenizer(blueprint: &Blueprint) -> Result<Option<Tokenizer>, EngineError> {
-    let Some(json) = blueprint.checkpoint.file("tokenizer.json")? else {
-        return Ok(None);
-    };
-    let tokenizer = Tokenizer::from_json(&json)?;
-    let embedding = blueprint.config.vocab_size;
-    if tokenizer.vocab_size() > embedding {
-        let tokenizer = tokenizer.vocab_size();
-        return Err(EngineError::VocabularyMismatch {
-            tokenizer,
-            embedding,
-        });
-    }
-    Ok(Some(tokenizer))
 }

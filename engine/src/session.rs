@@ -69,7 +69,7 @@ impl<'m> Session<'m> {
     /// Sends `tokens` through the model after what it has seen already. All of them share one
     /// visit of each layer.
     pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
-        self.check(tokens)?;
+        self.model.blueprint.check_tokens(tokens, self.position)?;
         let Self {
             model,
             compute,
@@ -124,23 +124,5 @@ impl<'m> Session<'m> {
         options: GenerationOptions,
     ) -> Result<Generation<'_, 'm>, EngineError> {
         Generation::new(self, prompt, options)
-    }
-
-    fn check(&self, tokens: &[u32]) -> Result<(), EngineError> {
-        if tokens.is_empty() {
-            return Err(EngineError::EmptyPrompt);
-        }
-        if tokens.len() > self.room() {
-            let context = self.model.blueprint.context;
-            return Err(EngineError::PromptTooLong {
-                prompt: self.position + tokens.len(),
-                context,
-            });
-        }
-        let vocab_size = self.model.blueprint.config.vocab_size;
-        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            Some(&token) => Err(EngineError::TokenOutOfRange { token, vocab_size }),
-            None => Ok(()),
-        }
     }
 }

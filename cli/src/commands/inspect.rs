@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::args::InspectArgs;
 use crate::failure::Failure;
 use crate::output::{Align, Stdout, Table, gigabytes, memory, short_count};
-use crate::prompt;
 
 #[derive(Debug, Serialize)]
 struct Inspection {
@@ -90,7 +89,7 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
     let layout = checkpoint.block_layout(dtype);
     let mut problems = Vec::new();
     let mut note = |error: EngineError| problems.push(error.to_string());
-    let tokenizer_tokens = match prompt::tokenizer(checkpoint) {
+    let tokenizer_tokens = match engine::tokenizer_of(checkpoint) {
         Ok(tokenizer) => tokenizer.map(|tokenizer| tokenizer.vocab_size()),
         Err(error) => {
             note(error);
