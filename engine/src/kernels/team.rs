@@ -7,6 +7,13 @@
 //! spins for some tens of microseconds and then parks, so that an engine that waits for weights
 //! leaves its cores to the threads that read them. A worker that panics poisons the region: the
 //! others leave their next barrier by unwinding, and the caller re-raises the first panic.
+//!
+//! Inside a region, [`Worker::deal`] hands out the items of one phase: each worker takes its own
+//! contiguous share from the front and, when that is done, from the back of the others' shares, so
+//! that a worker whose core is taken away holds up one step and not half of the phase. A queue is
+//! one atomic word: the phase it was last used in, and how many steps were taken from either end.
+//! Nobody prepares it: the first to come in a new phase sees an old number and starts afresh. That
+//! is why two phases need a barrier between them.
 #![expect(unsafe_code, reason = "a borrowed closure is handed to other threads")]
 // Sound because `run` does not return, nor unwind, before every worker has left the closure, and
 // because `gate` admits one region at a time: the pointer in `job` is written only when no worker
@@ -17,7 +24,7 @@ use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -49,6 +56,9 @@ struct Common {
     poisoned: AtomicBool,
     stopping: AtomicBool,
     parked: Vec<Apart<AtomicBool>>,
+    queues: Vec<Apart<AtomicU64>>,
+    /// The number of the last phase before the region.
+    phase: AtomicU32,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -102,6 +112,8 @@ impl Team {
             poisoned: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             parked: (0..threads).map(|_| Apart::default()).collect(),
+            queues: (0..threads).map(|_| Apart::default()).collect(),
+            phase: AtomicU32::new(0),
             panic: Mutex::new(None),
         });
         let handles = (1..threads).map(|index| start(&common, index)).collect();
@@ -149,11 +161,19 @@ impl Team {
                 handle.thread().unpark();
             }
         }
-        common.enter(0, job);
+        let phase = common.enter(0, job);
         wait_until(|| common.running.0.load(Ordering::Acquire) == 0);
+        // Not before: a worker that starts late reads it when this one has long finished.
+        common.phase.store(phase, Ordering::Relaxed);
         let panic = lock(&common.panic).take();
         if common.poisoned.swap(false, Ordering::Relaxed) {
             common.arrived.0.store(0, Ordering::Relaxed);
+            // The workers may have left in different phases: no queue may look like a coming one.
+            common
+                .queues
+                .iter()
+                .for_each(|queue| queue.0.store(0, Ordering::Relaxed));
+            common.phase.store(0, Ordering::Relaxed);
         }
         drop(gate);
         if let Some(panic) = panic {
@@ -224,11 +244,13 @@ impl Common {
         epoch
     }
 
-    fn enter(&self, index: usize, job: *const Job<'static>) {
+    /// Runs the closure; returns the number of its last phase.
+    fn enter(&self, index: usize, job: *const Job<'static>) -> u32 {
         INSIDE_REGION.set(true);
         let worker = Worker {
             index,
             common: self,
+            phase: Cell::new(self.phase.load(Ordering::Relaxed)),
         };
         // SAFETY: the region runs, so the closure is alive; see the top of the file.
         let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(&worker) }));
@@ -239,6 +261,7 @@ impl Common {
             }
             self.poisoned.store(true, Ordering::Release);
         }
+        worker.phase.get()
     }
 }
 
@@ -246,6 +269,7 @@ impl Common {
 pub struct Worker<'a> {
     index: usize,
     common: &'a Common,
+    phase: Cell<u32>,
 }
 
 impl std::fmt::Debug for Worker<'_> {
@@ -272,6 +296,29 @@ impl Worker<'_> {
         cut(self.index)..cut(self.index + 1)
     }
 
+    /// Runs `work` on the pieces of `0..items`, cut at multiples of `step`, that fall to this
+    /// worker; together the workers do every piece once. All call it with the same numbers, and
+    /// there is a barrier between two calls.
+    pub fn deal(&self, items: usize, step: usize, mut work: impl FnMut(Range<usize>)) {
+        let phase = self.phase.get().wrapping_add(1);
+        self.phase.set(phase);
+        let steps = items.div_ceil(step);
+        let threads = self.threads();
+        assert!(
+            steps / threads < usize::from(u16::MAX),
+            "{steps} steps to deal out"
+        );
+        for turn in 0..threads {
+            let owner = (self.index + turn) % threads;
+            let share = steps * owner / threads..steps * (owner + 1) / threads;
+            let queue = &self.common.queues[owner].0;
+            while let Some(at) = take(queue, phase, share.len(), turn == 0) {
+                let start = (share.start + at) * step;
+                work(start..(start + step).min(items));
+            }
+        }
+    }
+
     /// Waits until every worker of the region has arrived.
     pub fn barrier(&self) {
         let common = self.common;
@@ -293,6 +340,32 @@ impl Worker<'_> {
             }
             common.generation.0.load(Ordering::Acquire) != generation
         });
+    }
+}
+
+/// Takes a step of a share of `len` steps: the first that is left, or the last.
+fn take(queue: &AtomicU64, phase: u32, len: usize, from_front: bool) -> Option<usize> {
+    let mut seen = queue.load(Ordering::Relaxed);
+    loop {
+        let (front, back) = if (seen >> 32) as u32 == phase {
+            ((seen >> 16) as u16, seen as u16)
+        } else {
+            (0, 0)
+        };
+        if usize::from(front) + usize::from(back) >= len {
+            return None;
+        }
+        let (at, front, back) = if from_front {
+            (usize::from(front), front + 1, back)
+        } else {
+            (len - 1 - usize::from(back), front, back + 1)
+        };
+        let next = u64::from(phase) << 32 | u64::from(front) << 16 | u64::from(back);
+        // Relaxed: the barriers around a phase order the data; the word only counts.
+        match queue.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Some(at),
+            Err(now) => seen = now,
+        }
     }
 }
 
@@ -380,6 +453,48 @@ mod tests {
         let team = Team::new(2);
         assert!(catch_unwind(AssertUnwindSafe(|| team.run(|_| team.run(|_| ())))).is_err());
         team.run(|_| ());
+    }
+
+    #[test]
+    fn dealing_covers_everything_once_in_every_phase() {
+        for threads in 1..5 {
+            let team = Team::new(threads);
+            for region in 0..50 {
+                let seen: Vec<_> = (0..997).map(|_| AtomicU64::new(0)).collect();
+                team.run(|worker| {
+                    for (items, step) in [(997, 16), (0, 3), (1, 5), (996, 1), (997, 7)] {
+                        worker.deal(items, step, |piece| {
+                            assert!(piece.start.is_multiple_of(step) && piece.len() <= step);
+                            for item in piece {
+                                seen[item].fetch_add(1, Ordering::Relaxed);
+                            }
+                        });
+                        worker.barrier();
+                    }
+                });
+                let times = |item| 2 + u64::from(item == 0) + u64::from(item < 996);
+                for (item, seen) in seen.iter().enumerate() {
+                    let seen = seen.load(Ordering::Relaxed);
+                    assert_eq!(seen, times(item), "item {item}, region {region}, {threads}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn others_take_over_the_share_of_a_worker_that_is_held_up() {
+        let team = Team::new(2);
+        let done = AtomicU64::new(0);
+        team.run(|worker| {
+            worker.deal(100, 1, |_| {
+                if worker.index() == 1 {
+                    // Ends only if worker 0 does all the rest.
+                    wait_until(|| done.load(Ordering::Relaxed) >= 99);
+                }
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        });
+        assert_eq!(done.load(Ordering::Relaxed), 100);
     }
 
     #[test]

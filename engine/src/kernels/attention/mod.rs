@@ -100,9 +100,8 @@ impl Attention<'_> {
         let unit_rows = (UNIT_QUERIES / group).max(1);
         let row_units = self.rows.div_ceil(unit_rows);
         let units = row_units * self.kv_heads;
-        let threads = worker.threads();
-        // Later rows see more; dealing the units out in turn keeps the workers even.
-        for unit in (worker.index()..units).step_by(threads) {
+        worker.deal(units, 1, |piece| {
+            let unit = piece.start;
             let (kv_head, row) = (unit % self.kv_heads, unit / self.kv_heads * unit_rows);
             let rows = row..(row + unit_rows).min(self.rows);
             let end = self.position + rows.end;
@@ -125,7 +124,7 @@ impl Attention<'_> {
                     },
                 )
             };
-        }
+        });
     }
 
     fn first_visible(&self, position: usize) -> usize {
@@ -144,7 +143,8 @@ impl Attention<'_> {
         count: usize,
     ) {
         let start = first / TILE * TILE;
-        for unit in (worker.index()..self.kv_heads * count).step_by(worker.threads()) {
+        worker.deal(self.kv_heads * count, 1, |piece| {
+            let unit = piece.start;
             let (kv_head, stretch) = (unit % self.kv_heads, unit / self.kv_heads);
             let first = start + stretch * length;
             let end = (first + length).min(self.position + 1);
@@ -167,7 +167,7 @@ impl Attention<'_> {
                     },
                 )
             };
-        }
+        });
         worker.barrier();
         for head in worker.share(self.heads, 1) {
             // SAFETY: all partial results are complete, and each head has one owner.

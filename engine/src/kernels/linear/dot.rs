@@ -14,7 +14,7 @@ use std::ops::Range;
 use super::{Linear, Then};
 use crate::kernels::isa::{Element, Isa, Kernel, MAX_LANES};
 
-/// Weight rows whose outputs are finished together, and the step in which rows are shared out.
+/// Weight rows whose outputs are finished together, and dealt out together.
 pub(super) const BLOCK_ROWS: usize = 16;
 /// Activation rows that one pass over the weights serves.
 const BLOCK_TOKENS: usize = 4;
@@ -104,10 +104,11 @@ pub(crate) unsafe fn dot_tile<
     out
 }
 
-/// One worker's share of a linear layer.
+/// Up to [`BLOCK_ROWS`] outputs of a linear layer.
 ///
 /// # Safety
-/// To build and dispatch it: as for [`Linear::run`], with `share` below the number of outputs.
+/// To build and dispatch it: as for [`Linear::run`], with `share` below the number of outputs and no longer
+/// than a block.
 pub(super) struct Dot<'a, E> {
     pub linear: &'a Linear<'a>,
     pub data: &'a [E],
@@ -119,27 +120,24 @@ impl<E: Element> Kernel for Dot<'_, E> {
     unsafe fn call<I: Isa>(self) {
         let linear = self.linear;
         let outputs = linear.epilogue.outputs(linear.weights.rows());
-        let mut first = self.share.start;
-        while first < self.share.end {
-            let count = BLOCK_ROWS.min(self.share.end - first);
-            let mut token = 0;
-            while token < linear.rows {
-                let tokens = (linear.rows - token).min(BLOCK_TOKENS);
-                let mut values = [[0.0; BLOCK_ROWS]; BLOCK_TOKENS];
-                let mut partner = [[0.0; BLOCK_ROWS]; BLOCK_TOKENS];
-                self.block::<I>(first, count, token, tokens, &mut values);
-                if linear.epilogue.then == Then::SwiGlu {
-                    self.block::<I>(outputs + first, count, token, tokens, &mut partner);
-                }
-                for t in 0..tokens {
-                    let (values, partner) = (&mut values[t][..count], &mut partner[t][..count]);
-                    linear
-                        .epilogue
-                        .finish::<I>(token + t, first, values, partner, outputs);
-                }
-                token += tokens;
+        let first = self.share.start;
+        let count = self.share.len();
+        let mut token = 0;
+        while token < linear.rows {
+            let tokens = (linear.rows - token).min(BLOCK_TOKENS);
+            let mut values = [[0.0; BLOCK_ROWS]; BLOCK_TOKENS];
+            let mut partner = [[0.0; BLOCK_ROWS]; BLOCK_TOKENS];
+            self.block::<I>(first, count, token, tokens, &mut values);
+            if linear.epilogue.then == Then::SwiGlu {
+                self.block::<I>(outputs + first, count, token, tokens, &mut partner);
             }
-            first += count;
+            for t in 0..tokens {
+                let (values, partner) = (&mut values[t][..count], &mut partner[t][..count]);
+                linear
+                    .epilogue
+                    .finish::<I>(token + t, first, values, partner, outputs);
+            }
+            token += tokens;
         }
     }
 }

@@ -65,36 +65,39 @@ impl Linear<'_> {
             // SAFETY: passed on from the caller.
             return unsafe { amx::run(self, data, worker) };
         }
-        let share = worker.share(self.epilogue.outputs(self.weights.rows()), dot::BLOCK_ROWS);
-        // SAFETY: the caller promises what `Dot` asks for.
-        unsafe {
-            match self.weights.data() {
-                Weights::Bf16(data) => dispatch(
-                    level,
-                    dot::Dot {
-                        linear: self,
-                        data,
-                        share,
-                    },
-                ),
-                Weights::F16(data) => dispatch(
-                    level,
-                    dot::Dot {
-                        linear: self,
-                        data,
-                        share,
-                    },
-                ),
-                Weights::F32(data) => dispatch(
-                    level,
-                    dot::Dot {
-                        linear: self,
-                        data,
-                        share,
-                    },
-                ),
+        let outputs = self.epilogue.outputs(self.weights.rows());
+        worker.deal(outputs, dot::BLOCK_ROWS, |share| {
+            let linear = self;
+            // SAFETY: the caller promises what `Dot` asks for.
+            unsafe {
+                match self.weights.data() {
+                    Weights::Bf16(data) => dispatch(
+                        level,
+                        dot::Dot {
+                            linear,
+                            data,
+                            share,
+                        },
+                    ),
+                    Weights::F16(data) => dispatch(
+                        level,
+                        dot::Dot {
+                            linear,
+                            data,
+                            share,
+                        },
+                    ),
+                    Weights::F32(data) => dispatch(
+                        level,
+                        dot::Dot {
+                            linear,
+                            data,
+                            share,
+                        },
+                    ),
+                }
             }
-        }
+        });
     }
 }
 

@@ -182,7 +182,6 @@ impl Job<'_> {
         let (linear, plan) = (self.linear, self.plan);
         let outputs = linear.epilogue.outputs(linear.weights.rows());
         let panel_outputs = panel_outputs(linear.epilogue.then);
-        let share = worker.share(outputs, panel_outputs);
         let start = plan.floats(worker.index());
         // SAFETY: this worker's own piece.
         let edge = unsafe { linear.tiles.get_mut(start..start + plan.edge_floats()) };
@@ -191,14 +190,19 @@ impl Job<'_> {
         let mut step = 0;
         while step < plan.steps {
             let steps = plan.stretch_steps.min(plan.steps - step);
-            for first in share.clone().step_by(panel_outputs) {
+            if step > 0 {
+                // Another worker may have this panel's sums so far.
+                worker.barrier();
+            }
+            worker.deal(outputs, panel_outputs, |share| {
+                let first = share.start;
                 let slot = if steps == plan.steps {
                     worker.index()
                 } else {
                     first / panel_outputs
                 };
                 let start = plan.activation_floats() + slot * plan.panel_floats();
-                // SAFETY: the panel, and so its sums, belong to this worker.
+                // SAFETY: the panel, and so its sums, fell to this worker.
                 unsafe {
                     let sums = linear.tiles.get_mut(start..start + plan.panel_floats());
                     let panel = Panel {
@@ -213,7 +217,7 @@ impl Job<'_> {
                         panel.finish(token, tokens, sums);
                     }
                 }
-            }
+            });
             step += steps;
         }
     }
