@@ -249,13 +249,14 @@ impl Window {
     /// These tokens were printed: they are the new context, with the old one as long as they
     /// alone decode to nothing (their neighbour's text could still depend on what was before).
     fn slide(&mut self, tokenizer: &Tokenizer, ids: Vec<u32>) {
-        let text = decode(tokenizer, &ids);
-        if text.is_empty() && self.context.len() + ids.len() <= CONTEXT_TOKENS_MAX {
+        self.context_text = decode(tokenizer, &ids);
+        if self.context_text.is_empty() {
             self.context.extend(ids);
+            let extra = self.context.len().saturating_sub(CONTEXT_TOKENS_MAX);
+            self.context.drain(..extra);
             self.context_text = decode(tokenizer, &self.context);
         } else {
             self.context = ids;
-            self.context_text = text;
         }
     }
 }
