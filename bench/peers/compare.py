@@ -23,6 +23,8 @@ import report
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# The contestant itself loads every core; one more runnable thread is this driver and the system.
+BUSY_MARGIN = 1.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -134,8 +136,9 @@ def play(contestants, args, failures):
                 say(f"round {number}  {contestant.name:<22} failed: {error}")
                 continue
             rounds[contestant.name].append(result)
-            say(f"round {number}  {contestant.name:<22} {result['decode_tok_s']:8.2f} tok/s  "
-                f"prefill {result['prefill_ms']:8.1f} ms  load average {result['load_average']:.1f}")
+            speed = f"{result['decode_tok_s']:8.2f} tok/s  prefill {result['prefill_ms']:8.1f} ms"
+            load = f"load average {result['load_average']:.1f}"
+            say(f"round {number}  {contestant.name:<22} {speed}  {load}")
     return rounds
 
 
@@ -218,10 +221,19 @@ def main():
         "engine/peer: how many times faster the engine is, paired by round\n"
     )
     text = title + "\n" + report.table(rows, failures, args.streaming, args.new_tokens)
+    text += "".join(f"\n{line}" for line in busy(rounds, facts["cores"]))
     print(text)
     if args.save:
         save(args, facts, rows, rounds, failures, text)
     return 1 if failures else 0
+
+
+def busy(rounds, cores):
+    """A warning when others computed, too: libraries whose threads spin at barriers then lose many
+    times what the others lose, and ratios say nothing."""
+    loads = [result["load_average"] for results in rounds.values() for result in results]
+    if max(loads, default=0) > cores + BUSY_MARGIN:
+        yield f"NOT A QUIET MACHINE: load average up to {max(loads):.1f} on {cores} cores"
 
 
 def save(args, facts, rows, rounds, failures, text):
