@@ -8,6 +8,8 @@
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut, Range};
 
+use super::memory::advise_huge_pages;
+
 /// A mutable slice that several workers may use in disjoint parts.
 #[derive(Debug)]
 pub(crate) struct Shared<'a, T> {
@@ -106,10 +108,12 @@ impl std::fmt::Debug for Buffer {
 impl Buffer {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
-        Buffer {
-            lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)],
-            len,
-        }
+        let count = len.div_ceil(LINE);
+        let mut lines = Vec::with_capacity(count);
+        // Before the first touch: rows of activations are far apart, a page each otherwise.
+        advise_huge_pages(lines.spare_capacity_mut());
+        lines.resize(count, Line([0.0; LINE]));
+        Buffer { lines, len }
     }
 
     /// Bytes allocated.

@@ -122,7 +122,7 @@ unsafe fn score_tile<I: Isa>(
             let start = if length >= 4 { key.min(length - 4) } else { 0 };
             let rows: [*const f32; 4] =
                 std::array::from_fn(|r| keys.as_ptr().add((start + r).min(length - 1) * dim));
-            let sums = dot_tile::<I, f32, 4, 4, 1, false>(rows, q, dim);
+            let sums = dot_tile::<I, f32, 4, 4, false>(rows, q, dim);
             for (r, sums) in sums.iter().enumerate() {
                 for (n, sum) in sums.iter().enumerate() {
                     if start + r < length {

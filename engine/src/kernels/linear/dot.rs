@@ -14,8 +14,10 @@ use std::ops::Range;
 use super::{Linear, Then};
 use crate::kernels::isa::{Element, Isa, Kernel, MAX_LANES};
 
-/// Weight rows whose outputs are finished together, and dealt out together.
-pub(super) const BLOCK_ROWS: usize = 16;
+/// Weight rows whose outputs are finished together, and dealt out together: at most, and when there
+/// are few.
+pub(super) const BLOCK_ROWS_MAX: usize = 64;
+pub(super) const BLOCK_ROWS_MIN: usize = 16;
 /// Activation rows that one pass over the weights serves.
 const BLOCK_TOKENS: usize = 4;
 /// How far beyond the rows at hand weights are asked for from memory, into the second-level cache.
@@ -23,11 +25,11 @@ const FAR_BYTES: usize = 16 * 1024;
 /// How far ahead in each row they are asked for from there.
 const NEAR_BYTES: usize = 512;
 
-/// The dot products of `R` weight rows with `N` activation rows. `U` sets of accumulators hide the
-/// latency of the additions where `R * N` alone is too few; the sums depend on `U` and on the
-/// vector's width, not on `R` or `N`. With `AHEAD` the rows are taken to follow one another in
-/// memory, and what follows them is asked for line by line, in the order of memory: asking ahead
-/// within each row alone would find the start of every next group of rows cold.
+/// The dot products of `R` weight rows with `N` activation rows. The sums depend on the vector's
+/// width, not on `R` or `N`: several rows at once give what each gives alone. With `AHEAD` the rows
+/// are taken to follow one another in memory, and what follows them is asked for line by line, in
+/// the order of memory: asking ahead within each row alone would find the start of every next
+/// group of rows cold.
 ///
 /// # Safety
 /// All rows have `cols` readable numbers; the instructions of `I` are supported.
@@ -37,7 +39,6 @@ pub(crate) unsafe fn dot_tile<
     E: Element,
     const R: usize,
     const N: usize,
-    const U: usize,
     const AHEAD: bool,
 >(
     weights: [*const E; R],
@@ -45,38 +46,33 @@ pub(crate) unsafe fn dot_tile<
     cols: usize,
 ) -> [[f32; N]; R] {
     const LINE_BYTES: usize = 64;
-    let step_bytes = U * I::LANES * size_of::<E>();
     let mut far = weights[0]
         .wrapping_add(R * cols)
         .cast::<u8>()
         .wrapping_add(FAR_BYTES);
-    let mut sums = [[[I::splat(0.0); N]; R]; U];
+    let mut sums = [[I::splat(0.0); N]; R];
     let mut col = 0;
-    while col + U * I::LANES <= cols {
-        if AHEAD && (col * size_of::<E>()).is_multiple_of(LINE_BYTES.max(step_bytes)) {
+    while col + I::LANES <= cols {
+        // A vector of weights is a line at most.
+        if AHEAD && (col * size_of::<E>()).is_multiple_of(LINE_BYTES) {
             for row in weights {
-                let near = row.wrapping_add(col).cast::<u8>().wrapping_add(NEAR_BYTES);
-                for line in 0..step_bytes.div_ceil(LINE_BYTES) {
-                    I::prefetch_near(near.wrapping_add(line * LINE_BYTES));
-                    I::prefetch_far(far);
-                    far = far.wrapping_add(LINE_BYTES);
-                }
+                let near = row.wrapping_add(col).cast::<u8>();
+                I::prefetch_near(near.wrapping_add(NEAR_BYTES));
+                I::prefetch_far(far);
+                far = far.wrapping_add(LINE_BYTES);
             }
         }
-        for (u, sums) in sums.iter_mut().enumerate() {
-            let at = col + u * I::LANES;
-            let xs: [I::V; N] = std::array::from_fn(|n| I::load(x[n].add(at)));
-            for r in 0..R {
-                let w = E::load::<I>(weights[r].add(at));
-                for n in 0..N {
-                    sums[r][n] = I::fma(w, xs[n], sums[r][n]);
-                }
+        let xs: [I::V; N] = std::array::from_fn(|n| I::load(x[n].add(col)));
+        for r in 0..R {
+            let w = E::load::<I>(weights[r].add(col));
+            for n in 0..N {
+                sums[r][n] = I::fma(w, xs[n], sums[r][n]);
             }
         }
-        col += U * I::LANES;
+        col += I::LANES;
     }
-    while col < cols {
-        let count = (cols - col).min(I::LANES);
+    if col < cols {
+        let count = cols - col;
         let mut padded_x = [[0.0f32; MAX_LANES]; N];
         for n in 0..N {
             std::ptr::copy_nonoverlapping(x[n].add(col), padded_x[n].as_mut_ptr(), count);
@@ -86,25 +82,14 @@ pub(crate) unsafe fn dot_tile<
             std::ptr::copy_nonoverlapping(weights[r].add(col), padded.as_mut_ptr(), count);
             let w = E::load::<I>(padded.as_ptr());
             for n in 0..N {
-                sums[0][r][n] = I::fma(w, I::load(padded_x[n].as_ptr()), sums[0][r][n]);
+                sums[r][n] = I::fma(w, I::load(padded_x[n].as_ptr()), sums[r][n]);
             }
         }
-        col += count;
     }
-    let mut out = [[0.0; N]; R];
-    for r in 0..R {
-        for n in 0..N {
-            let mut sum = sums[0][r][n];
-            for other in &sums[1..] {
-                sum = I::add(sum, other[r][n]);
-            }
-            out[r][n] = I::sum(sum);
-        }
-    }
-    out
+    std::array::from_fn(|r| std::array::from_fn(|n| I::sum(sums[r][n])))
 }
 
-/// Up to [`BLOCK_ROWS`] outputs of a linear layer.
+/// Up to [`BLOCK_ROWS_MAX`] outputs of a linear layer.
 ///
 /// # Safety
 /// To build and dispatch it: as for [`Linear::run`], with `share` below the number of outputs and no longer
@@ -125,8 +110,8 @@ impl<E: Element> Kernel for Dot<'_, E> {
         let mut token = 0;
         while token < linear.rows {
             let tokens = (linear.rows - token).min(BLOCK_TOKENS);
-            let mut values = [[0.0; BLOCK_ROWS]; BLOCK_TOKENS];
-            let mut partner = [[0.0; BLOCK_ROWS]; BLOCK_TOKENS];
+            let mut values = [[0.0; BLOCK_ROWS_MAX]; BLOCK_TOKENS];
+            let mut partner = [[0.0; BLOCK_ROWS_MAX]; BLOCK_TOKENS];
             self.block::<I>(first, count, token, tokens, &mut values);
             if linear.epilogue.then == Then::SwiGlu {
                 self.block::<I>(outputs + first, count, token, tokens, &mut partner);
@@ -150,23 +135,23 @@ impl<E: Element> Dot<'_, E> {
         count: usize,
         token: usize,
         tokens: usize,
-        out: &mut [[f32; BLOCK_ROWS]; BLOCK_TOKENS],
+        out: &mut [[f32; BLOCK_ROWS_MAX]; BLOCK_TOKENS],
     ) {
         match tokens {
-            1 => self.rows::<I, 1, 2>(first, count, token, out),
-            2 => self.rows::<I, 2, 1>(first, count, token, out),
-            3 => self.rows::<I, 3, 1>(first, count, token, out),
-            _ => self.rows::<I, 4, 1>(first, count, token, out),
+            1 => self.rows::<I, 1>(first, count, token, out),
+            2 => self.rows::<I, 2>(first, count, token, out),
+            3 => self.rows::<I, 3>(first, count, token, out),
+            _ => self.rows::<I, 4>(first, count, token, out),
         }
     }
 
     #[inline(always)]
-    unsafe fn rows<I: Isa, const N: usize, const U: usize>(
+    unsafe fn rows<I: Isa, const N: usize>(
         &self,
         first: usize,
         count: usize,
         token: usize,
-        out: &mut [[f32; BLOCK_ROWS]; BLOCK_TOKENS],
+        out: &mut [[f32; BLOCK_ROWS_MAX]; BLOCK_TOKENS],
     ) {
         let cols = self.linear.weights.cols();
         let stride = self.linear.x_stride;
@@ -181,7 +166,7 @@ impl<E: Element> Dot<'_, E> {
         let mut done = 0;
         while done + 4 <= count {
             let rows = std::array::from_fn(|r| row(done + r));
-            let sums = dot_tile::<I, E, 4, N, U, true>(rows, x, cols);
+            let sums = dot_tile::<I, E, 4, N, true>(rows, x, cols);
             for (r, sums) in sums.iter().enumerate() {
                 for (n, sum) in sums.iter().enumerate() {
                     out[n][done + r] = *sum;
@@ -190,7 +175,7 @@ impl<E: Element> Dot<'_, E> {
             done += 4;
         }
         while done < count {
-            let [sums] = dot_tile::<I, E, 1, N, U, true>([row(done)], x, cols);
+            let [sums] = dot_tile::<I, E, 1, N, true>([row(done)], x, cols);
             for (n, sum) in sums.iter().enumerate() {
                 out[n][done] = *sum;
             }

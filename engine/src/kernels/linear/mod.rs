@@ -22,6 +22,13 @@ pub(crate) use epilogue::{Epilogue, Then};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::is_usable as amx_is_usable;
 
+/// Rows from which tiles are faster. Fewer are bound by memory in either form, and exact in f32
+/// without tiles.
+const TILE_ROWS_MIN: usize = 5;
+
+/// Pieces a worker below which smaller ones are dealt out.
+const PIECES_MIN: usize = 8;
+
 /// Floats of tile buffer for a layer of `rows` by `cols` over up to `tokens` activation rows.
 pub(crate) fn tile_floats(
     level: Level,
@@ -31,7 +38,7 @@ pub(crate) fn tile_floats(
     threads: usize,
 ) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if level == Level::Amx && tokens > 1 {
+    if level == Level::Amx && tokens >= TILE_ROWS_MIN {
         return amx::buffer_floats(tokens, rows, cols, threads);
     }
     let _ = (level, tokens, rows, cols, threads);
@@ -61,12 +68,21 @@ impl Linear<'_> {
         assert!(self.rows > 0 && self.x_stride >= cols);
         assert!(self.x.len() >= (self.rows - 1) * self.x_stride + cols);
         #[cfg(target_arch = "x86_64")]
-        if let (Level::Amx, Weights::Bf16(data), 2..) = (level, self.weights.data(), self.rows) {
+        if let (Level::Amx, Weights::Bf16(data), TILE_ROWS_MIN..) =
+            (level, self.weights.data(), self.rows)
+        {
             // SAFETY: passed on from the caller.
             return unsafe { amx::run(self, data, worker) };
         }
         let outputs = self.epilogue.outputs(self.weights.rows());
-        worker.deal(outputs, dot::BLOCK_ROWS, |share| {
+        // Large pieces cost less to deal out; small ones leave less to wait for at the end.
+        let many = outputs >= PIECES_MIN * dot::BLOCK_ROWS_MAX * worker.threads();
+        let step = if many {
+            dot::BLOCK_ROWS_MAX
+        } else {
+            dot::BLOCK_ROWS_MIN
+        };
+        worker.deal(outputs, step, |share| {
             let linear = self;
             // SAFETY: the caller promises what `Dot` asks for.
             unsafe {
