@@ -1,0 +1,115 @@
+//! What a block is made of: its sizes and its weights, wherever they lie. Knows nothing of how it
+//! is computed.
+
+use crate::kernels::weights::{Matrix, Weights};
+
+/// Sizes that all blocks of a stack share.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockShape {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Inner width of the feed-forward part.
+    pub ffn: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key-value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Dimensions a head.
+    pub head_dim: usize,
+    /// Added to the mean square in every norm.
+    pub norm_eps: f32,
+}
+
+impl BlockShape {
+    /// Rows of the fused query, key and value projection.
+    pub fn qkv_rows(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+}
+
+/// One block's weights, wherever they lie.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockWeights<'a> {
+    /// `hidden`.
+    pub input_norm: Weights<'a>,
+    /// Query rows, key rows, value rows; by `hidden`.
+    pub qkv: Matrix<'a>,
+    /// One for each row of `qkv`.
+    pub qkv_bias: Option<Weights<'a>>,
+    /// `head_dim`: a norm over each query head.
+    pub q_norm: Option<Weights<'a>>,
+    /// `head_dim`: a norm over each key head.
+    pub k_norm: Option<Weights<'a>>,
+    /// `hidden` by `heads * head_dim`.
+    pub out: Matrix<'a>,
+    /// `hidden`.
+    pub out_bias: Option<Weights<'a>>,
+    /// `hidden`.
+    pub post_norm: Weights<'a>,
+    /// Gate rows, then up rows: `2 * ffn` by `hidden`.
+    pub gate_up: Matrix<'a>,
+    /// One for each row of `gate_up`.
+    pub gate_up_bias: Option<Weights<'a>>,
+    /// `hidden` by `ffn`.
+    pub down: Matrix<'a>,
+    /// `hidden`.
+    pub down_bias: Option<Weights<'a>>,
+}
+
+impl BlockWeights<'_> {
+    /// Bytes that a forward pass reads.
+    pub fn bytes(&self) -> usize {
+        let vectors = [
+            Some(self.input_norm),
+            self.qkv_bias,
+            self.q_norm,
+            self.k_norm,
+            self.out_bias,
+            Some(self.post_norm),
+            self.gate_up_bias,
+            self.down_bias,
+        ];
+        let matrices = [self.qkv, self.out, self.gate_up, self.down];
+        vectors.iter().flatten().map(Weights::bytes).sum::<usize>()
+            + matrices.iter().map(Matrix::bytes).sum::<usize>()
+    }
+
+    pub(super) fn check(&self, shape: &BlockShape) {
+        let BlockShape {
+            hidden,
+            ffn,
+            heads,
+            kv_heads,
+            head_dim,
+            ..
+        } = *shape;
+        assert!(
+            kv_heads > 0 && heads % kv_heads == 0,
+            "{heads} heads over {kv_heads}"
+        );
+        let matrix = |name, m: &Matrix<'_>, rows, cols| {
+            assert!(
+                m.rows() == rows && m.cols() == cols,
+                "{name} is {} x {}, not {rows} x {cols}",
+                m.rows(),
+                m.cols()
+            );
+        };
+        let vector = |name, v: Option<Weights<'_>>, len| {
+            let found = v.map_or(len, |v| v.len());
+            assert!(found == len, "{name} has {found} numbers, not {len}");
+        };
+        matrix("qkv", &self.qkv, shape.qkv_rows(), hidden);
+        matrix("out", &self.out, hidden, heads * head_dim);
+        matrix("gate_up", &self.gate_up, 2 * ffn, hidden);
+        matrix("down", &self.down, hidden, ffn);
+        vector("input_norm", Some(self.input_norm), hidden);
+        vector("post_norm", Some(self.post_norm), hidden);
+        vector("qkv_bias", self.qkv_bias, shape.qkv_rows());
+        vector("q_norm", self.q_norm, head_dim);
+        vector("k_norm", self.k_norm, head_dim);
+        vector("out_bias", self.out_bias, hidden);
+        vector("gate_up_bias", self.gate_up_bias, 2 * ffn);
+        vector("down_bias", self.down_bias, hidden);
+    }
+}
