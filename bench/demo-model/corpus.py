@@ -313,9 +313,9 @@ def chat(rng):
     return text
 
 
-def document(rng):
+def document(rng, chat_share=0.3):
     """One training document, without the end-of-text mark."""
-    return chat(rng) if rng.random() < 0.3 else Story(rng).text
+    return chat(rng) if rng.random() < chat_share else Story(rng).text
 
 
 def documents(seed, count):
