@@ -140,8 +140,11 @@ fn engine_code(error: &EngineError) -> Code {
             | TextError::TemplateLimit { .. },
         ) => Code::Checkpoint,
         EngineError::Plan(PlanError::TooLarge { .. })
+        | EngineError::HomesTooLarge { .. }
         | EngineError::Offload(OffloadError::OutOfMemory { .. }) => Code::Memory,
         EngineError::Plan(_)
+        | EngineError::TooManyThreads { .. }
+        | EngineError::StopWithoutText
         | EngineError::Text(TextError::Sampling { .. } | TextError::EmptyStopString { .. })
         | EngineError::EmptyPrompt
         | EngineError::PromptTooLong { .. }

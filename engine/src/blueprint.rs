@@ -2,13 +2,14 @@
 //! follows. Nothing is read but headers, so `engine plan` can afford one for every N.
 
 use std::cell::OnceCell;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loader::{Access, AccessReport, BlockLayout, Checkpoint, DType};
+use loader::{Access, BlockLayout, Checkpoint, DType};
 use offload::{
-    FixedBytes, Home, LinkInfo, PlanRequest, Prefetch, Residency, ResidencyPlan, Spread,
+    BlockBytes, FixedBytes, Home, LinkInfo, PlanRequest, Prefetch, Residency, ResidencyPlan, Spread,
 };
 
 use crate::compute::{CHUNK_ROWS, Kernels};
@@ -93,6 +94,12 @@ impl Default for ModelOptions {
 /// and the whole cache is paid for up front.
 const CONTEXT_DEFAULT: usize = 4096;
 
+/// Rates that can be emulated: from slower than a disk to faster than memory.
+const LINK_GBPS: RangeInclusive<f64> = 0.001..=10_000.0;
+
+/// More compute threads than any machine has cores: a typing error, not a wish.
+const THREADS_MAX: usize = 1024;
+
 /// How long measuring the link's peak may take.
 const PEAK_BUDGET: Duration = Duration::from_millis(300);
 
@@ -117,6 +124,12 @@ impl Blueprint {
         if let DeviceChoice::Cuda(_) = options.device {
             return Err(EngineError::NoCuda);
         }
+        if let Some(asked) = options.threads.filter(|&asked| asked > THREADS_MAX) {
+            return Err(EngineError::TooManyThreads {
+                asked,
+                most: THREADS_MAX,
+            });
+        }
         let checkpoint = source.open()?;
         let config = Arc::new(checkpoint.config.clone());
         let dtype = options.dtype.unwrap_or(checkpoint.dtype());
@@ -126,13 +139,11 @@ impl Blueprint {
         let memory_bytes = options.memory_bytes.or_else(memory::available_bytes);
         let request = PlanRequest {
             layers: config.layers,
-            block_bytes: layout.slab_bytes() as u64,
+            block: block_bytes(&checkpoint, &layout, &link)?,
             fixed: fixed_bytes(&checkpoint, dtype, context),
             residency: options.residency,
             spread: options.spread,
             slots: options.slots,
-            // Weights that live in RAM take it whether resident or streamed: then the limit is on
-            // the memory they are computed in, which an emulated link pretends is another one.
             memory_bytes,
         };
         let plan = ResidencyPlan::new(&request)?;
@@ -187,7 +198,7 @@ fn context(options: &ModelOptions, max_positions: usize) -> Result<usize, Engine
 
 fn link_info(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<LinkInfo, EngineError> {
     if let Some(gbps) = options.link_gbps {
-        if !(gbps.is_finite() && gbps > 0.0) {
+        if !LINK_GBPS.contains(&gbps) {
             return Err(EngineError::LinkRate { gbps });
         }
         if options.home == Some(Home::Disk) {
@@ -202,7 +213,7 @@ fn link_info(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<LinkInfo
         (None, None) => Home::Disk,
     };
     let access = match home {
-        Home::Disk => access(checkpoint).to_string(),
+        Home::Disk => checkpoint.access_report().to_string(),
         Home::Ram => "memory copy".into(),
     };
     Ok(LinkInfo {
@@ -212,8 +223,26 @@ fn link_info(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<LinkInfo
     })
 }
 
-fn access(checkpoint: &Checkpoint) -> AccessReport {
-    checkpoint.access_report()
+/// What a block takes in memory and over the link. A home in RAM takes the memory that the plan is
+/// for, unless an emulated link pretends that this is another device's.
+fn block_bytes(
+    checkpoint: &Checkpoint,
+    layout: &BlockLayout,
+    link: &LinkInfo,
+) -> Result<BlockBytes, EngineError> {
+    let slab = layout.slab_bytes() as u64;
+    Ok(match link.home {
+        Home::Disk => BlockBytes {
+            slab,
+            link: checkpoint.block(0, layout)?.stored_bytes(),
+            home: 0,
+        },
+        Home::Ram if link.emulated_gbps.is_some() => BlockBytes::of_slab(slab),
+        Home::Ram => BlockBytes {
+            home: slab,
+            ..BlockBytes::of_slab(slab)
+        },
+    })
 }
 
 /// How streamed blocks are read: past the page cache, which would otherwise fill with weights.
@@ -226,6 +255,7 @@ fn fixed_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBy
     let activations = rows * (config.q_size() * 2 + config.kv_size() * 2 + config.hidden_size)
         + rows * 3 * config.intermediate_size
         + context * config.hidden_size
+        + context * config.head_dim
         + config.vocab_size;
     FixedBytes {
         ends: Ends::bytes(checkpoint, dtype),

@@ -31,10 +31,22 @@ pub enum EngineError {
     NoTokenizer { location: String },
     #[error("{location} has no chat template")]
     NoChatTemplate { location: String },
-    #[error("no CUDA device can be used: this program was built without the feature `cuda`")]
+    #[error("no CUDA device can be used: this version computes on the CPU")]
     NoCuda,
     #[error("an emulated link carries weights from RAM, and --weights disk was asked for")]
     EmulatedDisk,
+    #[error(
+        "the streamed layers need {} MiB of RAM as the emulated link's far end, {} MiB are available",
+        needed_bytes.div_ceil(1 << 20), available_bytes >> 20
+    )]
+    HomesTooLarge {
+        needed_bytes: u64,
+        available_bytes: u64,
+    },
+    #[error("{asked} compute threads were asked for, {most} is the most")]
+    TooManyThreads { asked: usize, most: usize },
+    #[error("a stop text was given, and without a tokenizer there is no text to stop at")]
+    StopWithoutText,
     #[error("a link of {gbps} GB/s cannot be emulated")]
     LinkRate { gbps: f64 },
     #[error("the generation was interrupted")]
@@ -54,7 +66,9 @@ impl EngineError {
             Self::Offload(error) => return error.hint(),
             Self::Text(error) => return error.hint(),
             Self::EmptyPrompt => "give it some text with --prompt, --txt-path or --prompt-tokens",
-            Self::PromptTooLong { .. } => "raise --context, or shorten the prompt",
+            Self::PromptTooLong { .. } => {
+                "raise --context up to what the model knows, or shorten the prompt"
+            }
             Self::ContextTooLong { max_positions, .. } => {
                 return Some(format!("use --context {max_positions} or less"));
             }
@@ -70,10 +84,17 @@ impl EngineError {
                 "leave out --chat, and write the model's format yourself"
             }
             Self::NoCuda => {
-                "use --device cpu, or build with `cargo build --release --features cuda`"
+                "use --device cpu; to see what a bus would do, --link-gbps emulates one"
             }
+            Self::HomesTooLarge { .. } => {
+                "leave out --link-gbps: the real disk needs no RAM for them"
+            }
+            Self::TooManyThreads { .. } => "leave out --threads: one a core is the fastest",
+            Self::StopWithoutText => "leave out --stop, or add the model's tokenizer.json",
             Self::EmulatedDisk => "use --weights ram with --link-gbps, or leave --link-gbps out",
-            Self::LinkRate { .. } => "give the rate in GB/s, for instance --link-gbps 25",
+            Self::LinkRate { .. } => {
+                "give the rate in GB/s, from 0.001 to 10000; PCIe 4 x16 is about 25"
+            }
             _ => return None,
         };
         Some(hint.into())

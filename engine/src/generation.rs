@@ -98,16 +98,19 @@ impl<'s, 'm> Generation<'s, 'm> {
         } else {
             model.eos_token_ids().to_vec()
         };
+        let stop = StopStrings::new(options.stop.clone())?;
         let detokenizer = match model.tokenizer() {
             Ok(tokenizer) => Some(tokenizer.detokenizer()),
             // Token ids came in, token ids go out.
-            Err(_) => None,
+            Err(EngineError::NoTokenizer { .. }) if options.stop.is_empty() => None,
+            Err(EngineError::NoTokenizer { .. }) => return Err(EngineError::StopWithoutText),
+            Err(error) => return Err(error),
         };
         Ok(Self {
             eos_token_ids,
             sampler,
             detokenizer,
-            stop: StopStrings::new(options.stop.clone())?,
+            stop,
             prompt_tokens: prompt.len(),
             tokens: prompt,
             started: Instant::now(),

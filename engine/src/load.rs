@@ -14,6 +14,7 @@ use offload::{
 use crate::blueprint::{Blueprint, STREAM_ACCESS};
 use crate::ends::Ends;
 use crate::error::EngineError;
+use crate::memory;
 
 /// The one stack of a text model.
 pub(crate) const STACK: StackId = StackId(0);
@@ -102,6 +103,16 @@ fn ram_homes(
     blueprint: &Blueprint,
     progress: Progress<'_>,
 ) -> Result<BTreeMap<BlockId, RamHome>, EngineError> {
+    let needed_bytes = blueprint.plan.streamed_count() as u64 * blueprint.plan.block().slab;
+    // Without emulation the plan has counted them.
+    if let Some(available_bytes) = memory::available_bytes()
+        && needed_bytes > available_bytes
+    {
+        return Err(EngineError::HomesTooLarge {
+            needed_bytes,
+            available_bytes,
+        });
+    }
     let mut homes = BTreeMap::new();
     for layer in blueprint.plan.streamed() {
         let source = source_of(blueprint, layer)?;

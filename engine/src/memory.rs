@@ -17,7 +17,12 @@ fn group_left_bytes() -> Option<u64> {
     let number = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let limit: u64 = number("/sys/fs/cgroup/memory.max")?;
     let used: u64 = number("/sys/fs/cgroup/memory.current")?;
-    Some(limit.saturating_sub(used))
+    // Files that were read count as used, and give way when memory is asked for.
+    let files: u64 = ["inactive_file ", "active_file "]
+        .iter()
+        .filter_map(|field| line_number("/sys/fs/cgroup/memory.stat", field))
+        .sum();
+    Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
 /// The most memory this process has held at once.
@@ -26,12 +31,12 @@ pub fn peak_bytes() -> Option<u64> {
 }
 
 fn field_bytes(path: &str, field: &str) -> Option<u64> {
+    line_number(path, field).map(|kib| kib * 1024)
+}
+
+/// The number that follows `field` at the start of a line.
+fn line_number(path: &str, field: &str) -> Option<u64> {
     let text = fs::read_to_string(path).ok()?;
     let line = text.lines().find(|line| line.starts_with(field))?;
-    let kib: u64 = line[field.len()..]
-        .split_whitespace()
-        .next()?
-        .parse()
-        .ok()?;
-    Some(kib * 1024)
+    line[field.len()..].split_whitespace().next()?.parse().ok()
 }

@@ -117,7 +117,8 @@ impl<'m> Session<'m> {
         &self.loads
     }
 
-    /// Generates after `prompt`, token by token.
+    /// Generates after `prompt`, token by token. The last token given out has not been seen by the
+    /// model yet: to go on later, begin the next prompt with it.
     pub fn generate(
         &mut self,
         prompt: Vec<u32>,

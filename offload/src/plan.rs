@@ -51,11 +51,34 @@ impl FixedBytes {
     }
 }
 
+/// What one block takes, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockBytes {
+    /// In compute memory, resident or in a slot.
+    pub slab: u64,
+    /// Over the link, at each visit of a streamed block.
+    pub link: u64,
+    /// In the same memory for a streamed block's home; 0 where homes are on disk, or in another
+    /// memory than the one the plan is for.
+    pub home: u64,
+}
+
+impl BlockBytes {
+    /// A block that crosses the link as it lies, from a home that costs nothing here.
+    pub fn of_slab(slab: u64) -> Self {
+        Self {
+            slab,
+            link: slab,
+            home: 0,
+        }
+    }
+}
+
 /// Everything a plan is computed from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanRequest {
     pub layers: usize,
-    pub block_bytes: u64,
+    pub block: BlockBytes,
     pub fixed: FixedBytes,
     pub residency: Residency,
     pub spread: Spread,
@@ -113,11 +136,7 @@ fn mib(bytes: u64) -> u64 {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResidencyPlan {
     streamed: Vec<bool>,
-    slots: usize,
-    slots_asked: usize,
-    block_bytes: u64,
-    fixed: FixedBytes,
-    spread: Spread,
+    request: PlanRequest,
 }
 
 impl ResidencyPlan {
@@ -152,41 +171,11 @@ impl ResidencyPlan {
 
     /// The plan for exactly `resident` layers, whether or not it fits: for tables over every N.
     pub fn with_resident(request: &PlanRequest, resident: usize) -> Self {
-        Self::laid_out(
-            request.layers,
-            resident,
-            request.slots,
-            request.spread,
-            request.block_bytes,
-            request.fixed,
-        )
-    }
-
-    /// The same plan with another number of resident layers: what one more would change.
-    pub fn resized(&self, resident: usize) -> Self {
-        let layers = self.layers();
-        Self::laid_out(
-            layers,
-            resident.min(layers),
-            self.slots_asked,
-            self.spread,
-            self.block_bytes,
-            self.fixed,
-        )
-    }
-
-    fn laid_out(
-        layers: usize,
-        resident: usize,
-        slots_asked: usize,
-        spread: Spread,
-        block_bytes: u64,
-        fixed: FixedBytes,
-    ) -> Self {
+        let layers = request.layers;
         let count = layers.saturating_sub(resident);
         let mut streamed = vec![false; layers];
         for i in 0..count {
-            let layer = match spread {
+            let layer = match request.spread {
                 Spread::Even => i * layers / count,
                 Spread::ResidentFirst => layers - count + i,
                 Spread::ResidentLast => i,
@@ -195,12 +184,23 @@ impl ResidencyPlan {
         }
         Self {
             streamed,
-            slots: slots_asked.min(count),
-            slots_asked,
-            block_bytes,
-            fixed,
-            spread,
+            request: *request,
         }
+    }
+
+    /// The same plan with another number of resident layers: what one more would change.
+    pub fn resized(&self, resident: usize) -> Self {
+        Self::with_resident(&self.request, resident.min(self.layers()))
+    }
+
+    /// The same plan with the streamed layers spread evenly, through at least `slots` slots.
+    pub fn respread(&self, slots: usize) -> Self {
+        let request = PlanRequest {
+            spread: Spread::Even,
+            slots: self.request.slots.max(slots),
+            ..self.request
+        };
+        Self::with_resident(&request, self.resident_count())
     }
 
     pub fn layers(&self) -> usize {
@@ -229,37 +229,43 @@ impl ResidencyPlan {
 
     /// Slots in effect: never more than there are streamed layers to put into them.
     pub fn slots(&self) -> usize {
-        self.slots
+        self.request.slots.min(self.streamed_count())
     }
 
     pub fn spread(&self) -> Spread {
-        self.spread
+        self.request.spread
     }
 
-    pub fn block_bytes(&self) -> u64 {
-        self.block_bytes
+    pub fn block(&self) -> BlockBytes {
+        self.request.block
     }
 
     pub fn fixed(&self) -> FixedBytes {
-        self.fixed
+        self.request.fixed
     }
 
     pub fn resident_bytes(&self) -> u64 {
-        self.resident_count() as u64 * self.block_bytes
+        self.resident_count() as u64 * self.request.block.slab
     }
 
     pub fn slot_bytes(&self) -> u64 {
-        self.slots as u64 * self.block_bytes
+        self.slots() as u64 * self.request.block.slab
     }
 
     /// Bytes that cross the link for one pass over all layers: a token, or a whole prompt.
     pub fn streamed_bytes_per_pass(&self) -> u64 {
-        self.streamed_count() as u64 * self.block_bytes
+        self.streamed_count() as u64 * self.request.block.link
     }
 
-    /// All of compute memory that the plan takes.
+    /// What the homes of streamed blocks take of the same memory.
+    pub fn home_bytes(&self) -> u64 {
+        self.streamed_count() as u64 * self.request.block.home
+    }
+
+    /// All of the memory that the plan takes.
     pub fn total_bytes(&self) -> u64 {
-        self.resident_bytes() + self.slot_bytes() + self.fixed.total()
+        let blocks = self.resident_bytes() + self.slot_bytes() + self.home_bytes();
+        blocks + self.request.fixed.total()
     }
 }
 
@@ -279,7 +285,7 @@ mod tests {
     fn request(layers: usize, residency: Residency) -> PlanRequest {
         PlanRequest {
             layers,
-            block_bytes: 100,
+            block: BlockBytes::of_slab(100),
             fixed: FixedBytes {
                 ends: 30,
                 cache: 20,
@@ -367,6 +373,22 @@ mod tests {
                 Err(other) => panic!("{other}"),
             }
         }
+    }
+
+    #[test]
+    fn homes_in_the_same_memory_are_counted() {
+        let block = BlockBytes {
+            slab: 100,
+            link: 50,
+            home: 100,
+        };
+        let request = PlanRequest {
+            block,
+            ..request(7, Residency::Layers(3))
+        };
+        let plan = ResidencyPlan::new(&request).unwrap();
+        assert_eq!(plan.total_bytes(), 300 + 200 + 400 + 60);
+        assert_eq!(plan.streamed_bytes_per_pass(), 200);
     }
 
     #[test]

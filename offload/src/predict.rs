@@ -41,7 +41,7 @@ const COUNTED_TOKENS: usize = 16;
 /// Replays the ring. Copies are served one after another; a copy starts when the link is free
 /// and a slot is; a layer starts when the layer before it is done and its copy has landed.
 pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
-    let copy_ms = plan.block_bytes() as f64 / rates.link_bytes_per_s * 1000.0;
+    let copy_ms = plan.block().link as f64 / rates.link_bytes_per_s * 1000.0;
     let mut released_ms = vec![0.0_f64; plan.slots()];
     let mut visit = 0;
     let mut link_free_ms = 0.0_f64;
@@ -86,13 +86,13 @@ pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{FixedBytes, PlanRequest, Residency, Spread};
+    use crate::plan::{BlockBytes, FixedBytes, PlanRequest, Residency, Spread};
 
     fn plan(layers: usize, resident: usize, slots: usize, spread: Spread) -> ResidencyPlan {
         ResidencyPlan::with_resident(
             &PlanRequest {
                 layers,
-                block_bytes: 1_000_000,
+                block: BlockBytes::of_slab(1_000_000),
                 fixed: FixedBytes::default(),
                 residency: Residency::All,
                 spread,

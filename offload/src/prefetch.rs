@@ -5,7 +5,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -15,6 +15,9 @@ use crate::itinerary::Itinerary;
 use crate::link::Link;
 use crate::slot::Slot;
 use crate::ticket::Ticket;
+
+/// The longest that waking up may take before it is called late.
+const WAKE_UP_MAX: Duration = Duration::from_millis(20);
 
 /// The thread's ends of the ring's channels. All are bounded by the number of slots, and there
 /// are never more slots than that: no send in the ring ever blocks.
@@ -48,12 +51,8 @@ fn run(mut link: Box<dyn Link>, itinerary: &Itinerary, ends: &Ends) {
         {
             return;
         }
-        let issued_at = if ends.asked.is_some() {
-            Instant::now()
-        } else {
-            slot.free_since
-        };
-        let ticket = issue(link.as_mut(), block, slot, issued_at);
+        let ahead = ends.asked.is_none();
+        let ticket = issue(link.as_mut(), block, slot, ahead);
         let failed = ticket.is_err();
         if ends.ready.send(ticket).is_err() || failed {
             return;
@@ -61,17 +60,35 @@ fn run(mut link: Box<dyn Link>, itinerary: &Itinerary, ends: &Ends) {
     }
 }
 
+/// When a load ahead of need counts as issued. Giving a slot to the ring *is* the order for the
+/// next load, and waking this thread up takes microseconds that decide nothing; but if it comes
+/// late, or issuing takes long, the load counts from when it was issued in fact: a prefetch that is
+/// starved, or stuck, shows as `SYNC`.
+fn ordered_at(free_since: Instant) -> Instant {
+    let now = Instant::now();
+    if now.duration_since(free_since) <= WAKE_UP_MAX {
+        free_since
+    } else {
+        now
+    }
+}
+
 fn issue(
     link: &mut dyn Link,
     block: BlockId,
     slot: Slot,
-    issued_at: Instant,
+    ahead: bool,
 ) -> Result<Ticket, OffloadError> {
+    let came_at = Instant::now();
     // A panic in a link is this run's error, told with the block it happened on; the slot goes
     // with the run.
     let started = catch_unwind(AssertUnwindSafe(|| {
         (link.bytes(block), link.start(block, slot.slab.bytes()))
     }));
+    let issued_at = match ahead {
+        true => ordered_at(slot.free_since),
+        false => came_at,
+    };
     match started {
         Ok((bytes, Ok(mark))) => Ok(Ticket {
             block,

@@ -3,6 +3,7 @@
 //! would on that bus, and whoever prints a number of it says `emulated`.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,14 +12,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::block::BlockId;
-use crate::error::{LinkError, OffloadError};
+use crate::error::{LinkError, OffloadError, panic_message};
 use crate::huge_pages;
 use crate::latch::Latch;
 use crate::link::{Link, Mark};
-use crate::slab::SlabBytes;
+use crate::slab::{SlabBytes, zero_pages};
 
 /// A block copied in pieces of this size: small enough for an emulated bus to pace them.
 const PIECE_BYTES: usize = 1 << 20;
+
+const NAP_MAX: Duration = Duration::from_millis(50);
 
 /// A block's home in host memory.
 #[derive(Debug, Clone)]
@@ -33,8 +36,11 @@ impl RamHome {
         origin: Arc<str>,
         bytes: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let mut home = vec![0; bytes];
+    ) -> Result<Self, E>
+    where
+        E: From<OffloadError>,
+    {
+        let mut home = zero_pages(bytes)?;
         huge_pages::advise(&home);
         fill(&mut home)?;
         Ok(Self {
@@ -149,7 +155,8 @@ impl CopyEngine {
             }
             job.latch.begin();
             bus_free = bus_free.max(job.queued_at);
-            let copied = self.copy(&job, &mut bus_free);
+            let copied = catch_unwind(AssertUnwindSafe(|| self.copy(&job, &mut bus_free)))
+                .unwrap_or_else(|panic| Err(LinkError::Panicked(panic_message(panic.as_ref()))));
             job.latch.part(copied);
         }
     }
@@ -162,13 +169,21 @@ impl CopyEngine {
                 .map_err(|error| LinkError::Slab(error.to_string()))?;
             if let Some(pace) = self.pace {
                 *bus_free += Duration::from_secs_f64(piece.len() as f64 / pace.bytes_per_s);
-                if self.ending.load(Ordering::Relaxed) {
-                    break;
-                }
-                thread::sleep(bus_free.saturating_duration_since(Instant::now()));
+                self.sleep_until(*bus_free);
             }
         }
         Ok(())
+    }
+
+    /// In short naps, so that ending never waits for a slow bus.
+    fn sleep_until(&self, until: Instant) {
+        while !self.ending.load(Ordering::Relaxed) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            thread::sleep(left.min(NAP_MAX));
+        }
     }
 }
 

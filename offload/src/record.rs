@@ -31,8 +31,9 @@ pub struct LoadRecord {
     pub kind: LoadKind,
     /// Bytes that crossed the link.
     pub bytes: u64,
-    /// When the load was ordered: its slot became free and the itinerary said what comes next;
-    /// or, without prefetch, the visit asked. The link begins at `copy_from`.
+    /// When the load was ordered: its slot became free and the itinerary said what comes next (or
+    /// when it was issued in fact, if that was late); without prefetch, when the visit
+    /// asked. The link begins at `copy_from`.
     pub issued_at: Instant,
     /// When the link moved the first byte, and when the last had landed.
     pub copy_from: Instant,

@@ -176,7 +176,7 @@ fn host_tensor(bytes: usize, dtype: DType) -> Result<Tensor, OffloadError> {
 
 /// Zeroed memory of primitive numbers: the standard library asks the system for zero pages and
 /// writes none of them. Running out is an error here, not an abort.
-fn zero_pages<T: Clone + Default>(elements: usize) -> Result<Vec<T>, OffloadError> {
+pub(crate) fn zero_pages<T: Clone + Default>(elements: usize) -> Result<Vec<T>, OffloadError> {
     let mut probe = Vec::<T>::new();
     probe
         .try_reserve_exact(elements)

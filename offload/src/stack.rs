@@ -16,6 +16,7 @@
 //!   the file. Dropping the stack hangs up both channels and joins the thread.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -66,6 +67,10 @@ impl StreamedStack {
         link: Box<dyn Link>,
         prefetch: Prefetch,
     ) -> Result<Self, OffloadError> {
+        assert!(
+            !slots.is_empty() || itinerary.is_empty(),
+            "a ring without slots"
+        );
         let records = Vec::with_capacity(itinerary.len());
         let ring = Ring::start(slots, itinerary, link, prefetch)?;
         Ok(Self {
@@ -92,10 +97,11 @@ impl StreamedStack {
         }
         let ring = self.ring.as_mut().ok_or(OffloadError::Unknown { block })?;
         let (slot, mut record) = ring.take(block)?;
-        let result = work(&slot.slab);
+        // A panic in the closure must not keep the slot: the next visits would wait for it.
+        let result = catch_unwind(AssertUnwindSafe(|| work(&slot.slab)));
         record.post = ring.give_back(slot);
         self.records.push(record);
-        result
+        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// Goes on to the next unit of work after a pass that was cut short: takes the copies that

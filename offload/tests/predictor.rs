@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use loader::{BlockLayout, DType, ModelConfig};
 use offload::{
-    BlockId, FixedBytes, Itinerary, LayerIndex, OffloadError, PlanRequest, Prefetch, RamHome,
-    RamLink, Rates, Residency, ResidencyPlan, Slab, Slot, Spread, StackId, StreamedStack, predict,
+    BlockBytes, BlockId, FixedBytes, Itinerary, LayerIndex, OffloadError, PlanRequest, Prefetch,
+    RamHome, RamLink, Rates, Residency, ResidencyPlan, Slab, Slot, Spread, StackId, StreamedStack,
+    predict,
 };
 
 const STACK: StackId = StackId(0);
@@ -96,7 +97,7 @@ fn error(resident: usize, slots: usize, spread: Spread, prefetch: Prefetch, laye
     let layout = layout();
     let plan = ResidencyPlan::new(&PlanRequest {
         layers: LAYERS,
-        block_bytes: layout.slab_bytes() as u64,
+        block: BlockBytes::of_slab(layout.slab_bytes() as u64),
         fixed: FixedBytes::default(),
         residency: Residency::Layers(resident),
         spread,

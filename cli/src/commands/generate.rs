@@ -59,10 +59,10 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     writer.text(&rest)?;
     let report = generation.report();
     writer.end_line(&report)?;
-    ran?;
     if let Some(profiler) = &mut profiler {
         profiler.finish();
     }
+    ran?;
     let finished = Finished {
         facts,
         report,

@@ -18,6 +18,8 @@ struct Plans {
     block_bytes: u64,
     memory_bytes: Option<u64>,
     link_gbps: Option<f64>,
+    /// A rate that was given, not measured.
+    emulated: bool,
     /// The N that `--num-gpu-layers auto` takes.
     auto: Option<usize>,
     plans: Vec<Row>,
@@ -93,9 +95,10 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         layers,
         dtype: blueprint.dtype().name(),
         context: blueprint.context,
-        block_bytes: blueprint.plan.block_bytes(),
+        block_bytes: blueprint.plan.block().slab,
         memory_bytes,
         link_gbps,
+        emulated: link_gbps.is_some(),
         auto: match too_large {
             Some(_) => None,
             None => Some(blueprint.plan.resident_count()),

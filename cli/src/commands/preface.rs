@@ -19,7 +19,7 @@ pub fn print(blueprint: &Blueprint, idle_options: &[&str], console: &Console) {
         blueprint.checkpoint.location(),
         config.family,
         config.layers,
-        memory(blueprint.plan.block_bytes()),
+        memory(blueprint.plan.block().slab),
         blueprint.dtype()
     );
     console.say(console.paint(Style::Bold, &title));

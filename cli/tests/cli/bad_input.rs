@@ -194,7 +194,7 @@ fn settings_that_this_model_or_machine_cannot_have() {
     generate(&made, "--top-p 1.5").fails(2, &["top_p is 1.5"]);
     generate(&made, "--link-gbps 25 --weights disk").fails(2, &["--weights disk"]);
     generate(&made, "--link-gbps 0").fails(2, &["0 GB/s"]);
-    generate(&made, "--device cuda").fails(2, &["cuda"]);
+    generate(&made, "--device cuda").fails(2, &["CUDA"]);
     generate(&made, "--memory 100KiB").fails(4, &["MiB are available"]);
     let name = made.name();
     crate::common::engine([

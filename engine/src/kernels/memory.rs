@@ -1,12 +1,14 @@
-//! Asking the system for huge pages and touching fresh memory with the threads that will read it.
-//! Knows nothing of what the memory holds, and allocates none.
+//! Asking the system for huge pages, touching fresh memory with the threads that will read it, and
+//! reading memory as fast as it comes: the ceiling that other rates are compared with. Knows
+//! nothing of what the memory holds, and allocates none.
 #![expect(
     unsafe_code,
     reason = "one system call on a borrowed range, and volatile writes"
 )]
 // Sound because the advice changes how memory is mapped, never what it holds, and because the
-// range that is advised or touched is borrowed for the call.
+// range that is advised, touched or read is borrowed for the call.
 
+use super::isa::{Isa, Kernel, dispatch};
 use super::shared::Shared;
 use super::team::Team;
 
@@ -45,6 +47,51 @@ pub fn touch_in_parallel(team: &Team, memory: &mut [u8]) {
             unsafe { std::ptr::write_volatile(byte, 0) };
         }
     });
+}
+
+/// Reads all of `memory` once, with all workers, and does next to nothing with it: the time this
+/// takes is the least that anything which reads as much can take.
+pub fn read_in_parallel(team: &Team, memory: &[u8]) {
+    const PIECE_BYTES: usize = 16 * 1024;
+    team.run(|worker| {
+        worker.deal(memory.len(), PIECE_BYTES, |piece| {
+            // SAFETY: levels in use are supported.
+            unsafe { dispatch(team.level(), Read(&memory[piece])) };
+        });
+    });
+}
+
+struct Read<'a>(&'a [u8]);
+
+impl Kernel for Read<'_> {
+    #[inline(always)]
+    unsafe fn call<I: Isa>(self) {
+        const LINE_BYTES: usize = 64;
+        const STREAMS: usize = 4;
+        const NEAR_BYTES: usize = 512;
+        // The largest number: unlike a sum it takes the same time whatever the bits mean.
+        // SAFETY: the instructions are supported, and all loads lie inside a chunk.
+        unsafe {
+            let mut tops = [I::splat(0.0); STREAMS];
+            let stream_bytes = self.0.len() / STREAMS / LINE_BYTES * LINE_BYTES;
+            let start = self.0.as_ptr();
+            let mut far = start.wrapping_add(self.0.len());
+            for at in (0..stream_bytes).step_by(LINE_BYTES) {
+                for (stream, top) in tops.iter_mut().enumerate() {
+                    let line = start.add(stream * stream_bytes + at);
+                    I::prefetch_near(line.wrapping_add(NEAR_BYTES));
+                    I::prefetch_far(far);
+                    far = far.wrapping_add(LINE_BYTES);
+                    for part in 0..LINE_BYTES / 4 / I::LANES {
+                        *top = I::max(*top, I::load(line.cast::<f32>().add(part * I::LANES)));
+                    }
+                }
+            }
+            for top in tops {
+                std::hint::black_box(I::top(top));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -129,8 +129,8 @@ mod tests {
     use std::time::Instant;
 
     use offload::{
-        BlockId, FixedBytes, Home, LayerIndex, LinkInfo, LoadRecord, PlanRequest, Residency,
-        ResidencyPlan, Spread, StackId,
+        BlockBytes, BlockId, FixedBytes, Home, LayerIndex, LinkInfo, LoadRecord, PlanRequest,
+        Residency, ResidencyPlan, Spread, StackId,
     };
 
     use super::super::PassTiming;
@@ -139,7 +139,7 @@ mod tests {
     fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
         let plan = ResidencyPlan::new(&PlanRequest {
             layers: 28,
-            block_bytes: 466_000_000,
+            block: BlockBytes::of_slab(466_000_000),
             fixed: FixedBytes::default(),
             residency: Residency::Layers(resident),
             spread: Spread::Even,
@@ -265,6 +265,42 @@ mod tests {
             tail.iter().all(|line| line.contains("emulated")),
             "{tail:?}"
         );
+    }
+
+    #[test]
+    fn a_plan_that_idles_the_link_is_told_so() {
+        let mut window = Window::default();
+        let slow = PassTiming {
+            total: Duration::from_millis(400),
+            compute: Duration::from_millis(200),
+            stalled: Duration::from_millis(199),
+            ..pass()
+        };
+        window.add(&slow, &eight(LoadKind::Async), false);
+        let even = streaming(20, None);
+        let one_slot = Streaming {
+            plan: ResidencyPlan::new(&PlanRequest {
+                layers: 28,
+                block: BlockBytes::of_slab(466_000_000),
+                fixed: FixedBytes::default(),
+                residency: Residency::Layers(20),
+                spread: Spread::ResidentFirst,
+                slots: 1,
+                memory_bytes: None,
+            })
+            .unwrap(),
+            ..even.clone()
+        };
+        let verdict = |streaming| {
+            let summary = Summary {
+                token: 1,
+                window: &window,
+                streaming,
+            };
+            summary.to_string().lines().last().unwrap().to_owned()
+        };
+        assert!(verdict(&one_slot).starts_with("Verdict: ring-bound"));
+        assert!(verdict(&even).starts_with("Verdict: link-bound"));
     }
 
     #[test]

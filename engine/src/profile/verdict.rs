@@ -10,6 +10,9 @@ use offload::LoadKind;
 /// Stalls below this share of a token are called hidden.
 const HIDDEN_STALL_SHARE: f64 = 0.05;
 
+/// A plan is to blame when a better spread would take less than this share of its time.
+const RING_GAIN: f64 = 0.95;
+
 /// The limit of a run in one sentence.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -19,8 +22,10 @@ pub enum Verdict {
     NotPrefetched {
         loads_sync: usize,
         layers: usize,
-        possible_tokens_per_s: Option<f64>,
+        possible_tokens_per_s: f64,
     },
+    /// The plan itself idles the link: a run of streamed layers, or a single slot.
+    RingBound { spread_tokens_per_s: f64 },
     /// Copies are hidden behind compute.
     ComputeBound { stall_share: f64 },
     /// The link is the limit, prefetched or not.
@@ -63,14 +68,16 @@ impl Streaming {
             return Verdict::Resident;
         }
         let layers = window.layers().len();
-        let loads_sync = window.layers().filter(|layer| layer.problem).count();
+        let loads_sync = (window.layers())
+            .filter(|layer| layer.kind == LoadKind::Sync)
+            .count();
         let rates = self.rates(means);
         if !self.prefetch {
             let ahead = Rates {
                 prefetch: true,
                 ..rates
             };
-            let possible_tokens_per_s = Some(predict(&self.plan, &ahead).tokens_per_s());
+            let possible_tokens_per_s = predict(&self.plan, &ahead).tokens_per_s();
             return Verdict::NotPrefetched {
                 loads_sync,
                 layers,
@@ -80,6 +87,14 @@ impl Streaming {
         let stall_share = means.stalled_ms() / means.token_ms();
         if stall_share < HIDDEN_STALL_SHARE {
             return Verdict::ComputeBound { stall_share };
+        }
+        let as_planned = predict(&self.plan, &rates).token_ms;
+        let spread = predict(&self.plan.respread(2), &rates);
+        if spread.token_ms < as_planned * RING_GAIN {
+            let spread_tokens_per_s = spread.tokens_per_s();
+            return Verdict::RingBound {
+                spread_tokens_per_s,
+            };
         }
         let all_ahead = window.layers().all(|layer| layer.kind == LoadKind::Async);
         Verdict::LinkBound {
@@ -119,17 +134,19 @@ impl fmt::Display for Verdict {
             Self::NotPrefetched {
                 loads_sync,
                 layers,
-                possible_tokens_per_s,
-            } => {
-                write!(
-                    f,
-                    "not prefetched. {loads_sync} of {layers} layers were loaded at need"
-                )?;
-                match possible_tokens_per_s {
-                    Some(rate) => write!(f, "; prefetching them would give {rate:.1} tok/s."),
-                    None => f.write_str("."),
-                }
-            }
+                possible_tokens_per_s: rate,
+            } => write!(
+                f,
+                "not prefetched. {loads_sync} of {layers} layers were loaded at need; \
+                 prefetching them would give {rate:.1} tok/s."
+            ),
+            Self::RingBound {
+                spread_tokens_per_s: rate,
+            } => write!(
+                f,
+                "ring-bound. The link idles between layers; --resident spread with 2 slots would \
+                 give {rate:.1} tok/s."
+            ),
             Self::ComputeBound { stall_share } => write!(
                 f,
                 "compute-bound. Streaming is hidden behind compute; stalls are {:.1}% of a token.",

@@ -21,6 +21,8 @@ pub enum Fault {
     AtArrival(usize),
     /// The prefetch thread panics.
     Panic(usize),
+    /// Issuing a copy itself takes long, and holds up those behind it.
+    Slow,
 }
 
 #[derive(Debug)]
@@ -84,6 +86,7 @@ impl Link for LateLink {
             Fault::AtStart(at) if at == copy => {
                 return Err(LinkError::Slab("the port is closed".into()));
             }
+            Fault::Slow => thread::sleep(Duration::from_millis(60)),
             Fault::Panic(at) if at == copy => panic!("the driver fell over"),
             _ => {}
         }

@@ -15,9 +15,9 @@ use candle_core::{DType as TensorDType, Device, Tensor};
 use late_link::{Fault, LateLink, random};
 use loader::{BlockLayout, DType, ModelConfig, Role};
 use offload::{
-    BlockId, FixedBytes, Itinerary, LayerIndex, Link, LoadKind, LoadRecord, OffloadError,
-    PlanRequest, Prefetch, RamHome, RamLink, Residency, ResidencyPlan, Slab, Slot, Spread, StackId,
-    StreamedStack,
+    BlockBytes, BlockId, FixedBytes, Itinerary, LayerIndex, Link, LoadKind, LoadRecord,
+    OffloadError, PlanRequest, Prefetch, RamHome, RamLink, Residency, ResidencyPlan, Slab, Slot,
+    Spread, StackId, StreamedStack,
 };
 
 const STACK: StackId = StackId(0);
@@ -56,7 +56,7 @@ fn homes(layers: usize, layout: &BlockLayout, seed: u64) -> BTreeMap<BlockId, Ar
 fn plan(layers: usize, resident: usize, slots: usize, spread: Spread) -> ResidencyPlan {
     ResidencyPlan::new(&PlanRequest {
         layers,
-        block_bytes: 1,
+        block: BlockBytes::of_slab(1),
         fixed: FixedBytes::default(),
         residency: Residency::Layers(resident),
         spread,
@@ -303,6 +303,62 @@ fn a_failed_visit_gives_its_slot_back() {
                 assert_eq!(result.is_err(), token % 2 == 0);
             }
         }
+    });
+}
+
+#[test]
+fn a_visit_that_panics_gives_its_slot_back() {
+    within(LIMIT, || {
+        let mut stack = Case::new(2, 0, 1).stack();
+        for layer in [0, 1, 0, 1] {
+            let visit = std::panic::AssertUnwindSafe(|| {
+                stack.visit(block(layer), |_| -> Result<(), OffloadError> {
+                    panic!("the kernel fell over")
+                })
+            });
+            assert!(std::panic::catch_unwind(visit).is_err());
+        }
+        stack
+            .visit(block(0), |_| Ok::<_, OffloadError>(()))
+            .unwrap();
+    });
+}
+
+/// A prefetch thread that is stuck is not hidden by its tags.
+#[test]
+fn a_load_that_comes_late_although_its_slot_was_free_is_sync() {
+    within(LIMIT, || {
+        let case = Case {
+            fault: Fault::Slow,
+            ..Case::new(3, 0, 2)
+        };
+        assert!(kinds(&case).contains(&LoadKind::Sync));
+    });
+}
+
+#[test]
+fn a_slow_bus_does_not_keep_the_stack_from_ending() {
+    within(Duration::from_secs(10), || {
+        let layout = layout(DType::F32);
+        let homes = homes(3, &layout, 99);
+        let packed = homes
+            .iter()
+            .map(|(&id, bytes)| {
+                let fill = |to: &mut [u8]| {
+                    to.copy_from_slice(bytes);
+                    Ok::<_, OffloadError>(())
+                };
+                (
+                    id,
+                    RamHome::filled("here".into(), bytes.len(), fill).unwrap(),
+                )
+            })
+            .collect();
+        // Minutes a block.
+        let link = Box::new(RamLink::new(packed, Some(1e-8), 2).unwrap());
+        let stack = Case::new(3, 0, 2).stack_on(&layout, &homes, link);
+        thread::sleep(Duration::from_millis(100));
+        drop(stack);
     });
 }
 

@@ -21,7 +21,7 @@ pub(super) const BLOCK_ROWS_MIN: usize = 16;
 /// Activation rows that one pass over the weights serves.
 const BLOCK_TOKENS: usize = 4;
 /// How far beyond the rows at hand weights are asked for from memory, into the second-level cache.
-const FAR_BYTES: usize = 16 * 1024;
+const FAR_BYTES: usize = 2 * 1024;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 /// How far ahead in each row they are asked for from there.
