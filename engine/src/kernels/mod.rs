@@ -13,7 +13,7 @@ mod cache;
 mod head;
 mod isa;
 mod level;
-pub mod linear;
+mod linear;
 mod memory;
 mod norm;
 mod rope;

@@ -10,6 +10,7 @@
 // the last columns, where a whole vector would read past the row, go through padded copies.
 
 use std::ops::Range;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::{Linear, Then};
 use crate::kernels::isa::{Element, Isa, Kernel, MAX_LANES};
@@ -21,7 +22,7 @@ pub(super) const BLOCK_ROWS_MIN: usize = 16;
 /// Activation rows that one pass over the weights serves.
 const BLOCK_TOKENS: usize = 4;
 /// How far beyond the rows at hand weights are asked for from memory, into the second-level cache.
-const FAR_BYTES: usize = 2 * 1024;
+const FAR_BYTES: usize = 16 * 1024;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 /// How far ahead in each row they are asked for from there.
@@ -110,6 +111,9 @@ unsafe fn add_products<I: Isa, E: Element, const R: usize, const N: usize, const
             I::prefetch_near(near.wrapping_add(NEAR_BYTES));
             I::prefetch_far(*far);
             *far = far.wrapping_add(LINE_BYTES);
+            // Left to itself the compiler gathers the loads of several lines behind their prefetches;
+            // one line at a time reads a sixth faster.
+            compiler_fence(Ordering::SeqCst);
         }
         let w = E::load::<I>(weights[r].add(col));
         for n in 0..N {

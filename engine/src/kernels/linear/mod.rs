@@ -82,7 +82,6 @@ impl Linear<'_> {
         } else {
             dot::BLOCK_ROWS_MIN
         };
-        let t0 = crate::kernels::linear::cpu();
         worker.deal(outputs, step, |share| {
             let linear = self;
             // SAFETY: the caller promises what `Dot` asks for.
@@ -115,14 +114,8 @@ impl Linear<'_> {
                 }
             }
         });
-        let k = match (self.weights.rows(), self.weights.cols()) { (2048, _) => 0, (1536, 1536) => 1, (17920, _) => 2, (_, 8960) => 3, _ => 4 };
-        STAT[k].fetch_add(((cpu() - t0) * 1e9) as u64, std::sync::atomic::Ordering::Relaxed);
-        BYTES[k].fetch_add(self.weights.bytes() as u64, std::sync::atomic::Ordering::Relaxed);
     }
 }
-pub fn cpu() -> f64 { let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 }; unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut t) }; t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9 }
-pub static STAT: [std::sync::atomic::AtomicU64; 5] = [const { std::sync::atomic::AtomicU64::new(0) }; 5];
-pub static BYTES: [std::sync::atomic::AtomicU64; 5] = [const { std::sync::atomic::AtomicU64::new(0) }; 5];
 
 #[cfg(test)]
 mod tests;
