@@ -4,20 +4,19 @@ use std::hint::black_box;
 use std::thread;
 use std::time::Instant;
 
-/// Far more than any cache, random, and backed by huge pages where the system gives them.
+/// As large as the weights it is compared with (a smaller buffer would be served from a large last
+/// cache in part), random, and backed by huge pages where the system gives them.
 pub struct Ceiling {
     memory: Vec<u64>,
     threads: usize,
 }
 
-const BYTES: usize = 1 << 30;
-
 impl Ceiling {
-    pub fn new(threads: usize) -> Self {
-        let mut memory = vec![0_u64; BYTES / 8];
+    pub fn new(threads: usize, bytes: usize) -> Self {
+        let mut memory = vec![0_u64; bytes / 8];
         engine::kernels::advise_huge_pages(&mut memory);
         thread::scope(|scope| {
-            for (index, part) in memory.chunks_mut(BYTES / 8 / threads).enumerate() {
+            for (index, part) in memory.chunks_mut((bytes / 8).div_ceil(threads)).enumerate() {
                 scope.spawn(move || {
                     let mut state = index as u64 + 1;
                     for value in part {
@@ -36,11 +35,11 @@ impl Ceiling {
     pub fn measure_gbps(&self) -> f64 {
         let started = Instant::now();
         thread::scope(|scope| {
-            for part in self.memory.chunks(self.memory.len() / self.threads) {
+            for part in self.memory.chunks(self.memory.len().div_ceil(self.threads)) {
                 scope.spawn(move || black_box(sum(part)));
             }
         });
-        BYTES as f64 / started.elapsed().as_secs_f64() / 1e9
+        size_of_val(&*self.memory) as f64 / started.elapsed().as_secs_f64() / 1e9
     }
 }
 

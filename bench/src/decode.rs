@@ -17,9 +17,10 @@ pub fn run(run: &Run) -> Result<()> {
         ..ModelOptions::default()
     };
     let mut model = Model::open(&Source::Directory(run.model.clone()), options)?;
-    let bytes = weight_bytes_per_token(&model) as f64;
+    let bytes = weight_bytes_per_token(&model);
     let threads = run.threads.unwrap_or_else(cores);
-    let ceiling = Ceiling::new(threads);
+    let ceiling = Ceiling::new(threads, bytes);
+    let bytes = bytes as f64;
     println!(
         "{threads} threads, {:.3} GB of weights a token",
         bytes / 1e9
