@@ -27,6 +27,9 @@ pub fn run(args: &LogitsArgs) -> Result<(), Failure> {
     let bar = Bar::new(&console, "loading", Model::bytes_to_load(&blueprint));
     let mut model = Model::load(blueprint, &mut |bytes| bar.add(bytes))?;
     drop(bar);
+    if let Some(gbps) = model.blueprint().link.emulated_gbps {
+        console.say(format_args!("note: over an emulated link of {gbps} GB/s"));
+    }
     let mut session = model.session()?;
     session.pass(&tokens)?;
     Stdout::lock().json(&Logits {
