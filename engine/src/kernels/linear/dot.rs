@@ -17,7 +17,7 @@ use crate::kernels::isa::{Element, Isa, Kernel, MAX_LANES};
 
 /// Weight rows whose outputs are finished together, and dealt out together: at most, and when there
 /// are few.
-pub(super) const BLOCK_ROWS_MAX: usize = 64;
+pub(super) const BLOCK_ROWS_MAX: usize = 128;
 pub(super) const BLOCK_ROWS_MIN: usize = 16;
 /// Activation rows that one pass over the weights serves.
 const BLOCK_TOKENS: usize = 4;
@@ -54,18 +54,25 @@ pub(crate) unsafe fn dot_tile<
         .wrapping_add(FAR_BYTES);
     let mut sums = [[I::splat(0.0); N]; R];
     let line_cols = LINE_BYTES / size_of::<E>();
+    let near_cols = NEAR_BYTES / size_of::<E>();
     let mut col = 0;
-    while col + line_cols <= cols {
-        // Asking line by line between the loads is 5 % faster than for all rows before them.
-        add_products::<I, E, R, N, AHEAD>(weights, x, col, &mut far, &mut sums);
-        for part in 1..line_cols / I::LANES {
-            let at = col + part * I::LANES;
-            add_products::<I, E, R, N, false>(weights, x, at, &mut far, &mut sums);
+    // Near the end of the rows, what is near is the start of the next rows.
+    for (end, near_cols) in [
+        (cols.saturating_sub(near_cols), near_cols),
+        (cols, near_cols + (R - 1) * cols),
+    ] {
+        while col + line_cols <= end {
+            // Asking line by line between the loads is 5 % faster than for all rows before them.
+            add_products::<I, E, R, N, AHEAD>(weights, x, col, near_cols, &mut far, &mut sums);
+            for part in 1..line_cols / I::LANES {
+                let at = col + part * I::LANES;
+                add_products::<I, E, R, N, false>(weights, x, at, 0, &mut far, &mut sums);
+            }
+            col += line_cols;
         }
-        col += line_cols;
     }
     while col + I::LANES <= cols {
-        add_products::<I, E, R, N, false>(weights, x, col, &mut far, &mut sums);
+        add_products::<I, E, R, N, false>(weights, x, col, 0, &mut far, &mut sums);
         col += I::LANES;
     }
     if col < cols {
@@ -101,14 +108,14 @@ unsafe fn add_products<I: Isa, E: Element, const R: usize, const N: usize, const
     weights: [*const E; R],
     x: [*const f32; N],
     col: usize,
+    near_cols: usize,
     far: &mut *const u8,
     sums: &mut [[I::V; N]; R],
 ) {
     let xs: [I::V; N] = std::array::from_fn(|n| I::load(x[n].add(col)));
     for r in 0..R {
         if AHEAD {
-            let near = weights[r].wrapping_add(col).cast::<u8>();
-            I::prefetch_near(near.wrapping_add(NEAR_BYTES));
+            I::prefetch_near(weights[r].wrapping_add(col + near_cols).cast());
             I::prefetch_far(*far);
             *far = far.wrapping_add(LINE_BYTES);
             // Left to itself the compiler gathers the loads of several lines behind their prefetches;

@@ -26,7 +26,7 @@ pub(crate) use amx::is_usable as amx_is_usable;
 /// without tiles.
 const TILE_ROWS_MIN: usize = 5;
 
-/// Pieces a worker below which smaller ones are dealt out.
+/// Pieces that each worker should have at least, if they are not too small.
 const PIECES_MIN: usize = 8;
 
 /// Floats of tile buffer for a layer of `rows` by `cols` over up to `tokens` activation rows.
@@ -75,13 +75,9 @@ impl Linear<'_> {
             return unsafe { amx::run(self, data, worker) };
         }
         let outputs = self.epilogue.outputs(self.weights.rows());
-        // Large pieces cost less to deal out; small ones leave less to wait for at the end.
-        let many = outputs >= PIECES_MIN * dot::BLOCK_ROWS_MAX * worker.threads();
-        let step = if many {
-            dot::BLOCK_ROWS_MAX
-        } else {
-            dot::BLOCK_ROWS_MIN
-        };
+        // Large pieces keep memory busier; small ones leave less to wait for at the end.
+        let step = (outputs / (PIECES_MIN * worker.threads()) + 1).next_power_of_two() / 2;
+        let step = step.clamp(dot::BLOCK_ROWS_MIN, dot::BLOCK_ROWS_MAX);
         worker.deal(outputs, step, |share| {
             let linear = self;
             // SAFETY: the caller promises what `Dot` asks for.
