@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use offload::LoadRecord;
 
 use crate::error::EngineError;
-use crate::profile::{PassTiming, Totals};
+use crate::profile::{PassTiming, Recording, Timing, Totals, stage};
 use crate::session::Session;
 use crate::text::{Detokenizer, Sampler, Sampling, StopStrings};
 
@@ -54,6 +54,14 @@ pub struct Piece {
     pub timing: PassTiming,
 }
 
+/// A whole continuation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    pub text: String,
+    pub tokens: Vec<u32>,
+    pub ended: Option<Ended>,
+}
+
 /// What a generation came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -62,6 +70,7 @@ pub struct Report {
     pub ended: Option<Ended>,
     pub time_to_first_token: Option<Duration>,
     pub totals: Totals,
+    pub timing: Timing,
 }
 
 /// An iterator over the tokens of one continuation.
@@ -78,6 +87,8 @@ pub struct Generation<'s, 'm> {
     prompt_tokens: usize,
     started: Instant,
     time_to_first_token: Option<Duration>,
+    /// When the prompt's pass was over, and the last one.
+    generating: Option<(Instant, Instant)>,
     totals: Totals,
     ended: Option<Ended>,
 }
@@ -115,6 +126,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             tokens: prompt,
             started: Instant::now(),
             time_to_first_token: None,
+            generating: None,
             totals: Totals::default(),
             ended: None,
             options,
@@ -153,7 +165,19 @@ impl<'s, 'm> Generation<'s, 'm> {
             ended: self.ended,
             time_to_first_token: self.time_to_first_token,
             totals: self.totals,
+            timing: Timing::new(
+                &self.session.startup,
+                self.totals,
+                self.generating
+                    .map_or(Duration::ZERO, |(from, to)| to.duration_since(from)),
+                self.time_to_first_token,
+            ),
         }
+    }
+
+    /// The timeline so far, if the session was told to record, and the end of recording.
+    pub fn take_recording(&mut self) -> Option<Recording> {
+        self.session.take_recording()
     }
 
     fn generated(&self) -> usize {
@@ -170,30 +194,41 @@ impl<'s, 'm> Generation<'s, 'm> {
             self.ended = Some(Ended::ContextFull);
             return Ok(None);
         }
-        let rows = if done == 0 {
-            &self.tokens[..]
-        } else {
-            &self.tokens[self.tokens.len() - 1..]
+        let said = match done {
+            0 => stage!(self.session.clock, Prefill, self.say()?),
+            _ => stage!(self.session.clock, Step, index = done, self.say()?),
         };
-        let mut timing = self.session.pass(rows)?;
-        let sampled = Instant::now();
-        let token = self.sampler.sample(self.session.logits(), &self.tokens)?;
-        timing.sampling = sampled.elapsed();
-        timing.total += timing.sampling;
+        let timing = self.session.end_pass();
         self.totals.add(&timing, self.session.loads());
+        let now = Instant::now();
         self.time_to_first_token
-            .get_or_insert_with(|| self.started.elapsed());
+            .get_or_insert_with(|| now - self.started);
+        self.generating.get_or_insert((now, now)).1 = now;
+        Ok(said.map(|(token, text)| Piece {
+            token,
+            text,
+            timing,
+        }))
+    }
+
+    /// One pass, and what is said after it: a token and the text that can be printed now.
+    fn say(&mut self) -> Result<Option<(u32, String)>, EngineError> {
+        let rows = match self.generated() {
+            0 => &self.tokens[..],
+            _ => &self.tokens[self.tokens.len() - 1..],
+        };
+        self.session.forward(rows)?;
+        let token = stage!(self.session.clock, Sampling, {
+            let (logits, clock) = self.session.logits_and_clock();
+            self.sampler.sample(logits, &self.tokens, clock)?
+        });
         if self.eos_token_ids.contains(&token) {
             self.ended = Some(Ended::EndOfText);
             return Ok(None);
         }
         self.tokens.push(token);
-        let text = self.text_of(token);
-        Ok(Some(Piece {
-            token,
-            text,
-            timing,
-        }))
+        let text = stage!(self.session.clock, Decode, self.text_of(token));
+        Ok(Some((token, text)))
     }
 
     fn text_of(&mut self, token: u32) -> String {

@@ -40,7 +40,7 @@ pub mod text;
 pub use blueprint::{Blueprint, DeviceChoice, ModelOptions, Source};
 pub use compute::Kernels;
 pub use error::EngineError;
-pub use generation::{Ended, Generation, GenerationOptions, Piece, Report};
+pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};
 pub use load::Progress;
 pub use model::{Loaded, Model};
 pub use prompt::tokenizer_of;

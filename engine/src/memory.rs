@@ -30,6 +30,11 @@ pub fn peak_bytes() -> Option<u64> {
     field_bytes("/proc/self/status", "VmHWM:")
 }
 
+/// The memory this process holds now.
+pub fn held_bytes() -> Option<u64> {
+    field_bytes("/proc/self/status", "VmRSS:")
+}
+
 fn field_bytes(path: &str, field: &str) -> Option<u64> {
     line_number(path, field).map(|kib| kib * 1024)
 }

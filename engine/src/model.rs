@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use candle_core::Device;
 use offload::StreamedStack;
@@ -14,7 +14,7 @@ use crate::error::EngineError;
 use crate::kernels::Team;
 use crate::load::{self, Progress};
 use crate::memory;
-use crate::profile::Streaming;
+use crate::profile::{Stage, Startup, Streaming, stage};
 use crate::session::Session;
 use crate::text::Tokenizer;
 
@@ -27,6 +27,7 @@ pub struct Model {
     pub(crate) device: Device,
     /// The process's compute threads: one a core, shared by all that computes.
     pub(crate) team: Arc<Team>,
+    pub(crate) startup: Startup,
     loaded: Loaded,
 }
 
@@ -56,16 +57,20 @@ impl Model {
     /// Loads what the blueprint planned. `progress` is told of bytes as they arrive; there will be
     /// [`Model::bytes_to_load`] of them.
     pub fn load(blueprint: Blueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
-        let started = Instant::now();
+        let mut startup = Startup::default();
         let device = Device::Cpu;
         let mut bytes = 0;
-        let (ends, stack) = load::load(&blueprint, &device, &mut |read| {
-            bytes += read;
-            progress(read);
-        })?;
+        let (ends, stack) = stage!(
+            startup,
+            ModelLoad,
+            load::load(&blueprint, &device, &mut |read| {
+                bytes += read;
+                progress(read);
+            })?
+        );
         let loaded = Loaded {
             bytes,
-            time: started.elapsed(),
+            time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
         };
         let cores = || thread::available_parallelism().map_or(1, usize::from);
@@ -76,6 +81,7 @@ impl Model {
             stack,
             device,
             team,
+            startup,
             loaded,
         })
     }

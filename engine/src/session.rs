@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use offload::{BlockId, LayerIndex, LoadRecord};
 
@@ -11,10 +11,10 @@ use crate::compute::clear::ClearCompute;
 use crate::compute::fast::FastCompute;
 use crate::compute::{Compute, Kernels};
 use crate::error::EngineError;
-use crate::generation::{Generation, GenerationOptions};
+use crate::generation::{Generation, GenerationOptions, Output};
 use crate::load::STACK;
 use crate::model::Model;
-use crate::profile::PassTiming;
+use crate::profile::{Clock, PassTiming, Recording, SpanName, Stage, Startup, Timing, stage};
 
 /// See the module.
 pub struct Session<'m> {
@@ -24,6 +24,8 @@ pub struct Session<'m> {
     position: usize,
     loads: Vec<LoadRecord>,
     cancel: Arc<AtomicBool>,
+    pub(crate) clock: Clock,
+    pub(crate) startup: Startup,
 }
 
 impl std::fmt::Debug for Session<'_> {
@@ -36,12 +38,8 @@ impl std::fmt::Debug for Session<'_> {
 
 impl<'m> Session<'m> {
     pub(crate) fn new(model: &'m mut Model) -> Result<Self, EngineError> {
-        let config = Arc::clone(&model.blueprint.config);
-        let context = model.blueprint.context;
-        let compute: Box<dyn Compute> = match model.blueprint.options.kernels {
-            Kernels::Fast => Box::new(FastCompute::new(config, context, Arc::clone(&model.team))),
-            Kernels::Clear => Box::new(ClearCompute::new(config, context, &model.device)?),
-        };
+        let mut startup = model.startup.clone();
+        let compute = stage!(startup, Init, compute_of(model)?);
         let loads = Vec::with_capacity(2 * model.stack.streamed_count());
         Ok(Self {
             model,
@@ -49,6 +47,8 @@ impl<'m> Session<'m> {
             position: 0,
             loads,
             cancel: Arc::default(),
+            clock: Clock::default(),
+            startup,
         })
     }
 
@@ -61,6 +61,17 @@ impl<'m> Session<'m> {
         self.cancel = flag;
     }
 
+    /// Keeps a timeline of every pass from now on; [`Session::take_recording`] has it.
+    pub fn record(&mut self) {
+        self.clock
+            .record(Recording::new(self.startup.spans.clone()));
+    }
+
+    /// The timeline so far, and the end of recording.
+    pub fn take_recording(&mut self) -> Option<Recording> {
+        self.clock.take_recording()
+    }
+
     /// Positions still free in the cache.
     pub fn room(&self) -> usize {
         self.model.blueprint.context - self.position
@@ -69,6 +80,12 @@ impl<'m> Session<'m> {
     /// Sends `tokens` through the model after what it has seen already. All of them share one
     /// visit of each layer.
     pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
+        self.forward(tokens)?;
+        Ok(self.end_pass())
+    }
+
+    /// A pass up to its logits. What then becomes of them is part of the pass until `end_pass`.
+    pub(crate) fn forward(&mut self, tokens: &[u32]) -> Result<(), EngineError> {
         self.model.blueprint.check_tokens(tokens, self.position)?;
         let Self {
             model,
@@ -76,35 +93,39 @@ impl<'m> Session<'m> {
             loads,
             cancel,
             position,
+            clock,
+            ..
         } = self;
-        let started = Instant::now();
+        clock.begin_pass(tokens.len());
         model.stack.finish_unit()?;
         loads.clear();
-        compute.embed(&model.ends, tokens, *position)?;
-        let mut in_blocks = Duration::ZERO;
-        for layer in LayerIndex::first(model.blueprint.config.layers) {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(EngineError::Interrupted);
+        stage!(clock, Embed, compute.embed(&model.ends, tokens, *position)?);
+        stage!(clock, Blocks, {
+            for layer in LayerIndex::first(model.blueprint.config.layers) {
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(EngineError::Interrupted);
+                }
+                let streamed = model.blueprint.plan.is_streamed(layer);
+                let asked = Instant::now();
+                model.stack.visit(BlockId::new(STACK, layer), |slab| {
+                    let from = Instant::now();
+                    if streamed {
+                        clock.stage(Stage::Transfer, asked, from);
+                    }
+                    let done = compute.block(layer, slab, clock);
+                    clock.span(SpanName::Layer(layer), from, Instant::now());
+                    done
+                })?;
             }
-            model.stack.visit(BlockId::new(STACK, layer), |slab| {
-                let from = Instant::now();
-                let done = compute.block(layer, slab);
-                in_blocks += from.elapsed();
-                done
-            })?;
-        }
-        let at_head = Instant::now();
-        compute.finish(&model.ends)?;
+        });
+        stage!(clock, Head, compute.finish(&model.ends)?);
         model.stack.take_records(loads);
         *position += tokens.len();
-        Ok(PassTiming {
-            rows: tokens.len(),
-            total: started.elapsed(),
-            compute: in_blocks,
-            stalled: loads.iter().map(|load| load.pre).sum(),
-            head: at_head.elapsed(),
-            sampling: Duration::ZERO,
-        })
+        Ok(())
+    }
+
+    pub(crate) fn end_pass(&mut self) -> PassTiming {
+        self.clock.end_pass(&self.loads)
     }
 
     /// The logits after the last pass's last token. Yours to change: sampling does.
@@ -112,9 +133,47 @@ impl<'m> Session<'m> {
         self.compute.logits()
     }
 
+    pub(crate) fn logits_and_clock(&mut self) -> (&mut [f32], &mut Clock) {
+        (self.compute.logits(), &mut self.clock)
+    }
+
     /// The loads of the last pass.
     pub fn loads(&self) -> &[LoadRecord] {
         &self.loads
+    }
+
+    /// Generates to the end, and tells where the time went.
+    ///
+    /// ```
+    /// use engine::{GenerationOptions, Model, ModelOptions, Source};
+    ///
+    /// let mut model = Model::open(&Source::Demo, ModelOptions::default())?;
+    /// let prompt = model.blueprint().encode("Once upon a time")?;
+    /// let options = GenerationOptions { max_new_tokens: 4, ..GenerationOptions::default() };
+    /// let (output, timing) = model.session()?.generate_with_timing(prompt, options)?;
+    /// assert_eq!(output.tokens.len(), 4);
+    /// assert!(timing.prefill_ms > 0.0);
+    /// println!("{}", timing.tree());
+    /// # Ok::<(), engine::EngineError>(())
+    /// ```
+    pub fn generate_with_timing(
+        &mut self,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+    ) -> Result<(Output, Timing), EngineError> {
+        let mut generation = self.generate(prompt, options)?;
+        let mut text = String::new();
+        for piece in &mut generation {
+            text.push_str(&piece?.text);
+        }
+        text.push_str(&generation.rest());
+        let report = generation.report();
+        let output = Output {
+            text,
+            tokens: report.tokens,
+            ended: report.ended,
+        };
+        Ok((output, report.timing))
     }
 
     /// Generates after `prompt`, token by token. The last token given out has not been seen by the
@@ -126,4 +185,13 @@ impl<'m> Session<'m> {
     ) -> Result<Generation<'_, 'm>, EngineError> {
         Generation::new(self, prompt, options)
     }
+}
+
+fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
+    let config = Arc::clone(&model.blueprint.config);
+    let context = model.blueprint.context;
+    Ok(match model.blueprint.options.kernels {
+        Kernels::Fast => Box::new(FastCompute::new(config, context, Arc::clone(&model.team))),
+        Kernels::Clear => Box::new(ClearCompute::new(config, context, &model.device)?),
+    })
 }

@@ -125,7 +125,7 @@ fn the_report_counts_every_load_and_byte() {
             assert!(generation.loads().iter().all(|load| load.kind == kind));
             let timing = piece.timing;
             assert!(
-                timing.compute + timing.stalled <= timing.total,
+                timing.compute() + timing.stalled() <= timing.total,
                 "{timing:?}"
             );
             window.add(&timing, generation.loads(), timing.rows > 1);

@@ -28,6 +28,8 @@ impl fmt::Display for LoadKind {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LoadRecord {
     pub block: BlockId,
+    /// The slot it came through.
+    pub slot: u16,
     pub kind: LoadKind,
     /// Bytes that crossed the link.
     pub bytes: u64,
@@ -42,11 +44,18 @@ pub struct LoadRecord {
     pub asked_at: Instant,
     /// How long compute waited for it.
     pub pre: Duration,
+    /// When the visit was over and its slot was about to be given back.
+    pub visit_to: Instant,
     /// How long giving the slot back took.
     pub post: Duration,
 }
 
 impl LoadRecord {
+    /// When the visit's work began: the block was there.
+    pub fn visit_from(&self) -> Instant {
+        self.asked_at + self.pre
+    }
+
     /// How long the link was at it.
     pub fn copy(&self) -> Duration {
         self.copy_to.saturating_duration_since(self.copy_from)

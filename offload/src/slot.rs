@@ -10,6 +10,8 @@ use crate::slab::Slab;
 #[derive(Debug)]
 pub struct Slot {
     pub(crate) slab: Slab,
+    /// Its place among the ring's slots: for records, never for decisions.
+    pub(crate) index: u16,
     /// When it was last given to the ring. With prefetch, that orders its next load: what comes
     /// next is known, and nobody needs to ask.
     pub(crate) free_since: Instant,
@@ -19,6 +21,7 @@ impl Slot {
     pub fn new(slab: Slab) -> Self {
         Self {
             slab,
+            index: 0,
             free_since: Instant::now(),
         }
     }

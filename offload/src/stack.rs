@@ -99,7 +99,7 @@ impl StreamedStack {
         let (slot, mut record) = ring.take(block)?;
         // A panic in the closure must not keep the slot: the next visits would wait for it.
         let result = catch_unwind(AssertUnwindSafe(|| work(&slot.slab)));
-        record.post = ring.give_back(slot);
+        (record.visit_to, record.post) = ring.give_back(slot);
         self.records.push(record);
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
@@ -166,7 +166,8 @@ impl Ring {
             .collect();
         let (free, free_end) = bounded(slots.len());
         let (ready_end, ready) = bounded(slots.len());
-        for slot in slots {
+        for (index, mut slot) in slots.into_iter().enumerate() {
+            slot.index = u16::try_from(index).unwrap_or(u16::MAX);
             // Cannot fail: the other end is below and there is room for every slot.
             let _ = free.send(slot);
         }
@@ -239,14 +240,15 @@ impl Ring {
         taken
     }
 
-    fn give_back(&mut self, mut slot: Slot) -> Duration {
+    /// When it was given back, and how long that took.
+    fn give_back(&mut self, mut slot: Slot) -> (Instant, Duration) {
         let released_at = Instant::now();
         slot.free_since = released_at;
         if let Some(ends) = &self.ends {
             // A dead thread is the next visit's error; the slot is of no use to anybody then.
             let _ = ends.free.send(slot);
         }
-        released_at.elapsed()
+        (released_at, released_at.elapsed())
     }
 
     fn origin(&self, block: BlockId) -> Arc<str> {

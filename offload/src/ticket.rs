@@ -21,7 +21,8 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Waits until the bytes have landed. A failed copy ends the run, and its slot with it. The record's `post` is not known yet.
+    /// Waits until the bytes have landed. A failed copy ends the run, and its slot with it. The
+    /// record's `visit_to` and `post` are not known yet.
     pub(crate) fn redeem(self, asked_at: Instant) -> Result<(Slot, LoadRecord), Box<LinkError>> {
         let arrival = self.mark.wait()?;
         let kind = if self.issued_at <= asked_at {
@@ -31,12 +32,14 @@ impl Ticket {
         };
         let record = LoadRecord {
             block: self.block,
+            slot: self.slot.index,
             kind,
             bytes: self.bytes,
             issued_at: self.issued_at,
             copy_from: arrival.copy_from,
             copy_to: arrival.copy_to,
             asked_at,
+            visit_to: asked_at,
             pre: asked_at.elapsed(),
             post: Duration::ZERO,
         };

@@ -11,6 +11,7 @@ use offload::{LayerIndex, Slab, SlabBytes};
 use super::{CHUNK_ROWS, Compute};
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
+use crate::profile::{Clock, stage};
 use crate::rope::inverse_frequencies;
 
 /// See the module.
@@ -63,12 +64,34 @@ impl ClearCompute {
         weights: &BlockTensors,
         x: &Tensor,
         position: usize,
+        clock: &mut Clock,
     ) -> candle_core::Result<Tensor> {
         let eps = self.config.norm_eps as f32;
-        let normed = rms_norm(x, weights.get(Role::InputNorm)?, eps)?;
-        let x = (x + self.attention(layer, weights, &normed, position)?)?;
-        let normed = rms_norm(&x, weights.get(Role::PostNorm)?, eps)?;
-        let gate_up = weights.linear(&normed, Role::GateUp, Role::GateUpBias)?;
+        let normed = stage!(
+            clock,
+            Norm,
+            rms_norm(x, weights.get(Role::InputNorm)?, eps)?
+        );
+        let x = stage!(
+            clock,
+            Attention,
+            (x + self.attention(layer, weights, &normed, position)?)?
+        );
+        let normed = stage!(
+            clock,
+            Norm,
+            rms_norm(&x, weights.get(Role::PostNorm)?, eps)?
+        );
+        stage!(clock, Mlp, self.mlp(weights, x, &normed))
+    }
+
+    fn mlp(
+        &self,
+        weights: &BlockTensors,
+        x: Tensor,
+        normed: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        let gate_up = weights.linear(normed, Role::GateUp, Role::GateUpBias)?;
         let ffn = self.config.intermediate_size;
         let gate = silu(&gate_up.narrow(1, 0, ffn)?)?;
         let activated = (gate * gate_up.narrow(1, ffn, ffn)?)?;
@@ -168,11 +191,16 @@ impl Compute for ClearCompute {
         Ok(())
     }
 
-    fn block(&mut self, layer: LayerIndex, slab: &Slab) -> Result<(), EngineError> {
+    fn block(
+        &mut self,
+        layer: LayerIndex,
+        slab: &Slab,
+        clock: &mut Clock,
+    ) -> Result<(), EngineError> {
         let weights = BlockTensors::widened(slab)?;
         let mut position = self.position;
         for index in 0..self.chunks.len() {
-            let rows = self.block_over(layer, &weights, &self.chunks[index], position)?;
+            let rows = self.block_over(layer, &weights, &self.chunks[index], position, clock)?;
             position += rows.dim(0)?;
             self.chunks[index] = rows;
         }

@@ -12,9 +12,10 @@ use super::{CHUNK_ROWS, Compute};
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::kernels::{
-    BlockShape, BlockWeights, LayerCache, Matrix, RopeTable, Scratch, Team, Weights, embed,
+    BlockShape, BlockWeights, LayerCache, Matrix, Phase, RopeTable, Scratch, Team, Weights, embed,
     forward_block, logits,
 };
+use crate::profile::{Clock, Stage};
 use crate::rope::inverse_frequencies;
 
 /// See the module.
@@ -74,28 +75,38 @@ impl Compute for FastCompute {
         Ok(())
     }
 
-    fn block(&mut self, layer: LayerIndex, slab: &Slab) -> Result<(), EngineError> {
+    fn block(
+        &mut self,
+        layer: LayerIndex,
+        slab: &Slab,
+        clock: &mut Clock,
+    ) -> Result<(), EngineError> {
         let window = self.config.window(layer.as_usize());
         let rows = &mut self.hidden[..self.rows * self.shape.hidden];
         let cache = &mut self.caches[layer.as_usize()];
         slab.bytes().read(|bytes| {
             let weights = block_weights(slab.layout(), bytes);
-            let mut position = self.position;
-            for chunk in rows.chunks_mut(CHUNK_ROWS * self.shape.hidden) {
-                forward_block(
-                    &self.team,
-                    &self.shape,
-                    &weights,
-                    &self.rope,
-                    cache,
-                    position,
-                    window,
-                    chunk,
-                    &mut self.scratch,
-                );
-                position += CHUNK_ROWS;
-            }
+            // In chunks of as many rows as the scratch holds.
+            forward_block(
+                &self.team,
+                &self.shape,
+                &weights,
+                &self.rope,
+                cache,
+                self.position,
+                window,
+                rows,
+                &mut self.scratch,
+            );
         })?;
+        for span in self.scratch.phases() {
+            let stage = match span.phase {
+                Phase::Norm => Stage::Norm,
+                Phase::Attention => Stage::Attention,
+                Phase::Mlp => Stage::Mlp,
+            };
+            clock.stage(stage, span.from, span.to);
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use offload::{LayerIndex, Slab};
 
 use crate::ends::Ends;
 use crate::error::EngineError;
+use crate::profile::Clock;
 
 /// Rows of a prompt that pass through a block together. Long prompts are cut into chunks of this
 /// size *inside* a visit: every layer is streamed once for the whole prompt, and no score matrix
@@ -29,8 +30,14 @@ pub trait Compute {
     /// Begins a pass: embeds `tokens`, the first of which is at `position`.
     fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError>;
 
-    /// Sends the pass's rows through one block.
-    fn block(&mut self, layer: LayerIndex, slab: &Slab) -> Result<(), EngineError>;
+    /// Sends the pass's rows through one block, and tells the clock of its norms, attention and
+    /// mlp.
+    fn block(
+        &mut self,
+        layer: LayerIndex,
+        slab: &Slab,
+        clock: &mut Clock,
+    ) -> Result<(), EngineError>;
 
     /// Ends the pass: the final norm and the head over its last row.
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError>;

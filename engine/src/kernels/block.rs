@@ -14,6 +14,7 @@ use super::cache::{LayerCache, SharedCache};
 use super::level::Level;
 use super::linear::{Epilogue, Linear, Then};
 use super::norm::{rms_norm, rms_norm_in_place};
+use super::phases::Phases;
 use super::rope::RopeTable;
 use super::scratch::Scratch;
 use super::shared::{LINE, Shared, round_up};
@@ -65,7 +66,9 @@ pub fn forward_block(
     );
     assert!(window != Some(0), "a window of nothing");
     let mut at = position;
+    scratch.phases.clear();
     for piece in hidden.chunks_mut(scratch.max_rows * shape.hidden) {
+        scratch.phases.begin();
         let pass = Pass {
             shape: *shape,
             weights,
@@ -84,10 +87,12 @@ pub fn forward_block(
             partials: Shared::new(&mut scratch.partials),
             work: Shared::new(&mut scratch.work),
             tiles: Shared::new(&mut scratch.tiles),
+            phases: &scratch.phases,
         };
         at += pass.rows;
         // SAFETY: the buffers are borrowed for the region, and every worker calls it.
         team.run(|worker| unsafe { pass.run(worker) });
+        scratch.phases.finish();
     }
 }
 
@@ -110,6 +115,7 @@ struct Pass<'a> {
     partials: Shared<'a, f32>,
     work: Shared<'a, f32>,
     tiles: Shared<'a, f32>,
+    phases: &'a Phases,
 }
 
 impl<'a> Pass<'a> {
@@ -128,6 +134,7 @@ impl<'a> Pass<'a> {
         // SAFETY: a barrier separates every phase from the one that reads what it wrote.
         unsafe {
             let x = self.norm(w.input_norm, worker);
+            self.phase_ends(0, worker);
             self.linear(
                 w.qkv,
                 w.qkv_bias,
@@ -156,7 +163,9 @@ impl<'a> Pass<'a> {
                 worker,
             );
             worker.barrier();
+            self.phase_ends(1, worker);
             let x = self.norm(w.post_norm, worker);
+            self.phase_ends(2, worker);
             self.linear(
                 w.gate_up,
                 w.gate_up_bias,
@@ -179,6 +188,12 @@ impl<'a> Pass<'a> {
                 hidden,
                 worker,
             );
+        }
+    }
+
+    fn phase_ends(&self, index: usize, worker: &Worker<'_>) {
+        if worker.index() == 0 {
+            self.phases.end(index);
         }
     }
 

@@ -4,6 +4,7 @@
 use super::attention;
 use super::block::BlockShape;
 use super::linear;
+use super::phases::{PhaseSpan, Phases};
 use super::shared::{Buffer, LINE, round_up};
 use super::team::Team;
 
@@ -29,6 +30,7 @@ pub struct Scratch {
     pub(super) work: Buffer,
     /// Activations, weights and sums as tiles.
     pub(super) tiles: Buffer,
+    pub(super) phases: Phases,
 }
 
 impl Scratch {
@@ -65,12 +67,19 @@ impl Scratch {
             partials: Buffer::zeroed(attention::partial_floats(heads, head_dim)),
             work: Buffer::zeroed(threads * work),
             tiles: Buffer::zeroed(tiles),
+            phases: Phases::new(),
         }
     }
 
     /// Rows that one pass holds.
     pub fn max_rows(&self) -> usize {
         self.max_rows
+    }
+
+    /// When the phases of the last [`forward_block`](super::forward_block) began and ended, in
+    /// order; those of a long chunk piece by piece.
+    pub fn phases(&self) -> &[PhaseSpan] {
+        self.phases.spans()
     }
 
     /// Bytes allocated.

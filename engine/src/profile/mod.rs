@@ -1,14 +1,25 @@
 //! Where the time of a token went. Built from typed records, never from logs; the formats are
 //! written down in `docs/REPORTS.md`, and people and scripts read them.
 
+mod clock;
 mod pass;
+mod recording;
+mod stage;
+mod startup;
 mod summary;
+mod timing;
 mod totals;
 mod verdict;
 mod window;
 
+pub use clock::Clock;
+pub(crate) use clock::stage;
 pub use pass::PassTiming;
+pub use recording::{Recording, Span, SpanName, StepRecord};
+pub use stage::{Stage, StageTime, StageTimes};
+pub use startup::Startup;
 pub use summary::{SUMMARY_EVERY, Summary};
+pub use timing::{StageNode, StageTree, Timing};
 pub use totals::Totals;
 pub use verdict::Verdict;
 pub use window::{LayerLine, Streaming, Window};

@@ -2,25 +2,40 @@
 
 use std::time::Duration;
 
-/// Parts of one pass, as the host's clock saw them.
+use super::stage::{Stage, StageTimes};
+
+/// What one pass took, as the host's clock saw it, from embedding to the token's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PassTiming {
     /// Rows that went through: the prompt's tokens, or 1.
     pub rows: usize,
     pub total: Duration,
-    /// Inside the blocks.
-    pub compute: Duration,
-    /// Waiting for streamed blocks.
-    pub stalled: Duration,
-    /// Final norm and head.
-    pub head: Duration,
-    /// Choosing the token from the logits.
-    pub sampling: Duration,
+    pub stages: StageTimes,
 }
 
 impl PassTiming {
+    /// Inside the blocks.
+    pub fn compute(&self) -> Duration {
+        [Stage::Norm, Stage::Attention, Stage::Mlp]
+            .into_iter()
+            .map(|stage| self.stages[stage].wall)
+            .sum()
+    }
+
+    /// Waiting for streamed blocks.
+    pub fn stalled(&self) -> Duration {
+        self.stages[Stage::Transfer].wall
+    }
+
     /// Everything that is neither a block's compute nor a wait for one.
     pub fn other(&self) -> Duration {
-        self.total.saturating_sub(self.compute + self.stalled)
+        self.total.saturating_sub(self.compute() + self.stalled())
+    }
+
+    /// Adds another pass to a sum of passes.
+    pub fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        self.total += other.total;
+        self.stages += &other.stages;
     }
 }

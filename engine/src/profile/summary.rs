@@ -133,7 +133,7 @@ mod tests {
         Residency, ResidencyPlan, Spread, StackId,
     };
 
-    use super::super::PassTiming;
+    use super::super::{PassTiming, Stage};
     use super::*;
 
     fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
@@ -166,24 +166,32 @@ mod tests {
         LoadRecord {
             block: BlockId::new(StackId(0), LayerIndex(layer)),
             kind,
+            slot: layer % 2,
             bytes: 466_000_000,
             issued_at: now,
             copy_from: now,
             copy_to: now + ms(18.8),
             asked_at: now,
+            visit_to: now + ms(pre_ms),
             pre: ms(pre_ms),
             post: ms(post_ms),
         }
     }
 
-    fn pass() -> PassTiming {
-        PassTiming {
+    fn pass_of(total_ms: f64, compute_ms: f64, stalled_ms: f64) -> PassTiming {
+        let ms = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
+        let mut pass = PassTiming {
             rows: 1,
-            total: Duration::from_micros(151_200),
-            compute: Duration::from_micros(19_800),
-            stalled: Duration::from_micros(130_900),
+            total: ms(total_ms),
             ..PassTiming::default()
-        }
+        };
+        pass.stages[Stage::Mlp].wall = ms(compute_ms);
+        pass.stages[Stage::Transfer].wall = ms(stalled_ms);
+        pass
+    }
+
+    fn pass() -> PassTiming {
+        pass_of(151.2, 19.8, 130.9)
     }
 
     fn eight(kind_of_last: LoadKind) -> Vec<LoadRecord> {
@@ -270,12 +278,7 @@ mod tests {
     #[test]
     fn a_plan_that_idles_the_link_is_told_so() {
         let mut window = Window::default();
-        let slow = PassTiming {
-            total: Duration::from_millis(400),
-            compute: Duration::from_millis(200),
-            stalled: Duration::from_millis(199),
-            ..pass()
-        };
+        let slow = pass_of(400.0, 200.0, 199.0);
         window.add(&slow, &eight(LoadKind::Async), false);
         let even = streaming(20, None);
         let one_slot = Streaming {
@@ -306,14 +309,7 @@ mod tests {
     #[test]
     fn a_resident_run_is_bound_by_its_compute() {
         let mut window = Window::default();
-        window.add(
-            &PassTiming {
-                stalled: Duration::ZERO,
-                ..pass()
-            },
-            &[],
-            false,
-        );
+        window.add(&pass_of(20.3, 19.8, 0.0), &[], false);
         let streaming = streaming(28, None);
         let text = Summary {
             token: 3,

@@ -24,13 +24,7 @@ impl Totals {
         if self.prompt.rows == 0 {
             self.prompt = *pass;
         } else {
-            let sum = &mut self.decode;
-            sum.rows += pass.rows;
-            sum.total += pass.total;
-            sum.compute += pass.compute;
-            sum.stalled += pass.stalled;
-            sum.head += pass.head;
-            sum.sampling += pass.sampling;
+            self.decode.add(pass);
             self.decode_passes += 1;
         }
         for load in loads {

@@ -69,8 +69,8 @@ impl Window {
         };
         means.passes += 1;
         means.total += pass.total;
-        means.compute += pass.compute;
-        means.stalled += pass.stalled;
+        means.compute += pass.compute();
+        means.stalled += pass.stalled();
         for load in loads {
             means.bytes += load.bytes;
             means.copy += load.copy();

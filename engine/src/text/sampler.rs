@@ -4,6 +4,8 @@
 
 use std::cmp::Ordering;
 
+use crate::profile::{Clock, stage};
+
 use super::error::TextError;
 use super::random::{Random, exp_nonpositive};
 use scan::{kth_largest, likeliest};
@@ -130,7 +132,12 @@ impl Sampler {
 
     /// Chooses the next token. `history` is everything so far, prompt included; the logits
     /// are changed by the repetition penalty.
-    pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, TextError> {
+    pub fn sample(
+        &mut self,
+        logits: &mut [f32],
+        history: &[u32],
+        clock: &mut Clock,
+    ) -> Result<u32, TextError> {
         if logits.len() != self.vocab_size {
             return Err(TextError::LogitsLength {
                 expected: self.vocab_size,
@@ -149,9 +156,14 @@ impl Sampler {
         if self.sampling.temperature == 0.0 {
             return Ok(likeliest);
         }
-        let total = self.gather(logits, logits[likeliest as usize]);
+        let peak = logits[likeliest as usize];
+        let total = match self.sampling.top_k {
+            0 => self.gather(logits, peak),
+            _ => stage!(clock, TopK, self.gather(logits, peak)),
+        };
         if self.sampling.top_p < 1.0 {
-            keep_top_p(&mut self.candidates, f64::from(self.sampling.top_p) * total);
+            let wanted = f64::from(self.sampling.top_p) * total;
+            stage!(clock, TopP, keep_top_p(&mut self.candidates, wanted));
         }
         Ok(self.draw().unwrap_or(likeliest))
     }

@@ -1,0 +1,77 @@
+//! When the phases of a block began and ended, as its first worker saw them. A few readings of the
+//! clock a block: cheap enough to be always on.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What a block is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Norm,
+    /// From the query, key and value projections to the output projection.
+    Attention,
+    /// From the gate and up projections to the down projection.
+    Mlp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PhaseSpan {
+    pub phase: Phase,
+    pub from: Instant,
+    pub to: Instant,
+}
+
+/// The order in which a block runs them.
+const ORDER: [Phase; 4] = [Phase::Norm, Phase::Attention, Phase::Norm, Phase::Mlp];
+
+/// Written by worker 0 inside a region, read by the caller after it.
+#[derive(Debug)]
+pub(super) struct Phases {
+    region_from: Instant,
+    /// Nanoseconds from the region's start to the end of each phase but the last.
+    ends_ns: [AtomicU64; ORDER.len() - 1],
+    /// Of the last call, piece by piece; keeps its memory between calls.
+    spans: Vec<PhaseSpan>,
+}
+
+impl Phases {
+    pub fn new() -> Self {
+        Self {
+            region_from: Instant::now(),
+            ends_ns: Default::default(),
+            spans: Vec::with_capacity(16 * ORDER.len()),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.spans.clear();
+    }
+
+    /// A region of one piece begins.
+    pub fn begin(&mut self) {
+        self.region_from = Instant::now();
+    }
+
+    /// The `index`-th phase of the piece has ended.
+    pub fn end(&self, index: usize) {
+        let ns = self.region_from.elapsed().as_nanos() as u64;
+        self.ends_ns[index].store(ns, Ordering::Relaxed);
+    }
+
+    /// The region has ended, and with it the last phase.
+    pub fn finish(&mut self) {
+        let mut from = self.region_from;
+        for (index, phase) in ORDER.into_iter().enumerate() {
+            let to = match self.ends_ns.get(index) {
+                Some(ns) => self.region_from + Duration::from_nanos(ns.load(Ordering::Relaxed)),
+                None => Instant::now(),
+            };
+            self.spans.push(PhaseSpan { phase, from, to });
+            from = to;
+        }
+    }
+
+    pub fn spans(&self) -> &[PhaseSpan] {
+        &self.spans
+    }
+}
