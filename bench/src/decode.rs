@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use engine::profile::Sample;
 use engine::{Model, ModelOptions, Source};
 use offload::Residency;
 
 use crate::Run;
 use crate::ceiling::Ceiling;
-use crate::stats::Rounds;
 
 pub fn run(run: &Run) -> Result<()> {
     let options = ModelOptions {
@@ -27,7 +27,8 @@ pub fn run(run: &Run) -> Result<()> {
     );
     let mut session = model.session()?;
     session.pass(&[1, 2, 3, 4])?;
-    let (mut ceilings, mut rates, mut shares) = Default::default();
+    let (mut ceilings, mut rates, mut shares) =
+        (Sample::default(), Sample::default(), Sample::default());
     for round in 0..=run.rounds {
         let before = ceiling.measure_gbps();
         let started = Instant::now();
@@ -47,9 +48,9 @@ pub fn run(run: &Run) -> Result<()> {
             gbps / limit * 100.0
         );
         if round > 0 {
-            Rounds::push(&mut ceilings, limit);
-            Rounds::push(&mut rates, tokens_per_s);
-            Rounds::push(&mut shares, gbps / limit * 100.0);
+            ceilings.push(limit);
+            rates.push(tokens_per_s);
+            shares.push(gbps / limit * 100.0);
         }
     }
     println!("read ceiling, GB/s:  {ceilings}");

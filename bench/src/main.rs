@@ -5,7 +5,6 @@
 mod ceiling;
 mod decode;
 mod prefill;
-mod stats;
 mod stream;
 
 use std::path::PathBuf;

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use engine::profile::Sample;
 use engine::{Model, ModelOptions, Source};
 use offload::Residency;
 
 use crate::Run;
-use crate::stats::Rounds;
 
 pub fn run(run: &Run, prompt_tokens: usize) -> Result<()> {
     let options = ModelOptions {
@@ -23,8 +23,8 @@ pub fn run(run: &Run, prompt_tokens: usize) -> Result<()> {
     let prompt: Vec<u32> = (0..prompt_tokens as u32)
         .map(|at| at * 31 % vocab_size)
         .collect();
-    let mut times_ms = Rounds::default();
-    let mut rates = Rounds::default();
+    let mut times_ms = Sample::default();
+    let mut rates = Sample::default();
     for round in 0..=run.rounds {
         let mut session = model.session()?;
         let started = Instant::now();

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use engine::profile::Sample;
 use engine::{Model, ModelOptions, Source};
 use offload::{Home, Residency};
 
 use crate::Run;
-use crate::stats::Rounds;
 
 const PEAK_BUDGET: Duration = Duration::from_millis(700);
 
@@ -21,7 +21,7 @@ pub fn run(run: &Run, num_gpu_layers: usize, slots: usize) -> Result<()> {
         ..ModelOptions::default()
     };
     let (mut peaks, mut rates, mut shares) =
-        (Rounds::default(), Rounds::default(), Rounds::default());
+        (Sample::default(), Sample::default(), Sample::default());
     // The ring reads ahead as soon as it can, so the disk is only quiet while no model is open:
     // peak and streaming take turns with a fresh model in each round.
     for round in 0..=run.rounds {

@@ -36,6 +36,7 @@ mod prompt;
 mod rope;
 mod session;
 pub mod text;
+mod trial;
 
 pub use blueprint::{Blueprint, DeviceChoice, ModelOptions, Source};
 pub use compute::Kernels;
@@ -45,3 +46,4 @@ pub use load::Progress;
 pub use model::{Loaded, Model};
 pub use prompt::tokenizer_of;
 pub use session::Session;
+pub use trial::{Trial, TrialRun, in_turns};

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::compute::at_least_one;
-use super::residency::idle_options;
-use super::{ComputeArgs, LinkArgs, ModelArgs, ResidencyArgs, SamplingArgs};
+use super::{SamplingArgs, SetupArgs};
 use crate::failure::Usage;
 
 const EXAMPLES: &str = "\
@@ -34,13 +33,7 @@ pub struct GenerateArgs {
     #[command(flatten)]
     pub prompt: PromptArgs,
     #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub residency: ResidencyArgs,
-    #[command(flatten)]
-    pub link: LinkArgs,
-    #[command(flatten)]
-    pub compute: ComputeArgs,
+    pub setup: SetupArgs,
     #[command(flatten)]
     pub length: LengthArgs,
     #[command(flatten)]
@@ -115,12 +108,5 @@ impl PromptArgs {
             (.., Some(tokens)) => PromptInput::Tokens(tokens),
             _ => return Err(Usage::NoPrompt),
         })
-    }
-}
-
-impl GenerateArgs {
-    /// Options that were typed and do nothing when nothing is streamed.
-    pub fn idle_options(&self) -> Vec<&'static str> {
-        idle_options(&self.residency, &self.link)
     }
 }

@@ -6,6 +6,7 @@ mod generate;
 mod model;
 mod residency;
 mod sampling;
+mod setup;
 mod size;
 mod small;
 mod synth;
@@ -19,6 +20,7 @@ pub use generate::{GenerateArgs, PromptInput};
 pub use model::ModelArgs;
 pub use residency::{LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
+pub use setup::SetupArgs;
 pub use small::{CompletionsArgs, InspectArgs, LogitsArgs, PlanArgs};
 pub use synth::SynthArgs;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ComputeArgs, LinkArgs, ModelArgs, ResidencyArgs};
+use super::{LinkArgs, ModelArgs, SetupArgs};
 
 /// Print the logits after a prompt, as JSON
 ///
@@ -20,13 +20,7 @@ pub struct LogitsArgs {
     #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
     pub prompt_tokens: Vec<u32>,
     #[command(flatten)]
-    pub model: ModelArgs,
-    #[command(flatten)]
-    pub residency: ResidencyArgs,
-    #[command(flatten)]
-    pub link: LinkArgs,
-    #[command(flatten)]
-    pub compute: ComputeArgs,
+    pub setup: SetupArgs,
 }
 
 /// Show what every N costs, without loading the model

@@ -1,6 +1,6 @@
 //! `engine generate`: plan, say so, load, continue the prompt, say how it went.
 
-use engine::{Blueprint, Ended, Generation, GenerationOptions, Model, ModelOptions, Report};
+use engine::{Blueprint, Ended, Generation, GenerationOptions, Model, Report};
 
 use super::preface;
 use super::profile::Profiler;
@@ -12,16 +12,10 @@ use crate::{interrupt, prompt};
 
 pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let console = Console::new(args.output.quiet);
-    let idle_options = args.idle_options();
+    let idle_options = args.setup.idle_options();
     let chat = args.prompt.chat;
     let input = args.prompt.input()?;
-    let mut options = ModelOptions::default();
-    args.model.apply(&mut options);
-    args.residency.apply(&mut options);
-    args.link.apply(&mut options);
-    args.compute.apply(&mut options);
-
-    let blueprint = Blueprint::new(&args.model.source(), options)?;
+    let blueprint = Blueprint::new(&args.setup.source(), args.setup.options())?;
     let options = GenerationOptions {
         max_new_tokens: args.length.max_new_tokens,
         sampling: args.sampling.over(&blueprint.checkpoint.generation),

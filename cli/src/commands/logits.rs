@@ -1,6 +1,6 @@
 //! `engine logits`.
 
-use engine::{Blueprint, Model, ModelOptions};
+use engine::{Blueprint, Model};
 use serde::Serialize;
 
 use crate::args::{LogitsArgs, PromptInput};
@@ -16,12 +16,7 @@ struct Logits<'a> {
 
 pub fn run(args: &LogitsArgs) -> Result<(), Failure> {
     let console = Console::new(false);
-    let mut options = ModelOptions::default();
-    args.model.apply(&mut options);
-    args.residency.apply(&mut options);
-    args.link.apply(&mut options);
-    args.compute.apply(&mut options);
-    let blueprint = Blueprint::new(&args.model.source(), options)?;
+    let blueprint = Blueprint::new(&args.setup.source(), args.setup.options())?;
     let input = PromptInput::Tokens(args.prompt_tokens.clone());
     let tokens = prompt::tokens(input, false, &blueprint)?;
     let bar = Bar::new(&console, "loading", Model::bytes_to_load(&blueprint));

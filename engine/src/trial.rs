@@ -1,0 +1,118 @@
+//! Measured runs: a model is opened, continued for some tokens and closed, and what it took is
+//! kept. Whatever compares runs (diagnose, tune, bench) takes them in turns, because machines are
+//! shared and their limits move: each round holds every contestant once, and ratios are taken
+//! within a round.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::error::EngineError;
+use crate::generation::{Ended, GenerationOptions};
+use crate::memory;
+use crate::model::{Loaded, Model};
+use crate::profile::{Streaming, Timing, Window, ms};
+
+/// What to run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    pub options: ModelOptions,
+    pub prompt: Vec<u32>,
+    pub generation: GenerationOptions,
+}
+
+/// What it took.
+#[derive(Debug)]
+pub struct TrialRun {
+    /// The plan that was executed, the link and its peak, measured just before.
+    pub streaming: Streaming,
+    pub loaded: Loaded,
+    pub timing: Timing,
+    pub text: String,
+    pub tokens: Vec<u32>,
+    pub ended: Option<Ended>,
+    /// Each pass after the prompt's.
+    pub token_ms: Vec<f64>,
+    /// The prompt's pass.
+    pub prompt: Window,
+    /// All passes after it.
+    pub decode: Window,
+    /// What the process held after the run, where the system tells.
+    pub memory_bytes: Option<u64>,
+}
+
+impl TrialRun {
+    /// Decode time a token; `None` when there was only the prompt's.
+    pub fn mean_token_ms(&self) -> Option<f64> {
+        let passes = self.token_ms.len() as f64;
+        (passes > 0.0).then(|| self.token_ms.iter().sum::<f64>() / passes)
+    }
+
+    pub fn tokens_per_s(&self) -> Option<f64> {
+        self.mean_token_ms().map(|ms| 1000.0 / ms)
+    }
+}
+
+impl Trial {
+    /// Opens, runs, closes. `cancel` ends the run under way with [`EngineError::Interrupted`].
+    pub fn run(&self, source: &Source, cancel: &Arc<AtomicBool>) -> Result<TrialRun, EngineError> {
+        let blueprint = Blueprint::new(source, self.options.clone())?;
+        let peak_gbps = blueprint.measure_peak_gbps()?;
+        let mut model = Model::load(blueprint, &mut |_| {})?;
+        let (streaming, loaded) = (model.streaming(peak_gbps), model.loaded());
+        let mut session = model.session()?;
+        session.cancel_with(Arc::clone(cancel));
+        let mut generation = session.generate(self.prompt.clone(), self.generation.clone())?;
+        let (mut prompt, mut decode) = (Window::default(), Window::default());
+        let (mut token_ms, mut text) = (Vec::new(), String::new());
+        while let Some(piece) = generation.next() {
+            let piece = piece?;
+            text.push_str(&piece.text);
+            let loads = generation.loads();
+            if prompt.is_empty() {
+                prompt.add(&piece.timing, loads, true);
+            } else {
+                decode.add(&piece.timing, loads, false);
+                token_ms.push(ms(piece.timing.total));
+            }
+        }
+        text.push_str(&generation.rest());
+        let memory_bytes = memory::held_bytes();
+        let report = generation.report();
+        if report.ended == Some(Ended::Interrupted) {
+            return Err(EngineError::Interrupted);
+        }
+        Ok(TrialRun {
+            streaming,
+            loaded,
+            timing: report.timing,
+            text,
+            tokens: report.tokens,
+            ended: report.ended,
+            token_ms,
+            prompt,
+            decode,
+            memory_bytes,
+        })
+    }
+}
+
+/// Runs all of `trials` once a round, in turns: what changes on the machine changes for all.
+/// `on_run` is told which trial comes next, and of which round. The result has the runs of each
+/// trial, round by round.
+pub fn in_turns(
+    source: &Source,
+    trials: &[Trial],
+    rounds: usize,
+    cancel: &Arc<AtomicBool>,
+    on_run: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Vec<TrialRun>>, EngineError> {
+    let mut runs: Vec<Vec<TrialRun>> = trials.iter().map(|_| Vec::new()).collect();
+    for round in 0..rounds {
+        for (index, trial) in trials.iter().enumerate() {
+            on_run(index, round);
+            runs[index].push(trial.run(source, cancel)?);
+        }
+    }
+    Ok(runs)
+}
