@@ -25,6 +25,8 @@ pub enum Failure {
     Synth(loader::Error),
     #[error("the checkpoint cannot be run: {0}")]
     Inspect(EngineError),
+    #[error("{file} cannot be written")]
+    Write { file: String, source: io::Error },
     #[error("stdout cannot be written")]
     Output(#[source] io::Error),
     /// Whoever read our output has seen enough. Not an error.
@@ -42,6 +44,8 @@ pub enum Usage {
     NoPrompt,
     #[error("the prompt in {file} is empty")]
     EmptyPromptFile { file: String },
+    #[error("the flags of side {name} make no command line: {reason}")]
+    Side { name: &'static str, reason: String },
     #[error("{} is not a file", path.display())]
     PromptIsNoFile { path: PathBuf },
 }
@@ -64,7 +68,10 @@ impl Failure {
 
     /// Whether there is something to tell the user.
     pub fn is_silent(&self) -> bool {
-        matches!(self, Self::BrokenPipe | Self::Interrupted)
+        matches!(
+            self,
+            Self::BrokenPipe | Self::Interrupted | Self::Engine(EngineError::Interrupted)
+        )
     }
 
     fn code(&self) -> Code {
@@ -72,7 +79,9 @@ impl Failure {
             Self::Usage(_) | Self::Sizes(_) => Code::Usage,
             Self::Engine(error) => engine_code(error),
             Self::Inspect(_) => Code::Checkpoint,
-            Self::ReadPrompt { .. } | Self::Synth(_) | Self::Output(_) => Code::RunTime,
+            Self::ReadPrompt { .. } | Self::Synth(_) | Self::Write { .. } | Self::Output(_) => {
+                Code::RunTime
+            }
             Self::BrokenPipe => Code::Fine,
             Self::Interrupted => Code::Interrupted,
         }
@@ -88,6 +97,9 @@ impl Failure {
             Self::Usage(Usage::PromptIsNoFile { .. }) => {
                 "--txt-path takes a text file, or - for stdin"
             }
+            Self::Usage(Usage::Side { .. }) => {
+                "--compare takes two texts of flags, like '--slots 2' '--slots 3'"
+            }
             Self::Engine(error) | Self::Inspect(error) => return error.hint(),
             Self::ReadPrompt { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 "save the file as UTF-8 text"
@@ -95,6 +107,7 @@ impl Failure {
             Self::ReadPrompt { .. } => "check the path given to --txt-path; - is stdin",
             Self::Sizes(_) => "change the sizes; `engine synth --help` says what each of them is",
             Self::Synth(error) => return error.hint(),
+            Self::Write { .. } => "check that the folder exists, can be written to, and has room",
             Self::Output(_) => "check the disk or the program that stdout goes to",
             Self::BrokenPipe | Self::Interrupted => return None,
         };

@@ -41,28 +41,38 @@ pub struct TrialRun {
     pub memory_bytes: Option<u64>,
 }
 
-impl TrialRun {
-    /// Decode time a token; `None` when there was only the prompt's.
-    pub fn mean_token_ms(&self) -> Option<f64> {
-        let passes = self.token_ms.len() as f64;
-        (passes > 0.0).then(|| self.token_ms.iter().sum::<f64>() / passes)
-    }
-
-    pub fn tokens_per_s(&self) -> Option<f64> {
-        self.mean_token_ms().map(|ms| 1000.0 / ms)
-    }
-}
-
 impl Trial {
     /// Opens, runs, closes. `cancel` ends the run under way with [`EngineError::Interrupted`].
     pub fn run(&self, source: &Source, cancel: &Arc<AtomicBool>) -> Result<TrialRun, EngineError> {
-        let blueprint = Blueprint::new(source, self.options.clone())?;
-        let peak_gbps = blueprint.measure_peak_gbps()?;
-        let mut model = Model::load(blueprint, &mut |_| {})?;
+        let (mut model, peak_gbps) = open_measured(source, self.options.clone())?;
+        let (prompt, generation) = (self.prompt.clone(), self.generation.clone());
+        TrialRun::measure(&mut model, peak_gbps, prompt, generation, cancel)
+    }
+}
+
+/// A model, and its link's peak measured just before, while nothing else uses the link.
+pub fn open_measured(
+    source: &Source,
+    options: ModelOptions,
+) -> Result<(Model, Option<f64>), EngineError> {
+    let blueprint = Blueprint::new(source, options)?;
+    let peak_gbps = blueprint.measure_peak_gbps()?;
+    Ok((Model::load(blueprint, &mut |_| {})?, peak_gbps))
+}
+
+impl TrialRun {
+    /// One generation on a model that is open.
+    pub fn measure(
+        model: &mut Model,
+        peak_gbps: Option<f64>,
+        prompt: Vec<u32>,
+        generation: GenerationOptions,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<Self, EngineError> {
         let (streaming, loaded) = (model.streaming(peak_gbps), model.loaded());
         let mut session = model.session()?;
         session.cancel_with(Arc::clone(cancel));
-        let mut generation = session.generate(self.prompt.clone(), self.generation.clone())?;
+        let mut generation = session.generate(prompt, generation)?;
         let (mut prompt, mut decode) = (Window::default(), Window::default());
         let (mut token_ms, mut text) = (Vec::new(), String::new());
         while let Some(piece) = generation.next() {
@@ -82,7 +92,7 @@ impl Trial {
         if report.ended == Some(Ended::Interrupted) {
             return Err(EngineError::Interrupted);
         }
-        Ok(TrialRun {
+        Ok(Self {
             streaming,
             loaded,
             timing: report.timing,
@@ -94,6 +104,16 @@ impl Trial {
             decode,
             memory_bytes,
         })
+    }
+
+    /// Decode time a token; `None` when there was only the prompt's.
+    pub fn mean_token_ms(&self) -> Option<f64> {
+        let passes = self.token_ms.len() as f64;
+        (passes > 0.0).then(|| self.token_ms.iter().sum::<f64>() / passes)
+    }
+
+    pub fn tokens_per_s(&self) -> Option<f64> {
+        self.mean_token_ms().map(|ms| 1000.0 / ms)
     }
 }
 

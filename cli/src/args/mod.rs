@@ -1,6 +1,7 @@
 //! What can be typed. Each file holds what clap parses and, beside it, what that means in the
 //! engine's own words; nothing here opens a file or prints.
 
+mod bench;
 mod compute;
 mod generate;
 mod model;
@@ -15,6 +16,7 @@ use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
+pub use bench::{BenchArgs, side as bench_side};
 pub use compute::ComputeArgs;
 pub use generate::{GenerateArgs, PromptInput};
 pub use model::ModelArgs;
@@ -71,6 +73,7 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     Logits(LogitsArgs),
     Plan(PlanArgs),
+    Bench(Box<BenchArgs>),
     Inspect(InspectArgs),
     Synth(SynthArgs),
     Completions(CompletionsArgs),

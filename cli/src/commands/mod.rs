@@ -1,5 +1,6 @@
 //! One file a subcommand; each is a function from arguments to output.
 
+pub mod bench;
 pub mod completions;
 pub mod generate;
 pub mod inspect;

@@ -1,6 +1,7 @@
 //! Everything that is printed goes through here: stdout through [`Stdout`], whose errors count,
 //! and stderr through [`Console`], whose errors cannot be told to anybody.
 
+mod files;
 mod human;
 mod progress;
 mod table;
@@ -12,8 +13,9 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+pub use files::write_whole;
 pub use human::{gigabytes, memory, milliseconds, seconds, short_count};
-pub use progress::Bar;
+pub use progress::{Bar, Steps};
 pub use table::{Align, Table};
 
 /// Data for the user or the next program.

@@ -1,6 +1,7 @@
-//! A bar with GB/s while bytes move. Only on a terminal; elsewhere nothing is drawn and the
-//! caller's closing line says it all.
+//! A bar with GB/s while bytes move, and one that counts runs. Only on a terminal; elsewhere
+//! nothing is drawn and the caller's closing line says it all.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, stderr};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -13,12 +14,7 @@ pub struct Bar(ProgressBar);
 
 impl Bar {
     pub fn new(console: &Console, what: &'static str, total_bytes: u64) -> Self {
-        let visible = stderr().is_terminal() && !console.is_quiet();
-        let target = match visible {
-            true => ProgressDrawTarget::stderr(),
-            false => ProgressDrawTarget::hidden(),
-        };
-        let bar = ProgressBar::with_draw_target(Some(total_bytes), target);
+        let bar = ProgressBar::with_draw_target(Some(total_bytes), target(console));
         if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {moved} {rate}  {eta}") {
             let moved = |state: &ProgressState, to: &mut dyn std::fmt::Write| {
                 let total = gigabytes(state.len().unwrap_or(0));
@@ -51,5 +47,40 @@ impl Bar {
 impl Drop for Bar {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// Runs that take seconds each, counted.
+#[derive(Debug)]
+pub struct Steps(ProgressBar);
+
+impl Steps {
+    pub fn new(console: &Console, count: usize) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(count as u64), target(console));
+        if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {pos} of {len}  {msg}  {eta}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self(bar)
+    }
+
+    /// The one before is done, if there was one; `what` begins.
+    pub fn next(&self, what: impl Into<Cow<'static, str>>) {
+        if !self.0.message().is_empty() {
+            self.0.inc(1);
+        }
+        self.0.set_message(what);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn target(console: &Console) -> ProgressDrawTarget {
+    match stderr().is_terminal() && !console.is_quiet() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
     }
 }

@@ -65,8 +65,7 @@ impl Summary<'_> {
             Some(_) => " (emulated)",
             None => "",
         };
-        if means.bytes > 0 {
-            let gbps = means.bytes_per_pass() / means.token_ms() / 1e6;
+        if let Some(gbps) = self.window.link_gbps() {
             write!(
                 f,
                 "Link:  {}/token at {} GB/s",

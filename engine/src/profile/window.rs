@@ -117,6 +117,12 @@ impl Window {
         };
     }
 
+    /// What the link carried over the time of the passes; `None` when nothing was streamed.
+    pub fn link_gbps(&self) -> Option<f64> {
+        let means = self.means();
+        (means.bytes > 0).then(|| means.bytes_per_pass() / means.token_ms() / 1e6)
+    }
+
     /// Token passes where there are any, else the prompt's.
     pub(super) fn means(&self) -> &Means {
         if self.decode.passes > 0 {

@@ -15,6 +15,7 @@ mod random;
 pub use chat::{ChatTemplate, Message};
 pub use detokenize::Detokenizer;
 pub use error::TextError;
+pub use python::today;
 pub use sampler::{Sampler, Sampling};
 pub use stop::{Emit, StopStrings};
 pub use tokenizer::Tokenizer;

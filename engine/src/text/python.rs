@@ -22,10 +22,17 @@ pub(super) fn extend(environment: &mut Environment<'_>) {
     environment.remove_global("debug");
     environment.add_function("raise_exception", raise_exception);
     // UTC: the standard library knows no time zone, and a prompt should not depend on one.
-    environment.add_function("strftime_now", |format: &str| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        date::strftime(format, now.map_or(0, |elapsed| elapsed.as_secs()))
-    });
+    environment.add_function("strftime_now", strftime_now);
+}
+
+fn strftime_now(format: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    date::strftime(format, now.map_or(0, |elapsed| elapsed.as_secs()))
+}
+
+/// Today's date in UTC, like 2026-01-31.
+pub fn today() -> String {
+    strftime_now("%Y-%m-%d")
 }
 
 #[derive(Debug)]

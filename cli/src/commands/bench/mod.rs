@@ -1,0 +1,146 @@
+//! `engine bench`: rounds over a set of prompts, one side or two in turns, and what came of them.
+
+mod prompts;
+mod results;
+mod save;
+mod tables;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use engine::{Blueprint, EngineError, GenerationOptions, Machine, ModelOptions, Source, TrialRun};
+
+use self::prompts::Prompt;
+use self::results::{Results, Row, SideResults};
+use crate::args::{BenchArgs, bench_side};
+use crate::failure::{Failure, Usage};
+use crate::interrupt;
+use crate::output::{Console, Stdout, Steps};
+
+/// One set of flags.
+struct Side {
+    name: &'static str,
+    flags: String,
+    source: Source,
+    options: ModelOptions,
+    prompts: Vec<Prompt>,
+}
+
+pub fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let console = Console::new(args.quiet);
+    let sides = sides(args, &console)?;
+    let cancel = interrupt::flag(&console);
+    let mut results = Results {
+        date: engine::text::today(),
+        machine: Machine::here(),
+        tokens: args.tokens,
+        warmup: args.warmup,
+        sides: sides.iter().map(Side::no_results).collect(),
+    };
+    let measured = measure(args, &sides, &mut results, &cancel, &console);
+    match &measured {
+        // What is complete is shown, whatever then went wrong.
+        Err(_) if results.rounds() == 0 => return measured,
+        _ => {}
+    }
+    let mut out = Stdout::lock();
+    match args.json {
+        true => out.json(&results.json())?,
+        false => out.show(tables::text(&results))?,
+    }
+    if let Some(folder) = &args.save {
+        let saved = save::save(folder, &results)?;
+        console.say(format_args!("Saved {}", saved.display()));
+    }
+    measured
+}
+
+fn sides(args: &BenchArgs, console: &Console) -> Result<Vec<Side>, Failure> {
+    let typed: Vec<_> = std::env::args_os().skip(2).collect();
+    let named = match args.compare.as_deref() {
+        Some([a, b]) => vec![("A", a.clone()), ("B", b.clone())],
+        _ => vec![("", String::new())],
+    };
+    named
+        .into_iter()
+        .map(|(name, flags)| {
+            let setup = bench_side(&typed, &flags).map_err(|error| Usage::Side {
+                name,
+                reason: error.render().to_string(),
+            })?;
+            let (source, options) = (setup.source(), setup.options());
+            let blueprint = Blueprint::new(&source, options.clone())?;
+            let prompts = prompts::read(args, &blueprint, console)?;
+            Ok(Side {
+                name,
+                flags,
+                source,
+                options,
+                prompts,
+            })
+        })
+        .collect()
+}
+
+/// Warm-up rounds, then the rounds that count; every round has each side once.
+fn measure(
+    args: &BenchArgs,
+    sides: &[Side],
+    results: &mut Results,
+    cancel: &Arc<AtomicBool>,
+    console: &Console,
+) -> Result<(), Failure> {
+    let rounds = args.warmup + args.repeats;
+    let steps = Steps::new(console, rounds * sides.len());
+    for round in 0..rounds {
+        let mut done = Vec::new();
+        for side in sides {
+            let phase = match round.checked_sub(args.warmup) {
+                None => format!("warm-up {}", round + 1),
+                Some(round) => format!("round {} of {}", round + 1, args.repeats),
+            };
+            steps.next(format!("{phase} {}", side.name));
+            done.push(side.round(args.tokens, cancel)?);
+        }
+        if round >= args.warmup {
+            for (side, runs) in results.sides.iter_mut().zip(done) {
+                for (row, run) in side.rows.iter_mut().zip(runs) {
+                    row.runs.push(run);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Side {
+    fn no_results(&self) -> SideResults {
+        let row = |prompt: &Prompt| Row {
+            label: prompt.label.clone(),
+            words: prompt.words,
+            runs: Vec::new(),
+        };
+        SideResults {
+            name: self.name,
+            flags: self.flags.clone(),
+            rows: self.prompts.iter().map(row).collect(),
+        }
+    }
+
+    /// Opens the model and continues each prompt once.
+    fn round(&self, tokens: usize, cancel: &Arc<AtomicBool>) -> Result<Vec<TrialRun>, EngineError> {
+        let (mut model, peak_gbps) = engine::open_measured(&self.source, self.options.clone())?;
+        let options = GenerationOptions {
+            max_new_tokens: tokens,
+            ignore_eos: true,
+            ..GenerationOptions::default()
+        };
+        self.prompts
+            .iter()
+            .map(|prompt| {
+                let (ids, options) = (prompt.ids.clone(), options.clone());
+                TrialRun::measure(&mut model, peak_gbps, ids, options, cancel)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,238 @@
+//! What the rounds came to, kept whole: every run of every prompt, and the samples taken from
+//! them.
+
+use engine::profile::{Sample, Stage, StageTimes};
+use engine::{Machine, TrialRun};
+use serde::Serialize;
+
+#[derive(Debug)]
+pub struct Results {
+    pub date: String,
+    pub machine: Machine,
+    pub tokens: usize,
+    pub warmup: usize,
+    pub sides: Vec<SideResults>,
+}
+
+/// What one set of flags did.
+#[derive(Debug)]
+pub struct SideResults {
+    /// Empty where there is only one.
+    pub name: &'static str,
+    pub flags: String,
+    pub rows: Vec<Row>,
+}
+
+/// The runs of one prompt, round by round.
+#[derive(Debug)]
+pub struct Row {
+    pub label: String,
+    pub words: Option<usize>,
+    pub runs: Vec<TrialRun>,
+}
+
+/// The parts of a run's wall time, as means over the rounds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Parts {
+    pub wall_ms: f64,
+    pub prefill_ms: f64,
+    pub generate_ms: f64,
+    /// Turning tokens into text.
+    pub decode_ms: f64,
+}
+
+impl Results {
+    pub fn rounds(&self) -> usize {
+        let rows = self.sides.iter().flat_map(|side| &side.rows);
+        rows.map(|row| row.runs.len()).min().unwrap_or(0)
+    }
+}
+
+impl Row {
+    pub fn sample(&self, of: impl Fn(&TrialRun) -> f64) -> Sample {
+        self.runs.iter().map(of).collect()
+    }
+
+    pub fn tokens_per_s(&self) -> Sample {
+        self.sample(tokens_per_s)
+    }
+
+    pub fn parts(&self) -> Parts {
+        let mean = |of: fn(&TrialRun) -> f64| self.sample(of).mean();
+        Parts {
+            wall_ms: mean(wall_ms),
+            prefill_ms: mean(|run| {
+                run.timing.prefill_ms - text_ms(&run.timing.totals().prompt.stages)
+            }),
+            generate_ms: mean(|run| {
+                run.timing.generate_ms - text_ms(&run.timing.totals().decode.stages)
+            }),
+            decode_ms: mean(|run| {
+                let totals = run.timing.totals();
+                text_ms(&totals.prompt.stages) + text_ms(&totals.decode.stages)
+            }),
+        }
+    }
+}
+
+/// From the start of the prompt's pass to the last token.
+pub fn wall_ms(run: &TrialRun) -> f64 {
+    run.timing.prefill_ms + run.timing.generate_ms
+}
+
+/// A generation of one token has no decode pass, and no rate.
+pub fn tokens_per_s(run: &TrialRun) -> f64 {
+    run.tokens_per_s().unwrap_or(f64::NAN)
+}
+
+fn text_ms(times: &StageTimes) -> f64 {
+    times[Stage::Decode].wall.as_secs_f64() * 1e3
+}
+
+#[derive(Debug, Serialize)]
+struct JsonResults<'a> {
+    date: &'a str,
+    machine: JsonMachine<'a>,
+    tokens: usize,
+    warmup: usize,
+    rounds: usize,
+    sides: Vec<JsonSide<'a>>,
+    /// B over A, by prompt; with `--compare`.
+    ratios: Vec<JsonRatio<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonMachine<'a> {
+    processor: &'a str,
+    cores: usize,
+    memory_bytes: Option<u64>,
+    kernels: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonSide<'a> {
+    name: &'a str,
+    flags: &'a str,
+    prompts: Vec<JsonRow<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonRow<'a> {
+    label: &'a str,
+    words: Option<usize>,
+    prompt_tokens: usize,
+    resident: usize,
+    streamed: usize,
+    emulated_gbps: Option<f64>,
+    parts: Parts,
+    tokens_per_s: JsonSample,
+    time_to_first_token_ms: JsonSample,
+    wall_ms: JsonSample,
+    link_gbps: JsonSample,
+    link_peak_gbps: JsonSample,
+    memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonRatio<'a> {
+    label: &'a str,
+    tokens_per_s: JsonSample,
+    noise: bool,
+}
+
+/// Not-a-number (a rate of nothing) becomes `null`.
+#[derive(Debug, Serialize)]
+struct JsonSample {
+    mean: f64,
+    median: f64,
+    std_dev: f64,
+    values: Vec<f64>,
+}
+
+impl From<&Sample> for JsonSample {
+    fn from(sample: &Sample) -> Self {
+        Self {
+            mean: sample.mean(),
+            median: sample.median(),
+            std_dev: sample.std_dev(),
+            values: sample.values().to_vec(),
+        }
+    }
+}
+
+impl Results {
+    pub fn json(&self) -> impl Serialize + '_ {
+        JsonResults {
+            date: &self.date,
+            machine: JsonMachine {
+                processor: &self.machine.processor,
+                cores: self.machine.cores,
+                memory_bytes: self.machine.memory_bytes,
+                kernels: self.machine.kernels,
+            },
+            tokens: self.tokens,
+            warmup: self.warmup,
+            rounds: self.rounds(),
+            sides: self.sides.iter().map(SideResults::json).collect(),
+            ratios: self
+                .ratios()
+                .map(|(label, ratio)| JsonRatio {
+                    label,
+                    tokens_per_s: (&ratio).into(),
+                    noise: ratio.is_noise(),
+                })
+                .collect(),
+        }
+    }
+
+    /// Tokens per second of the second side over the first, for each prompt.
+    pub fn ratios(&self) -> impl Iterator<Item = (&str, Sample)> {
+        let pairs = match self.sides.as_slice() {
+            [a, b] => a.rows.iter().zip(b.rows.iter()).collect(),
+            _ => Vec::new(),
+        };
+        pairs.into_iter().map(|(a, b)| {
+            let ratio = b.tokens_per_s().over(&a.tokens_per_s());
+            (a.label.as_str(), ratio)
+        })
+    }
+}
+
+impl SideResults {
+    fn json(&self) -> JsonSide<'_> {
+        JsonSide {
+            name: self.name,
+            flags: &self.flags,
+            prompts: self.rows.iter().filter_map(Row::json).collect(),
+        }
+    }
+}
+
+impl Row {
+    fn json(&self) -> Option<JsonRow<'_>> {
+        let last = self.runs.last()?;
+        let plan = &last.streaming.plan;
+        let sample = |of: fn(&TrialRun) -> f64| JsonSample::from(&self.sample(of));
+        Some(JsonRow {
+            label: &self.label,
+            words: self.words,
+            prompt_tokens: last.timing.totals().prompt.rows,
+            resident: plan.resident_count(),
+            streamed: plan.streamed_count(),
+            emulated_gbps: last
+                .streaming
+                .link
+                .emulated_gbps
+                .filter(|_| plan.streamed_count() > 0),
+            parts: self.parts(),
+            tokens_per_s: sample(tokens_per_s),
+            time_to_first_token_ms: sample(|run| {
+                run.timing.time_to_first_token_ms.unwrap_or(f64::NAN)
+            }),
+            wall_ms: sample(wall_ms),
+            link_gbps: sample(|run| run.decode.link_gbps().unwrap_or(f64::NAN)),
+            link_peak_gbps: sample(|run| run.streaming.peak_gbps.unwrap_or(f64::NAN)),
+            memory_bytes: last.memory_bytes,
+        })
+    }
+}

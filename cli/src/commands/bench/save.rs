@@ -1,0 +1,33 @@
+//! Results kept in a folder of their own, dated, with the machine: a number without them says
+//! little a month later.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::results::Results;
+use super::tables;
+use crate::failure::Failure;
+use crate::output::write_whole;
+
+/// Names tried before giving up.
+const RUNS_MAX: usize = 1000;
+
+/// Writes `bench-K.txt` and `bench-K.json`, K the first that is free; returns the text's path.
+pub fn save(folder: &Path, results: &Results) -> Result<PathBuf, Failure> {
+    let folder = folder.join(format!("{}-{}", results.date, results.machine.slug()));
+    let failed = |path: &Path, source| Failure::Write {
+        file: path.display().to_string(),
+        source,
+    };
+    fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+    let free = |number: &usize| !folder.join(format!("bench-{number}.txt")).exists();
+    let number = (1..RUNS_MAX).find(free).unwrap_or(RUNS_MAX);
+    let json = serde_json::to_vec_pretty(&results.json()).map_err(io::Error::from);
+    let path = folder.join(format!("bench-{number}.json"));
+    json.and_then(|json| write_whole(&path, &json))
+        .map_err(|error| failed(&path, error))?;
+    let path = folder.join(format!("bench-{number}.txt"));
+    write_whole(&path, tables::text(results).as_bytes()).map_err(|error| failed(&path, error))?;
+    Ok(path)
+}

@@ -1,0 +1,213 @@
+//! The results as people read them.
+
+use std::fmt::Write;
+
+use engine::TrialRun;
+use engine::profile::Sample;
+
+use super::results::{Parts, Results, Row, SideResults, wall_ms};
+
+pub fn text(results: &Results) -> String {
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    let _ = write(&mut text, results);
+    text
+}
+
+fn write(to: &mut String, results: &Results) -> std::fmt::Result {
+    writeln!(
+        to,
+        "{}, {}; {} tokens after each prompt, {} rounds after {} to warm up",
+        results.date,
+        results.machine,
+        results.tokens,
+        results.rounds(),
+        results.warmup
+    )?;
+    for side in &results.sides {
+        if !side.name.is_empty() {
+            writeln!(to, "\n{}: {}", side.name, flags(side))?;
+        }
+        if let Some(run) = side.rows.first().and_then(|row| row.runs.last()) {
+            writeln!(to, "{}", setting(run))?;
+        }
+        table(to, side)?;
+        spread(to, side)?;
+        utilisation(to, side)?;
+        aggregate(to, side)?;
+    }
+    comparison(to, results)
+}
+
+fn flags(side: &SideResults) -> &str {
+    match side.flags.as_str() {
+        "" => "(no further flags)",
+        flags => flags,
+    }
+}
+
+fn setting(run: &TrialRun) -> String {
+    let plan = &run.streaming.plan;
+    let link = match (plan.streamed_count(), run.streaming.link.emulated_gbps) {
+        (0, _) => String::new(),
+        (_, Some(gbps)) => format!(", over an emulated link of {gbps} GB/s"),
+        (_, None) => format!(
+            ", from {} ({})",
+            run.streaming.link.home.name(),
+            run.streaming.link.access
+        ),
+    };
+    format!(
+        "{} of {} layers resident, {} streamed through {} slots{link}",
+        plan.resident_count(),
+        plan.layers(),
+        plan.streamed_count(),
+        plan.slots()
+    )
+}
+
+fn table(to: &mut String, side: &SideResults) -> std::fmt::Result {
+    writeln!(
+        to,
+        "\n{:<9} {:>5} {:>10} {:>8} {:>9} {:>14} {:>15} {:>12}\n----",
+        "Label", "Words", "Wall (ms)", "Tok/s", "Mem (MB)", "Prefill", "Generate", "Decode"
+    )?;
+    for row in &side.rows {
+        let parts = row.parts();
+        let part = |ms: f64| format!("{ms:.0}ms ({:.0}%)", ms / parts.wall_ms * 100.0);
+        let Parts {
+            wall_ms,
+            prefill_ms,
+            generate_ms,
+            decode_ms,
+        } = parts;
+        writeln!(
+            to,
+            "{:<9} {:>5} {wall_ms:>10.1} {:>8.1} {:>9} {:>14} {:>15} {:>12}",
+            row.label,
+            row.words.map_or("-".into(), |words| words.to_string()),
+            row.tokens_per_s().mean(),
+            megabytes(row),
+            part(prefill_ms),
+            part(generate_ms),
+            part(decode_ms),
+        )?;
+    }
+    Ok(())
+}
+
+fn megabytes(row: &Row) -> String {
+    match row.runs.iter().filter_map(|run| run.memory_bytes).max() {
+        Some(bytes) => format!("{:.0}", bytes as f64 / 1e6),
+        None => "-".into(),
+    }
+}
+
+fn spread(to: &mut String, side: &SideResults) -> std::fmt::Result {
+    writeln!(
+        to,
+        "\n{:<9} {:>32}   {:>32}",
+        "", "Tok/s: mean  median  std dev", "Wall (ms): mean  median  std dev"
+    )?;
+    for row in &side.rows {
+        let three = |sample: &Sample| {
+            format!(
+                "{:>14.2} {:>7.2} {:>8.2}",
+                sample.mean(),
+                sample.median(),
+                sample.std_dev()
+            )
+        };
+        writeln!(
+            to,
+            "{:<9} {:>32}   {:>32}",
+            row.label,
+            three(&row.tokens_per_s()),
+            three(&row.sample(wall_ms))
+        )?;
+    }
+    Ok(())
+}
+
+/// What the link carried, beside what it can.
+fn utilisation(to: &mut String, side: &SideResults) -> std::fmt::Result {
+    for row in &side.rows {
+        let shares: Sample = row
+            .runs
+            .iter()
+            .filter_map(|run| Some(run.decode.link_gbps()? / run.streaming.peak_gbps? * 100.0))
+            .collect();
+        let rates: Sample = row
+            .runs
+            .iter()
+            .filter_map(|run| run.decode.link_gbps())
+            .collect();
+        if shares.is_empty() {
+            continue;
+        }
+        let emulated = match row.runs[0].streaming.link.emulated_gbps {
+            Some(_) => " (emulated)",
+            None => "",
+        };
+        writeln!(
+            to,
+            "Link, {}: {:.3} GB/s, {:.0}% of its peak ({:.0} to {:.0}%){emulated}",
+            row.label,
+            rates.median(),
+            shares.median(),
+            shares.least(),
+            shares.most()
+        )?;
+    }
+    Ok(())
+}
+
+/// Over all runs of all prompts. A text has no audio: its time is 0, its realtime factor no number.
+fn aggregate(to: &mut String, side: &SideResults) -> std::fmt::Result {
+    let all = |of: fn(&TrialRun) -> f64| -> Sample {
+        side.rows.iter().flat_map(|row| &row.runs).map(of).collect()
+    };
+    let first = all(|run| run.timing.time_to_first_token_ms.unwrap_or(f64::NAN) / 1e3);
+    let generation = all(|run| wall_ms(run) / 1e3);
+    writeln!(
+        to,
+        "\nAGGREGATE PERFORMANCE METRICS:\n   \
+         Average time to first byte: {:.3}s\n   \
+         Average realtime factor: n/a\n   \
+         Average generation time: {:.3}s\n   \
+         Average audio processing time: 0.000s\n   \
+         TTFB std dev: {:.3}s\n   \
+         Realtime factor std dev: n/a",
+        first.mean(),
+        generation.mean(),
+        first.std_dev()
+    )
+}
+
+fn comparison(to: &mut String, results: &Results) -> std::fmt::Result {
+    let [a, b] = results.sides.as_slice() else {
+        return Ok(());
+    };
+    writeln!(
+        to,
+        "\nB over A, tok/s, round by round (A: {}; B: {})",
+        flags(a),
+        flags(b)
+    )?;
+    for (label, ratio) in results.ratios() {
+        let said = match ratio.is_noise() {
+            true => "noise",
+            false if ratio.median() > 1.0 => "B is faster",
+            false => "A is faster",
+        };
+        writeln!(
+            to,
+            "{label:<9} {:.2}x (median of {}, {:.2} to {:.2}): {said}",
+            ratio.median(),
+            ratio.len(),
+            ratio.least(),
+            ratio.most()
+        )?;
+    }
+    Ok(())
+}
