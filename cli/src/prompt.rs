@@ -35,6 +35,12 @@ pub fn tokens(input: PromptInput, chat: bool, blueprint: &Blueprint) -> Result<V
     Ok(tokens)
 }
 
+/// Token ids for runs that only measure: spread over the vocabulary, so that no two rows of the
+/// embedding are the same.
+pub fn ids(count: usize, vocab_size: usize) -> Vec<u32> {
+    (0..count).map(|at| (at * 31 % vocab_size) as u32).collect()
+}
+
 fn read(file: &str, read: impl FnOnce() -> io::Result<String>) -> Result<String, Failure> {
     let text = read().map_err(|source| Failure::ReadPrompt {
         file: file.into(),

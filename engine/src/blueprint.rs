@@ -115,7 +115,7 @@ pub struct Blueprint {
     pub link: LinkInfo,
     /// The memory the plan was made for, if any limit is known.
     pub memory_bytes: Option<u64>,
-    request: PlanRequest,
+    pub(crate) request: PlanRequest,
     pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
 }
 
@@ -164,6 +164,15 @@ impl Blueprint {
     /// The plan for another number of resident layers, whether it fits or not.
     pub fn plan_for(&self, resident: usize) -> ResidencyPlan {
         ResidencyPlan::with_resident(&self.request, resident)
+    }
+
+    /// What a block would take with its home there.
+    pub(crate) fn block_bytes_in(&self, home: Home) -> Result<BlockBytes, EngineError> {
+        let link = LinkInfo {
+            home,
+            ..self.link.clone()
+        };
+        block_bytes(&self.checkpoint, &self.layout, &link)
     }
 
     pub fn dtype(&self) -> DType {

@@ -38,6 +38,7 @@ mod rope;
 mod session;
 pub mod text;
 mod trial;
+mod tuning;
 
 pub use blueprint::{Blueprint, DeviceChoice, ModelOptions, Source};
 pub use compute::Kernels;
@@ -49,3 +50,4 @@ pub use model::{Loaded, Model};
 pub use prompt::tokenizer_of;
 pub use session::Session;
 pub use trial::{Trial, TrialRun, in_turns, open_measured};
+pub use tuning::{MachineRates, Settled, options_of};

@@ -15,6 +15,7 @@ mod predict;
 mod prefetch;
 mod ram;
 mod record;
+mod search;
 mod slab;
 mod slot;
 mod stack;
@@ -30,6 +31,7 @@ pub use plan::{BlockBytes, FixedBytes, PlanError, PlanRequest, Residency, Reside
 pub use predict::{Prediction, Rates, predict};
 pub use ram::{RamHome, RamLink, measure_copy_gbps};
 pub use record::{LoadKind, LoadRecord};
+pub use search::{Candidate, Choices, HomeChoice, search};
 pub use slab::{Slab, SlabBytes};
 pub use slot::Slot;
 pub use stack::{Prefetch, StreamedStack};

@@ -11,6 +11,7 @@ mod setup;
 mod size;
 mod small;
 mod synth;
+mod tune;
 
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
@@ -25,6 +26,7 @@ pub use sampling::SamplingArgs;
 pub use setup::SetupArgs;
 pub use small::{CompletionsArgs, InspectArgs, LogitsArgs, PlanArgs};
 pub use synth::SynthArgs;
+pub use tune::TuneArgs;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -73,6 +75,7 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     Logits(LogitsArgs),
     Plan(PlanArgs),
+    Tune(Box<TuneArgs>),
     Bench(Box<BenchArgs>),
     Inspect(InspectArgs),
     Synth(SynthArgs),

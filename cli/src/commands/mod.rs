@@ -10,3 +10,4 @@ mod preface;
 mod profile;
 mod report;
 pub mod synth;
+pub mod tune;

@@ -117,6 +117,24 @@ impl Window {
         };
     }
 
+    pub fn token_ms(&self) -> f64 {
+        self.means().token_ms()
+    }
+
+    /// Inside the layers, a pass.
+    pub fn compute_ms(&self) -> f64 {
+        self.means().compute_ms()
+    }
+
+    pub fn stalled_ms(&self) -> f64 {
+        self.means().stalled_ms()
+    }
+
+    /// Neither in the layers nor waiting for them, a pass.
+    pub fn other_ms(&self) -> f64 {
+        self.means().other_ms()
+    }
+
     /// What the link carried over the time of the passes; `None` when nothing was streamed.
     pub fn link_gbps(&self) -> Option<f64> {
         let means = self.means();

@@ -8,6 +8,7 @@ use engine::{Blueprint, EngineError};
 use crate::args::BenchArgs;
 use crate::failure::{Failure, Usage};
 use crate::output::Console;
+use crate::prompt::ids;
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,11 +95,6 @@ fn built_in(blueprint: &Blueprint) -> Result<Vec<Prompt>, Failure> {
             .collect()),
         Err(error) => Err(error.into()),
     }
-}
-
-/// Spread over the vocabulary, so that no two rows of the embedding are the same.
-fn ids(count: usize, vocab_size: usize) -> Vec<u32> {
-    (0..count).map(|at| (at * 31 % vocab_size) as u32).collect()
 }
 
 fn of_text(label: String, text: &str, blueprint: &Blueprint) -> Result<Prompt, Failure> {

@@ -1,0 +1,188 @@
+//! `engine tune`: measure, predict, verify, recommend.
+
+mod advice;
+mod sweep;
+mod tables;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use engine::profile::Sample;
+use engine::{
+    Blueprint, EngineError, GenerationOptions, Machine, MachineRates, ModelOptions, Source, Trial,
+    in_turns, options_of,
+};
+use offload::{Candidate, PlanError, Residency};
+
+use self::advice::Advice;
+use self::sweep::Sweep;
+use crate::args::TuneArgs;
+use crate::failure::Failure;
+use crate::output::{Console, Stdout, Steps, write_whole};
+use crate::{interrupt, prompt};
+
+/// Tokens of the prompt of every run.
+const PROMPT_TOKENS: usize = 16;
+
+/// Every run should take about this long, in this many tokens.
+const RUN_MS: f64 = 3000.0;
+const TOKENS: (f64, f64) = (4.0, 64.0);
+
+/// A candidate, and what it did when it was run.
+#[derive(Debug)]
+struct Verified {
+    candidate: Candidate,
+    tokens_per_s: Sample,
+}
+
+/// All that came of it.
+#[derive(Debug)]
+struct Tuned {
+    machine: Machine,
+    rates: MachineRates,
+    emulated_gbps: Option<f64>,
+    memory_bytes: Option<u64>,
+    verified: Vec<Verified>,
+    /// Index of the fastest in fact.
+    best: usize,
+    advice: Advice,
+    sweep: Option<Sweep>,
+}
+
+struct Bench<'a> {
+    args: &'a TuneArgs,
+    source: Source,
+    /// What is kept, with N as large as it fits.
+    options: ModelOptions,
+    blueprint: Blueprint,
+    prompt: Vec<u32>,
+    cancel: Arc<AtomicBool>,
+    console: Console,
+}
+
+pub fn run(args: &TuneArgs) -> Result<(), Failure> {
+    let console = Console::new(args.quiet);
+    let (source, options) = (args.source(), args.options());
+    let blueprint = Blueprint::new(&source, options.clone())?;
+    let prompt = prompt::ids(PROMPT_TOKENS, blueprint.config.vocab_size);
+    blueprint.check_tokens(&prompt, 0)?;
+    let bench = Bench {
+        args,
+        source,
+        options,
+        blueprint,
+        prompt,
+        cancel: interrupt::flag(&console),
+        console,
+    };
+    let tuned = bench.tune()?;
+    if let (Some(file), Some(sweep)) = (&args.plot, &tuned.sweep) {
+        let svg = sweep.svg(&tuned);
+        write_whole(file, svg.as_bytes()).map_err(|source| Failure::Write {
+            file: file.display().to_string(),
+            source,
+        })?;
+        console.say(format_args!("Wrote {}", file.display()));
+    }
+    let mut out = Stdout::lock();
+    match args.json {
+        true => out.json(&tables::json(&tuned)),
+        false => out.show(tables::text(&tuned)),
+    }
+}
+
+impl Bench<'_> {
+    fn tune(&self) -> Result<Tuned, Failure> {
+        let steps = Steps::new(&self.console, 1);
+        steps.next("measuring disk, memory and compute");
+        let rates = MachineRates::measure(
+            &self.source,
+            &self.options,
+            self.prompt.clone(),
+            &self.cancel,
+        )?;
+        drop(steps);
+        let memory_bytes = self.blueprint.memory_bytes;
+        let candidates =
+            (self.blueprint).candidates(&rates, self.args.settled(), memory_bytes, 1.0)?;
+        if candidates.is_empty() {
+            // The blueprint fits with the slots that are settled, or there would be none.
+            return Err(EngineError::from(PlanError::NoSlots).into());
+        }
+        let few = candidates.iter().take(self.args.verify).cloned().collect();
+        let verified = self.verify(few, "verifying")?;
+        let best = fastest(&verified);
+        let advice = Advice::new(self, &rates, &verified[best])?;
+        let sweep = match self.args.benchmark || self.args.plot.is_some() {
+            true => Some(Sweep {
+                points: self.verify(sweep::points(&candidates), "sweeping")?,
+            }),
+            false => None,
+        };
+        Ok(Tuned {
+            machine: Machine::here(),
+            rates,
+            emulated_gbps: self.options.link_gbps,
+            memory_bytes,
+            verified,
+            best,
+            advice,
+            sweep,
+        })
+    }
+
+    /// Runs the candidates in turns.
+    fn verify(
+        &self,
+        candidates: Vec<Candidate>,
+        what: &'static str,
+    ) -> Result<Vec<Verified>, Failure> {
+        let trials: Vec<Trial> = candidates.iter().map(|c| self.trial(c)).collect();
+        let steps = Steps::new(&self.console, trials.len() * self.args.repeats);
+        let runs = in_turns(
+            &self.source,
+            &trials,
+            self.args.repeats,
+            &self.cancel,
+            &mut |trial, _round| steps.next(format!("{what} N = {}", resident(&trials[trial]))),
+        )?;
+        Ok(candidates
+            .into_iter()
+            .zip(runs)
+            .map(|(candidate, runs)| Verified {
+                candidate,
+                tokens_per_s: runs.iter().filter_map(|run| run.tokens_per_s()).collect(),
+            })
+            .collect())
+    }
+
+    fn trial(&self, candidate: &Candidate) -> Trial {
+        let fitting = (RUN_MS / candidate.prediction.token_ms).clamp(TOKENS.0, TOKENS.1);
+        // The prompt's pass gives the first token, and none of the rate.
+        let tokens = 1 + self.args.tokens.unwrap_or(fitting as usize);
+        let room = self.blueprint.context - self.prompt.len();
+        Trial {
+            options: options_of(candidate, &self.options),
+            prompt: self.prompt.clone(),
+            generation: GenerationOptions {
+                max_new_tokens: tokens.min(room),
+                ignore_eos: true,
+                ..GenerationOptions::default()
+            },
+        }
+    }
+}
+
+fn resident(trial: &Trial) -> usize {
+    match trial.options.residency {
+        Residency::Layers(count) => count,
+        Residency::All | Residency::Auto => 0,
+    }
+}
+
+fn fastest(verified: &[Verified]) -> usize {
+    let rate = |index: &usize| verified[*index].tokens_per_s.median();
+    (0..verified.len())
+        .max_by(|a, b| rate(a).total_cmp(&rate(b)))
+        .unwrap_or(0)
+}

@@ -1,0 +1,132 @@
+//! What this machine reaches with this model, and the plans that would make the most of it.
+//! Predictions are the planner's; whoever recommends one verifies it by running it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use offload::{Candidate, Choices, Home, HomeChoice, Spread, search};
+
+use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::error::EngineError;
+use crate::generation::GenerationOptions;
+use crate::trial::Trial;
+
+/// How long each rate may take to measure.
+const BUDGET: Duration = Duration::from_millis(500);
+
+/// Tokens of the run that measures compute: enough to leave the first ones' page faults behind.
+const TOKENS: usize = 8;
+
+/// More slots than this never helped: one copies, one computes, two take up jitter.
+const SLOTS_MAX: usize = 4;
+
+/// Measured rates.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MachineRates {
+    /// The model's own files, by the reads that streaming uses.
+    pub disk_gbps: f64,
+    /// Copies within memory.
+    pub ram_gbps: f64,
+    /// Compute of one layer for one token.
+    pub layer_ms: f64,
+    /// What a token costs outside the layers.
+    pub other_ms: f64,
+}
+
+/// What is settled; the rest is searched.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Settled {
+    pub slots: Option<usize>,
+    pub spread: Option<Spread>,
+    pub home: Option<Home>,
+}
+
+impl MachineRates {
+    /// Measures this machine with this model, as many layers resident as fit.
+    pub fn measure(
+        source: &Source,
+        options: &ModelOptions,
+        prompt: Vec<u32>,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<Self, EngineError> {
+        let disk_gbps = loader::measure_read_gbps(&source.open()?, BUDGET)?.gbps;
+        let ram_gbps = offload::measure_copy_gbps(BUDGET);
+        let generation = GenerationOptions {
+            max_new_tokens: TOKENS,
+            ignore_eos: true,
+            ..GenerationOptions::default()
+        };
+        let trial = Trial {
+            options: options.clone(),
+            prompt,
+            generation,
+        };
+        let run = trial.run(source, cancel)?;
+        let layers = run.streaming.plan.layers() as f64;
+        Ok(Self {
+            disk_gbps,
+            ram_gbps,
+            layer_ms: run.decode.compute_ms() / layers,
+            other_ms: run.decode.other_ms(),
+        })
+    }
+}
+
+impl Blueprint {
+    /// The best plan for every N that fits into `memory_bytes`, fastest first. `faster`: how many
+    /// times the link's measured rate, 1 for the link there is.
+    pub fn candidates(
+        &self,
+        rates: &MachineRates,
+        settled: Settled,
+        memory_bytes: Option<u64>,
+        faster: f64,
+    ) -> Result<Vec<Candidate>, EngineError> {
+        let emulated = self.options.link_gbps;
+        let homes: &[Home] = match (settled.home, emulated) {
+            (_, Some(_)) | (Some(Home::Ram), None) => &[Home::Ram],
+            (Some(Home::Disk), None) => &[Home::Disk],
+            (None, None) => &[Home::Disk, Home::Ram],
+        };
+        let homes = homes.iter().map(|&home| {
+            let gbps = match (emulated, home) {
+                (Some(gbps), _) => gbps,
+                (None, Home::Disk) => rates.disk_gbps,
+                (None, Home::Ram) => rates.ram_gbps,
+            };
+            Ok(HomeChoice {
+                home,
+                block: self.block_bytes_in(home)?,
+                link_bytes_per_s: gbps * faster * 1e9,
+            })
+        });
+        let all = [Spread::Even, Spread::ResidentFirst, Spread::ResidentLast];
+        let choices = Choices {
+            slots: settled
+                .slots
+                .map_or_else(|| (1..=SLOTS_MAX).collect(), |slots| vec![slots]),
+            spreads: settled
+                .spread
+                .map_or_else(|| all.to_vec(), |spread| vec![spread]),
+            homes: homes.collect::<Result<_, EngineError>>()?,
+        };
+        let request = offload::PlanRequest {
+            memory_bytes,
+            ..self.request
+        };
+        Ok(search(&request, &choices, rates.layer_ms, rates.other_ms))
+    }
+}
+
+/// The options that carry a candidate out.
+pub fn options_of(candidate: &Candidate, base: &ModelOptions) -> ModelOptions {
+    let streams = candidate.plan.streamed_count() > 0;
+    ModelOptions {
+        residency: offload::Residency::Layers(candidate.plan.resident_count()),
+        spread: candidate.plan.spread(),
+        slots: candidate.plan.slots().max(1),
+        home: streams.then_some(candidate.home).or(base.home),
+        ..base.clone()
+    }
+}
