@@ -1,6 +1,7 @@
 //! Memory that direct I/O can read into: a byte buffer whose first byte is aligned. It is reused
 //! from chunk to chunk, so a run allocates it once per I/O thread.
 
+use crate::huge_pages::{self, HUGE_PAGE_BYTES};
 use crate::storage::DIRECT_ALIGN_BYTES;
 
 /// A reusable byte buffer aligned to [`DIRECT_ALIGN_BYTES`].
@@ -18,11 +19,19 @@ impl AlignedBuf {
     /// A buffer of `bytes` bytes, rounded up to whole pages.
     pub fn new(bytes: usize) -> Self {
         let bytes = bytes.next_multiple_of(DIRECT_ALIGN_BYTES);
-        let memory = vec![0; bytes + DIRECT_ALIGN_BYTES];
-        let start = memory.as_ptr().align_offset(DIRECT_ALIGN_BYTES);
+        let (memory, align) = match bytes < HUGE_PAGE_BYTES / 2 {
+            true => (vec![0; bytes + DIRECT_ALIGN_BYTES], DIRECT_ALIGN_BYTES),
+            false => {
+                let pages = bytes.next_multiple_of(HUGE_PAGE_BYTES);
+                let memory = vec![0; pages + HUGE_PAGE_BYTES];
+                huge_pages::advise(&memory);
+                (memory, HUGE_PAGE_BYTES)
+            }
+        };
+        let start = memory.as_ptr().align_offset(align);
         // `align_offset` may refuse in theory (never at run time for bytes); then nothing is
         // aligned, direct I/O says EINVAL and the storage falls back to the page cache.
-        let start = start.min(DIRECT_ALIGN_BYTES);
+        let start = start.min(align);
         Self {
             memory,
             start,

@@ -16,6 +16,7 @@ mod files;
 mod folder;
 mod generation;
 mod header;
+pub mod huge_pages;
 mod json;
 mod layout;
 mod measure;

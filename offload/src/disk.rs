@@ -21,8 +21,9 @@ use crate::link::{Link, Mark};
 use crate::slab::SlabBytes;
 
 /// Reads in flight. Two saturate a local NVMe disk with chunks of a megabyte; more hide the
-/// latency of slower and networked ones, and the workers sleep in the kernel all the time.
-const WORKERS: usize = 4;
+/// latency of slower and networked ones, and keep the disk at work while workers wait for a core
+/// that computes. They sleep in the kernel nearly all the time.
+const WORKERS: usize = 16;
 
 #[derive(Debug)]
 pub struct DiskLink {
@@ -65,6 +66,12 @@ impl DiskLink {
             .map(|home| home.chunks.len())
             .max()
             .unwrap_or(0);
+        let buffer_bytes = blocks
+            .values()
+            .flat_map(|home| &home.chunks)
+            .map(|chunk| chunk.len)
+            .max()
+            .unwrap_or(0);
         let (queue, jobs) = bounded(chunks_max * slots);
         let ending = Arc::new(AtomicBool::new(false));
         let workers = (0..WORKERS)
@@ -75,9 +82,11 @@ impl DiskLink {
                     jobs: jobs.clone(),
                     ending: Arc::clone(&ending),
                 };
+                // As large as the largest chunk, and here before any work: nothing is allocated later.
+                let buffer = AlignedBuf::new(buffer_bytes);
                 thread::Builder::new()
                     .name(format!("disk-{index}"))
-                    .spawn(move || worker.run())
+                    .spawn(move || worker.run(buffer))
                     .map_err(OffloadError::Spawn)
             })
             .collect::<Result<_, _>>()?;
@@ -155,8 +164,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self) {
-        let mut buffer = AlignedBuf::for_chunks();
+    fn run(self, mut buffer: AlignedBuf) {
         for job in &self.jobs {
             if self.ending.load(Ordering::Relaxed) {
                 continue;

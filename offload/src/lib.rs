@@ -6,7 +6,6 @@
 mod block;
 mod disk;
 mod error;
-mod huge_pages;
 mod itinerary;
 mod latch;
 mod link;

@@ -10,10 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use loader::huge_pages;
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
-use crate::huge_pages;
 use crate::latch::Latch;
 use crate::link::{Link, Mark};
 use crate::slab::{SlabBytes, zero_pages};

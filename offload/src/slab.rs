@@ -7,14 +7,12 @@ use std::sync::Arc;
 
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use half::vec::HalfBitsVecExt;
+use loader::huge_pages::{self, HUGE_PAGE_BYTES};
 use loader::{BlockLayout, DType, Role};
 
 use crate::error::OffloadError;
-use crate::huge_pages;
 
-/// Slabs of at least this size start on a huge page.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// Smaller ones on a cache line, which every vector load likes.
+/// Slabs smaller than a huge page start on a cache line, which every vector load likes.
 const CACHE_LINE_BYTES: usize = 64;
 
 /// A block's bytes in compute memory. Not `Clone`: whoever holds the slab is its state.

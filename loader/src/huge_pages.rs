@@ -1,7 +1,13 @@
 #![expect(unsafe_code, reason = "madvise takes a raw address range")]
-//! Asks the system to back large buffers with huge pages: reading weights is bound by memory, and
-//! misses of the page-table cache cost 10 % and more of it. Advice only: where it is refused or
-//! does not exist, nothing changes. Sound because the advice never alters the contents.
+//! Asks the system to back large buffers with huge pages. Advice only: where it is refused or does
+//! not exist, nothing changes. Sound because the advice never alters the contents.
+//!
+//! * Reading weights is bound by memory, and misses of the page-table cache cost 10 % and more.
+//! * A direct read into one huge page is one segment of memory to the disk. In pages of 4 KiB a
+//!   megabyte is 256, which some disks do not take in one request.
+
+/// A huge page of the common kind.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Advises the whole pages inside `values`. Best called before the memory is first touched.
 pub fn advise<T>(values: &[T]) {
