@@ -29,7 +29,7 @@ pub use block::{BlockShape, BlockWeights, forward_block};
 pub use cache::LayerCache;
 pub use head::{embed, logits};
 pub use level::{LEVEL_VARIABLE, Level, level};
-pub use memory::{advise_huge_pages, read_in_parallel, touch_in_parallel};
+pub use memory::{advise_huge_pages, read_in_parallel};
 pub use phases::{Phase, PhaseSpan};
 pub use rope::RopeTable;
 pub use scratch::Scratch;
