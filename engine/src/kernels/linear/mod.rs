@@ -5,10 +5,10 @@
 // Sound because every worker writes only the outputs of its own share of the weight rows, and
 // because `x` is not written while the layer runs: callers put a barrier before and after it.
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
 mod dot;
 mod epilogue;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
 
 use super::isa::dispatch;
 use super::level::Level;
@@ -20,7 +20,9 @@ pub(crate) use dot::dot_tile;
 pub(crate) use epilogue::{Epilogue, Then};
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::is_usable as amx_is_usable;
+use tiled::Tiles;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tiled::amx_is_usable;
 
 /// Rows from which tiles are faster. Fewer are bound by memory in either form, and exact in f32
 /// without tiles.
@@ -39,7 +41,7 @@ pub(crate) fn tile_floats(
 ) -> usize {
     #[cfg(target_arch = "x86_64")]
     if level == Level::Amx && tokens >= TILE_ROWS_MIN {
-        return amx::buffer_floats(tokens, rows, cols, threads);
+        return tiled::buffer_floats::<Tiles>(tokens, rows, cols, threads);
     }
     let _ = (level, tokens, rows, cols, threads);
     0
@@ -72,7 +74,7 @@ impl Linear<'_> {
             (level, self.weights.data(), self.rows)
         {
             // SAFETY: passed on from the caller.
-            return unsafe { amx::run(self, data, worker) };
+            return unsafe { tiled::run::<Tiles>(self, data, worker) };
         }
         let outputs = self.epilogue.outputs(self.weights.rows());
         // Large pieces keep memory busier; small ones leave less to wait for at the end.
