@@ -1,6 +1,6 @@
 //! Linear layers of bf16 weights over several rows, on the processor's own bf16 products. Weights go
 //! in as they are; each f32 activation goes in as one or two bf16 parts; sums are f32. What
-//! multiplies is a [`Multiplier`]. Knows nothing of blocks.
+//! multiplies is a [`Multiplier`]: tile registers, or vectors. Knows nothing of blocks.
 //!
 //! Order of the work, for each block of tokens: the workers pack its activations together; then
 //! each takes its panels of weights (64 rows), a stretch of columns at a time, short enough for the
@@ -15,6 +15,7 @@
 mod amx;
 mod pack;
 mod plan;
+mod vectors;
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::marker::PhantomData;
@@ -27,6 +28,7 @@ use crate::kernels::team::Worker;
 pub(super) use amx::Tiles;
 pub(crate) use amx::is_usable as amx_is_usable;
 use plan::{DEPTH, GROUPS, Limits, Plan, SIDE, TILE_BYTES, TILE_FLOATS};
+pub(super) use vectors::Vectors;
 
 /// The instructions that multiply panels of weights with packed activations.
 pub(crate) trait Multiplier {
