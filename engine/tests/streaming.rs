@@ -178,6 +178,46 @@ fn the_clear_blocks_and_the_fast_ones_agree() {
     }
 }
 
+/// At the level `avx512bf16` a long pass over bf16 weights rounds activations to bf16, eight
+/// significant bits, once a layer; at all others it is f32 throughout, as the clear blocks are.
+fn long_pass_relative_max() -> f32 {
+    match engine::kernels::level() {
+        "avx512bf16" => 2e-2,
+        _ => 1e-4,
+    }
+}
+
+#[test]
+fn a_long_prompt_in_bf16_is_near_the_clear_blocks_and_streams_to_the_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::Bf16);
+    let logits = |kernels, resident| {
+        let options = ModelOptions {
+            kernels,
+            residency: Residency::Layers(resident),
+            ..Default::default()
+        };
+        let mut model = Model::open(&source, options).unwrap();
+        let mut session = model.session().unwrap();
+        let prompt: Vec<u32> = (0..100).map(|at| at * 7 % 250).collect();
+        session.pass(&prompt).unwrap();
+        session.logits().to_vec()
+    };
+    let (fast, clear) = (logits(Kernels::Fast, 5), logits(Kernels::Clear, 5));
+    let largest = clear
+        .iter()
+        .fold(0.0_f32, |most, value| most.max(value.abs()));
+    let off = fast
+        .iter()
+        .zip(&clear)
+        .fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    let bound = long_pass_relative_max() * largest;
+    assert!(off <= bound, "off by {off:e} of {largest}");
+    for resident in [0, 2] {
+        assert_eq!(logits(Kernels::Fast, resident), fast, "{resident} resident");
+    }
+}
+
 #[test]
 fn what_cannot_be_is_refused_before_loading() {
     let directory = tempfile::tempdir().unwrap();

@@ -4,14 +4,16 @@
 use std::fmt;
 use std::sync::OnceLock;
 
-/// Environment variable that lowers the level: one of the names of [`Level`].
+/// Environment variable that lowers the level: one of the names of [`Level`]. `avx512` instead of
+/// `avx512bf16` is exact f32 for prompts of any length.
 pub const LEVEL_VARIABLE: &str = "ENGINE_KERNELS";
 
 /// Instruction sets the kernels are written for, from least to most.
 ///
-/// There is no level for AVX-512's own bf16 dot product: at f32 accuracy it needs each activation
-/// in two or three parts and one such product starts a cycle, so it never beats two f32
-/// multiply-adds a cycle on widened weights.
+/// All compute at f32 accuracy but `Avx512Bf16`, and that one but for long passes: AVX-512's bf16 dot
+/// product is twice as fast as an f32 multiply-add, so with activations in the two parts that f32
+/// accuracy needs there is nothing to win. With activations rounded to bf16 once there is, and the
+/// usual frameworks compute bf16 models that way; asking for `Avx512` keeps long passes exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Plain Rust over small arrays, which the compiler vectorises; on ARM this is NEON.
@@ -20,13 +22,22 @@ pub enum Level {
     Avx2,
     /// x86 with AVX-512 (F, BW, VL, DQ).
     Avx512,
-    /// `Avx512` plus AMX bf16 tiles for several rows at once.
+    /// `Avx512` plus its bf16 dot product: layers of bf16 weights over many rows round activations to
+    /// bf16, to nearest; sums are f32.
+    Avx512Bf16,
+    /// `Avx512Bf16` plus AMX bf16 tiles for several rows at once.
     Amx,
 }
 
 impl Level {
     /// All levels, least first.
-    pub const ALL: [Level; 4] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Amx];
+    pub const ALL: [Level; 5] = [
+        Level::Portable,
+        Level::Avx2,
+        Level::Avx512,
+        Level::Avx512Bf16,
+        Level::Amx,
+    ];
 
     /// The name used in reports and in the environment variable.
     pub fn name(self) -> &'static str {
@@ -34,6 +45,7 @@ impl Level {
             Level::Portable => "portable",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
+            Level::Avx512Bf16 => "avx512bf16",
             Level::Amx => "amx",
         }
     }
@@ -82,10 +94,13 @@ fn probe() -> Level {
     if !(has!("avx512f") && has!("avx512bw") && has!("avx512vl") && has!("avx512dq")) {
         return Level::Avx2;
     }
-    if has!("avx512bf16") && super::linear::amx_is_usable() {
+    if !has!("avx512bf16") {
+        return Level::Avx512;
+    }
+    if super::linear::amx_is_usable() {
         return Level::Amx;
     }
-    Level::Avx512
+    Level::Avx512Bf16
 }
 
 #[cfg(not(target_arch = "x86_64"))]

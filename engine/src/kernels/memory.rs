@@ -1,15 +1,13 @@
-//! Asking the system for huge pages, touching fresh memory with the threads that will read it, and
-//! reading memory as fast as it comes: the ceiling that other rates are compared with. Knows
-//! nothing of what the memory holds, and allocates none.
+//! Asking the system for huge pages, and reading memory as fast as it comes: the ceiling that other
+//! rates are compared with. Knows nothing of what the memory holds, and allocates none.
 #![expect(
     unsafe_code,
-    reason = "one system call on a borrowed range, and volatile writes"
+    reason = "one system call on a borrowed range, and vector loads"
 )]
 // Sound because the advice changes how memory is mapped, never what it holds, and because the
-// range that is advised, touched or read is borrowed for the call.
+// range that is advised or read is borrowed for the call.
 
 use super::isa::{Isa, Kernel, dispatch};
-use super::shared::Shared;
 use super::team::Team;
 
 /// Asks the system to back `memory` with huge pages. Advice only: whether it was taken shows in
@@ -31,22 +29,6 @@ pub fn advise_huge_pages<T>(memory: &mut [T]) -> bool {
         let _ = memory;
         false
     }
-}
-
-/// Writes a zero to every page of `memory` from all workers, so that the system hands the pages
-/// out now and in parallel. Destroys what the first byte of each page held.
-pub fn touch_in_parallel(team: &Team, memory: &mut [u8]) {
-    const STEP_BYTES: usize = 4096;
-    let shared = Shared::new(memory);
-    team.run(|worker| {
-        let share = worker.share(shared.len(), STEP_BYTES);
-        // SAFETY: the shares of the workers do not overlap.
-        let bytes = unsafe { shared.get_mut(share) };
-        for byte in bytes.iter_mut().step_by(STEP_BYTES) {
-            // SAFETY: a reference is valid for a write; volatile, so that it is not left out.
-            unsafe { std::ptr::write_volatile(byte, 0) };
-        }
-    });
 }
 
 /// Reads all of `memory` once, with all workers, and does next to nothing with it: the time this
@@ -99,15 +81,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn touching_zeroes_one_byte_a_page_and_advice_keeps_content() {
+    fn advice_keeps_content_and_needs_a_whole_page() {
         let mut memory = vec![7u8; 5 << 20];
         advise_huge_pages(&mut memory);
         assert!(memory.iter().all(|byte| *byte == 7));
-        touch_in_parallel(&Team::new(3), &mut memory);
-        assert_eq!(
-            memory.iter().filter(|byte| **byte == 0).count(),
-            (5 << 20) / 4096
-        );
         assert!(!advise_huge_pages(&mut memory[1..100]));
     }
 }

@@ -1,7 +1,7 @@
 //! CPU compute: transformer blocks on plain slices, at the speed of memory for one row and of the
 //! processor's matrix units for many. Weights are used exactly as the checkpoint has them (bf16,
-//! f16 or f32, never widened as a whole); activations and sums are f32. Must not know tokens,
-//! files, slots or tensors of any library.
+//! f16 or f32, never widened as a whole); activations and sums are f32, but see [`Level`] for long
+//! passes. Must not know tokens, files, slots or tensors of any library.
 //!
 //! A [`Team`] of threads runs [`forward_block`] as one parallel region: norm, projections,
 //! rotation and cache, attention, and the feed-forward part, with a barrier after each. Results
@@ -29,7 +29,7 @@ pub use block::{BlockShape, BlockWeights, forward_block};
 pub use cache::LayerCache;
 pub use head::{embed, logits};
 pub use level::{LEVEL_VARIABLE, Level, level};
-pub use memory::{advise_huge_pages, read_in_parallel, touch_in_parallel};
+pub use memory::{advise_huge_pages, read_in_parallel};
 pub use phases::{Phase, PhaseSpan};
 pub use rope::RopeTable;
 pub use scratch::Scratch;

@@ -242,8 +242,12 @@ fn check(kind: Kind, rows: usize) {
                 let out = model.run(&team, &hidden, chunks, max_rows);
                 let error = error(&out, &expected);
                 let chunks = chunks.len();
+                // Many rows at once: activations are rounded to eight significant bits.
+                let rounded =
+                    level == Level::Avx512Bf16 && kind.format == Format::Bf16 && max_rows >= 32;
+                let bound = if rounded { 5e-3 } else { 2e-5 };
                 assert!(
-                    error < 2e-5,
+                    error < bound,
                     "{team:?}, {chunks} chunks by {max_rows}: off by {error:e}"
                 );
             }

@@ -138,7 +138,7 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
             kernel.call::<avx2::Avx2>();
         }
         match level {
-            Level::Amx | Level::Avx512 => return on_avx512(kernel),
+            Level::Amx | Level::Avx512Bf16 | Level::Avx512 => return on_avx512(kernel),
             Level::Avx2 => return on_avx2(kernel),
             Level::Portable => {}
         }
@@ -201,7 +201,7 @@ mod tests {
                 // SAFETY: the level is supported; sixteen floats are the widest vector.
                 unsafe { dispatch(level, Reductions(&input, &mut found)) };
                 let lanes = match level {
-                    Level::Amx | Level::Avx512 => 16,
+                    Level::Amx | Level::Avx512Bf16 | Level::Avx512 => 16,
                     _ => 8,
                 };
                 let inside = lane < lanes;

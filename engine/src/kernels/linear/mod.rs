@@ -5,10 +5,10 @@
 // Sound because every worker writes only the outputs of its own share of the weight rows, and
 // because `x` is not written while the layer runs: callers put a barrier before and after it.
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
 mod dot;
 mod epilogue;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
 
 use super::isa::dispatch;
 use super::level::Level;
@@ -20,11 +20,20 @@ pub(crate) use dot::dot_tile;
 pub(crate) use epilogue::{Epilogue, Then};
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use amx::is_usable as amx_is_usable;
+pub(crate) use tiled::amx_is_usable;
+#[cfg(target_arch = "x86_64")]
+use tiled::{Tiles, Vectors};
 
-/// Rows from which tiles are faster. Fewer are bound by memory in either form, and exact in f32
-/// without tiles.
-const TILE_ROWS_MIN: usize = 5;
+/// Rows from which bf16 weights meet activations in bf16 parts, where the level has such products.
+/// With tiles: where they are faster; fewer rows are bound by memory in either form, and exact in
+/// f32. With vectors activations are rounded, so short passes stay exact.
+fn tile_rows_min(level: Level) -> Option<usize> {
+    match level {
+        Level::Portable | Level::Avx2 | Level::Avx512 => None,
+        Level::Avx512Bf16 => Some(32),
+        Level::Amx => Some(5),
+    }
+}
 
 /// Pieces that each worker should have at least, if they are not too small.
 const PIECES_MIN: usize = 8;
@@ -38,8 +47,11 @@ pub(crate) fn tile_floats(
     threads: usize,
 ) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if level == Level::Amx && tokens >= TILE_ROWS_MIN {
-        return amx::buffer_floats(tokens, rows, cols, threads);
+    if tile_rows_min(level).is_some_and(|min| tokens >= min) {
+        return match level {
+            Level::Amx => tiled::buffer_floats::<Tiles>(tokens, rows, cols, threads),
+            _ => tiled::buffer_floats::<Vectors>(tokens, rows, cols, threads),
+        };
     }
     let _ = (level, tokens, rows, cols, threads);
     0
@@ -68,11 +80,16 @@ impl Linear<'_> {
         assert!(self.rows > 0 && self.x_stride >= cols);
         assert!(self.x.len() >= (self.rows - 1) * self.x_stride + cols);
         #[cfg(target_arch = "x86_64")]
-        if let (Level::Amx, Weights::Bf16(data), TILE_ROWS_MIN..) =
-            (level, self.weights.data(), self.rows)
+        if let Weights::Bf16(data) = self.weights.data()
+            && tile_rows_min(level).is_some_and(|min| self.rows >= min)
         {
             // SAFETY: passed on from the caller.
-            return unsafe { amx::run(self, data, worker) };
+            return unsafe {
+                match level {
+                    Level::Amx => tiled::run::<Tiles>(self, data, worker),
+                    _ => tiled::run::<Vectors>(self, data, worker),
+                }
+            };
         }
         let outputs = self.epilogue.outputs(self.weights.rows());
         // Large pieces keep memory busier; small ones leave less to wait for at the end.

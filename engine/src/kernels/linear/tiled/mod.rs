@@ -1,40 +1,98 @@
-//! Linear layers of bf16 weights over several rows, on tiles. Weights go in as they are; each f32
-//! activation goes in as two bf16 parts, so that a product is off by at most about 2^-18 of it;
-//! sums are f32. Knows nothing of blocks.
+//! Linear layers of bf16 weights over several rows, on the processor's own bf16 products. Weights go
+//! in as they are; each f32 activation goes in as one or two bf16 parts; sums are f32. What
+//! multiplies is a [`Multiplier`]: tile registers, or vectors. Knows nothing of blocks.
 //!
 //! Order of the work, for each block of tokens: the workers pack its activations together; then
 //! each takes its panels of weights (64 rows), a stretch of columns at a time, short enough for the
 //! packed activations of the stretch to stay in the second-level cache for all panels. Weights are
 //! read as they lie; only the edges of a matrix are copied, to be padded. While one panel is
 //! computed the next is asked for from memory.
-#![expect(unsafe_code, reason = "shared buffers and tile instructions")]
+#![expect(unsafe_code, reason = "shared buffers and vector instructions")]
 // Sound because packed activations are written in disjoint tiles between two barriers and only read
 // after; each worker has its own packed weights; sums belong to a panel, which one worker has; and
 // sizes are checked against `Plan` on entry.
 
+mod amx;
 mod pack;
 mod plan;
-mod tile;
+mod vectors;
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+use std::marker::PhantomData;
 
 use half::bf16;
 
 use super::{Linear, Then};
 use crate::kernels::isa::Avx512;
 use crate::kernels::team::Worker;
-pub(crate) use plan::buffer_floats;
-use plan::{Plan, TILE_FLOATS};
-pub(crate) use tile::is_usable;
-use tile::{DEPTH, GROUPS, Groups, SIDE, TILE_BYTES, Tiles};
+pub(super) use amx::Tiles;
+pub(crate) use amx::is_usable as amx_is_usable;
+use plan::{DEPTH, GROUPS, Limits, Plan, SIDE, TILE_BYTES, TILE_FLOATS};
+pub(super) use vectors::Vectors;
 
-/// The layer on tiles: this worker's part.
+/// The instructions that multiply panels of weights with packed activations.
+pub(crate) trait Multiplier {
+    /// How the work is cut for them.
+    const LIMITS: Limits;
+
+    /// Makes this thread ready; dropping the value ends that.
+    ///
+    /// # Safety
+    /// The level has the instructions.
+    unsafe fn ready() -> Self;
+
+    /// Adds to the sums of a panel its products over a stretch of columns; what is needed next is
+    /// asked for on the way.
+    ///
+    /// # Safety
+    /// The operands are as [`Operands`] says.
+    unsafe fn multiply(&self, operands: &Operands, ahead: &mut Ahead);
+}
+
+/// A panel of weights over a stretch of columns, the tokens it meets, and their sums.
+pub(crate) struct Operands {
+    /// Weights and how many steps of them: those that are read as they lie, then those copied.
+    /// Every step of every group has 16 readable rows of 64 bytes.
+    weights: [(Groups, usize); 2],
+    /// The stretch of the first tile of tokens: a tile a step and part.
+    activations: *const u8,
+    /// From one tile of tokens to the next.
+    tile_bytes: usize,
+    token_tiles: usize,
+    /// [`GROUPS`] tiles of sums for each tile of tokens.
+    sums: *mut f32,
+    /// Whether the sums are those of the stretches before; otherwise they hold nothing.
+    continues: bool,
+}
+
+/// Where the weights of a panel are: as they lie in the matrix, or packed.
+#[derive(Clone, Copy)]
+struct Groups {
+    start: [*const u8; GROUPS],
+    /// From one row of a tile to the next.
+    row_bytes: usize,
+    /// From one step to the next.
+    step_bytes: usize,
+}
+
+/// Floats that a layer of `rows` by `cols` needs on `M` with any number of tokens up to `tokens`.
+pub(super) fn buffer_floats<M: Multiplier>(
+    tokens: usize,
+    rows: usize,
+    cols: usize,
+    threads: usize,
+) -> usize {
+    plan::buffer_floats(M::LIMITS, tokens, rows, cols, threads)
+}
+
+/// The layer on `M`: this worker's part.
 ///
 /// # Safety
-/// As for [`Linear::run`], at the AMX level.
-pub(super) unsafe fn run(linear: &Linear<'_>, data: &[bf16], worker: &Worker<'_>) {
+/// As for [`Linear::run`], at a level that has the instructions of `M`.
+pub(super) unsafe fn run<M: Multiplier>(linear: &Linear<'_>, data: &[bf16], worker: &Worker<'_>) {
     let weights = linear.weights;
     let plan = Plan::new(
+        M::LIMITS,
         linear.rows,
         weights.rows(),
         weights.cols(),
@@ -46,7 +104,12 @@ pub(super) unsafe fn run(linear: &Linear<'_>, data: &[bf16], worker: &Worker<'_>
         "tiles need {need} floats, {}",
         linear.tiles.len()
     );
-    let job = Job { linear, data, plan };
+    let job = Job::<M> {
+        linear,
+        data,
+        plan,
+        multiplier: PhantomData,
+    };
     let block = plan.token_tiles * SIDE;
     let mut token = 0;
     while token < linear.rows {
@@ -64,13 +127,14 @@ pub(super) unsafe fn run(linear: &Linear<'_>, data: &[bf16], worker: &Worker<'_>
     }
 }
 
-struct Job<'a> {
+struct Job<'a, M> {
     linear: &'a Linear<'a>,
     data: &'a [bf16],
     plan: Plan,
+    multiplier: PhantomData<M>,
 }
 
-impl Job<'_> {
+impl<M: Multiplier> Job<'_, M> {
     fn activations(&self) -> *mut u8 {
         self.linear
             .tiles
@@ -91,11 +155,12 @@ impl Job<'_> {
             let count = DEPTH.min(cols - step * DEPTH);
             let start = first * linear.x_stride + step * DEPTH;
             let end = start + (rows - 1) * linear.x_stride + count;
-            // SAFETY: the range covers what is read; each unit has two tiles of its own.
+            // SAFETY: the range covers what is read; each unit has a tile a part of its own.
             unsafe {
                 let x = linear.x.get(start..end).as_ptr();
-                let to = to.add(unit * 2 * TILE_BYTES);
-                pack::pack_activations(x, linear.x_stride, rows, count, to);
+                let to = to.add(unit * plan.step_bytes());
+                let two_parts = plan.parts == 2;
+                pack::pack_activations(x, linear.x_stride, rows, count, two_parts, to);
             }
         }
     }
@@ -109,8 +174,8 @@ impl Job<'_> {
         let start = plan.floats(worker.index());
         // SAFETY: this worker's own piece.
         let edge = unsafe { linear.tiles.get_mut(start..start + plan.edge_floats()) };
-        // SAFETY: the level says that tiles are usable.
-        let tiles = unsafe { Tiles::configure() };
+        // SAFETY: the caller promises the level.
+        let multiplier = unsafe { M::ready() };
         let mut step = 0;
         while step < plan.steps {
             let steps = plan.stretch_steps.min(plan.steps - step);
@@ -136,7 +201,7 @@ impl Job<'_> {
                         step,
                         steps,
                     };
-                    panel.multiply(&tiles, tokens.div_ceil(SIDE), edge, sums);
+                    panel.multiply(&multiplier, tokens.div_ceil(SIDE), edge, sums);
                     if step + steps == plan.steps {
                         panel.finish(token, tokens, sums);
                     }
@@ -156,8 +221,8 @@ fn panel_outputs(then: Then) -> usize {
 }
 
 /// A panel of weights, for a stretch of columns.
-struct Panel<'a> {
-    job: &'a Job<'a>,
+struct Panel<'a, M> {
+    job: &'a Job<'a, M>,
     /// The first output, and where the worker's outputs end.
     first: usize,
     end: usize,
@@ -165,7 +230,7 @@ struct Panel<'a> {
     steps: usize,
 }
 
-impl Panel<'_> {
+impl<M: Multiplier> Panel<'_, M> {
     /// The first weight row of a group, and how many the group has.
     fn group(&self, group: usize) -> (usize, usize) {
         let outputs = self
@@ -184,12 +249,14 @@ impl Panel<'_> {
     /// `edge` and `sums` are the worker's own.
     unsafe fn multiply(
         &self,
-        tiles: &Tiles,
+        multiplier: &M,
         token_tiles: usize,
         edge: &mut [f32],
         sums: &mut [f32],
     ) {
-        let Job { linear, data, plan } = self.job;
+        let Job {
+            linear, data, plan, ..
+        } = self.job;
         let cols = linear.weights.cols();
         let full_rows = (0..GROUPS).all(|group| self.group(group).1 == SIDE);
         let full_cols = (self.step + self.steps) * DEPTH <= cols;
@@ -204,28 +271,21 @@ impl Panel<'_> {
             row_bytes: cols * size_of::<bf16>(),
             step_bytes: DEPTH * size_of::<bf16>(),
         };
-        // SAFETY: `edge` is the worker's own, and has room for a whole stretch.
-        let copied = unsafe { self.copy_edge(self.step + direct, edge) };
-        let mut ahead = self.ahead();
-        let lines_a_step = (GROUPS * SIDE).div_ceil(token_tiles);
-        for tile in 0..token_tiles {
-            let sums = sums[tile * GROUPS * TILE_FLOATS..][..GROUPS * TILE_FLOATS].as_mut_ptr();
-            let at = (tile * plan.steps + self.step) * 2 * TILE_BYTES;
-            // SAFETY: four tiles of sums, two of activations a step, and weights that are either
-            // inside the matrix (full rows and columns) or copied.
-            unsafe {
-                if self.step == 0 {
-                    tiles.clear();
-                } else {
-                    tiles.load(sums);
-                }
-                let activations = self.job.activations().add(at);
-                tiles.multiply(&lying, activations, direct, || ahead.ask(lines_a_step));
-                let activations = activations.add(direct * 2 * TILE_BYTES);
-                let rest = self.steps - direct;
-                tiles.multiply(&copied, activations, rest, || ahead.ask(lines_a_step));
-                tiles.store(sums);
-            }
+        assert!(sums.len() >= token_tiles * GROUPS * TILE_FLOATS);
+        // SAFETY: `edge` is the worker's own, and has room for a whole stretch; the weights are
+        // either inside the matrix (full rows and columns) or copied; the activations are packed
+        // for every step of every tile.
+        unsafe {
+            let copied = self.copy_edge(self.step + direct, edge);
+            let operands = Operands {
+                weights: [(lying, direct), (copied, self.steps - direct)],
+                activations: self.job.activations().add(self.step * plan.step_bytes()),
+                tile_bytes: plan.steps * plan.step_bytes(),
+                token_tiles,
+                sums: sums.as_mut_ptr(),
+                continues: self.step > 0,
+            };
+            multiplier.multiply(&operands, &mut self.ahead());
         }
     }
 
@@ -342,7 +402,7 @@ unsafe fn finish_row(
 }
 
 /// Lines of the next panel, asked for a few at a time.
-struct Ahead {
+pub(crate) struct Ahead {
     halves: [*const u8; 2],
     row_bytes: usize,
     lines: usize,

@@ -1,4 +1,4 @@
-//! Between plain rows and tiles: activations in two bf16 parts with pairs of columns side by side,
+//! Between plain rows and tiles: activations in bf16 parts with pairs of columns side by side,
 //! weights as they are, sums back to rows. Knows nothing of the order of the work.
 #![expect(
     unsafe_code,
@@ -6,25 +6,27 @@
     reason = "vector loads from raw pointers"
 )]
 // Sound because every function states how much it reads and writes, and the instructions are those
-// of the AMX level, which the functions are only called at.
+// of the levels with bf16 products, which the functions are only called at.
 
 use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::tile::{DEPTH, GROUPS, SIDE, TILE_BYTES};
+use super::plan::{DEPTH, GROUPS, SIDE, TILE_BYTES};
 
-/// Packs up to 16 rows of `x`, `stride` apart, from column 0 of the pointer, as the high and the low
-/// tile of one step: `x = high + low` to about 2^-18 of `x`. `cols` up to 32; the rest is zeros.
+/// Packs up to 16 rows of `x`, `stride` apart, from column 0 of the pointer, as one step: a tile of
+/// the nearest bf16 to each number (the even one of two as near) and, with `two_parts`, a tile of
+/// what that left. `cols` up to 32; the rest is zeros.
 ///
 /// # Safety
-/// Reads `rows` rows of `cols` floats, writes two tiles at `to` (aligned to 64 bytes).
+/// Reads `rows` rows of `cols` floats, writes a tile a part at `to` (aligned to 64 bytes).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 pub(super) unsafe fn pack_activations(
     x: *const f32,
     stride: usize,
     rows: usize,
     cols: usize,
+    two_parts: bool,
     to: *mut u8,
 ) {
     let zero = _mm512_setzero_si512();
@@ -36,16 +38,20 @@ pub(super) unsafe fn pack_activations(
         let a = _mm512_maskz_loadu_ps(mask_a, from);
         let b = _mm512_maskz_loadu_ps(mask_b, from.wrapping_add(16));
         let top = bits(_mm512_cvtne2ps_pbh(b, a));
-        let top_a = widen(_mm512_castsi512_si256(top));
-        let top_b = widen(_mm512_extracti64x4_epi64::<1>(top));
         high[row] = top;
-        low[row] = bits(_mm512_cvtne2ps_pbh(
-            _mm512_sub_ps(b, top_b),
-            _mm512_sub_ps(a, top_a),
-        ));
+        if two_parts {
+            let top_a = widen(_mm512_castsi512_si256(top));
+            let top_b = widen(_mm512_extracti64x4_epi64::<1>(top));
+            low[row] = bits(_mm512_cvtne2ps_pbh(
+                _mm512_sub_ps(b, top_b),
+                _mm512_sub_ps(a, top_a),
+            ));
+        }
     }
     store_tile(transpose(high), to);
-    store_tile(transpose(low), to.add(TILE_BYTES));
+    if two_parts {
+        store_tile(transpose(low), to.add(TILE_BYTES));
+    }
 }
 
 /// Packs `rows` rows of weights, `stride` apart, as tiles of one group: row `r` of step `s` at

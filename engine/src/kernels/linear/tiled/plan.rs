@@ -1,18 +1,32 @@
 //! How a layer on tiles is cut into blocks of tokens, stretches of columns and panels of rows, and
 //! what memory that takes. Pure arithmetic: knows sizes only.
 
-use super::tile::{DEPTH, GROUPS, SIDE, TILE_BYTES};
-
-/// Tokens a block at most.
-const BLOCK_TOKENS_MAX: usize = 192;
-/// What the packed activations of a stretch may take of the second-level cache.
-const STRETCH_BYTES: usize = 9 << 17;
+/// Rows of a tile, and its columns of 32 bits.
+pub(super) const SIDE: usize = 16;
+/// Numbers of bf16 a row of a tile.
+pub(super) const DEPTH: usize = 32;
+/// Bytes of a tile.
+pub(super) const TILE_BYTES: usize = 1024;
 /// Floats of a tile of sums.
 pub(super) const TILE_FLOATS: usize = SIDE * SIDE;
+/// Tiles of weights that are multiplied with one tile of activations.
+pub(super) const GROUPS: usize = 4;
+
+/// What suits the instructions that multiply.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Parts of bf16 that an activation goes in as.
+    pub parts: usize,
+    /// Tokens a block at most.
+    pub block_tokens_max: usize,
+    /// What the packed activations of a stretch may take of the second-level cache.
+    pub stretch_bytes: usize,
+}
 
 /// How one layer is cut.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
+    pub parts: usize,
     /// Tokens a block, in tiles.
     pub token_tiles: usize,
     /// Steps of `DEPTH` columns in a row, and in a stretch.
@@ -23,15 +37,27 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub fn new(tokens: usize, rows: usize, cols: usize, threads: usize) -> Self {
-        let blocks = tokens.div_ceil(BLOCK_TOKENS_MAX);
-        Plan::for_tiles(tokens.div_ceil(blocks).div_ceil(SIDE), rows, cols, threads)
+    pub fn new(limits: Limits, tokens: usize, rows: usize, cols: usize, threads: usize) -> Self {
+        let blocks = tokens.div_ceil(limits.block_tokens_max);
+        let token_tiles = tokens.div_ceil(blocks).div_ceil(SIDE);
+        Plan::for_tiles(limits, token_tiles, rows, cols, threads)
     }
 
-    pub fn for_tiles(token_tiles: usize, rows: usize, cols: usize, threads: usize) -> Self {
+    fn for_tiles(
+        limits: Limits,
+        token_tiles: usize,
+        rows: usize,
+        cols: usize,
+        threads: usize,
+    ) -> Self {
+        let Limits {
+            parts,
+            stretch_bytes,
+            ..
+        } = limits;
         let steps = cols.div_ceil(DEPTH);
-        let step_bytes = token_tiles * 2 * TILE_BYTES;
-        let stretches = (steps * step_bytes).div_ceil(STRETCH_BYTES);
+        let step_bytes = token_tiles * parts * TILE_BYTES;
+        let stretches = (steps * step_bytes).div_ceil(stretch_bytes);
         let stretch_steps = steps.div_ceil(stretches);
         let kept_panels = if stretch_steps >= steps {
             threads
@@ -39,6 +65,7 @@ impl Plan {
             panels_max(rows)
         };
         Plan {
+            parts,
             token_tiles,
             steps,
             stretch_steps,
@@ -46,8 +73,13 @@ impl Plan {
         }
     }
 
+    /// Bytes of one tile of tokens for one step.
+    pub fn step_bytes(&self) -> usize {
+        self.parts * TILE_BYTES
+    }
+
     pub fn activation_floats(&self) -> usize {
-        self.token_tiles * self.steps * 2 * TILE_FLOATS
+        self.token_tiles * self.steps * self.parts * TILE_FLOATS
     }
 
     pub fn sum_floats(&self) -> usize {
@@ -75,9 +107,15 @@ fn panels_max(rows: usize) -> usize {
 }
 
 /// Floats that a layer needs to run here with any number of tokens up to `tokens`.
-pub(crate) fn buffer_floats(tokens: usize, rows: usize, cols: usize, threads: usize) -> usize {
-    (1..=tokens.min(BLOCK_TOKENS_MAX).div_ceil(SIDE))
-        .map(|tiles| Plan::for_tiles(tiles, rows, cols, threads).floats(threads))
+pub(super) fn buffer_floats(
+    limits: Limits,
+    tokens: usize,
+    rows: usize,
+    cols: usize,
+    threads: usize,
+) -> usize {
+    (1..=tokens.min(limits.block_tokens_max).div_ceil(SIDE))
+        .map(|tiles| Plan::for_tiles(limits, tiles, rows, cols, threads).floats(threads))
         .max()
         .unwrap_or(0)
 }

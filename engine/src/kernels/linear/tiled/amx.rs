@@ -1,25 +1,20 @@
-//! The processor's tile registers: permission, configuration and the inner loop. Knows nothing of
-//! matrices larger than a panel.
+//! The processor's tile registers: permission, configuration and the inner loop. An activation goes
+//! in as two parts, `high + low`, so that a product is off by at most 2^-17 of it. Knows
+//! nothing of matrices larger than a panel.
 #![expect(
     unsafe_code,
     reason = "tile instructions, a system call and processor queries"
 )]
 // Sound because the compiler never uses tile registers itself, so none that it holds is lost; every
 // use lies between `Tiles::configure` and the drop of the value on the same thread; and
-// `multiply` reads and writes exactly the buffers whose sizes its documentation states.
+// `multiply` reads and writes exactly the buffers that `Operands` states.
 
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
 
-/// Rows of a tile, and its columns of 32 bits.
-pub(super) const SIDE: usize = 16;
-/// Numbers of bf16 a row of a tile.
-pub(super) const DEPTH: usize = 32;
-/// Bytes of a tile.
-pub(super) const TILE_BYTES: usize = 1024;
-/// Tiles of weights that are multiplied with one tile of activations.
-pub(super) const GROUPS: usize = 4;
+use super::plan::{GROUPS, Limits, SIDE, TILE_BYTES, TILE_FLOATS};
+use super::{Ahead, Groups, Multiplier, Operands};
 
 /// Whether the processor has bf16 tiles and the system lets this process use them. Asks the system
 /// for the permission, which holds for all threads and cannot be given back.
@@ -62,15 +57,21 @@ struct Configuration {
 }
 
 /// Tile registers configured on this thread, all of them 16 by 64 bytes; released on drop.
-pub(super) struct Tiles {
+pub(crate) struct Tiles {
     /// Not to be sent: the registers are this thread's.
     thread: PhantomData<*const ()>,
 }
 
-impl Tiles {
+impl Multiplier for Tiles {
+    const LIMITS: Limits = Limits {
+        parts: 2,
+        block_tokens_max: 192,
+        stretch_bytes: 9 << 17,
+    };
+
     /// # Safety
     /// [`is_usable`] has said yes.
-    pub unsafe fn configure() -> Self {
+    unsafe fn ready() -> Self {
         let mut configuration = Configuration {
             palette: 1,
             start_row: 0,
@@ -89,9 +90,33 @@ impl Tiles {
         }
     }
 
+    #[inline(always)]
+    unsafe fn multiply(&self, operands: &Operands, ahead: &mut Ahead) {
+        let lines_a_step = (GROUPS * SIDE).div_ceil(operands.token_tiles);
+        for tile in 0..operands.token_tiles {
+            // SAFETY: the caller promises the operands.
+            unsafe {
+                let sums = operands.sums.add(tile * GROUPS * TILE_FLOATS);
+                let mut activations = operands.activations.add(tile * operands.tile_bytes);
+                if operands.continues {
+                    self.load(sums);
+                } else {
+                    self.clear();
+                }
+                for (weights, steps) in &operands.weights {
+                    self.add_products(weights, activations, *steps, || ahead.ask(lines_a_step));
+                    activations = activations.add(steps * 2 * TILE_BYTES);
+                }
+                self.store(sums);
+            }
+        }
+    }
+}
+
+impl Tiles {
     /// Empties the four sums.
     #[inline(always)]
-    pub fn clear(&self) {
+    fn clear(&self) {
         // SAFETY: only tile registers change, which the compiler does not use.
         unsafe {
             asm!(
@@ -109,7 +134,7 @@ impl Tiles {
     /// # Safety
     /// There are four tiles at `sums`.
     #[inline(always)]
-    pub unsafe fn load(&self, sums: *const f32) {
+    unsafe fn load(&self, sums: *const f32) {
         // SAFETY: as the caller promises; only tile registers change.
         unsafe {
             asm!(
@@ -128,7 +153,7 @@ impl Tiles {
     /// # Safety
     /// There is room for four tiles at `sums`.
     #[inline(always)]
-    pub unsafe fn store(&self, sums: *mut f32) {
+    unsafe fn store(&self, sums: *mut f32) {
         // SAFETY: as the caller promises.
         unsafe {
             asm!(
@@ -146,10 +171,9 @@ impl Tiles {
     /// two parts, for some steps. Calls `ahead` before each.
     ///
     /// # Safety
-    /// Every step of every group has 16 readable rows of 64 bytes; `activations` has two tiles a
-    /// step.
+    /// As [`Operands`] says of `weights` and `activations`, for one tile of tokens.
     #[inline(always)]
-    pub unsafe fn multiply(
+    unsafe fn add_products(
         &self,
         weights: &Groups,
         activations: *const u8,
@@ -190,16 +214,6 @@ impl Tiles {
             }
         }
     }
-}
-
-/// Where the weights of a panel are: as they lie in the matrix, or packed.
-#[derive(Clone, Copy)]
-pub(super) struct Groups {
-    pub start: [*const u8; GROUPS],
-    /// From one row of a tile to the next.
-    pub row_bytes: usize,
-    /// From one step to the next.
-    pub step_bytes: usize,
 }
 
 impl Drop for Tiles {
