@@ -30,10 +30,10 @@ function chart(element, line, { xs, ys, unit, value, resting, smooth, mark, name
       context.textAlign = "right";
       context.fillText(tickText(level, levels[1] - levels[0] || 1), LEFT - 7, y);
     }
-    const marks = count > 1 ? ticks(least, most, (width - LEFT) / 90) : [];
+    const marks = count > 1 ? ticks(least, most, (width - LEFT) / 90) : [least];
     for (const mark of marks) {
       context.textAlign = at.x(mark) > width - 24 ? "right" : "center";
-      context.fillText(tickText(mark, marks[1] - marks[0] || 1), Math.min(at.x(mark), width), tall - BOTTOM + 13);
+      context.fillText(count > 1 ? tickText(mark, marks[1] - marks[0] || 1) : digits(least), Math.min(at.x(mark), width), tall - BOTTOM + 13);
     }
     context.textAlign = "left";
     context.fillText(unit, 0, 8);

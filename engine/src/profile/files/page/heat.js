@@ -15,6 +15,8 @@ function startHeat() {
   const pre = new Float64Array(rows * steps.count);
   const sync = new Uint8Array(rows * steps.count);
   const seen = new Uint8Array(rows * steps.count);
+  // A mark on every cell would mark none.
+  const allSync = copies.sync.every(Boolean);
   for (let i = 0; i < copies.count; i++) {
     const cell = copies.step[i] * rows + rowOf.get(copies.layer[i]);
     pre[cell] = copies.pre[i];
@@ -60,7 +62,7 @@ function startHeat() {
         const [x, y] = [LEFT + bin * cell, row * rowHeight];
         context.fillStyle = shades[Math.round(Math.min(1, worst / full) * 64)];
         context.fillRect(x, y, cell - gap, rowHeight - 1);
-        if (late) {
+        if (late && !allSync) {
           context.fillStyle = worst / full > 0.6 ? colours.page : colours.ink;
           context.fillRect(x, y + rowHeight - 4, cell - gap, 2);
         }
@@ -94,7 +96,9 @@ function startHeat() {
 
   write(byId("heat-least"), ["waited 0"]);
   write(byId("heat-most"), [time(full) + (longest > full * 1.01 ? " and more (longest " + time(longest) + ")" : "")]);
-  if (copies.sync.some(Boolean)) write(byId("heat-sync"), ["a line at a cell’s foot: SYNC, loaded at need"]);
+  if (copies.sync.some(Boolean)) {
+    write(byId("heat-sync"), [allSync ? "every load SYNC: loaded at need" : "a line at a cell’s foot: SYNC, loaded at need"]);
+  }
   canvas(byId("heat-scale"), () => 10, (context, width) => {
     for (let x = 0; x < width; x++) {
       context.fillStyle = mix((full * x) / width);
