@@ -1,8 +1,8 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: ci format lints house build test
+.PHONY: ci format lints house build test report
 
-ci: format lints house build test
+ci: format lints house build test report
 
 format:
 	cargo fmt --all --check
@@ -19,3 +19,7 @@ build:
 
 test:
 	cargo test --locked --release --workspace
+
+# The report page, in a real browser: needs chromium and python3.
+report: build
+	bench/check-report

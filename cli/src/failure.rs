@@ -48,6 +48,8 @@ pub enum Usage {
     Side { name: &'static str, reason: String },
     #[error("{} is not a file", path.display())]
     PromptIsNoFile { path: PathBuf },
+    #[error("two report files are to be written to {}", path.display())]
+    SameFile { path: PathBuf },
 }
 
 /// The exit codes that `--help` promises.
@@ -99,6 +101,9 @@ impl Failure {
             }
             Self::Usage(Usage::Side { .. }) => {
                 "--compare takes two texts of flags, like '--slots 2' '--slots 3'"
+            }
+            Self::Usage(Usage::SameFile { .. }) => {
+                "give each a place of its own, or all of them a folder with --profile-dir"
             }
             Self::Engine(error) | Self::Inspect(error) => return error.hint(),
             Self::ReadPrompt { source, .. } if source.kind() == io::ErrorKind::InvalidData => {

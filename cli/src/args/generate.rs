@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::compute::at_least_one;
-use super::{SamplingArgs, SetupArgs};
+use super::{FilesArgs, SamplingArgs, SetupArgs};
 use crate::failure::Usage;
 
 const EXAMPLES: &str = "\
@@ -15,6 +15,7 @@ Examples:
   engine generate --model DIR --memory 6GiB --chat --prompt 'What is a bus?'
   engine generate --model DIR --num-gpu-layers 0 --weights disk --txt-path story.txt
   engine generate --num-gpu-layers 20 --link-gbps 0.5 --profile --prompt 'A slow bus'
+  engine generate --num-gpu-layers 20 --profile-dir run --prompt 'One day'
   cat story.txt | engine generate --txt-path - --json --quiet
 
 How to tune N (--num-gpu-layers): start with auto, add --profile, read the Verdict line.
@@ -40,6 +41,8 @@ pub struct GenerateArgs {
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub output: OutputArgs,
+    #[command(flatten)]
+    pub files: FilesArgs,
 }
 
 #[derive(Debug, Args)]

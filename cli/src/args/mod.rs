@@ -3,6 +3,7 @@
 
 mod bench;
 mod compute;
+mod files;
 mod generate;
 mod model;
 mod residency;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 
 pub use bench::{BenchArgs, side as bench_side};
 pub use compute::ComputeArgs;
+pub use files::{FileKind, FilesArgs};
 pub use generate::{GenerateArgs, PromptInput};
 pub use model::ModelArgs;
 pub use residency::{LinkArgs, ResidencyArgs};

@@ -1,10 +1,13 @@
 //! `engine generate`: plan, say so, load, continue the prompt, say how it went.
 
-use engine::{Blueprint, Ended, Generation, GenerationOptions, Model, Report};
+use engine::profile::Streaming;
+use engine::profile::files::RunRecord;
+use engine::{Blueprint, Ended, Generation, GenerationOptions, Machine, Model, Report};
 
+use super::files::Files;
 use super::preface;
 use super::profile::Profiler;
-use super::report::{Facts, Finished};
+use super::report::{Facts, Finished, ended};
 use crate::args::GenerateArgs;
 use crate::failure::Failure;
 use crate::output::{Bar, Console, Stdout, gigabytes, memory, seconds};
@@ -15,6 +18,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let idle_options = args.setup.idle_options();
     let chat = args.prompt.chat;
     let input = args.prompt.input()?;
+    let files = Files::prepare(&args.files)?;
     let blueprint = Blueprint::new(&args.setup.source(), args.setup.options())?;
     let options = GenerationOptions {
         max_new_tokens: args.length.max_new_tokens,
@@ -29,7 +33,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let prompt = prompt::tokens(input, chat, &blueprint)?;
 
     preface::print(&blueprint, &idle_options, &console);
-    let peak_gbps = match args.output.profile {
+    let peak_gbps = match args.output.profile || files.any() {
         true => blueprint.measure_peak_gbps()?,
         false => None,
     };
@@ -42,19 +46,36 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
             args.output.profile_every,
         )
     });
+    let streaming = model.streaming(peak_gbps);
+    let name = preface::name(model.blueprint());
     let mut writer = Writer::new(args.output.json, model.tokenizer().is_err());
 
     let mut session = model.session()?;
     session.cancel_with(interrupt::flag(&console));
+    if files.any() {
+        session.record();
+    }
     let mut generation = session.generate(prompt, options)?;
     let ran = drive(&mut generation, &mut writer, profiler.as_mut());
     // Whatever came is shown, whatever then went wrong.
     let rest = generation.rest();
-    writer.text(&rest)?;
     let report = generation.report();
-    writer.end_line(&report)?;
-    if let Some(profiler) = &mut profiler {
+    let shown = writer.text(&rest).and_then(|()| writer.end_line(&report));
+    if let (Some(profiler), true) = (&mut profiler, shown.is_ok()) {
         profiler.finish();
+    }
+    let written = write_files(
+        &files,
+        &name,
+        &mut generation,
+        &report,
+        &streaming,
+        &console,
+    );
+    shown?;
+    if let (Err(_), Err(failure)) = (&ran, &written) {
+        // Two things went wrong: the run's is the exit code, and both are told.
+        console.failure(failure);
     }
     ran?;
     let finished = Finished {
@@ -66,6 +87,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         writer.out.json(&finished.json())?;
     }
     console.say(finished.line());
+    written?;
     match finished.report.ended {
         Some(Ended::Interrupted) => Err(Failure::Interrupted),
         _ => Ok(()),
@@ -88,6 +110,32 @@ fn load(blueprint: Blueprint, console: &Console) -> Result<Model, Failure> {
         peak.unwrap_or_default(),
     ));
     Ok(model)
+}
+
+/// Of all that was recorded, whatever then went wrong.
+fn write_files(
+    files: &Files,
+    model: &str,
+    generation: &mut Generation<'_, '_>,
+    report: &Report,
+    streaming: &Streaming,
+    console: &Console,
+) -> Result<(), Failure> {
+    let Some(recording) = generation.take_recording() else {
+        return Ok(());
+    };
+    let run = RunRecord {
+        model,
+        machine: &Machine::here().to_string(),
+        // The reader of the text left, and the run ended with it.
+        ended: report.ended.map_or("interrupted", ended),
+        tokens: report.tokens.len(),
+        recording: &recording,
+        timing: &report.timing,
+        streaming,
+        peak_memory_bytes: engine::memory::peak_bytes(),
+    };
+    files.write(&run, console)
 }
 
 fn drive(

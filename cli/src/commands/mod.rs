@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod completions;
+mod files;
 pub mod generate;
 pub mod inspect;
 pub mod logits;

@@ -13,15 +13,7 @@ pub fn print(blueprint: &Blueprint, idle_options: &[&str], console: &Console) {
     let ahead = blueprint.options.prefetch == Prefetch::Ahead;
     let ahead = if ahead { "True" } else { "False" };
     console.say(format_args!("Async transfer: {ahead}"));
-    let config = &blueprint.config;
-    let title = format!(
-        "Plan: {} {}, {} layers of {} in {}",
-        blueprint.checkpoint.location(),
-        config.family,
-        config.layers,
-        memory(blueprint.plan.block().slab),
-        blueprint.dtype()
-    );
+    let title = format!("Plan: {}", name(blueprint));
     console.say(console.paint(Style::Bold, &title));
     console.say(plan(blueprint));
     let streamed = blueprint.plan.streamed_count();
@@ -36,6 +28,19 @@ pub fn print(blueprint: &Blueprint, idle_options: &[&str], console: &Console) {
             idle_options.join(", ")
         ));
     }
+}
+
+/// The model in words: where it is from, its family, its layers.
+pub fn name(blueprint: &Blueprint) -> String {
+    let config = &blueprint.config;
+    format!(
+        "{} {}, {} layers of {} in {}",
+        blueprint.checkpoint.location(),
+        config.family,
+        config.layers,
+        memory(blueprint.plan.block().slab),
+        blueprint.dtype()
+    )
 }
 
 fn plan(blueprint: &Blueprint) -> Table {

@@ -149,7 +149,8 @@ impl Finished {
     }
 }
 
-fn ended(ended: Ended) -> &'static str {
+/// The word of the reports.
+pub fn ended(ended: Ended) -> &'static str {
     match ended {
         Ended::EndOfText => "end_of_text",
         Ended::StopString => "stop_string",

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-pub use files::write_whole;
+pub use files::{build_whole, try_place, write_whole};
 pub use human::{gigabytes, memory, milliseconds, seconds, short_count};
 pub use progress::{Bar, Steps};
 pub use table::{Align, Table};

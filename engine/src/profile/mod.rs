@@ -2,6 +2,7 @@
 //! written down in `docs/REPORTS.md`, and people and scripts read them.
 
 mod clock;
+pub mod files;
 mod pass;
 mod recording;
 mod sample;

@@ -1,0 +1,102 @@
+//! The files of a run: a trace, a table, statistics, a flame graph, a page. Each is a function
+//! from typed records to bytes; where they go is the caller's. `docs/REPORTS.md` has the formats.
+//!
+//! ```
+//! use engine::profile::files::{self, RunRecord};
+//! use engine::{GenerationOptions, Model, ModelOptions, Source};
+//!
+//! let mut model = Model::open(&Source::Demo, ModelOptions::default())?;
+//! let streaming = model.streaming(None);
+//! let prompt = model.blueprint().encode("Once upon a time")?;
+//! let mut session = model.session()?;
+//! session.record();
+//! let options = GenerationOptions { max_new_tokens: 4, ..GenerationOptions::default() };
+//! let mut generation = session.generate(prompt, options)?;
+//! for piece in &mut generation {
+//!     piece?;
+//! }
+//! let report = generation.report();
+//! let recording = generation.take_recording().ok_or("nothing was recorded")?;
+//! let run = RunRecord {
+//!     model: "the demo model",
+//!     machine: "mine",
+//!     ended: "max_new_tokens",
+//!     tokens: report.tokens.len(),
+//!     recording: &recording,
+//!     timing: &report.timing,
+//!     streaming: &streaming,
+//!     peak_memory_bytes: None,
+//! };
+//! let mut trace = Vec::new();
+//! files::write_trace(&run, &mut trace)?;
+//! assert!(trace.starts_with(b"{"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod flamegraph;
+mod html;
+mod stats;
+mod stretch;
+mod trace;
+mod tsv;
+
+use super::recording::Recording;
+use super::timing::Timing;
+use super::window::{Streaming, Window};
+
+pub use flamegraph::write_flamegraph;
+pub use html::write_html;
+pub use stats::write_stats;
+pub use trace::write_trace;
+pub use tsv::write_tsv;
+
+/// Everything the files tell of a run.
+#[derive(Debug, Clone, Copy)]
+pub struct RunRecord<'a> {
+    /// Which one, in words.
+    pub model: &'a str,
+    /// What it ran on, in words.
+    pub machine: &'a str,
+    /// Why it ended: a word of the JSON report.
+    pub ended: &'a str,
+    /// Generated.
+    pub tokens: usize,
+    pub recording: &'a Recording,
+    pub timing: &'a Timing,
+    pub streaming: &'a Streaming,
+    pub peak_memory_bytes: Option<u64>,
+}
+
+impl RunRecord<'_> {
+    /// All recorded passes, folded.
+    fn window(&self) -> Window {
+        let mut window = Window::default();
+        self.fold(&mut window, 0..self.recording.steps.len());
+        window
+    }
+
+    fn fold(&self, window: &mut Window, steps: std::ops::Range<usize>) {
+        for index in steps {
+            let step = &self.recording.steps[index];
+            window.add(&step.timing, &step.loads, index == 0);
+        }
+    }
+
+    fn streams(&self) -> bool {
+        self.streaming.plan.streamed_count() > 0
+    }
+
+    /// The bus that was pretended, if this run streamed over one.
+    fn emulated_gbps(&self) -> Option<f64> {
+        self.streaming.link.emulated_gbps.filter(|_| self.streams())
+    }
+
+    /// `Some("3 steps left out ...")` where the recording was full before the run was over.
+    fn left_out(&self) -> Option<String> {
+        match self.recording.left_out {
+            0 => None,
+            1 => Some("1 step left out: the recording was full".into()),
+            steps => Some(format!("{steps} steps left out: the recording was full")),
+        }
+    }
+}

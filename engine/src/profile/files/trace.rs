@@ -1,0 +1,312 @@
+//! `trace.json`: the run in Chrome's trace event format, for <https://ui.perfetto.dev>. The stage
+//! tree, the compute, the copies and every slot have a lane each; in a lane, events nest or are
+//! disjoint.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use offload::{LoadKind, LoadRecord};
+use serde_json::{Value, json};
+
+use super::super::recording::SpanName;
+use super::super::stage::Stage;
+use super::super::window::ms;
+use super::RunRecord;
+use super::stretch::stretches;
+
+/// Lanes are threads of one process, and shown in this order.
+const TOKEN: usize = 1;
+const COMPUTE: usize = 2;
+const COPIES: usize = 3;
+const FIRST_SLOT: usize = 10;
+
+/// Writes the trace.
+pub fn write_trace(run: &RunRecord<'_>, to: &mut impl Write) -> io::Result<()> {
+    let origin = run.recording.origin().unwrap_or_else(Instant::now);
+    let mut trace = Trace {
+        to,
+        origin,
+        first: true,
+    };
+    trace.open(&other_data(run))?;
+    lanes(run, &mut trace)?;
+    stages(run, &mut trace)?;
+    computes(run, &mut trace)?;
+    copies(run, &mut trace)?;
+    slots(run, &mut trace)?;
+    counters(run, &mut trace)?;
+    trace.close()
+}
+
+/// Events on their way out.
+struct Trace<'w, W> {
+    to: &'w mut W,
+    origin: Instant,
+    first: bool,
+}
+
+/// A stretch of time in a lane.
+struct Event<'a> {
+    name: &'a str,
+    category: &'a str,
+    lane: usize,
+    from: Instant,
+    to: Instant,
+    args: Value,
+}
+
+impl<W: Write> Trace<'_, W> {
+    fn open(&mut self, other_data: &Value) -> io::Result<()> {
+        write!(
+            self.to,
+            "{{\"displayTimeUnit\":\"ms\",\"otherData\":{other_data},\"traceEvents\":["
+        )
+    }
+
+    fn close(&mut self) -> io::Result<()> {
+        self.to.write_all(b"\n]}\n")
+    }
+
+    /// Microseconds since the origin, to the nanosecond: what nests in time nests in the file.
+    fn at(&self, when: Instant) -> String {
+        micros(when.saturating_duration_since(self.origin))
+    }
+
+    fn raw(&mut self, line: &str) -> io::Result<()> {
+        let between = if std::mem::take(&mut self.first) {
+            "\n"
+        } else {
+            ",\n"
+        };
+        write!(self.to, "{between}{line}")
+    }
+
+    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
+        let line = format!(
+            "{{\"name\":{},\"cat\":\"{}\",\"ph\":\"X\",\"ts\":{},\"dur\":{},\"pid\":1,\"tid\":{},\"args\":{}}}",
+            Value::from(event.name),
+            event.category,
+            self.at(event.from),
+            micros(event.to.saturating_duration_since(event.from)),
+            event.lane,
+            event.args,
+        );
+        self.raw(&line)
+    }
+
+    fn metadata(&mut self, what: &str, lane: usize, args: &Value) -> io::Result<()> {
+        self.raw(&format!(
+            "{{\"name\":\"{what}\",\"ph\":\"M\",\"pid\":1,\"tid\":{lane},\"args\":{args}}}"
+        ))
+    }
+
+    fn counter(&mut self, name: &str, when: Instant, unit: &str, value: f64) -> io::Result<()> {
+        let at = self.at(when);
+        self.raw(&format!(
+            "{{\"name\":\"{name}\",\"ph\":\"C\",\"ts\":{at},\"pid\":1,\"args\":{{\"{unit}\":{value:.3}}}}}"
+        ))
+    }
+}
+
+fn micros(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    format!("{}.{:03}", nanos / 1000, nanos % 1000)
+}
+
+fn other_data(run: &RunRecord<'_>) -> Value {
+    let plan = &run.streaming.plan;
+    json!({
+        "model": run.model,
+        "machine": run.machine,
+        "ended": run.ended,
+        "layers": plan.layers(),
+        "streamed_layers": plan.streamed().map(|layer| layer.0).collect::<Vec<_>>(),
+        "slots": plan.slots(),
+        "prefetch": run.streaming.prefetch,
+        "link_peak_gbps": run.streaming.peak_gbps,
+        "emulated_gbps": run.emulated_gbps(),
+        "steps": run.recording.steps.len(),
+        "steps_left_out": run.recording.left_out,
+    })
+}
+
+fn lanes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
+    let emulated = emulated(run);
+    let process = format!("engine: {}{emulated}", run.model);
+    trace.metadata("process_name", 0, &json!({ "name": process }))?;
+    let mut lanes = vec![(TOKEN, "token".to_owned()), (COMPUTE, "compute".to_owned())];
+    if run.streams() {
+        lanes.push((COPIES, format!("copy stream{emulated}")));
+        let slots = (0..run.streaming.plan.slots())
+            .map(|slot| (FIRST_SLOT + slot, format!("prefetch slot {slot}{emulated}")));
+        lanes.extend(slots);
+    }
+    for (lane, name) in lanes {
+        trace.metadata("thread_name", lane, &json!({ "name": name }))?;
+        trace.metadata("thread_sort_index", lane, &json!({ "sort_index": lane }))?;
+    }
+    Ok(())
+}
+
+fn emulated(run: &RunRecord<'_>) -> String {
+    match run.emulated_gbps() {
+        Some(gbps) => format!(" (emulated link of {gbps} GB/s)"),
+        None => String::new(),
+    }
+}
+
+fn stages<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
+    for stretch in stretches(run.recording) {
+        let step = &run.recording.steps;
+        let (name, args) = match stretch.stage {
+            Stage::Step => (
+                format!("step {}", stretch.step),
+                json!({ "index": stretch.step }),
+            ),
+            Stage::Prefill => (
+                "prefill".into(),
+                json!({ "rows": step[stretch.step].timing.rows }),
+            ),
+            stage => (stage.name().to_owned(), json!({})),
+        };
+        trace.event(&Event {
+            name: &name,
+            category: "stage",
+            lane: TOKEN,
+            from: stretch.from,
+            to: stretch.to,
+            args,
+        })?;
+    }
+    if let (Some(note), Some(last)) = (run.left_out(), run.recording.steps.last()) {
+        let at = trace.at(last.to);
+        trace.raw(&format!(
+            "{{\"name\":\"{note}\",\"ph\":\"i\",\"s\":\"p\",\"ts\":{at},\"pid\":1,\"tid\":{TOKEN}}}"
+        ))?;
+    }
+    Ok(())
+}
+
+fn computes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
+    for (index, step) in run.recording.steps.iter().enumerate() {
+        for span in &step.spans {
+            let SpanName::Layer(layer) = span.name else {
+                continue;
+            };
+            trace.event(&Event {
+                name: &format!("layer {layer}"),
+                category: "compute",
+                lane: COMPUTE,
+                from: span.from,
+                to: span.to,
+                args: json!({
+                    "layer": layer.0,
+                    "step": index,
+                    "streamed": run.streaming.plan.is_streamed(layer),
+                }),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What is said of a load wherever it shows.
+fn load_args(run: &RunRecord<'_>, trace_at: String, load: &LoadRecord) -> Value {
+    let seconds = load.copy().as_secs_f64();
+    let mut args = json!({
+        "layer": load.block.layer.0,
+        "slot": load.slot,
+        "kind": load.kind.to_string(),
+        "bytes": load.bytes,
+        "GB/s": (seconds > 0.0).then(|| load.bytes as f64 / seconds / 1e9),
+        "copy_from_us": trace_at,
+        "copy_ms": ms(load.copy()),
+        "pre_ms": ms(load.pre),
+    });
+    if let Some(gbps) = run.emulated_gbps() {
+        args["emulated_gbps"] = gbps.into();
+    }
+    args
+}
+
+/// Copies share the link, and on a disk link neighbours overlap: an event begins where the one
+/// before it ended, and its arguments have the true beginning.
+fn copies<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
+    let mut loads: Vec<&LoadRecord> = run.recording.loads().collect();
+    loads.sort_by_key(|load| load.copy_from);
+    let mut busy_to = trace.origin;
+    for load in loads {
+        let from = load.copy_from.max(busy_to);
+        let to = load.copy_to.max(from);
+        busy_to = to;
+        let args = load_args(run, trace.at(load.copy_from), load);
+        trace.event(&Event {
+            name: &load.block.to_string(),
+            category: category(run, "copy"),
+            lane: COPIES,
+            from,
+            to,
+            args,
+        })?;
+    }
+    Ok(())
+}
+
+fn category<'a>(run: &RunRecord<'_>, plain: &'a str) -> &'a str {
+    match (run.emulated_gbps(), plain) {
+        (Some(_), "copy") => "copy,emulated",
+        (Some(_), "slot") => "slot,emulated",
+        _ => plain,
+    }
+}
+
+/// The four states of a slot. Nothing is clamped here: a copy into a slot that is being read would
+/// show as an overlap.
+fn slots<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
+    let copy = match run.streaming.link.home {
+        offload::Home::Disk => "read",
+        offload::Home::Ram => "copy",
+    };
+    for load in run.recording.loads() {
+        let states = [
+            ("queued", load.issued_at, load.copy_from),
+            (copy, load.copy_from, load.copy_to),
+            ("ready", load.copy_to, load.visit_from()),
+            ("visit", load.visit_from(), load.visit_to),
+        ];
+        let args = load_args(run, trace.at(load.copy_from), load);
+        for (state, from, to) in states {
+            // A late load counts as ordered when it was issued in fact: it was never queued.
+            if to <= from && state != copy && state != "visit" {
+                continue;
+            }
+            let sync = match load.kind {
+                LoadKind::Sync => " SYNC",
+                LoadKind::Async => "",
+            };
+            trace.event(&Event {
+                name: &format!("{state} {}{sync}", load.block.layer),
+                category: category(run, "slot"),
+                lane: FIRST_SLOT + usize::from(load.slot),
+                from,
+                to,
+                args: args.clone(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn counters<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
+    for (index, step) in run.recording.steps.iter().enumerate() {
+        if let Some(bytes) = step.memory_bytes {
+            let mebibytes = bytes as f64 / f64::from(1 << 20);
+            trace.counter("memory", step.to, "MiB", mebibytes)?;
+        }
+        let seconds = step.timing.total.as_secs_f64();
+        if index > 0 && seconds > 0.0 {
+            trace.counter("tok/s", step.from, "tok/s", 1.0 / seconds)?;
+        }
+    }
+    Ok(())
+}
