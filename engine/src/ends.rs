@@ -32,10 +32,12 @@ impl Ends {
         device: &Device,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, EngineError> {
+        // Directly: a cold page cache fills at a fraction of the disk's rate, and the first token
+        // waits for these.
         let mut read = |which| -> Result<SlabBytes, EngineError> {
             let source = checkpoint.weight(which, dtype)?;
             let bytes = SlabBytes::new(source.slab_bytes(), dtype, device)?;
-            bytes.write(|to| loader::read_block(checkpoint, &source, to, Access::Buffered))??;
+            bytes.write(|to| loader::read_block(checkpoint, &source, to, Access::Direct))??;
             progress(source.stored_bytes());
             Ok(bytes)
         };

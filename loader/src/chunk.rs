@@ -3,8 +3,8 @@
 //! knows ranges and dtypes, no tensors.
 //!
 //! A chunk is read into a bounce buffer and scattered from there, because direct I/O wants page
-//! alignment and the safetensors format does not give it. The bounce buffer stays in the cache of
-//! the core that reads it, so the detour costs little beside the disk.
+//! alignment and the safetensors format does not give it. The detour is a copy within
+//! memory, which is little beside the disk.
 
 use std::sync::Arc;
 
@@ -12,9 +12,8 @@ use crate::convert::convert;
 use crate::source::Piece;
 use crate::{Access, AlignedBuf, DIRECT_ALIGN_BYTES, DType, Error, Storage};
 
-/// Bytes of one read. Large enough for a disk to run at full speed with a few reads in flight,
-/// small enough for the bounce buffers to stay in the second-level cache.
-pub const CHUNK_BYTES: usize = 1 << 20;
+/// Bytes of one read: a huge page, which is one segment of memory to a disk.
+pub const CHUNK_BYTES: usize = 2 << 20;
 
 /// A part of a chunk and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
