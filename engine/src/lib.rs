@@ -22,6 +22,7 @@
 //! ```
 
 mod blueprint;
+mod checkup;
 mod compute;
 mod demo;
 mod ends;
@@ -29,6 +30,7 @@ mod error;
 mod generation;
 pub mod kernels;
 mod load;
+mod machine;
 pub mod memory;
 mod model;
 pub mod profile;
@@ -39,10 +41,12 @@ pub mod text;
 mod trial;
 
 pub use blueprint::{Blueprint, DeviceChoice, ModelOptions, Source};
+pub use checkup::{Checkup, LeftOut, Role};
 pub use compute::Kernels;
 pub use error::EngineError;
 pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};
 pub use load::Progress;
+pub use machine::Machine;
 pub use model::{Loaded, Model};
 pub use prompt::tokenizer_of;
 pub use session::Session;

@@ -25,6 +25,11 @@ fn group_left_bytes() -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
+/// What the machine has.
+pub fn installed_bytes() -> Option<u64> {
+    field_bytes("/proc/meminfo", "MemTotal:")
+}
+
 /// The most memory this process has held at once.
 pub fn peak_bytes() -> Option<u64> {
     field_bytes("/proc/self/status", "VmHWM:")

@@ -1,0 +1,79 @@
+//! The machine a measurement was made on: a number without it says little.
+
+use std::fmt;
+use std::fs;
+use std::thread;
+
+use crate::kernels;
+use crate::memory;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    pub processor: String,
+    pub cores: usize,
+    pub memory_bytes: Option<u64>,
+    /// The instructions that the kernels use here.
+    pub kernels: &'static str,
+}
+
+impl Machine {
+    /// This one, as the system describes it.
+    pub fn here() -> Self {
+        Self {
+            processor: processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: memory::installed_bytes(),
+            kernels: kernels::level(),
+        }
+    }
+
+    /// A word for file names: `amd-epyc-2core`.
+    pub fn slug(&self) -> String {
+        let words = self.processor.to_ascii_lowercase();
+        let words = words.split(|c: char| !c.is_ascii_alphanumeric());
+        let noise = ["", "r", "tm", "cpu", "processor"];
+        let words: Vec<&str> = words.filter(|word| !noise.contains(word)).take(4).collect();
+        format!("{}-{}core", words.join("-"), self.cores)
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} cores", self.processor, self.cores)?;
+        if let Some(bytes) = self.memory_bytes {
+            write!(f, ", {:.0} GiB", bytes as f64 / f64::from(1 << 30))?;
+        }
+        write!(f, ", {} kernels", self.kernels)
+    }
+}
+
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_is_fit_for_a_file_name() {
+        let machine = |processor: &str| Machine {
+            processor: processor.into(),
+            cores: 2,
+            memory_bytes: Some(24 << 30),
+            kernels: "avx2",
+        };
+        let slug = |processor| machine(processor).slug();
+        assert_eq!(
+            slug("Intel(R) Xeon(R) Processor @ 2.10GHz"),
+            "intel-xeon-2-10ghz-2core"
+        );
+        assert_eq!(slug("AMD EPYC"), "amd-epyc-2core");
+        assert_eq!(
+            machine("AMD EPYC").to_string(),
+            "AMD EPYC, 2 cores, 24 GiB, avx2 kernels"
+        );
+    }
+}
