@@ -19,6 +19,8 @@ pub enum Failure {
     Engine(#[from] EngineError),
     #[error("the prompt in {file} cannot be read")]
     ReadPrompt { file: String, source: io::Error },
+    #[error("{file} cannot be written")]
+    Save { file: String, source: io::Error },
     #[error("no checkpoint can be made with these sizes: {0}")]
     Sizes(loader::Error),
     #[error(transparent)]
@@ -44,6 +46,10 @@ pub enum Usage {
     EmptyPromptFile { file: String },
     #[error("{} is not a file", path.display())]
     PromptIsNoFile { path: PathBuf },
+    #[error("the runs need {needed} positions and the context holds {context}")]
+    TooManyTokens { needed: usize, context: usize },
+    #[error("{} cannot be a file to write", path.display())]
+    SaveIsNoFile { path: PathBuf },
 }
 
 /// The exit codes that `--help` promises.
@@ -72,7 +78,9 @@ impl Failure {
             Self::Usage(_) | Self::Sizes(_) => Code::Usage,
             Self::Engine(error) => engine_code(error),
             Self::Inspect(_) => Code::Checkpoint,
-            Self::ReadPrompt { .. } | Self::Synth(_) | Self::Output(_) => Code::RunTime,
+            Self::ReadPrompt { .. } | Self::Save { .. } | Self::Synth(_) | Self::Output(_) => {
+                Code::RunTime
+            }
             Self::BrokenPipe => Code::Fine,
             Self::Interrupted => Code::Interrupted,
         }
@@ -88,6 +96,13 @@ impl Failure {
             Self::Usage(Usage::PromptIsNoFile { .. }) => {
                 "--txt-path takes a text file, or - for stdin"
             }
+            Self::Usage(Usage::TooManyTokens { .. }) => {
+                "use fewer --tokens, a shorter prompt or a longer --context"
+            }
+            Self::Usage(Usage::SaveIsNoFile { .. }) => {
+                "--save takes a file in a folder that exists"
+            }
+            Self::Save { .. } => "check the folder and the space left for --save",
             Self::Engine(error) | Self::Inspect(error) => return error.hint(),
             Self::ReadPrompt { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 "save the file as UTF-8 text"

@@ -34,6 +34,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Generate(args) => commands::generate::run(*args),
         Command::Logits(args) => commands::logits::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
+        Command::Diagnose(args) => commands::diagnose::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
         Command::Completions(args) => commands::completions::run(&args),

@@ -2,6 +2,7 @@
 //! engine's own words; nothing here opens a file or prints.
 
 mod compute;
+mod diagnose;
 mod generate;
 mod model;
 mod residency;
@@ -16,6 +17,7 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 pub use compute::ComputeArgs;
+pub use diagnose::DiagnoseArgs;
 pub use generate::{GenerateArgs, PromptInput};
 pub use model::ModelArgs;
 pub use residency::{LinkArgs, ResidencyArgs};
@@ -37,6 +39,7 @@ Tuning N, the number of resident layers (--num-gpu-layers):
      the link is nearly always the limit, so every resident layer counts.
   3. Add --profile. ASYNC on every layer says the prefetch works; the `Verdict` line says
      whether the link or the compute is the limit and what one more layer would give.
+  4. `engine diagnose` compares N with no offload and with N+4, and says what to do.
 
 Exit codes:
   0    fine (a reader of stdout that goes away is fine, too)
@@ -71,6 +74,7 @@ pub enum Command {
     Generate(Box<GenerateArgs>),
     Logits(LogitsArgs),
     Plan(PlanArgs),
+    Diagnose(DiagnoseArgs),
     Inspect(InspectArgs),
     Synth(SynthArgs),
     Completions(CompletionsArgs),

@@ -1,6 +1,7 @@
 //! One file a subcommand; each is a function from arguments to output.
 
 pub mod completions;
+pub mod diagnose;
 pub mod generate;
 pub mod inspect;
 pub mod logits;

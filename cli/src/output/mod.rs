@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 pub use human::{gigabytes, memory, milliseconds, seconds, short_count};
-pub use progress::Bar;
+pub use progress::{Bar, Steps};
 pub use table::{Align, Table};
 
 /// Data for the user or the next program.

@@ -53,3 +53,33 @@ impl Drop for Bar {
         self.0.finish_and_clear();
     }
 }
+
+/// A bar over steps of about equal length, with a word on the one under way. Drawn as the other.
+#[derive(Debug)]
+pub struct Steps(ProgressBar);
+
+impl Steps {
+    pub fn new(console: &Console, steps: usize) -> Self {
+        let target = match stderr().is_terminal() && !console.is_quiet() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(Some(steps as u64 + 1), target);
+        if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {elapsed}  {msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self(bar)
+    }
+
+    /// The next step begins.
+    pub fn next(&self, what: String) {
+        self.0.inc(1);
+        self.0.set_message(what);
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

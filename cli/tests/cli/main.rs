@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod common;
+mod diagnose;
 mod generate;
 #[cfg(target_os = "linux")]
 mod memory;
