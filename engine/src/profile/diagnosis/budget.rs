@@ -44,9 +44,8 @@ impl Runs {
             ..run.rates
         };
         let prediction = predict(plan, &rates);
-        let stages_ms = |of: &super::Symptoms| of.stages.iter().map(|(_, ms)| ms).sum::<f64>();
         let overhead_ms = |of: &super::Symptoms| {
-            (of.token.other_ms - stages_ms(of) - of.token.release_ms).max(0.0)
+            (of.token.other_ms - of.stages_ms() - of.token.release_ms).max(0.0)
         };
         let measured_layer_ms = run.token.compute_ms / layers;
         let row = |part, layers, predicted_ms, measured_ms| BudgetRow {
@@ -79,7 +78,7 @@ impl Runs {
                 base.token.release_ms,
                 run.token.release_ms,
             ),
-            row("other_stages", None, stages_ms(base), stages_ms(run)),
+            row("other_stages", None, base.stages_ms(), run.stages_ms()),
             row("other_overhead", None, overhead_ms(base), overhead_ms(run)),
         ];
         Budget {

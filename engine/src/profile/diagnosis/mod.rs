@@ -243,8 +243,7 @@ fn slow_release(run: &Symptoms) -> Option<Diagnosis> {
 }
 
 fn is_outside(run: &Symptoms) -> bool {
-    // Giving slots back is not a stage, and has a diagnosis of its own.
-    run.token.share(run.token.other_ms - run.token.release_ms) >= OUTSIDE_SHARE
+    run.token.share(run.stages_ms()) >= OUTSIDE_SHARE
 }
 
 fn stage_outside(run: &Symptoms) -> Option<Diagnosis> {
@@ -253,7 +252,7 @@ fn stage_outside(run: &Symptoms) -> Option<Diagnosis> {
     Some(Diagnosis::StageOutside {
         stage,
         stage_ms,
-        outside_ms: run.token.other_ms,
+        outside_ms: run.stages_ms(),
         total_ms: run.token.total_ms,
     })
 }

@@ -139,6 +139,12 @@ impl Symptoms {
         self.layers.iter().filter(ahead).count()
     }
 
+    /// All stages outside the layers. Less than what is neither compute nor a wait: that includes
+    /// what a block does between its own stages.
+    pub fn stages_ms(&self) -> f64 {
+        self.stages.iter().map(|(_, ms)| ms).sum()
+    }
+
     /// The measured floor of a wait that nothing hides: the time a layer's copy takes at the
     /// link's peak.
     pub fn copy_ms(&self) -> Option<f64> {

@@ -27,6 +27,8 @@ struct Made {
     compute_ms: f64,
     stalled_ms: f64,
     head_ms: f64,
+    /// Inside the blocks, and in none of their stages.
+    between_ms: f64,
     first_wait_ms: f64,
     post_ms: f64,
     /// A factor on every time, a round each.
@@ -43,6 +45,7 @@ fn made() -> Made {
         compute_ms: 80.0,
         stalled_ms: 0.0,
         head_ms: 5.0,
+        between_ms: 0.0,
         first_wait_ms: 0.0,
         post_ms: 0.0,
         rounds: vec![1.0, 1.02, 1.01],
@@ -80,7 +83,7 @@ impl Made {
     fn pass(&self, factor: f64) -> PassTiming {
         let mut pass = PassTiming {
             rows: 1,
-            total: ms(factor * (self.compute_ms + self.stalled_ms + self.head_ms)),
+            total: ms(factor * (self.compute_ms + self.stalled_ms + self.head_ms + self.between_ms)),
             ..PassTiming::default()
         };
         pass.stages[Stage::Mlp].wall = ms(factor * self.compute_ms);
@@ -316,7 +319,7 @@ fn several_can_hold_and_the_heaviest_comes_first() {
     };
     // Four slots a token: 1000 ms that the made-up token does not have.
     both.check(
-        &["slow_release", "link_bound"],
+        &["slow_release", "stage_outside", "link_bound"],
         &["250.00 ms", "copies weights back"],
     );
     let two = Made {
@@ -462,4 +465,14 @@ fn comparisons_say_minimal_broken_or_link_bound_and_call_noise_noise() {
     };
     let text = compare(&once(&all), &once(&all), None)[0].to_string();
     assert!(text.contains("one round"), "{text}");
+}
+
+#[test]
+fn what_a_block_does_between_its_stages_is_not_outside_of_it() {
+    let between = Made {
+        compute_ms: 40.0,
+        between_ms: 60.0,
+        ..made()
+    };
+    between.check(&["compute_bound"], &["40.40 of 106.05 ms"]);
 }
