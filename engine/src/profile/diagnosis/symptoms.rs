@@ -92,7 +92,8 @@ impl Symptoms {
         let passes = totals.decode_passes.max(1) as f64;
         let stages = OUTSIDE.map(|stage| (stage, ms(totals.decode.stages[stage].wall) / passes));
         let layers: Vec<LayerLine> = middle.decode.layers().collect();
-        let release_ms = layers.iter().map(|layer| layer.post_ms).sum();
+        // Not `sum`: of no layers that is -0.
+        let release_ms = layers.iter().fold(0.0, |sum, layer| sum + layer.post_ms);
         let means = middle.decode.means();
         let loads = |count: fn(&TrialRun) -> u64| runs.iter().map(count).sum();
         Some(Self {
