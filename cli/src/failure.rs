@@ -50,6 +50,10 @@ pub enum Usage {
     PromptIsNoFile { path: PathBuf },
     #[error("two report files are to be written to {}", path.display())]
     SameFile { path: PathBuf },
+    #[error("the runs need {needed} positions and the context holds {context}")]
+    TooManyTokens { needed: usize, context: usize },
+    #[error("{} cannot be a file to write", path.display())]
+    SaveIsNoFile { path: PathBuf },
 }
 
 /// The exit codes that `--help` promises.
@@ -104,6 +108,12 @@ impl Failure {
             }
             Self::Usage(Usage::SameFile { .. }) => {
                 "give each a place of its own, or all of them a folder with --profile-dir"
+            }
+            Self::Usage(Usage::TooManyTokens { .. }) => {
+                "use fewer --tokens, a shorter prompt or a longer --context"
+            }
+            Self::Usage(Usage::SaveIsNoFile { .. }) => {
+                "--save takes a file in a folder that exists"
             }
             Self::Engine(error) | Self::Inspect(error) => return error.hint(),
             Self::ReadPrompt { source, .. } if source.kind() == io::ErrorKind::InvalidData => {

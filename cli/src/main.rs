@@ -36,6 +36,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Plan(args) => commands::plan::run(&args),
         Command::Tune(args) => commands::tune::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Diagnose(args) => commands::diagnose::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
         Command::Completions(args) => commands::completions::run(&args),

@@ -22,6 +22,7 @@
 //! ```
 
 mod blueprint;
+mod checkup;
 mod compute;
 mod demo;
 mod ends;
@@ -41,6 +42,7 @@ mod trial;
 mod tuning;
 
 pub use blueprint::{Blueprint, DeviceChoice, ModelOptions, Source};
+pub use checkup::{Checkup, LeftOut, Role};
 pub use compute::Kernels;
 pub use error::EngineError;
 pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};

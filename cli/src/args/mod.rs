@@ -3,6 +3,7 @@
 
 mod bench;
 mod compute;
+mod diagnose;
 mod files;
 mod generate;
 mod model;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 pub use bench::{BenchArgs, side as bench_side};
 pub use compute::ComputeArgs;
+pub use diagnose::DiagnoseArgs;
 pub use files::{FileKind, FilesArgs};
 pub use generate::{GenerateArgs, PromptInput};
 pub use model::ModelArgs;
@@ -43,6 +45,7 @@ Tuning N, the number of resident layers (--num-gpu-layers):
      the link is nearly always the limit, so every resident layer counts.
   3. Add --profile. ASYNC on every layer says the prefetch works; the `Verdict` line says
      whether the link or the compute is the limit and what one more layer would give.
+  4. `engine diagnose` compares N with no offload and with N+4, and says what to do.
 
 Exit codes:
   0    fine (a reader of stdout that goes away is fine, too)
@@ -79,6 +82,7 @@ pub enum Command {
     Plan(PlanArgs),
     Tune(Box<TuneArgs>),
     Bench(Box<BenchArgs>),
+    Diagnose(DiagnoseArgs),
     Inspect(InspectArgs),
     Synth(SynthArgs),
     Completions(CompletionsArgs),

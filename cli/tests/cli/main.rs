@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod common;
+mod diagnose;
 mod files;
 mod generate;
 #[cfg(target_os = "linux")]

@@ -2,6 +2,7 @@
 //! written down in `docs/REPORTS.md`, and people and scripts read them.
 
 mod clock;
+mod diagnosis;
 pub mod files;
 mod pass;
 mod recording;
@@ -16,6 +17,9 @@ mod window;
 
 pub use clock::Clock;
 pub(crate) use clock::stage;
+pub use diagnosis::{
+    Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Runs, Symptoms, TokenTime,
+};
 pub use pass::PassTiming;
 pub use recording::{Recording, Span, SpanName, StepRecord};
 pub use sample::Sample;
@@ -24,6 +28,6 @@ pub use startup::Startup;
 pub use summary::{SUMMARY_EVERY, Summary};
 pub use timing::{StageNode, StageTree, Timing};
 pub use totals::Totals;
-pub use verdict::Verdict;
+pub use verdict::{Gain, Verdict};
 pub(crate) use window::ms;
 pub use window::{LayerLine, Streaming, Window};

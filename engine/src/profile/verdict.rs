@@ -103,7 +103,8 @@ impl Streaming {
         }
     }
 
-    fn rates(&self, means: &Means) -> Rates {
+    /// What was measured, as the predictor takes it.
+    pub(super) fn rates(&self, means: &Means) -> Rates {
         Rates {
             link_bytes_per_s: self.limit(means).link_gbps * 1e9,
             layer_ms: means.compute_ms() / self.plan.layers() as f64,

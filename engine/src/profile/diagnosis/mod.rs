@@ -1,0 +1,464 @@
+//! What is wrong with a run, in plain words. Pure rules over the numbers of runs that were made in
+//! turns: nothing here measures, loads or prints. What limits a token is the verdict's to decide,
+//! here as in every summary; added is what one window cannot know: the first token, the stages
+//! outside the layers, and the other runs. `docs/REPORTS.md` has the rules for people.
+
+mod budget;
+mod compare;
+mod metrics;
+mod symptoms;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use offload::{LayerIndex, Rates, predict};
+
+use super::sample::Sample;
+use super::stage::Stage;
+use super::verdict::{Gain, Verdict};
+use compare::ABOUT_EQUAL;
+use metrics::{POST_BAD_MS, USAGE_BAD_PERCENT};
+
+pub use budget::{Budget, BudgetRow};
+pub use compare::{Cause, Comparison};
+pub use metrics::{Grade, Metric};
+pub use symptoms::{Symptoms, TokenTime};
+
+/// Half of a token: what takes more than all layers together, with their waits, is what to look
+/// at first.
+const OUTSIDE_SHARE: f64 = 0.5;
+
+/// A first wait shorter than this share of a copy means that the copy was mostly there in time.
+const COLD_COPY_SHARE: f64 = 0.25;
+
+/// And shorter than this share of a token: nobody would notice.
+const COLD_TOKEN_SHARE: f64 = 0.01;
+
+/// Fewer resident layers cost nothing as long as the predicted token stays within this.
+const FREE_LAYERS: f64 = 1.02;
+
+/// The runs that are compared. Only the first is needed; a rule that needs another is silent
+/// without it.
+#[derive(Debug, Clone)]
+pub struct Runs {
+    pub as_given: Symptoms,
+    pub no_offload: Option<Symptoms>,
+    /// With more resident layers.
+    pub more: Option<Symptoms>,
+}
+
+/// Something that holds of a run, with its numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Diagnosis {
+    /// Loads come at need: copies and compute add up.
+    PrefetchNotWorking {
+        switched_off: bool,
+        loads_sync: u64,
+        loads: u64,
+        pre_ms: f64,
+        copy_ms: f64,
+        stalled_ms: f64,
+        total_ms: f64,
+        possible_tokens_per_s: f64,
+    },
+    /// Giving slots back takes time: something copies.
+    SlowRelease { post_ms: f64, release_ms: f64 },
+    /// The plan idles the link.
+    RingBound {
+        slots: usize,
+        spread: &'static str,
+        stalled_ms: f64,
+        tokens_per_s: f64,
+        spread_tokens_per_s: f64,
+    },
+    /// The link is the limit.
+    LinkBound {
+        stalled_ms: f64,
+        total_ms: f64,
+        link_gbps: f64,
+        peak_gbps: Option<f64>,
+        more: Option<Gain>,
+        /// Over a link twice as fast.
+        twice_tokens_per_s: f64,
+    },
+    /// The layers are fast, and tokens are not.
+    StageOutside {
+        stage: Stage,
+        stage_ms: f64,
+        outside_ms: f64,
+        total_ms: f64,
+    },
+    /// The model's own compute is the limit.
+    ComputeBound {
+        streamed: usize,
+        stalled_ms: f64,
+        compute_ms: f64,
+        total_ms: f64,
+        /// N over no offload.
+        ratio: Option<Sample>,
+        /// The least N that is predicted to be as fast, and the bytes it would free.
+        least: Option<(usize, u64)>,
+    },
+    /// Only the first token waited. Expected.
+    ColdStart {
+        layer: LayerIndex,
+        first_wait_ms: f64,
+        copy_ms: f64,
+        stalled_ms: f64,
+        total_ms: f64,
+    },
+    /// There are waits, and they cost nothing that can be measured.
+    OverheadMinimal {
+        stalled_ms: f64,
+        total_ms: f64,
+        ratio: Sample,
+    },
+}
+
+/// Under half of the loads ahead of need, with prefetch on.
+fn prefetch_is_broken(run: &Symptoms) -> bool {
+    let percent = run.async_percent();
+    run.streaming.prefetch && percent.is_some_and(|percent| percent < USAGE_BAD_PERCENT)
+}
+
+impl Runs {
+    /// All that holds, the heaviest first.
+    pub fn diagnose(&self) -> Vec<Diagnosis> {
+        let run = &self.as_given;
+        let mut all: Vec<Diagnosis> = [self.limit(), slow_release(run), stage_outside(run)]
+            .into_iter()
+            .flatten()
+            .collect();
+        all.sort_by(|a, b| b.weight_ms().total_cmp(&a.weight_ms()));
+        all
+    }
+
+    /// What limits a token, by the verdict.
+    fn limit(&self) -> Option<Diagnosis> {
+        let run = &self.as_given;
+        if prefetch_is_broken(run) {
+            let ahead = predict(&run.streaming.plan, &run.rates).tokens_per_s();
+            return Some(prefetch_not_working(run, ahead));
+        }
+        match run.verdict {
+            Verdict::NotPrefetched {
+                possible_tokens_per_s,
+                ..
+            } => Some(prefetch_not_working(run, possible_tokens_per_s)),
+            Verdict::RingBound {
+                spread_tokens_per_s,
+            } => Some(Diagnosis::RingBound {
+                slots: run.streaming.plan.slots(),
+                spread: run.streaming.plan.spread().name(),
+                stalled_ms: run.token.stalled_ms,
+                tokens_per_s: 1000.0 / run.token.total_ms,
+                spread_tokens_per_s,
+            }),
+            Verdict::LinkBound { more, .. } => Some(self.link_bound(more)),
+            // What is outside the layers is no wait for them and not their compute.
+            Verdict::Resident | Verdict::ComputeBound { .. } if is_outside(run) => None,
+            Verdict::Resident | Verdict::ComputeBound { .. } => {
+                Some(cold_start(run).unwrap_or_else(|| self.compute_bound()))
+            }
+        }
+    }
+
+    fn ratio(&self) -> Option<Sample> {
+        let without = self.no_offload.as_ref()?;
+        Some(self.as_given.token_ms.over(&without.token_ms))
+    }
+
+    fn link_bound(&self, more: Option<Gain>) -> Diagnosis {
+        let run = &self.as_given;
+        if let Some(ratio) = self.ratio()
+            && ratio.median() <= ABOUT_EQUAL
+        {
+            return Diagnosis::OverheadMinimal {
+                stalled_ms: run.token.stalled_ms,
+                total_ms: run.token.total_ms,
+                ratio,
+            };
+        }
+        let twice = Rates {
+            link_bytes_per_s: 2.0 * run.rates.link_bytes_per_s,
+            ..run.rates
+        };
+        Diagnosis::LinkBound {
+            stalled_ms: run.token.stalled_ms,
+            total_ms: run.token.total_ms,
+            link_gbps: run.link_gbps().unwrap_or(0.0),
+            peak_gbps: run.streaming.peak_gbps,
+            more,
+            twice_tokens_per_s: predict(&run.streaming.plan, &twice).tokens_per_s(),
+        }
+    }
+
+    fn compute_bound(&self) -> Diagnosis {
+        let run = &self.as_given;
+        let plan = &run.streaming.plan;
+        let now_ms = predict(plan, &run.rates).token_ms;
+        let as_fast = |&resident: &usize| {
+            predict(&plan.resized(resident), &run.rates).token_ms <= FREE_LAYERS * now_ms
+        };
+        // Where nothing is streamed no link was measured, and nothing can be predicted for one.
+        let fewer = match run.streams() {
+            true => (0..plan.resident_count()).find(as_fast),
+            false => None,
+        };
+        let freed = |resident| {
+            let bytes = plan.resized(resident).total_bytes();
+            (resident, plan.total_bytes().saturating_sub(bytes))
+        };
+        Diagnosis::ComputeBound {
+            streamed: plan.streamed_count(),
+            stalled_ms: run.token.stalled_ms,
+            compute_ms: run.token.compute_ms,
+            total_ms: run.token.total_ms,
+            ratio: self.ratio(),
+            least: fewer.map(freed).filter(|&(_, bytes)| bytes > 0),
+        }
+    }
+}
+
+fn prefetch_not_working(run: &Symptoms, possible_tokens_per_s: f64) -> Diagnosis {
+    Diagnosis::PrefetchNotWorking {
+        switched_off: !run.streaming.prefetch,
+        loads_sync: run.loads_sync,
+        loads: run.loads_async + run.loads_sync,
+        pre_ms: run.worst_pre_ms(),
+        copy_ms: run.copy_ms().unwrap_or(0.0),
+        stalled_ms: run.token.stalled_ms,
+        total_ms: run.token.total_ms,
+        possible_tokens_per_s,
+    }
+}
+
+fn slow_release(run: &Symptoms) -> Option<Diagnosis> {
+    let post_ms = run.worst_post_ms();
+    (post_ms > POST_BAD_MS).then_some(Diagnosis::SlowRelease {
+        post_ms,
+        release_ms: run.token.release_ms,
+    })
+}
+
+fn is_outside(run: &Symptoms) -> bool {
+    run.token.share(run.stages_ms()) >= OUTSIDE_SHARE
+}
+
+fn stage_outside(run: &Symptoms) -> Option<Diagnosis> {
+    let longest = run.stages.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    let &(stage, stage_ms) = longest.filter(|_| is_outside(run))?;
+    Some(Diagnosis::StageOutside {
+        stage,
+        stage_ms,
+        outside_ms: run.stages_ms(),
+        total_ms: run.token.total_ms,
+    })
+}
+
+/// Of a run whose later waits are hidden: whether the first one was not.
+fn cold_start(run: &Symptoms) -> Option<Diagnosis> {
+    let copy_ms = run.copy_ms()?;
+    let layer = run.layers.first()?.block.layer;
+    let noticed = run.first_wait_ms >= COLD_COPY_SHARE * copy_ms
+        && run.token.share(run.first_wait_ms) >= COLD_TOKEN_SHARE;
+    noticed.then_some(Diagnosis::ColdStart {
+        layer,
+        first_wait_ms: run.first_wait_ms,
+        copy_ms,
+        stalled_ms: run.token.stalled_ms,
+        total_ms: run.token.total_ms,
+    })
+}
+
+impl Diagnosis {
+    /// For programs; never changes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::PrefetchNotWorking { .. } => "prefetch_not_working",
+            Self::SlowRelease { .. } => "slow_release",
+            Self::RingBound { .. } => "ring_bound",
+            Self::LinkBound { .. } => "link_bound",
+            Self::StageOutside { .. } => "stage_outside",
+            Self::ComputeBound { .. } => "compute_bound",
+            Self::ColdStart { .. } => "cold_start",
+            Self::OverheadMinimal { .. } => "overhead_minimal",
+        }
+    }
+
+    /// The part of every token that it stands for; 0 where there is nothing to mend.
+    pub fn weight_ms(&self) -> f64 {
+        match *self {
+            Self::PrefetchNotWorking { stalled_ms, .. }
+            | Self::RingBound { stalled_ms, .. }
+            | Self::LinkBound { stalled_ms, .. } => stalled_ms,
+            Self::SlowRelease { release_ms, .. } => release_ms,
+            Self::StageOutside { outside_ms, .. } => outside_ms,
+            Self::ComputeBound { compute_ms, .. } => compute_ms,
+            Self::ColdStart { .. } | Self::OverheadMinimal { .. } => 0.0,
+        }
+    }
+}
+
+/// What holds, with its numbers; then the next step.
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PrefetchNotWorking {
+                switched_off,
+                loads_sync,
+                loads,
+                pre_ms,
+                copy_ms,
+                stalled_ms,
+                total_ms,
+                possible_tokens_per_s,
+            } => {
+                let (what, next) = match switched_off {
+                    true => ("Prefetch is switched off", "leave out --no-prefetch"),
+                    false => (
+                        "Prefetch is not working: the worker does not keep up",
+                        "free a core for it (--threads one less than there are), look for what \
+                         else the machine does, and report the lines below if it stays",
+                    ),
+                };
+                write!(
+                    f,
+                    "{what}. {loads_sync} of {loads} loads were issued only when their layer was \
+                     needed; a layer waits up to {pre_ms:.2} ms where its copy takes {copy_ms:.2}, \
+                     a token {stalled_ms:.2} of {total_ms:.2} ms. Next: {next}; prefetched, the \
+                     same plan is predicted to give {possible_tokens_per_s:.1} tok/s instead of \
+                     {:.1}.",
+                    1000.0 / total_ms
+                )
+            }
+            Self::SlowRelease {
+                post_ms,
+                release_ms,
+            } => write!(
+                f,
+                "Giving a slot back takes {post_ms:.2} ms, {release_ms:.2} ms a token: something \
+                 copies weights back, and nothing should. Next: report the lines below."
+            ),
+            Self::RingBound {
+                slots,
+                spread,
+                stalled_ms,
+                tokens_per_s,
+                spread_tokens_per_s,
+            } => write!(
+                f,
+                "Ring-bound: the plan ({slots} slots in use, resident layers `{spread}`) idles the \
+                 link while layers compute, and a token waits {stalled_ms:.2} ms. Next: --slots 2 \
+                 --resident spread; predicted to give {spread_tokens_per_s:.1} tok/s instead of \
+                 {tokens_per_s:.1}."
+            ),
+            Self::LinkBound {
+                stalled_ms,
+                total_ms,
+                link_gbps,
+                peak_gbps,
+                more,
+                twice_tokens_per_s,
+            } => {
+                write!(
+                    f,
+                    "Link-bound: a token waits {stalled_ms:.2} of {total_ms:.2} ms for the link, \
+                     which carries {link_gbps:.3} GB/s"
+                )?;
+                if let Some(peak) = peak_gbps {
+                    let share = link_gbps / peak * 100.0;
+                    write!(f, ", {share:.0}% of its peak of {peak:.3}")?;
+                }
+                f.write_str(". Next: more resident layers")?;
+                if let Some(Gain {
+                    layers,
+                    tokens_per_s,
+                }) = more
+                {
+                    write!(f, " ({layers} more: +{tokens_per_s:.1} tok/s, predicted)")?;
+                }
+                write!(
+                    f,
+                    ", fewer bytes, or a faster link (twice the rate: {twice_tokens_per_s:.1} \
+                     tok/s instead of {:.1}, predicted).",
+                    1000.0 / total_ms
+                )
+            }
+            Self::StageOutside {
+                stage,
+                stage_ms,
+                outside_ms,
+                total_ms,
+            } => write!(
+                f,
+                "A stage outside the layers dominates: {outside_ms:.2} of {total_ms:.2} ms a token \
+                 ({:.0}%) are spent outside of them, {stage_ms:.2} in `{}` ({:.0}%). Next: see the \
+                 stages above; no number of resident layers changes this.",
+                outside_ms / total_ms * 100.0,
+                stage.name(),
+                stage_ms / total_ms * 100.0,
+            ),
+            Self::ComputeBound {
+                streamed,
+                stalled_ms,
+                compute_ms,
+                total_ms,
+                ratio,
+                least,
+            } => {
+                write!(
+                    f,
+                    "Compute-bound: the blocks' own compute takes {compute_ms:.2} of \
+                     {total_ms:.2} ms a token ({:.0}%)",
+                    compute_ms / total_ms * 100.0
+                )?;
+                match streamed {
+                    0 => f.write_str("; nothing is streamed")?,
+                    _ => write!(
+                        f,
+                        "; streaming is hidden, stalls are {:.1}%",
+                        stalled_ms / total_ms * 100.0
+                    )?,
+                }
+                if let Some(ratio) = ratio {
+                    write!(f, "; it takes {ratio} of --no-offload's time")?;
+                }
+                f.write_str(". Next: more or faster cores, or a smaller model")?;
+                if let Some((resident, bytes)) = least {
+                    write!(
+                        f,
+                        "; --num-gpu-layers {resident} is predicted to be as fast and frees {:.1} \
+                         MiB",
+                        *bytes as f64 / f64::from(1 << 20)
+                    )?;
+                }
+                f.write_str(".")
+            }
+            Self::ColdStart {
+                layer,
+                first_wait_ms,
+                copy_ms,
+                stalled_ms,
+                total_ms,
+            } => write!(
+                f,
+                "Cold start, no bottleneck: the first token waited {first_wait_ms:.2} ms for layer \
+                 {}, whose copy takes {copy_ms:.2} ms at the link's peak; later tokens wait \
+                 {stalled_ms:.2} of {total_ms:.2} ms. Next: nothing; this is expected.",
+                layer.as_usize()
+            ),
+            Self::OverheadMinimal {
+                stalled_ms,
+                total_ms,
+                ratio,
+            } => write!(
+                f,
+                "Healthy: a token waits {stalled_ms:.2} of {total_ms:.2} ms for the link, and that \
+                 costs nothing that can be measured; it takes {ratio} of --no-offload's time. \
+                 Next: nothing."
+            ),
+        }
+    }
+}

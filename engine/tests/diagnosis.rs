@@ -1,0 +1,271 @@
+//! Each diagnosis out of the condition it names, made real: small models, the real ring, real
+//! threads, links with a rate. What is found must be that and nothing else.
+//!
+//! The machine that runs this may be busy. So compute is one thread, rates of links follow from
+//! the compute time of the same model on the same machine, conditions hold with room to spare
+//! (each test says how much), and medians of rounds decide.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::profile::{Cause, Comparison, Diagnosis, Runs, Stage};
+use engine::{Blueprint, Checkup, GenerationOptions, Kernels, ModelOptions, Source, Trial};
+use loader::Family;
+use loader::synth::{self, SynthSpec};
+use offload::{Home, Prefetch, Residency};
+
+const ROUNDS: usize = 3;
+
+/// One measurement at a time: tests share the cores.
+fn alone() -> MutexGuard<'static, ()> {
+    static MACHINE: Mutex<()> = Mutex::new(());
+    MACHINE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Case {
+    _directory: tempfile::TempDir,
+    source: Source,
+    prompt: Vec<u32>,
+    tokens: usize,
+}
+
+fn case(spec: &SynthSpec) -> Case {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model");
+    synth::write(&path, spec, &mut |_, _| {}).unwrap();
+    Case {
+        source: Source::Directory(path),
+        _directory: directory,
+        prompt: vec![1, 2, 3],
+        tokens: 10,
+    }
+}
+
+/// Blocks of 8 MB whose compute takes about a millisecond on one thread.
+fn blocky(layers: usize) -> SynthSpec {
+    SynthSpec {
+        hidden_size: 512,
+        intermediate_size: 2048,
+        heads: 8,
+        kv_heads: 8,
+        head_dim: 64,
+        ..SynthSpec::tiny(Family::Llama)
+    }
+    .with_layers(layers)
+}
+
+fn options(resident: usize) -> ModelOptions {
+    ModelOptions {
+        residency: Residency::Layers(resident),
+        threads: Some(1),
+        context: Some(64),
+        ..ModelOptions::default()
+    }
+}
+
+impl Case {
+    /// The shortest token with every layer resident: what the machine takes when it is left alone.
+    fn token_ms(&self, options: &ModelOptions) -> f64 {
+        let trial = Trial {
+            options: ModelOptions {
+                residency: Residency::All,
+                ..options.clone()
+            },
+            prompt: self.prompt.clone(),
+            generation: GenerationOptions {
+                max_new_tokens: 2 * self.tokens,
+                ignore_eos: true,
+                ..GenerationOptions::default()
+            },
+        };
+        let run = trial.run(&self.source, &Arc::default()).unwrap();
+        run.token_ms.into_iter().fold(f64::INFINITY, f64::min)
+    }
+
+    /// The rate of a link that brings a block in this time.
+    fn gbps(&self, options: &ModelOptions, copy_ms: f64) -> Option<f64> {
+        let blueprint = Blueprint::new(&self.source, options.clone()).unwrap();
+        Some(blueprint.plan.block().link as f64 / copy_ms / 1e6)
+    }
+
+    fn runs(&self, options: ModelOptions) -> Runs {
+        let blueprint = Blueprint::new(&self.source, options).unwrap();
+        let (source, prompt) = (self.source.clone(), self.prompt.clone());
+        let mut checkup = Checkup::new(source, &blueprint, prompt, self.tokens);
+        for _ in 0..ROUNDS {
+            checkup.round(&Arc::default(), &mut |_| {}).unwrap();
+        }
+        assert_eq!(checkup.rounds(), ROUNDS);
+        checkup.findings().unwrap()
+    }
+
+    /// The one diagnosis of this case.
+    #[track_caller]
+    fn check(&self, options: ModelOptions, name: &str) -> (Diagnosis, Runs) {
+        let runs = self.runs(options);
+        let mut found = runs.diagnose();
+        let names: Vec<&str> = found.iter().map(Diagnosis::name).collect();
+        // Shown when the test fails, or with --nocapture.
+        for found in &found {
+            println!("{found}");
+        }
+        assert_eq!(names, [name], "{:#?}", runs.as_given);
+        (found.remove(0), runs)
+    }
+}
+
+/// Whatever the machine does: loads at need are loads at need.
+#[test]
+fn prefetch_that_is_off() {
+    let _alone = alone();
+    let case = case(&SynthSpec::tiny(Family::Qwen3).with_layers(4));
+    let off = ModelOptions {
+        prefetch: Prefetch::AtNeed,
+        link_gbps: case.gbps(&options(2), 3.0),
+        ..options(2)
+    };
+    let (found, runs) = case.check(off, "prefetch_not_working");
+    let Diagnosis::PrefetchNotWorking {
+        switched_off,
+        loads_sync,
+        loads,
+        ..
+    } = found
+    else {
+        panic!("{found:?}");
+    };
+    assert!(switched_off);
+    assert_eq!(loads_sync, loads);
+    assert_eq!(runs.as_given.async_percent(), Some(0));
+    let cause = |runs: &Runs| match runs.compare().remove(0) {
+        Comparison::Overhead { cause, .. } => cause,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cause(&runs), Cause::PrefetchOff);
+}
+
+/// A copy takes as long as a layer: two slots are twice as fast, and 5 % faster still if one of
+/// the two is 19 times off.
+#[test]
+fn one_slot_with_compute_like_the_copies() {
+    let _alone = alone();
+    let case = case(&blocky(6));
+    let layer_ms = case.token_ms(&options(0)) / 6.0;
+    let one_slot = ModelOptions {
+        slots: 1,
+        link_gbps: case.gbps(&options(0), layer_ms),
+        ..options(0)
+    };
+    let (found, _) = case.check(one_slot, "ring_bound");
+    let text = found.to_string();
+    assert!(text.contains("1 slots in use"), "{text}");
+}
+
+/// Copies take 15 times a layer's compute: 40 of 46 parts of a token are waits.
+#[test]
+fn a_slow_link() {
+    let _alone = alone();
+    let case = case(&blocky(6));
+    let layer_ms = case.token_ms(&options(2)) / 6.0;
+    let slow = ModelOptions {
+        link_gbps: case.gbps(&options(2), 15.0 * layer_ms),
+        ..options(2)
+    };
+    let (found, runs) = case.check(slow, "link_bound");
+    let Diagnosis::LinkBound { more, .. } = found else {
+        panic!("{found:?}");
+    };
+    assert!(more.is_some_and(|gain| gain.tokens_per_s > 0.0));
+    let compared = runs.compare();
+    assert!(
+        matches!(
+            compared[..],
+            [
+                Comparison::Overhead {
+                    cause: Cause::LinkBound { .. },
+                    ..
+                },
+                Comparison::Scales { layers: 4, .. }
+            ]
+        ),
+        "{compared:?}"
+    );
+}
+
+/// The head has 100 000 rows, a layer some hundred: 9 of 10 parts of a token and more. Nothing is
+/// streamed: beside a token this short, a thread that wakes up late would be a second finding.
+#[test]
+fn a_head_that_dominates() {
+    let _alone = alone();
+    let spec = SynthSpec {
+        hidden_size: 256,
+        intermediate_size: 64,
+        vocab_size: 100_000,
+        tied_embeddings: true,
+        ..SynthSpec::tiny(Family::Qwen3)
+    };
+    let (found, _) = case(&spec).check(options(3), "stage_outside");
+    let Diagnosis::StageOutside { stage, .. } = found else {
+        panic!("{found:?}");
+    };
+    assert_eq!(stage, Stage::Head);
+}
+
+/// One of twelve blocks is copied as fast as memory goes, while eleven compute, spelled in tensor
+/// operations: the copy has more than ten times the time it takes. It is there long before the
+/// others have been loaded.
+#[test]
+fn big_blocks_and_a_fast_link() {
+    let _alone = alone();
+    let ram = ModelOptions {
+        home: Some(Home::Ram),
+        kernels: Kernels::Clear,
+        ..options(11)
+    };
+    let (_, runs) = case(&blocky(12)).check(ram, "compute_bound");
+    assert!(runs.no_offload.is_some());
+}
+
+/// Spelled in tensor operations, 256 heads over few keys compute for long, and their weights are
+/// loaded at once. The one streamed block takes 0.4 of a token: the first token waits for it
+/// (loading and making room take a small part of that), and later ones have more than twice the
+/// time it needs.
+#[test]
+fn a_cold_start() {
+    let _alone = alone();
+    let spec = SynthSpec {
+        hidden_size: 8,
+        intermediate_size: 8,
+        heads: 256,
+        kv_heads: 2,
+        head_dim: 64,
+        vocab_size: 64,
+        max_positions: 2048,
+        ..SynthSpec::tiny(Family::Llama)
+    };
+    let case = Case {
+        prompt: (0..400).map(|i| i % 60 + 2).collect(),
+        ..case(&spec.with_layers(8))
+    };
+    let options = ModelOptions {
+        context: Some(450),
+        kernels: Kernels::Clear,
+        ..options(7)
+    };
+    let copy_ms = 0.4 * case.token_ms(&options);
+    let cold = ModelOptions {
+        link_gbps: case.gbps(&options, copy_ms),
+        ..options
+    };
+    let (found, _) = case.check(cold, "cold_start");
+    let Diagnosis::ColdStart {
+        layer,
+        first_wait_ms,
+        ..
+    } = found
+    else {
+        panic!("{found:?}");
+    };
+    assert_eq!(layer.as_usize(), 0);
+    assert!(first_wait_ms <= 1.5 * copy_ms, "{first_wait_ms} {copy_ms}");
+}
