@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use loader::{Access, BlockLayout, Checkpoint, DType};
 use offload::{
-    BlockBytes, FixedBytes, Home, LinkInfo, PlanRequest, Prefetch, Residency, ResidencyPlan, Spread,
+    BlockBytes, DiskLink, FixedBytes, Home, LinkInfo, PlanRequest, Prefetch, Residency,
+    ResidencyPlan, Spread,
 };
 
 use crate::compute::{CHUNK_ROWS, Kernels};
@@ -241,11 +242,15 @@ fn block_bytes(
 ) -> Result<BlockBytes, EngineError> {
     let slab = layout.slab_bytes() as u64;
     Ok(match link.home {
-        Home::Disk => BlockBytes {
-            slab,
-            link: checkpoint.block(0, layout)?.stored_bytes(),
-            home: 0,
-        },
+        Home::Disk => {
+            let block = checkpoint.block(0, layout)?;
+            BlockBytes {
+                slab,
+                link: block.stored_bytes(),
+                home: 0,
+                buffers: DiskLink::buffers_bytes(&block),
+            }
+        }
         Home::Ram if link.emulated_gbps.is_some() => BlockBytes::of_slab(slab),
         Home::Ram => BlockBytes {
             home: slab,
@@ -254,8 +259,9 @@ fn block_bytes(
     })
 }
 
-/// How streamed blocks are read: past the page cache, which would otherwise fill with weights.
-pub(crate) const STREAM_ACCESS: Access = Access::Direct;
+/// How weights are read: past the page cache, which would otherwise fill with what lies in memory
+/// already or is read again in a moment. A cold cache also fills at a fraction of a fast disk's rate.
+pub(crate) const READ_ACCESS: Access = Access::Direct;
 
 fn fixed_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBytes {
     let config = &checkpoint.config;

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use loader::{Access, Checkpoint, DType, Whole};
+use loader::{Checkpoint, DType, Whole};
 use offload::SlabBytes;
 
+use crate::blueprint::READ_ACCESS;
 use crate::error::EngineError;
 
 #[derive(Debug)]
@@ -32,12 +33,10 @@ impl Ends {
         device: &Device,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, EngineError> {
-        // Directly: a cold page cache fills at a fraction of the disk's rate, and the first token
-        // waits for these.
         let mut read = |which| -> Result<SlabBytes, EngineError> {
             let source = checkpoint.weight(which, dtype)?;
             let bytes = SlabBytes::new(source.slab_bytes(), dtype, device)?;
-            bytes.write(|to| loader::read_block(checkpoint, &source, to, Access::Direct))??;
+            bytes.write(|to| loader::read_block(checkpoint, &source, to, READ_ACCESS))??;
             progress(source.stored_bytes());
             Ok(bytes)
         };

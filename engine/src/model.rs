@@ -1,9 +1,10 @@
 //! An opened model: weights and the ring they stream through. Read-only but for the ring; what a
 //! sequence changes (cache, activations) belongs to its [`Session`].
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use offload::StreamedStack;
@@ -11,10 +12,10 @@ use offload::StreamedStack;
 use crate::blueprint::{Blueprint, ModelOptions, Source};
 use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::kernels::Team;
+use crate::kernels::{LayerCache, Team, read_in_parallel};
 use crate::load::{self, Progress};
 use crate::memory;
-use crate::profile::{Stage, Startup, Streaming, stage};
+use crate::profile::{MemoryLimit, Stage, Startup, Streaming, stage};
 use crate::session::Session;
 use crate::text::Tokenizer;
 
@@ -29,7 +30,11 @@ pub struct Model {
     pub(crate) team: Arc<Team>,
     pub(crate) startup: Startup,
     loaded: Loaded,
+    memory: OnceCell<MemoryLimit>,
 }
+
+/// How long measuring the memory may take.
+const MEMORY_BUDGET: Duration = Duration::from_millis(100);
 
 /// What loading took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,6 +88,7 @@ impl Model {
             team,
             startup,
             loaded,
+            memory: OnceCell::new(),
         })
     }
 
@@ -124,7 +130,35 @@ impl Model {
             link: self.blueprint.link.clone(),
             prefetch: self.blueprint.options.prefetch == offload::Prefetch::Ahead,
             peak_gbps,
+            memory: self.memory.get().copied(),
         }
+    }
+
+    /// Measures, once, how fast the compute threads can read this machine's memory: over the
+    /// head's own bytes, which for a small model lie in a cache, as its weights do. What
+    /// [`Model::streaming`] then says has the share of it.
+    pub fn measure_memory(&self) -> Result<MemoryLimit, EngineError> {
+        if let Some(limit) = self.memory.get() {
+            return Ok(*limit);
+        }
+        let gbps = self.ends.head().read(|bytes| {
+            let started = Instant::now();
+            let mut read_bytes = 0;
+            while read_bytes == 0 || started.elapsed() < MEMORY_BUDGET {
+                read_in_parallel(&self.team, bytes);
+                read_bytes += bytes.len();
+            }
+            read_bytes as f64 / started.elapsed().as_secs_f64() / 1e9
+        })?;
+        let config = self.config();
+        let head_bytes = config.vocab_size * config.hidden_size * self.blueprint.dtype().bytes();
+        let blocks_bytes = config.layers * self.blueprint.layout.weight_bytes();
+        let position_bytes = LayerCache::bytes_for(config.kv_heads, config.head_dim, 1);
+        Ok(*self.memory.get_or_init(|| MemoryLimit {
+            gbps,
+            weight_bytes: (blocks_bytes + head_bytes) as u64,
+            cache_bytes_per_position: (position_bytes * config.layers) as u64,
+        }))
     }
 
     /// A fresh sequence. One at a time: the ring serves one pass after another.

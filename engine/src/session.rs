@@ -96,7 +96,7 @@ impl<'m> Session<'m> {
             clock,
             ..
         } = self;
-        clock.begin_pass(tokens.len());
+        clock.begin_pass(tokens.len(), *position);
         model.stack.finish_unit()?;
         loads.clear();
         stage!(clock, Embed, compute.embed(&model.ends, tokens, *position)?);

@@ -49,6 +49,11 @@ struct Job {
 }
 
 impl DiskLink {
+    /// What the workers' buffers take while blocks like this one are streamed: for the plan.
+    pub fn buffers_bytes(block: &BlockSource) -> u64 {
+        (WORKERS * buffer_bytes(block.chunks().iter())) as u64
+    }
+
     /// `slots`: how many copies can be in flight; the queue has room for all of their chunks, so
     /// that `start` never waits.
     pub fn new(
@@ -66,12 +71,7 @@ impl DiskLink {
             .map(|home| home.chunks.len())
             .max()
             .unwrap_or(0);
-        let buffer_bytes = blocks
-            .values()
-            .flat_map(|home| &home.chunks)
-            .map(|chunk| chunk.len)
-            .max()
-            .unwrap_or(0);
+        let buffer_bytes = buffer_bytes(blocks.values().flat_map(|home| &home.chunks));
         let (queue, jobs) = bounded(chunks_max * slots);
         let ending = Arc::new(AtomicBool::new(false));
         let workers = (0..WORKERS)
@@ -97,6 +97,11 @@ impl DiskLink {
             workers,
         })
     }
+}
+
+/// Of one worker, for blocks of these chunks.
+fn buffer_bytes<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> usize {
+    chunks.map(|chunk| chunk.len).max().unwrap_or(0)
 }
 
 impl Home {

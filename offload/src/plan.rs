@@ -41,7 +41,7 @@ pub struct FixedBytes {
     pub ends: u64,
     /// The KV cache at its full capacity.
     pub cache: u64,
-    /// Activations, read buffers and logits.
+    /// Activations and logits.
     pub scratch: u64,
 }
 
@@ -61,6 +61,8 @@ pub struct BlockBytes {
     /// In the same memory for a streamed block's home; 0 where homes are on disk, or in another
     /// memory than the one the plan is for.
     pub home: u64,
+    /// The link's own buffers: once, while anything is streamed.
+    pub buffers: u64,
 }
 
 impl BlockBytes {
@@ -70,6 +72,7 @@ impl BlockBytes {
             slab,
             link: slab,
             home: 0,
+            buffers: 0,
         }
     }
 }
@@ -262,10 +265,18 @@ impl ResidencyPlan {
         self.streamed_count() as u64 * self.request.block.home
     }
 
+    /// What the link takes for itself.
+    pub fn buffer_bytes(&self) -> u64 {
+        match self.streamed_count() {
+            0 => 0,
+            _ => self.request.block.buffers,
+        }
+    }
+
     /// All of the memory that the plan takes.
     pub fn total_bytes(&self) -> u64 {
         let blocks = self.resident_bytes() + self.slot_bytes() + self.home_bytes();
-        blocks + self.request.fixed.total()
+        blocks + self.buffer_bytes() + self.request.fixed.total()
     }
 }
 
@@ -376,18 +387,20 @@ mod tests {
     }
 
     #[test]
-    fn homes_in_the_same_memory_are_counted() {
+    fn homes_in_the_same_memory_and_the_links_buffers_are_counted() {
         let block = BlockBytes {
             slab: 100,
             link: 50,
             home: 100,
+            buffers: 7,
         };
         let request = PlanRequest {
             block,
             ..request(7, Residency::Layers(3))
         };
         let plan = ResidencyPlan::new(&request).unwrap();
-        assert_eq!(plan.total_bytes(), 300 + 200 + 400 + 60);
+        assert_eq!(plan.total_bytes(), 300 + 200 + 400 + 7 + 60);
+        assert_eq!(plan.resized(7).total_bytes(), 700 + 60);
         assert_eq!(plan.streamed_bytes_per_pass(), 200);
     }
 

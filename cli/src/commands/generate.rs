@@ -38,6 +38,9 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         false => None,
     };
     let mut model = load(blueprint, &console)?;
+    if args.output.profile || files.any() {
+        model.measure_memory()?;
+    }
     let facts = Facts::of(model.blueprint(), model.loaded());
     let mut profiler = (args.output.profile).then(|| {
         Profiler::new(
@@ -83,6 +86,9 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         report,
         text: writer.text,
     };
+    if args.output.profile {
+        console.print(format_args!("{}\n", finished.report.timing.tree()));
+    }
     if args.output.json {
         writer.out.json(&finished.json())?;
     }

@@ -36,6 +36,7 @@ struct Row {
     cache_bytes: u64,
     ends_bytes: u64,
     scratch_bytes: u64,
+    buffer_bytes: u64,
     total_bytes: u64,
     fits: bool,
     /// What the link alone takes for one token; the compute is not known without running.
@@ -120,6 +121,7 @@ fn row(plan: &ResidencyPlan, memory_bytes: Option<u64>, link_gbps: Option<f64>) 
         cache_bytes: fixed.cache,
         ends_bytes: fixed.ends,
         scratch_bytes: fixed.scratch,
+        buffer_bytes: plan.buffer_bytes(),
         total_bytes: plan.total_bytes(),
         fits: memory_bytes.is_none_or(|limit| plan.total_bytes() <= limit),
         link_floor_ms: link_gbps.map(|gbps| streamed_bytes_per_token as f64 / gbps / 1e6),
@@ -138,7 +140,7 @@ fn text(plans: &Plans) -> String {
         "per token",
         "slots",
         "KV",
-        "ends+scratch",
+        "ends+buffers",
         "total",
         "floor ms",
         "",
@@ -157,7 +159,7 @@ fn text(plans: &Plans) -> String {
             gigabytes(row.streamed_bytes_per_token),
             format!("{} x {}", row.slots, memory(plans.block_bytes)),
             memory(row.cache_bytes),
-            memory(row.ends_bytes + row.scratch_bytes),
+            memory(row.ends_bytes + row.scratch_bytes + row.buffer_bytes),
             memory(row.total_bytes),
             match row.link_floor_ms {
                 Some(ms) => format!("{ms:.1}"),

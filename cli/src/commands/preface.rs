@@ -67,6 +67,13 @@ fn plan(blueprint: &Blueprint) -> Table {
         plan.slots().to_string(),
         memory(plan.slot_bytes()),
     ]);
+    if plan.buffer_bytes() > 0 {
+        table.row([
+            "read buffers".into(),
+            String::new(),
+            memory(plan.buffer_bytes()),
+        ]);
+    }
     table.row([
         "KV cache".into(),
         format!("{} tokens", blueprint.context),

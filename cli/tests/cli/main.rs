@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod bench;
 mod common;
 mod diagnose;
 mod files;
@@ -10,5 +11,6 @@ mod generate;
 #[cfg(target_os = "linux")]
 mod memory;
 mod tools;
+mod tune;
 #[cfg(unix)]
 mod under_way;

@@ -63,10 +63,11 @@ impl Clock {
         self.recording.take()
     }
 
-    /// A pass of `rows` rows begins; one that was cut short is forgotten.
-    pub fn begin_pass(&mut self, rows: usize) {
+    /// A pass of `rows` rows from `position` on begins; one that was cut short is forgotten.
+    pub fn begin_pass(&mut self, rows: usize, position: usize) {
         self.pass = PassTiming {
             rows,
+            position,
             ..PassTiming::default()
         };
         self.pass_from = Instant::now();

@@ -12,6 +12,7 @@ mod startup;
 mod summary;
 mod timing;
 mod totals;
+mod utilisation;
 mod verdict;
 mod window;
 
@@ -28,6 +29,7 @@ pub use startup::Startup;
 pub use summary::{SUMMARY_EVERY, Summary};
 pub use timing::{StageNode, StageTree, Timing};
 pub use totals::Totals;
+pub use utilisation::{MemoryLimit, Utilisation};
 pub use verdict::{Gain, Verdict};
 pub(crate) use window::ms;
 pub use window::{LayerLine, Streaming, Window};

@@ -9,6 +9,8 @@ use super::stage::{Stage, StageTimes};
 pub struct PassTiming {
     /// Rows that went through: the prompt's tokens, or 1.
     pub rows: usize,
+    /// Of the first row: as many positions were in the cache.
+    pub position: usize,
     pub total: Duration,
     pub stages: StageTimes,
 }

@@ -64,7 +64,9 @@ impl Sample {
     /// close to 1 that the next round may not.
     pub fn is_noise(&self) -> bool {
         let around_one = self.least() <= 1.0 && 1.0 <= self.most();
-        around_one || (self.median() - 1.0).abs() < self.std_dev()
+        // By factors: 8, 9 and 30 scatter widely and all say the same.
+        let factors: Self = self.0.iter().map(|ratio| ratio.ln()).collect();
+        around_one || factors.median().abs() < factors.std_dev()
     }
 
     fn sorted(&self) -> Vec<f64> {
@@ -123,5 +125,6 @@ mod tests {
         assert!(!a.over(&sample(&[5.0, 5.0, 6.0])).is_noise());
         assert!(sample(&[1.01, 1.3, 1.02]).is_noise());
         assert!(!sample(&[1.10, 1.12, 1.11]).is_noise());
+        assert!(!sample(&[8.0, 9.0, 30.0]).is_noise());
     }
 }

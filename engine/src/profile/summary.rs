@@ -87,6 +87,17 @@ impl Summary<'_> {
                 None => writeln!(f, "; the link's peak was not measured{emulated}")?,
             }
         }
+        if let Some(limit) = &self.streaming.memory
+            && let Some(memory) = limit.utilisation(self.window)
+        {
+            writeln!(
+                f,
+                "Memory: weights and cache read at {} GB/s while computing, {:.0}% of the {} GB/s measured",
+                rate(memory.gbps),
+                memory.share * 100.0,
+                rate(limit.gbps)
+            )?;
+        }
         writeln!(
             f,
             "Token: {:.1} ms = compute {:.1} + stalled {:.1} + other {:.1} | floor {:.1} ms | {:.1} tok/s of {:.1} possible{emulated}",
@@ -132,7 +143,7 @@ mod tests {
         Residency, ResidencyPlan, Spread, StackId,
     };
 
-    use super::super::{PassTiming, Stage};
+    use super::super::{MemoryLimit, PassTiming, Stage};
     use super::*;
 
     fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
@@ -156,6 +167,7 @@ mod tests {
             link,
             prefetch: true,
             peak_gbps: Some(25.6),
+            memory: None,
         }
     }
 
@@ -303,6 +315,28 @@ mod tests {
         };
         assert!(verdict(&one_slot).starts_with("Verdict: ring-bound"));
         assert!(verdict(&even).starts_with("Verdict: link-bound"));
+    }
+
+    #[test]
+    fn memory_is_read_at_a_share_of_its_measured_rate() {
+        let mut window = Window::default();
+        window.add(&pass_of(50.0, 19.8, 30.0), &[], false);
+        let streaming = Streaming {
+            memory: Some(MemoryLimit {
+                gbps: 40.0,
+                weight_bytes: 600_000_000,
+                cache_bytes_per_position: 1000,
+            }),
+            ..streaming(28, None)
+        };
+        let summary = Summary {
+            token: 1,
+            window: &window,
+            streaming: &streaming,
+        };
+        // 600 MB in the 20 ms that it did not wait.
+        let line = "Memory: weights and cache read at 30.0 GB/s while computing, 75% of the 40.0 GB/s measured\n";
+        assert!(summary.to_string().contains(line), "{summary}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan};
 
-use super::PassTiming;
+use super::{MemoryLimit, PassTiming};
 
 /// What does not change during a run and every summary needs.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Streaming {
     pub prefetch: bool,
     /// What the link reaches when it does nothing else, measured on this machine in this run.
     pub peak_gbps: Option<f64>,
+    /// How fast memory can be read, where it was measured.
+    pub memory: Option<MemoryLimit>,
 }
 
 /// Accumulates passes and their loads.
@@ -31,6 +33,8 @@ pub struct Window {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Means {
     pub passes: u32,
+    /// Positions that the passes' last rows saw.
+    pub positions: u64,
     pub total: Duration,
     pub compute: Duration,
     pub stalled: Duration,
@@ -68,6 +72,7 @@ impl Window {
             &mut self.decode
         };
         means.passes += 1;
+        means.positions += (pass.position + pass.rows) as u64;
         means.total += pass.total;
         means.compute += pass.compute();
         means.stalled += pass.stalled();
@@ -115,6 +120,14 @@ impl Window {
             first_load_seen,
             ..Self::default()
         };
+    }
+
+    /// Positions that a token's pass sees; `None` without tokens after the prompt's.
+    pub(super) fn mean_positions(&self) -> Option<f64> {
+        let Means {
+            passes, positions, ..
+        } = self.decode;
+        (passes > 0).then(|| positions as f64 / f64::from(passes))
     }
 
     pub fn token_ms(&self) -> f64 {

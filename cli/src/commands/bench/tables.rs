@@ -132,6 +132,7 @@ fn spread(to: &mut String, side: &SideResults) -> std::fmt::Result {
 /// What the link carried, beside what it can.
 fn utilisation(to: &mut String, side: &SideResults) -> std::fmt::Result {
     for row in &side.rows {
+        memory_share(to, row)?;
         let shares: Sample = row
             .runs
             .iter()
@@ -160,6 +161,28 @@ fn utilisation(to: &mut String, side: &SideResults) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+fn memory_share(to: &mut String, row: &Row) -> std::fmt::Result {
+    let used = row.runs.iter().filter_map(|run| {
+        let limit = run.streaming.memory.as_ref()?;
+        limit.utilisation(&run.decode)
+    });
+    let (rates, shares): (Vec<f64>, Vec<f64>) =
+        used.map(|used| (used.gbps, used.share * 100.0)).unzip();
+    let (rates, shares) = (Sample::from_iter(rates), Sample::from_iter(shares));
+    if shares.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        to,
+        "Memory, {}: {:.1} GB/s while computing, {:.0}% of what it can be read at ({:.0} to {:.0}%)",
+        row.label,
+        rates.median(),
+        shares.median(),
+        shares.least(),
+        shares.most()
+    )
 }
 
 /// Over all runs of all prompts. A text has no audio: its time is 0, its realtime factor no number.
