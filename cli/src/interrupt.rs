@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::output::Console;
+use crate::output::{self, Console};
 
 /// The exit code of an interrupted run.
 const INTERRUPTED: i32 = 130;
@@ -15,6 +15,7 @@ pub fn flag(console: &Console) -> Arc<AtomicBool> {
     let seen = Arc::clone(&flag);
     let handler = move || {
         if seen.swap(true, Ordering::Relaxed) {
+            output::abandon();
             std::process::exit(INTERRUPTED);
         }
     };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::compute::at_least_one;
 use super::{FilesArgs, SamplingArgs, SetupArgs};
@@ -15,6 +15,7 @@ Examples:
   engine generate --model DIR --memory 6GiB --chat --prompt 'What is a bus?'
   engine generate --model DIR --num-gpu-layers 0 --weights disk --txt-path story.txt
   engine generate --num-gpu-layers 20 --link-gbps 0.5 --profile --prompt 'A slow bus'
+  engine generate --num-gpu-layers 20 --profile=live --prompt 'Once upon a time'
   engine generate --num-gpu-layers 20 --profile-dir run --prompt 'One day'
   cat story.txt | engine generate --txt-path - --json --quiet
 
@@ -79,9 +80,11 @@ pub struct LengthArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Print where the time goes: per streamed layer its wait, and what limits the run
-    #[arg(long)]
-    pub profile: bool,
+    /// Print where the time goes: per streamed layer its wait, and what limits the run. With
+    /// `=live`, in one panel that is redrawn in place
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "summary")]
+    pub profile: Option<ProfileHow>,
     /// Tokens between two summaries; one comes after 5 seconds at the latest
     #[arg(long, value_name = "TOKENS", default_value_t = 10, value_parser = at_least_one)]
     pub profile_every: usize,
@@ -91,6 +94,14 @@ pub struct OutputArgs {
     /// Nothing on stderr but errors, and the profile where it was asked for
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProfileHow {
+    /// One summary after the other
+    Summary,
+    /// One panel, redrawn as tokens come; summaries where stderr is no terminal
+    Live,
 }
 
 /// Where a prompt comes from.

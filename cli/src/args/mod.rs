@@ -23,7 +23,7 @@ pub use bench::{BenchArgs, side as bench_side};
 pub use compute::ComputeArgs;
 pub use diagnose::DiagnoseArgs;
 pub use files::{FileKind, FilesArgs};
-pub use generate::{GenerateArgs, PromptInput};
+pub use generate::{GenerateArgs, ProfileHow, PromptInput};
 pub use model::ModelArgs;
 pub use residency::{LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;

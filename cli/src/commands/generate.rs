@@ -5,12 +5,13 @@ use engine::profile::files::RunRecord;
 use engine::{Blueprint, Ended, Generation, GenerationOptions, Machine, Model, Report};
 
 use super::files::Files;
+use super::live::Live;
 use super::preface;
 use super::profile::Profiler;
 use super::report::{Facts, Finished, ended};
-use crate::args::GenerateArgs;
+use crate::args::{GenerateArgs, ProfileHow};
 use crate::failure::Failure;
-use crate::output::{Bar, Console, Stdout, gigabytes, memory, seconds};
+use crate::output::{Bar, Console, LivePanel, Stdout, gigabytes, memory, seconds};
 use crate::{interrupt, prompt};
 
 pub fn run(args: GenerateArgs) -> Result<(), Failure> {
@@ -33,7 +34,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let prompt = prompt::tokens(input, chat, &blueprint)?;
 
     preface::print(&blueprint, &idle_options, &console);
-    let peak_gbps = match args.output.profile || files.any() {
+    let peak_gbps = match args.output.profile.is_some() || files.any() {
         true => blueprint.measure_peak_gbps()?,
         false => None,
     };
@@ -42,16 +43,14 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         model.measure_memory()?;
     }
     let facts = Facts::of(model.blueprint(), model.loaded());
-    let mut profiler = (args.output.profile).then(|| {
-        Profiler::new(
-            console,
-            model.streaming(peak_gbps),
-            args.output.profile_every,
-        )
-    });
     let streaming = model.streaming(peak_gbps);
+    let mut profile = (args.output.profile)
+        .map(|how| Profile::new(how, console, &streaming, args.output.profile_every));
     let name = preface::name(model.blueprint());
     let mut writer = Writer::new(args.output.json, model.tokenizer().is_err());
+    if let Some(Profile::Live(_)) = profile {
+        writer.panel = Some(LivePanel::new(writer.shows_text()));
+    }
 
     let mut session = model.session()?;
     session.cancel_with(interrupt::flag(&console));
@@ -59,13 +58,13 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         session.record();
     }
     let mut generation = session.generate(prompt, options)?;
-    let ran = drive(&mut generation, &mut writer, profiler.as_mut());
+    let ran = drive(&mut generation, &mut writer, profile.as_mut());
     // Whatever came is shown, whatever then went wrong.
     let rest = generation.rest();
     let report = generation.report();
-    let shown = writer.text(&rest).and_then(|()| writer.end_line(&report));
-    if let (Some(profiler), true) = (&mut profiler, shown.is_ok()) {
-        profiler.finish();
+    let shown = writer.end(&rest, &report);
+    if let (Some(profile), true) = (&mut profile, shown.is_ok()) {
+        profile.finish(&console);
     }
     let written = write_files(
         &files,
@@ -147,16 +146,57 @@ fn write_files(
 fn drive(
     generation: &mut Generation<'_, '_>,
     writer: &mut Writer,
-    mut profiler: Option<&mut Profiler>,
+    mut profile: Option<&mut Profile>,
 ) -> Result<(), Failure> {
     while let Some(piece) = generation.next() {
         let piece = piece?;
         writer.token(piece.token, &piece.text)?;
-        if let Some(profiler) = &mut profiler {
-            profiler.token(&piece.timing, generation.loads());
+        let loads = generation.loads();
+        match &mut profile {
+            None => {}
+            Some(Profile::Summaries(profiler)) => profiler.token(&piece.timing, loads),
+            Some(Profile::Live(live)) => {
+                let due = live.token(&piece.timing, loads);
+                if due {
+                    writer.draw(live);
+                }
+            }
         }
     }
     Ok(())
+}
+
+/// The ways to look at a run.
+#[derive(Debug)]
+enum Profile {
+    Summaries(Box<Profiler>),
+    Live(Box<Live>),
+}
+
+impl Profile {
+    fn new(how: ProfileHow, console: Console, streaming: &Streaming, every: usize) -> Self {
+        let streaming = streaming.clone();
+        match how {
+            ProfileHow::Live if LivePanel::possible() => {
+                Self::Live(Box::new(Live::new(console, streaming)))
+            }
+            ProfileHow::Live | ProfileHow::Summary => {
+                Self::Summaries(Box::new(Profiler::new(console, streaming, every)))
+            }
+        }
+    }
+
+    /// What is left to be said when the text is over: the panel stays.
+    fn finish(&mut self, console: &Console) {
+        match self {
+            Self::Summaries(profiler) => profiler.finish(),
+            Self::Live(live) => {
+                for line in live.lines(LivePanel::columns()) {
+                    console.print(line);
+                }
+            }
+        }
+    }
 }
 
 /// Brings the text to stdout as it comes, or collects it for the JSON object. Without a tokenizer
@@ -164,6 +204,8 @@ fn drive(
 #[derive(Debug)]
 struct Writer {
     out: Stdout,
+    /// What is redrawn beside the text.
+    panel: Option<LivePanel>,
     collect: bool,
     ids: bool,
     text: String,
@@ -174,6 +216,7 @@ impl Writer {
     fn new(collect: bool, ids: bool) -> Self {
         Self {
             out: Stdout::lock(),
+            panel: None,
             collect,
             ids,
             text: String::new(),
@@ -186,8 +229,8 @@ impl Writer {
         match (self.ids, self.tokens) {
             (false, _) => self.text(text),
             (true, _) if self.collect => Ok(()),
-            (true, 1) => self.out.show(token),
-            (true, _) => self.out.show(format_args!(",{token}")),
+            (true, 1) => self.show(&token.to_string()),
+            (true, _) => self.show(&format!(",{token}")),
         }
     }
 
@@ -198,8 +241,36 @@ impl Writer {
         }
         match text {
             "" => Ok(()),
-            text => self.out.show(text),
+            text => self.show(text),
         }
+    }
+
+    fn show(&mut self, text: &str) -> Result<(), Failure> {
+        match &mut self.panel {
+            Some(panel) => panel.text(&mut self.out, text),
+            None => self.out.show(text),
+        }
+    }
+
+    fn draw(&mut self, live: &Live) {
+        if let Some(panel) = &mut self.panel {
+            panel.show(live.lines(LivePanel::columns()));
+        }
+    }
+
+    /// Whether text comes on a terminal as it is made.
+    fn shows_text(&self) -> bool {
+        !self.collect && self.out.is_terminal()
+    }
+
+    /// The rest of the text, and nothing beside it any more.
+    fn end(&mut self, rest: &str, report: &Report) -> Result<(), Failure> {
+        let shown = self.text(rest);
+        let closed = match &mut self.panel {
+            Some(panel) => panel.close(&mut self.out),
+            None => Ok(()),
+        };
+        shown.and(closed).and_then(|()| self.end_line(report))
     }
 
     /// A shell's prompt wants a line of its own; a file or a pipe gets the text alone.

@@ -3,7 +3,9 @@
 
 mod files;
 mod human;
+mod live;
 mod progress;
+mod screen;
 mod table;
 
 use std::fmt;
@@ -15,6 +17,7 @@ use crate::failure::Failure;
 
 pub use files::{build_whole, try_place, write_whole};
 pub use human::{gigabytes, memory, milliseconds, seconds, short_count};
+pub use live::{LivePanel, abandon};
 pub use progress::{Bar, Steps};
 pub use table::{Align, Table};
 
@@ -60,6 +63,9 @@ pub enum Style {
     Bold,
     Red,
     Cyan,
+    Green,
+    Yellow,
+    Faint,
 }
 
 impl Console {
@@ -67,6 +73,14 @@ impl Console {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let colour = wanted && io::stderr().is_terminal();
         Self { quiet, colour }
+    }
+
+    #[cfg(test)]
+    pub fn with_colour(colour: bool) -> Self {
+        Self {
+            quiet: false,
+            colour,
+        }
     }
 
     pub fn is_quiet(&self) -> bool {
@@ -94,6 +108,9 @@ impl Console {
             Style::Bold => "1",
             Style::Red => "1;31",
             Style::Cyan => "1;36",
+            Style::Green => "32",
+            Style::Yellow => "33",
+            Style::Faint => "2",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
     }

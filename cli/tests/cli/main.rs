@@ -9,7 +9,11 @@ mod diagnose;
 mod files;
 mod generate;
 #[cfg(target_os = "linux")]
+mod live;
+#[cfg(target_os = "linux")]
 mod memory;
+#[cfg(target_os = "linux")]
+mod terminal;
 mod tools;
 mod tune;
 #[cfg(unix)]

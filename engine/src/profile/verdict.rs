@@ -62,7 +62,8 @@ impl Streaming {
         }
     }
 
-    pub(super) fn verdict(&self, window: &Window) -> Verdict {
+    /// What limited the passes of a window.
+    pub fn verdict(&self, window: &Window) -> Verdict {
         let means = window.means();
         if self.plan.streamed_count() == 0 {
             return Verdict::Resident;
