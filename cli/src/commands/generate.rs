@@ -39,7 +39,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         false => None,
     };
     let mut model = load(blueprint, &console)?;
-    if args.output.profile || files.any() {
+    if args.output.profile.is_some() || files.any() {
         model.measure_memory()?;
     }
     let facts = Facts::of(model.blueprint(), model.loaded());
@@ -85,7 +85,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         report,
         text: writer.text,
     };
-    if args.output.profile {
+    if args.output.profile.is_some() {
         console.print(format_args!("{}\n", finished.report.timing.tree()));
     }
     if args.output.json {
