@@ -113,7 +113,9 @@ impl<'m> Session<'m> {
                 let asked = Instant::now();
                 model.stack.visit(BlockId::new(STACK, layer), |slab| {
                     let from = Instant::now();
-                    drop(waiting);
+                    if let Some(waiting) = waiting {
+                        waiting.close();
+                    }
                     if streamed {
                         clock.stage(Stage::Transfer, asked, from);
                     }

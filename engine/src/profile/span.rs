@@ -34,6 +34,9 @@ impl OpenSpan {
         Self(span)
     }
 
+    /// Before its scope ends.
+    pub fn close(self) {}
+
     /// What a layer's load turned out to be.
     pub fn loaded(&self, kind: Option<LoadKind>) {
         if let Some(kind) = kind {
@@ -53,9 +56,7 @@ pub(crate) struct OpenSpan;
 
 #[cfg(not(feature = "profiling"))]
 impl OpenSpan {
-    #[expect(
-        clippy::unused_self,
-        reason = "the same calls with and without the feature"
-    )]
+    pub fn close(self) {}
+
     pub fn loaded(&self, _kind: Option<offload::LoadKind>) {}
 }
