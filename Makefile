@@ -1,8 +1,8 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: ci format lints house build test report
+.PHONY: ci format lints house audit-gpu-syncs profiling build test report
 
-ci: format lints house build test report
+ci: format lints house audit-gpu-syncs profiling build test report
 
 format:
 	cargo fmt --all --check
@@ -13,6 +13,16 @@ lints:
 # Dependencies point one way, and what a package must not know is not in its tree.
 house:
 	bench/check-house
+
+# Places in the source that wait for the device; each announces itself, and there are this many.
+audit-gpu-syncs:
+	bench/audit-gpu-syncs --check 1
+
+# The feature `profiling`: compiles without a warning, and its spans are as documented. Leaves its
+# binary in target/release/engine until the next build, so `ci` builds after it.
+profiling:
+	cargo clippy --locked --workspace --all-targets --features cli/profiling -- -D warnings
+	cargo test --locked --release --workspace --features cli/profiling --test spans
 
 build:
 	cargo build --locked --release --workspace

@@ -31,6 +31,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        #[cfg(feature = "profiling")]
+        Command::Generate(args) => commands::spans::generate(*args),
+        #[cfg(not(feature = "profiling"))]
         Command::Generate(args) => commands::generate::run(*args),
         Command::Logits(args) => commands::logits::run(&args),
         Command::Plan(args) => commands::plan::run(&args),

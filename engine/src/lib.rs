@@ -25,6 +25,7 @@ mod blueprint;
 mod checkup;
 mod compute;
 mod demo;
+mod device;
 mod ends;
 mod error;
 mod generation;

@@ -14,7 +14,9 @@ use crate::error::EngineError;
 use crate::generation::{Generation, GenerationOptions, Output};
 use crate::load::STACK;
 use crate::model::Model;
-use crate::profile::{Clock, PassTiming, Recording, SpanName, Stage, Startup, Timing, stage};
+use crate::profile::{
+    Clock, OpenSpan, PassTiming, Recording, SpanName, Stage, Startup, Timing, span, stage,
+};
 
 /// See the module.
 pub struct Session<'m> {
@@ -106,9 +108,14 @@ impl<'m> Session<'m> {
                     return Err(EngineError::Interrupted);
                 }
                 let streamed = model.blueprint.plan.is_streamed(layer);
+                let visit = layer_span(layer, streamed);
+                let waiting = streamed.then(|| span!(Stage::Transfer.name()));
                 let asked = Instant::now();
                 model.stack.visit(BlockId::new(STACK, layer), |slab| {
                     let from = Instant::now();
+                    if let Some(waiting) = waiting {
+                        waiting.close();
+                    }
                     if streamed {
                         clock.stage(Stage::Transfer, asked, from);
                     }
@@ -116,6 +123,7 @@ impl<'m> Session<'m> {
                     clock.span(SpanName::Layer(layer), from, Instant::now());
                     done
                 })?;
+                visit.loaded(model.stack.last_load().filter(|_| streamed));
             }
         });
         stage!(clock, Head, compute.finish(&model.ends)?);
@@ -185,6 +193,12 @@ impl<'m> Session<'m> {
     ) -> Result<Generation<'_, 'm>, EngineError> {
         Generation::new(self, prompt, options)
     }
+}
+
+/// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.
+fn layer_span(layer: LayerIndex, streamed: bool) -> OpenSpan {
+    let resident = (!streamed).then(|| tracing::field::display("resident"));
+    span!("layer", index = layer.as_usize(), kind = resident)
 }
 
 fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {

@@ -83,7 +83,16 @@ fn issue(
     // A panic in a link is this run's error, told with the block it happened on; the slot goes
     // with the run.
     let started = catch_unwind(AssertUnwindSafe(|| {
-        (link.bytes(block), link.start(block, slot.slab.bytes()))
+        let bytes = link.bytes(block);
+        #[cfg(feature = "profiling")]
+        let _span = tracing::info_span!(
+            target: "offload",
+            "copy",
+            layer = block.layer.as_usize(),
+            bytes
+        )
+        .entered();
+        (bytes, link.start(block, slot.slab.bytes()))
     }));
     let issued_at = match ahead {
         true => ordered_at(slot.free_since),

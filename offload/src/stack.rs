@@ -28,7 +28,7 @@ use crate::error::{OffloadError, panic_message};
 use crate::itinerary::Itinerary;
 use crate::link::Link;
 use crate::prefetch::{self, Ends};
-use crate::record::LoadRecord;
+use crate::record::{LoadKind, LoadRecord};
 use crate::slab::Slab;
 use crate::slot::Slot;
 use crate::ticket::Ticket;
@@ -127,6 +127,11 @@ impl StreamedStack {
     /// Moves the records of the visits since the last call to the end of `into`.
     pub fn take_records(&mut self, into: &mut Vec<LoadRecord>) {
         into.append(&mut self.records);
+    }
+
+    /// What the last load turned out to be, until its record is taken.
+    pub fn last_load(&self) -> Option<LoadKind> {
+        self.records.last().map(|record| record.kind)
     }
 
     /// Streamed blocks in one unit of work.

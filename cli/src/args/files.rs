@@ -25,6 +25,10 @@ pub struct FilesArgs {
     /// One HTML page with the timeline, waits, speed and memory; needs no network
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// The raw tracing spans, as a Chrome trace; recording them costs a little speed
+    #[cfg(feature = "profiling")]
+    #[arg(long, value_name = "FILE")]
+    pub spans: Option<PathBuf>,
 }
 
 /// A kind of report file.

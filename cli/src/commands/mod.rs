@@ -13,5 +13,7 @@ pub mod plan;
 mod preface;
 mod profile;
 mod report;
+#[cfg(feature = "profiling")]
+pub mod spans;
 pub mod synth;
 pub mod tune;

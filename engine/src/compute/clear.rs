@@ -9,6 +9,7 @@ use loader::{ModelConfig, Role};
 use offload::{LayerIndex, Slab, SlabBytes};
 
 use super::{CHUNK_ROWS, Compute};
+use crate::device::gpu_sync;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::profile::{Clock, stage};
@@ -215,7 +216,8 @@ impl Compute for ClearCompute {
         let norm = ends.norm.tensor().to_dtype(TensorDType::F32)?;
         let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
         let head = self.matrix(ends.head())?.to_dtype(TensorDType::F32)?;
-        self.logits = normed.matmul(&head.t()?)?.squeeze(0)?.to_vec1()?;
+        let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
+        self.logits = gpu_sync!("logits", logits.to_vec1())?;
         Ok(())
     }
 

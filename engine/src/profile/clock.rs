@@ -11,22 +11,18 @@ use super::recording::{Recording, Span, SpanName};
 use super::stage::Stage;
 
 /// Runs an expression as a stage of the pass under way: `stage!(clock, Embed, expression)`, or
-/// with the index of a token or a layer, `stage!(clock, Step, index = 3, expression)`. A stage that is left by
+/// with the index of a token, `stage!(clock, Step, index = 3, expression)`. A stage that is left by
 /// `?` or `return` is not counted: its pass has failed.
 macro_rules! stage {
     ($clock:expr, $stage:ident, $work:expr) => {
-        $crate::profile::stage!($clock, $stage, index = 0_usize, $work)
+        $crate::profile::stage!(@ $clock, $stage, $work,)
     };
-    ($clock:expr, $stage:ident, index = $index:expr, $work:expr) => {{
-        #[cfg(feature = "profiling")]
-        let _span = ::tracing::info_span!(
-            target: "stage",
-            $crate::profile::Stage::$stage.name(),
-            index = $index
-        )
-        .entered();
-        #[cfg(not(feature = "profiling"))]
-        let _ = $index;
+    ($clock:expr, $stage:ident, index = $index:expr, $work:expr) => {
+        $crate::profile::stage!(@ $clock, $stage, $work, index = $index)
+    };
+    (@ $clock:expr, $stage:ident, $work:expr, $($field:ident = $value:expr)?) => {{
+        let _span =
+            $crate::profile::span!($crate::profile::Stage::$stage.name() $(, $field = $value)?);
         let from = ::std::time::Instant::now();
         let done = $work;
         $clock.stage($crate::profile::Stage::$stage, from, ::std::time::Instant::now());

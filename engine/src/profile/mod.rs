@@ -7,6 +7,7 @@ pub mod files;
 mod pass;
 mod recording;
 mod sample;
+mod span;
 mod stage;
 mod startup;
 mod summary;
@@ -24,6 +25,7 @@ pub use diagnosis::{
 pub use pass::PassTiming;
 pub use recording::{Recording, Span, SpanName, StepRecord};
 pub use sample::Sample;
+pub(crate) use span::{OpenSpan, span};
 pub use stage::{Stage, StageTime, StageTimes};
 pub use startup::Startup;
 pub use summary::{SUMMARY_EVERY, Summary};

@@ -1,0 +1,205 @@
+//! The raw spans of a run (feature `profiling`): names, nesting and fields, in a file that is whole
+//! however the run ended.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const LAYERS: usize = 28;
+
+/// A span with the names around it, outermost first.
+#[derive(Debug)]
+struct Span {
+    thread: String,
+    path: String,
+    args: BTreeMap<String, String>,
+}
+
+fn engine(spans: &Path, line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_engine"))
+        .arg("generate")
+        .arg("--spans")
+        .arg(spans)
+        .args(["--prompt", "Once upon a time"])
+        .args(line.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+/// Reads a trace: every span ends on the thread it began on, after those inside it, within its
+/// time. Returns the spans and the names of the instant events.
+fn read(path: &Path) -> (Vec<Span>, Vec<String>) {
+    let events: Vec<Value> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let mut threads = BTreeMap::new();
+    let mut open: BTreeMap<u64, Vec<(String, f64)>> = BTreeMap::new();
+    let (mut spans, mut instants) = (Vec::new(), Vec::new());
+    for event in &events {
+        let thread = event["tid"].as_u64().unwrap();
+        let name = event["name"].as_str().unwrap().to_owned();
+        let stack = open.entry(thread).or_default();
+        match event["ph"].as_str().unwrap() {
+            "M" => {
+                threads.insert(thread, event["args"]["name"].as_str().unwrap().to_owned());
+            }
+            "B" => stack.push((name, event["ts"].as_f64().unwrap())),
+            "E" => {
+                let path: Vec<&str> = stack.iter().map(|(name, _)| name.as_str()).collect();
+                let path = path.join("/");
+                let (begun, from) = stack.pop().unwrap();
+                assert_eq!(begun, name, "{path}");
+                assert!(event["ts"].as_f64().unwrap() >= from, "{path}");
+                let args = match &event["args"] {
+                    Value::Object(args) => args
+                        .iter()
+                        .map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned()))
+                        .collect(),
+                    _ => BTreeMap::new(),
+                };
+                let thread = threads[&thread].clone();
+                spans.push(Span { thread, path, args });
+            }
+            "i" => instants.push(event["cat"].as_str().unwrap().to_owned()),
+            other => panic!("{other}"),
+        }
+    }
+    assert!(open.values().all(Vec::is_empty), "{open:?}");
+    (spans, instants)
+}
+
+fn of<'a>(spans: &'a [Span], path: &str) -> Vec<&'a Span> {
+    spans.iter().filter(|span| span.path == path).collect()
+}
+
+fn fields<'a>(spans: &[&'a Span], field: &str) -> Vec<&'a str> {
+    spans.iter().map(|span| span.args[field].as_str()).collect()
+}
+
+#[test]
+fn spans_have_the_stages_names_and_nest_as_they_do() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("spans.json");
+    let run = engine(
+        &file,
+        "--num-gpu-layers 20 --max-new-tokens 4 --kernels clear --temperature 0.8 --top-k 5 --top-p 0.9",
+    );
+    assert!(run.status.success(), "{run:?}");
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+    let (spans, instants) = read(&file);
+
+    for once in ["model_load", "init", "prefill"] {
+        assert_eq!(of(&spans, once).len(), 1, "{once}");
+    }
+    let steps = of(&spans, "step");
+    assert_eq!(fields(&steps, "index"), ["1", "2", "3"]);
+    for (pass, passes) in [("prefill", 1), ("step", 3)] {
+        for (stage, count) in [
+            ("embed", 1),
+            ("blocks", 1),
+            ("blocks/layer", LAYERS),
+            ("blocks/layer/transfer", 8),
+            ("blocks/layer/norm", 2 * LAYERS),
+            ("blocks/layer/attention", LAYERS),
+            ("blocks/layer/mlp", LAYERS),
+            ("head", 1),
+            ("sampling", 1),
+            ("sampling/top_k", 1),
+            ("sampling/top_p", 1),
+            ("decode", 1),
+        ] {
+            let path = format!("{pass}/{stage}");
+            assert_eq!(of(&spans, &path).len(), passes * count, "{path}");
+        }
+        let layers = of(&spans, &format!("{pass}/blocks/layer"));
+        for (at, layer) in layers.iter().enumerate() {
+            assert_eq!(layer.args["index"], (at % LAYERS).to_string());
+        }
+        let kinds = fields(&layers, "kind");
+        let count = |kind| kinds.iter().filter(|of| **of == kind).count();
+        assert_eq!(count("resident"), 20 * passes, "{kinds:?}");
+        assert_eq!(count("async") + count("sync"), 8 * passes, "{kinds:?}");
+    }
+    // One wait for the device each.
+    let syncs = instants.iter().filter(|target| *target == "gpu_sync");
+    assert_eq!(syncs.count(), 4);
+
+    let copies = of(&spans, "copy");
+    assert!(copies.len() >= 4 * 8, "{}", copies.len());
+    for copy in copies {
+        assert_eq!(copy.thread, "prefetch");
+        assert!(copy.args["layer"].parse::<usize>().unwrap() < LAYERS);
+        assert!(copy.args["bytes"].parse::<u64>().unwrap() > 100_000);
+    }
+}
+
+#[test]
+fn without_prefetch_every_streamed_layer_is_sync() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("spans.json");
+    let run = engine(&file, "--num-gpu-layers 0 --no-prefetch --max-new-tokens 2");
+    assert!(run.status.success(), "{run:?}");
+    let (spans, _) = read(&file);
+    let kinds = of(&spans, "step/blocks/layer");
+    assert_eq!(fields(&kinds, "kind"), ["sync"; LAYERS]);
+}
+
+#[test]
+fn a_run_that_fails_leaves_whole_spans_and_its_own_error() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("spans.json");
+    let none = temp.path().join("none");
+    let run = engine(&file, &format!("--quiet --model {}", none.display()));
+    assert_eq!(run.status.code(), Some(3), "{run:?}");
+    assert_eq!(read(&file).0.len(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_run_leaves_whole_spans() {
+    use std::io::Read;
+    use std::process::Stdio;
+
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("spans.json");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_engine"))
+        .arg("generate")
+        .arg("--spans")
+        .arg(&file)
+        .args(["--prompt", "Once", "--ignore-eos", "--quiet"])
+        .args(["--max-new-tokens", "1000", "--num-gpu-layers", "0"])
+        .args(["--link-gbps", "0.02"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 1];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    assert!(!file.exists());
+    let pid = child.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(sent.success());
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    let (spans, _) = read(&file);
+    assert_eq!(of(&spans, "prefill").len(), 1);
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn places_are_tried_and_told_apart_before_the_run() {
+    let temp = tempfile::tempdir().unwrap();
+    let here = temp.path().join("spans.json");
+    let same = engine(&here, &format!("--trace {}", here.display()));
+    assert_eq!(same.status.code(), Some(2), "{same:?}");
+    let nowhere = engine(&temp.path().join("none/spans.json"), "");
+    assert_eq!(nowhere.status.code(), Some(1), "{nowhere:?}");
+    assert!(nowhere.stdout.is_empty(), "{nowhere:?}");
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+}
