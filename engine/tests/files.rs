@@ -197,10 +197,16 @@ fn the_lanes_of_a_trace_hold_what_they_promise() {
             .collect();
         assert_eq!(streamed.len(), 8);
 
-        // The copies lie in the order of the visits, and their true beginnings grow.
+        // The copies lie in the order of the visits, and their true beginnings grow. Where several
+        // threads read, one that was held up may begin a layer after its neighbour.
         let copies = &lanes[&COPIES];
-        let order: Vec<u64> = copies.iter().map(layer).collect();
-        assert_eq!(order, streamed.repeat(TOKENS), "{options:?}");
+        let mut order: Vec<u64> = copies.iter().map(layer).collect();
+        let mut expected = streamed.repeat(TOKENS);
+        if ran.streaming.link.home == Home::Disk {
+            order.sort_unstable();
+            expected.sort_unstable();
+        }
+        assert_eq!(order, expected, "{options:?}");
         let begins: Vec<f64> = (copies.iter())
             .map(|copy| copy.args["copy_from_us"].as_str().unwrap().parse().unwrap())
             .collect();
