@@ -248,7 +248,7 @@ fn block_bytes(
                 slab,
                 link: block.stored_bytes(),
                 home: 0,
-                buffers: DiskLink::buffers_bytes(&block),
+                buffers: DiskLink::buffers(&block),
             }
         }
         Home::Ram if link.emulated_gbps.is_some() => BlockBytes::of_slab(slab),

@@ -18,6 +18,7 @@ use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
 use crate::latch::Latch;
 use crate::link::{Link, Mark};
+use crate::plan::BufferBytes;
 use crate::slab::SlabBytes;
 
 /// Reads in flight. Few saturate a local disk; the others hide the latency of slower and networked
@@ -50,8 +51,13 @@ struct Job {
 
 impl DiskLink {
     /// What the workers' buffers take while blocks like this one are streamed: for the plan.
-    pub fn buffers_bytes(block: &BlockSource) -> u64 {
-        (WORKERS * buffer_bytes(block.chunks().iter())) as u64
+    pub fn buffers(block: &BlockSource) -> BufferBytes {
+        let chunks = block.chunks();
+        BufferBytes {
+            each: buffer_bytes(chunks.iter()) as u64,
+            per_slot: chunks.len() as u64,
+            most: WORKERS as u64,
+        }
     }
 
     /// `slots`: how many copies can be in flight; the queue has room for all of their chunks, so
@@ -74,7 +80,8 @@ impl DiskLink {
         let buffer_bytes = buffer_bytes(blocks.values().flat_map(|home| &home.chunks));
         let (queue, jobs) = bounded(chunks_max * slots);
         let ending = Arc::new(AtomicBool::new(false));
-        let workers = (0..WORKERS)
+        // More than there can be chunks in flight would only wait.
+        let workers = (0..WORKERS.min(chunks_max * slots))
             .map(|index| {
                 let worker = Worker {
                     sources: sources.to_vec(),

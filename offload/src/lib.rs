@@ -26,7 +26,9 @@ pub use error::{LinkError, OffloadError};
 pub use itinerary::Itinerary;
 pub use latch::Latch;
 pub use link::{Arrival, Home, Link, LinkInfo, Mark};
-pub use plan::{BlockBytes, FixedBytes, PlanError, PlanRequest, Residency, ResidencyPlan, Spread};
+pub use plan::{
+    BlockBytes, BufferBytes, FixedBytes, PlanError, PlanRequest, Residency, ResidencyPlan, Spread,
+};
 pub use predict::{Prediction, Rates, predict};
 pub use ram::{RamHome, RamLink, measure_copy_gbps};
 pub use record::{LoadKind, LoadRecord};

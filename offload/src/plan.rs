@@ -61,8 +61,16 @@ pub struct BlockBytes {
     /// In the same memory for a streamed block's home; 0 where homes are on disk, or in another
     /// memory than the one the plan is for.
     pub home: u64,
-    /// The link's own buffers: once, while anything is streamed.
-    pub buffers: u64,
+    /// The link's own buffers, while anything is streamed.
+    pub buffers: BufferBytes,
+}
+
+/// What a link takes for itself: buffers of one size, some for each slot it fills, up to a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BufferBytes {
+    pub each: u64,
+    pub per_slot: u64,
+    pub most: u64,
 }
 
 impl BlockBytes {
@@ -72,7 +80,7 @@ impl BlockBytes {
             slab,
             link: slab,
             home: 0,
-            buffers: 0,
+            buffers: BufferBytes::default(),
         }
     }
 }
@@ -267,10 +275,13 @@ impl ResidencyPlan {
 
     /// What the link takes for itself.
     pub fn buffer_bytes(&self) -> u64 {
-        match self.streamed_count() {
-            0 => 0,
-            _ => self.request.block.buffers,
-        }
+        let BufferBytes {
+            each,
+            per_slot,
+            most,
+        } = self.request.block.buffers;
+        // Without a streamed layer there is no slot.
+        most.min(per_slot * self.slots() as u64) * each
     }
 
     /// All of the memory that the plan takes.
@@ -392,14 +403,19 @@ mod tests {
             slab: 100,
             link: 50,
             home: 100,
-            buffers: 7,
+            buffers: BufferBytes {
+                each: 7,
+                per_slot: 4,
+                most: 5,
+            },
         };
         let request = PlanRequest {
             block,
             ..request(7, Residency::Layers(3))
         };
         let plan = ResidencyPlan::new(&request).unwrap();
-        assert_eq!(plan.total_bytes(), 300 + 200 + 400 + 7 + 60);
+        assert_eq!(plan.total_bytes(), 300 + 200 + 400 + 5 * 7 + 60);
+        assert_eq!(plan.resized(6).buffer_bytes(), 4 * 7);
         assert_eq!(plan.resized(7).total_bytes(), 700 + 60);
         assert_eq!(plan.streamed_bytes_per_pass(), 200);
     }

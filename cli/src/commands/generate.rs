@@ -85,7 +85,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         report,
         text: writer.text,
     };
-    if args.output.profile.is_some() {
+    if let Some(Profile::Summaries(_)) = profile {
         console.print(format_args!("{}\n", finished.report.timing.tree()));
     }
     if args.output.json {

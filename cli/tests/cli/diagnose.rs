@@ -142,21 +142,21 @@ fn runs_that_say_nothing_new_or_do_not_fit_are_left_out() {
     let text = diagnose(&made, "").ok().stdout;
     assert!(text.contains("nothing is streamed"), "{text}");
 
-    let made = make(&tiny().with_layers(12));
+    let made = make(&tiny().with_layers(13));
     let plan = made.run("plan", "--context 32 --json").ok().json();
-    let limit = plan["plans"][9]["total_bytes"].as_u64().unwrap();
+    let limit = plan["plans"][8]["total_bytes"].as_u64().unwrap();
     let limited = format!("--num-gpu-layers 4 --memory {limit}");
     let run = diagnose(&made, &limited).ok();
     for text in [&run.stdout, &run.stderr] {
         assert!(
-            text.contains("without the run `no offload`: 12 resident layers need"),
+            text.contains("without the run `no offload`: 13 resident layers need"),
             "{run:?}"
         );
     }
     let json = diagnose(&made, &format!("{limited} --json")).ok().json();
     assert_eq!(names(&json, "runs", "run"), ["as_given", "more_resident"]);
     assert_eq!(json["left_out"][0]["memory_bytes"], json!(limit));
-    assert_eq!(json["left_out"][0]["resident"], json!(12));
+    assert_eq!(json["left_out"][0]["resident"], json!(13));
     assert_eq!(json["budget"]["independent"], false);
 }
 

@@ -29,11 +29,6 @@ impl PassTiming {
         self.stages[Stage::Transfer].wall
     }
 
-    /// Everything that is neither a block's compute nor a wait for one.
-    pub fn other(&self) -> Duration {
-        self.total.saturating_sub(self.compute() + self.stalled())
-    }
-
     /// Adds another pass to a sum of passes.
     pub fn add(&mut self, other: &Self) {
         self.rows += other.rows;

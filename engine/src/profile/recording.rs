@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use offload::{LayerIndex, LoadKind, LoadRecord};
+use offload::{LayerIndex, LoadRecord};
 
 use super::pass::PassTiming;
 use super::stage::Stage;
@@ -110,12 +110,5 @@ impl Recording {
     /// All loads in the order of their visits.
     pub fn loads(&self) -> impl Iterator<Item = &LoadRecord> {
         self.steps.iter().flat_map(|step| &step.loads)
-    }
-
-    /// Loads that were not ahead of their visit.
-    pub fn loads_sync(&self) -> usize {
-        self.loads()
-            .filter(|load| load.kind == LoadKind::Sync)
-            .count()
     }
 }
