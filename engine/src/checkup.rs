@@ -195,6 +195,8 @@ mod tests {
     fn what_does_not_fit_is_left_out_with_its_numbers() {
         let options = ModelOptions {
             residency: Residency::Layers(20),
+            // No read buffers: what is resident altogether is then the larger plan.
+            link_gbps: Some(1.0),
             ..ModelOptions::default()
         };
         let blueprint = Blueprint::new(&Source::Demo, options.clone()).unwrap();

@@ -50,17 +50,14 @@ impl Trial {
     }
 }
 
-/// A model with its memory's limit measured, and its link's peak, measured just before, while
-/// nothing else uses the link.
+/// A model, and its link's peak measured just before, while nothing else uses the link.
 pub fn open_measured(
     source: &Source,
     options: ModelOptions,
 ) -> Result<(Model, Option<f64>), EngineError> {
     let blueprint = Blueprint::new(source, options)?;
     let peak_gbps = blueprint.measure_peak_gbps()?;
-    let model = Model::load(blueprint, &mut |_| {})?;
-    model.measure_memory()?;
-    Ok((model, peak_gbps))
+    Ok((Model::load(blueprint, &mut |_| {})?, peak_gbps))
 }
 
 impl TrialRun {

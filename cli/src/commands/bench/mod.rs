@@ -130,6 +130,7 @@ impl Side {
     /// Opens the model and continues each prompt once.
     fn round(&self, tokens: usize, cancel: &Arc<AtomicBool>) -> Result<Vec<TrialRun>, EngineError> {
         let (mut model, peak_gbps) = engine::open_measured(&self.source, self.options.clone())?;
+        model.measure_memory()?;
         let options = GenerationOptions {
             max_new_tokens: tokens,
             ignore_eos: true,
