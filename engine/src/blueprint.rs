@@ -259,9 +259,8 @@ fn block_bytes(
     })
 }
 
-/// How weights are read: past the page cache, which would otherwise fill with what lies in memory
-/// already or is read again in a moment. A cold cache also fills at a fraction of a fast disk's rate.
-pub(crate) const READ_ACCESS: Access = Access::Direct;
+/// How streamed blocks are read: past the page cache, which would otherwise fill with weights.
+pub(crate) const STREAM_ACCESS: Access = Access::Direct;
 
 fn fixed_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBytes {
     let config = &checkpoint.config;

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use candle_core::Device;
-use loader::{Checkpoint, DType, Whole};
+use loader::{Access, Checkpoint, DType, Whole};
 use offload::SlabBytes;
 
-use crate::blueprint::READ_ACCESS;
 use crate::error::EngineError;
 
 #[derive(Debug)]
@@ -36,7 +35,7 @@ impl Ends {
         let mut read = |which| -> Result<SlabBytes, EngineError> {
             let source = checkpoint.weight(which, dtype)?;
             let bytes = SlabBytes::new(source.slab_bytes(), dtype, device)?;
-            bytes.write(|to| loader::read_block(checkpoint, &source, to, READ_ACCESS))??;
+            bytes.write(|to| loader::read_block(checkpoint, &source, to, Access::Buffered))??;
             progress(source.stored_bytes());
             Ok(bytes)
         };

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::Device;
-use loader::BlockSource;
+use loader::{Access, BlockSource};
 use offload::{
     BlockId, DiskLink, Home, Itinerary, LayerIndex, Link, OffloadError, RamHome, RamLink, Slab,
     Slot, StackId, StreamedStack,
 };
 
-use crate::blueprint::{Blueprint, READ_ACCESS};
+use crate::blueprint::{Blueprint, STREAM_ACCESS};
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::memory;
@@ -94,7 +94,7 @@ fn disk_link(blueprint: &Blueprint) -> Result<DiskLink, EngineError> {
     Ok(DiskLink::new(
         sources,
         blocks,
-        READ_ACCESS,
+        STREAM_ACCESS,
         blueprint.plan.slots(),
     )?)
 }
@@ -137,6 +137,6 @@ fn read(blueprint: &Blueprint, source: &BlockSource, to: &mut [u8]) -> Result<()
         &blueprint.checkpoint,
         source,
         to,
-        READ_ACCESS,
+        Access::Buffered,
     )?)
 }
