@@ -198,7 +198,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             0 => stage!(self.session.clock, Prefill, self.say()?),
             _ => stage!(self.session.clock, Step, index = done, self.say()?),
         };
-        let timing = self.session.end_pass();
+        let timing = self.session.end_pass()?;
         self.totals.add(&timing, self.session.loads());
         let now = Instant::now();
         self.time_to_first_token

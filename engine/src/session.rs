@@ -83,7 +83,7 @@ impl<'m> Session<'m> {
     /// visit of each layer.
     pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
         self.forward(tokens)?;
-        Ok(self.end_pass())
+        self.end_pass()
     }
 
     /// A pass up to its logits. What then becomes of them is part of the pass until `end_pass`.
@@ -127,13 +127,13 @@ impl<'m> Session<'m> {
             }
         });
         stage!(clock, Head, compute.finish(&model.ends)?);
-        model.stack.take_records(loads);
         *position += tokens.len();
         Ok(())
     }
 
-    pub(crate) fn end_pass(&mut self) -> PassTiming {
-        self.clock.end_pass(&self.loads)
+    pub(crate) fn end_pass(&mut self) -> Result<PassTiming, EngineError> {
+        self.model.stack.take_records(&mut self.loads)?;
+        Ok(self.clock.end_pass(&self.loads))
     }
 
     /// The logits after the last pass's last token. Yours to change: sampling does.

@@ -20,6 +20,7 @@ use crate::latch::Latch;
 use crate::link::{Link, Mark};
 use crate::plan::BufferBytes;
 use crate::slab::SlabBytes;
+use crate::slot::Slot;
 
 /// Reads in flight. Few saturate a local disk; the others hide the latency of slower and networked
 /// ones, and keep the disk at work while workers wait for a core that computes (with 16 the disk
@@ -130,7 +131,7 @@ impl Home {
 }
 
 impl Link for DiskLink {
-    fn start(&mut self, block: BlockId, slab: &SlabBytes) -> Result<Arc<dyn Mark>, LinkError> {
+    fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError> {
         let home = self.blocks.get(&block).ok_or(LinkError::NoHome)?;
         let queue = self.queue.as_ref().ok_or(LinkError::NoHome)?;
         let latch = Arc::new(Latch::new(home.chunks.len()));
@@ -138,7 +139,7 @@ impl Link for DiskLink {
             let job = Job {
                 home: Arc::clone(home),
                 chunk,
-                slab: slab.clone(),
+                slab: slot.slab().bytes().clone(),
                 latch: Arc::clone(&latch),
             };
             queue.send(job).map_err(|_| LinkError::WorkersGone)?;

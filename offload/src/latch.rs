@@ -63,7 +63,7 @@ impl Latch {
 }
 
 impl Mark for Latch {
-    fn wait(&self) -> Result<Arrival, LinkError> {
+    fn wait(&self) -> Result<(), LinkError> {
         let mut state = self.lock();
         while state.parts_left > 0 {
             state = self
@@ -71,13 +71,16 @@ impl Mark for Latch {
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if let Some(error) = state.error.take() {
-            return Err(error);
-        }
+        state.error.take().map_or(Ok(()), Err)
+    }
+
+    fn arrival(&self) -> Result<Arrival, LinkError> {
+        let state = self.lock();
         let copy_to = state.copy_to.unwrap_or_else(Instant::now);
         Ok(Arrival {
             copy_from: state.copy_from.unwrap_or(copy_to),
             copy_to,
+            visit: None,
         })
     }
 }

@@ -25,7 +25,7 @@ pub use disk::DiskLink;
 pub use error::{LinkError, OffloadError};
 pub use itinerary::Itinerary;
 pub use latch::Latch;
-pub use link::{Arrival, Home, Link, LinkInfo, Mark};
+pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
 pub use plan::{
     BlockBytes, BufferBytes, FixedBytes, PlanError, PlanRequest, Residency, ResidencyPlan, Spread,
 };

@@ -3,20 +3,21 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::block::BlockId;
 use crate::error::LinkError;
-use crate::slab::SlabBytes;
+use crate::slot::Slot;
 
 /// Moves blocks from their home into slots.
 ///
 /// The prefetch thread owns the link and is its only caller. `start` must not wait for the bytes:
 /// the copies of all slots are in flight at once. Dropping the link ends its threads.
 pub trait Link: Send {
-    /// Starts filling `slab` with `block`. The bytes may be written until the mark has come; the
-    /// caller keeps everybody else away from the slab until then.
-    fn start(&mut self, block: BlockId, slab: &SlabBytes) -> Result<Arc<dyn Mark>, LinkError>;
+    /// Starts filling the slot's slab with `block`. The bytes may be written until the mark has
+    /// come; the caller keeps everybody else away from the slab until then. A slot that was used
+    /// before was released through its last mark.
+    fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError>;
 
     /// Where the block's bytes come from, for messages.
     fn origin(&self, block: BlockId) -> Arc<str>;
@@ -25,17 +26,43 @@ pub trait Link: Send {
     fn bytes(&self, block: BlockId) -> u64;
 }
 
-/// The completion of one copy. On the host `wait` blocks; on a device it makes the compute stream
-/// wait and returns at once.
+/// The completion of one copy, and what its visit tells the link. Called in this order by the
+/// visit's thread.
 pub trait Mark: Send + Sync {
-    fn wait(&self) -> Result<Arrival, LinkError>;
+    /// Keeps compute away from the slab until the copy has landed. On the host it blocks; on a
+    /// device it makes the compute stream wait, and returns at once.
+    fn wait(&self) -> Result<(), LinkError>;
+
+    /// The visit has issued its last read of the slab: no copy into it may overtake that. On the
+    /// host the reads are over when it is called, and there is nothing to do.
+    fn release(&self) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    /// When all that happened. Asked once the unit of work is over and compute has been waited
+    /// for: a device knows by then.
+    fn arrival(&self) -> Result<Arrival, LinkError>;
 }
 
-/// When the link moved a block's first byte and when its last had landed.
+/// When a copy ran, and the visit that used it where another clock than the host's counts.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
+    /// When the link moved the block's first byte and when its last had landed.
     pub copy_from: Instant,
     pub copy_to: Instant,
+    /// `None`: compute is the host, and the host's own clock says it.
+    pub visit: Option<DeviceVisit>,
+}
+
+/// A visit as a device's own clock timed it.
+#[derive(Debug, Clone, Copy)]
+pub struct DeviceVisit {
+    /// When the compute stream came to where it needs the block.
+    pub asked_at: Instant,
+    /// How long it then waited for it.
+    pub pre: Duration,
+    /// When its last read of the slab was over.
+    pub visit_to: Instant,
 }
 
 /// Where streamed weights live and how they travel: what the plan prints.

@@ -92,7 +92,7 @@ fn issue(
             bytes
         )
         .entered();
-        (bytes, link.start(block, slot.slab.bytes()))
+        (bytes, link.start(block, &slot))
     }));
     let issued_at = match ahead {
         true => ordered_at(slot.free_since),

@@ -17,6 +17,7 @@ use crate::error::{LinkError, OffloadError, panic_message};
 use crate::latch::Latch;
 use crate::link::{Link, Mark};
 use crate::slab::{SlabBytes, zero_pages};
+use crate::slot::Slot;
 
 /// A block copied in pieces of this size: small enough for an emulated bus to pace them.
 const PIECE_BYTES: usize = 1 << 20;
@@ -95,14 +96,14 @@ impl RamLink {
 }
 
 impl Link for RamLink {
-    fn start(&mut self, block: BlockId, slab: &SlabBytes) -> Result<Arc<dyn Mark>, LinkError> {
+    fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError> {
         let home = Arc::clone(&self.blocks.get(&block).ok_or(LinkError::NoHome)?.bytes);
         let queue = self.queue.as_ref().ok_or(LinkError::NoHome)?;
         let latch = Arc::new(Latch::new(1));
         queue
             .send(Job {
                 home,
-                slab: slab.clone(),
+                slab: slot.slab().bytes().clone(),
                 latch: Arc::clone(&latch),
                 queued_at: Instant::now(),
             })

@@ -25,4 +25,14 @@ impl Slot {
             free_since: Instant::now(),
         }
     }
+
+    /// The memory to fill.
+    pub fn slab(&self) -> &Slab {
+        &self.slab
+    }
+
+    /// Its place among the ring's slots.
+    pub fn index(&self) -> usize {
+        usize::from(self.index)
+    }
 }

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -31,7 +31,7 @@ use crate::prefetch::{self, Ends};
 use crate::record::{LoadKind, LoadRecord};
 use crate::slab::Slab;
 use crate::slot::Slot;
-use crate::ticket::Ticket;
+use crate::ticket::{Ticket, Visited};
 
 /// When streamed blocks are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub enum Prefetch {
 pub struct StreamedStack {
     resident: BTreeMap<BlockId, Slab>,
     ring: Option<Ring>,
-    /// Loads since they were last taken; allocated once.
-    records: Vec<LoadRecord>,
+    /// Visits of streamed blocks since their records were last taken; allocated once.
+    visited: Vec<Visited>,
 }
 
 impl StreamedStack {
@@ -56,7 +56,7 @@ impl StreamedStack {
         Self {
             resident: BTreeMap::new(),
             ring: None,
-            records: Vec::new(),
+            visited: Vec::new(),
         }
     }
 
@@ -71,12 +71,12 @@ impl StreamedStack {
             !slots.is_empty() || itinerary.is_empty(),
             "a ring without slots"
         );
-        let records = Vec::with_capacity(itinerary.len());
+        let visited = Vec::with_capacity(itinerary.len());
         let ring = Ring::start(slots, itinerary, link, prefetch)?;
         Ok(Self {
             resident: BTreeMap::new(),
             ring: Some(ring),
-            records,
+            visited,
         })
     }
 
@@ -96,12 +96,14 @@ impl StreamedStack {
             return work(slab);
         }
         let ring = self.ring.as_mut().ok_or(OffloadError::Unknown { block })?;
-        let (slot, mut record) = ring.take(block)?;
+        let (slot, mut visited) = ring.take(block)?;
         // A panic in the closure must not keep the slot: the next visits would wait for it.
         let result = catch_unwind(AssertUnwindSafe(|| work(&slot.slab)));
-        (record.visit_to, record.post) = ring.give_back(slot);
-        self.records.push(record);
-        result.unwrap_or_else(|panic| resume_unwind(panic))
+        let released = ring.give_back(slot, &mut visited);
+        self.visited.push(visited);
+        let done = result.unwrap_or_else(|panic| resume_unwind(panic))?;
+        released?;
+        Ok(done)
     }
 
     /// Goes on to the next unit of work after a pass that was cut short: takes the copies that
@@ -117,21 +119,34 @@ impl StreamedStack {
             let Some(block) = ring.itinerary.at(ring.visits) else {
                 break;
             };
-            let (slot, _) = ring.take(block)?;
-            ring.give_back(slot);
+            let (slot, mut visited) = ring.take(block)?;
+            ring.give_back(slot, &mut visited)?;
         }
-        self.records.clear();
+        self.visited.clear();
         Ok(())
     }
 
-    /// Moves the records of the visits since the last call to the end of `into`.
-    pub fn take_records(&mut self, into: &mut Vec<LoadRecord>) {
-        into.append(&mut self.records);
+    /// Moves the records of the visits since the last call to the end of `into`. To be called when
+    /// the unit of work is over and compute has been waited for.
+    pub fn take_records(&mut self, into: &mut Vec<LoadRecord>) -> Result<(), OffloadError> {
+        for visited in self.visited.drain(..) {
+            let block = visited.record.block;
+            let record = visited.complete().map_err(|source| OffloadError::Load {
+                block,
+                origin: self
+                    .ring
+                    .as_ref()
+                    .map_or_else(|| "its home".into(), |ring| ring.origin(block)),
+                source: Box::new(source),
+            })?;
+            into.push(record);
+        }
+        Ok(())
     }
 
     /// What the last load turned out to be, until its record is taken.
     pub fn last_load(&self) -> Option<LoadKind> {
-        self.records.last().map(|record| record.kind)
+        self.visited.last().map(|visited| visited.record.kind)
     }
 
     /// Streamed blocks in one unit of work.
@@ -198,7 +213,7 @@ impl Ring {
         })
     }
 
-    fn take(&mut self, block: BlockId) -> Result<(Slot, LoadRecord), OffloadError> {
+    fn take(&mut self, block: BlockId) -> Result<(Slot, Visited), OffloadError> {
         match self.itinerary.at(self.visits) {
             Some(expected) if expected == block => {}
             Some(expected) if self.origins.contains_key(&block) => {
@@ -245,15 +260,27 @@ impl Ring {
         taken
     }
 
-    /// When it was given back, and how long that took.
-    fn give_back(&mut self, mut slot: Slot) -> (Instant, Duration) {
+    /// Releases the slot and notes when, and how long that took. A slot that could not be released
+    /// never meets another copy: the run ends with it.
+    fn give_back(&mut self, mut slot: Slot, visited: &mut Visited) -> Result<(), OffloadError> {
         let released_at = Instant::now();
+        if let Err(source) = visited.mark.release() {
+            self.join();
+            let block = visited.record.block;
+            return Err(OffloadError::Load {
+                block,
+                origin: self.origin(block),
+                source: Box::new(source),
+            });
+        }
         slot.free_since = released_at;
         if let Some(ends) = &self.ends {
             // A dead thread is the next visit's error; the slot is of no use to anybody then.
             let _ = ends.free.send(slot);
         }
-        (released_at, released_at.elapsed())
+        visited.record.visit_to = released_at;
+        visited.record.post = released_at.elapsed();
+        Ok(())
     }
 
     fn origin(&self, block: BlockId) -> Arc<str> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::block::BlockId;
 use crate::error::LinkError;
-use crate::link::Mark;
+use crate::link::{Arrival, Mark};
 use crate::record::{LoadKind, LoadRecord};
 use crate::slot::Slot;
 
@@ -21,10 +21,10 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Waits until the bytes have landed. A failed copy ends the run, and its slot with it. The
-    /// record's `visit_to` and `post` are not known yet.
-    pub(crate) fn redeem(self, asked_at: Instant) -> Result<(Slot, LoadRecord), Box<LinkError>> {
-        let arrival = self.mark.wait()?;
+    /// Waits until the bytes have landed. A failed copy ends the run, and its slot with it. What
+    /// the mark and the rest of the visit will tell is not in the record yet.
+    pub(crate) fn redeem(self, asked_at: Instant) -> Result<(Slot, Visited), Box<LinkError>> {
+        self.mark.wait()?;
         let kind = if self.issued_at <= asked_at {
             LoadKind::Async
         } else {
@@ -36,13 +36,43 @@ impl Ticket {
             kind,
             bytes: self.bytes,
             issued_at: self.issued_at,
-            copy_from: arrival.copy_from,
-            copy_to: arrival.copy_to,
+            copy_from: self.issued_at,
+            copy_to: self.issued_at,
             asked_at,
             visit_to: asked_at,
             pre: asked_at.elapsed(),
             post: Duration::ZERO,
         };
-        Ok((self.slot, record))
+        let mark = self.mark;
+        Ok((self.slot, Visited { record, mark }))
+    }
+}
+
+/// A visit whose record waits for what its mark knows.
+#[derive(Debug)]
+pub(crate) struct Visited {
+    pub record: LoadRecord,
+    pub mark: Arc<dyn Mark>,
+}
+
+impl Visited {
+    /// The whole record, once the unit of work is over.
+    pub fn complete(self) -> Result<LoadRecord, LinkError> {
+        let Arrival {
+            copy_from,
+            copy_to,
+            visit,
+        } = self.mark.arrival()?;
+        let mut record = LoadRecord {
+            copy_from,
+            copy_to,
+            ..self.record
+        };
+        if let Some(visit) = visit {
+            record.asked_at = visit.asked_at;
+            record.pre = visit.pre;
+            record.visit_to = visit.visit_to;
+        }
+        Ok(record)
     }
 }

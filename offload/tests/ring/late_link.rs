@@ -9,7 +9,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use offload::{BlockId, Latch, Link, LinkError, Mark, SlabBytes};
+use offload::{BlockId, Latch, Link, LinkError, Mark, SlabBytes, Slot};
 
 /// Where a link goes wrong, counted in copies started.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,7 +79,7 @@ impl LateLink {
 }
 
 impl Link for LateLink {
-    fn start(&mut self, block: BlockId, slab: &SlabBytes) -> Result<Arc<dyn Mark>, LinkError> {
+    fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError> {
         let copy = self.started;
         self.started += 1;
         match self.fault {
@@ -90,6 +90,7 @@ impl Link for LateLink {
             Fault::Panic(at) if at == copy => panic!("the driver fell over"),
             _ => {}
         }
+        let slab = slot.slab().bytes();
         // All ones is NaN in every dtype a slab can have.
         slab.write(|slab| slab.fill(0xff)).unwrap();
         let latch = Arc::new(Latch::new(1));

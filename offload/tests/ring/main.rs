@@ -212,7 +212,7 @@ fn kinds(case: &Case) -> Vec<LoadKind> {
     let mut stack = case.stack();
     run(&mut stack, case.layers).unwrap();
     let mut records: Vec<LoadRecord> = Vec::new();
-    stack.take_records(&mut records);
+    stack.take_records(&mut records).unwrap();
     assert_eq!(records.len(), TOKENS * (case.layers - case.resident));
     assert!(
         records
