@@ -9,14 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use candle_core::Device;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use loader::huge_pages;
+use loader::DType;
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
 use crate::latch::Latch;
 use crate::link::{Link, Mark};
-use crate::slab::{SlabBytes, zero_pages};
+use crate::slab::SlabBytes;
 use crate::slot::Slot;
 
 /// A block copied in pieces of this size: small enough for an emulated bus to pace them.
@@ -24,11 +25,11 @@ const PIECE_BYTES: usize = 1 << 20;
 
 const NAP_MAX: Duration = Duration::from_millis(50);
 
-/// A block's home in host memory.
+/// A block's home in host memory: a slab as it will be copied, without views.
 #[derive(Debug, Clone)]
 pub struct RamHome {
     pub origin: Arc<str>,
-    pub bytes: Arc<Vec<u8>>,
+    pub bytes: SlabBytes,
 }
 
 impl RamHome {
@@ -41,12 +42,12 @@ impl RamHome {
     where
         E: From<OffloadError>,
     {
-        let mut home = zero_pages(bytes)?;
-        huge_pages::advise(&home);
-        fill(&mut home)?;
+        // What the bytes mean is nobody's business here; slabs are whole numbers of any dtype.
+        let home = SlabBytes::new(bytes, DType::Bf16, &Device::Cpu)?;
+        home.write(fill)??;
         Ok(Self {
             origin,
-            bytes: Arc::new(home),
+            bytes: home,
         })
     }
 }
@@ -60,7 +61,7 @@ pub struct RamLink {
 }
 
 struct Job {
-    home: Arc<Vec<u8>>,
+    home: SlabBytes,
     slab: SlabBytes,
     latch: Arc<Latch>,
     queued_at: Instant,
@@ -97,7 +98,12 @@ impl RamLink {
 
 impl Link for RamLink {
     fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError> {
-        let home = Arc::clone(&self.blocks.get(&block).ok_or(LinkError::NoHome)?.bytes);
+        let home = self
+            .blocks
+            .get(&block)
+            .ok_or(LinkError::NoHome)?
+            .bytes
+            .clone();
         let queue = self.queue.as_ref().ok_or(LinkError::NoHome)?;
         let latch = Arc::new(Latch::new(1));
         queue
@@ -120,7 +126,7 @@ impl Link for RamLink {
     fn bytes(&self, block: BlockId) -> u64 {
         self.blocks
             .get(&block)
-            .map_or(0, |home| home.bytes.len() as u64)
+            .map_or(0, |home| home.bytes.len_bytes() as u64)
     }
 }
 
@@ -163,10 +169,14 @@ impl CopyEngine {
     }
 
     fn copy(&self, job: &Job, bus_free: &mut Instant) -> Result<(), LinkError> {
-        for (index, piece) in job.home.chunks(PIECE_BYTES).enumerate() {
-            let start = index * PIECE_BYTES;
-            job.slab
-                .write(|slab| slab[start..start + piece.len()].copy_from_slice(piece))
+        for start in (0..job.home.len_bytes()).step_by(PIECE_BYTES) {
+            let piece = start..job.home.len_bytes().min(start + PIECE_BYTES);
+            job.home
+                .read(|home| {
+                    job.slab
+                        .write(|slab| slab[piece.clone()].copy_from_slice(&home[piece.clone()]))
+                })
+                .and_then(|copied| copied)
                 .map_err(|error| LinkError::Slab(error.to_string()))?;
             if let Some(pace) = self.pace {
                 *bus_free += Duration::from_secs_f64(piece.len() as f64 / pace.bytes_per_s);

@@ -12,8 +12,9 @@ use loader::{BlockLayout, DType, Role};
 
 use crate::error::OffloadError;
 
-/// Slabs smaller than a huge page start on a cache line, which every vector load likes.
-const CACHE_LINE_BYTES: usize = 64;
+/// Slabs smaller than a huge page start on a page, and have their pages to themselves: a driver
+/// that pins memory for a device pins whole pages.
+const PAGE_BYTES: usize = 4096;
 
 /// A block's bytes in compute memory. Not `Clone`: whoever holds the slab is its state.
 #[derive(Debug)]
@@ -79,6 +80,11 @@ impl SlabBytes {
                 Ok(Self(Tensor::zeros(elements, candle_dtype(dtype), device)?))
             }
         }
+    }
+
+    /// Its size.
+    pub fn len_bytes(&self) -> usize {
+        self.0.elem_count() * self.0.dtype().size_in_bytes()
     }
 
     /// All of it, as one row of numbers.
@@ -153,10 +159,10 @@ fn host_tensor(bytes: usize, dtype: DType) -> Result<Tensor, OffloadError> {
     let align = if bytes >= HUGE_PAGE_BYTES {
         HUGE_PAGE_BYTES
     } else {
-        CACHE_LINE_BYTES
+        PAGE_BYTES
     };
     let elements = bytes / dtype.bytes();
-    let padded = elements + align / dtype.bytes();
+    let padded = (bytes.next_multiple_of(PAGE_BYTES) + align) / dtype.bytes();
     match dtype {
         DType::Bf16 => aligned(
             zero_pages::<u16>(padded)?.reinterpret_into::<half::bf16>(),
@@ -174,7 +180,7 @@ fn host_tensor(bytes: usize, dtype: DType) -> Result<Tensor, OffloadError> {
 
 /// Zeroed memory of primitive numbers: the standard library asks the system for zero pages and
 /// writes none of them. Running out is an error here, not an abort.
-pub(crate) fn zero_pages<T: Clone + Default>(elements: usize) -> Result<Vec<T>, OffloadError> {
+fn zero_pages<T: Clone + Default>(elements: usize) -> Result<Vec<T>, OffloadError> {
     let mut probe = Vec::<T>::new();
     probe
         .try_reserve_exact(elements)
