@@ -169,7 +169,10 @@ fn engine_code(error: &EngineError) -> Code {
         ) => Code::Checkpoint,
         EngineError::Plan(PlanError::TooLarge { .. })
         | EngineError::HomesTooLarge { .. }
-        | EngineError::Offload(OffloadError::OutOfMemory { .. }) => Code::Memory,
+        | EngineError::DeviceFull { .. }
+        | EngineError::Offload(
+            OffloadError::OutOfMemory { .. } | OffloadError::OutOfDeviceMemory { .. },
+        ) => Code::Memory,
         EngineError::Plan(_)
         | EngineError::TooManyThreads { .. }
         | EngineError::StopWithoutText
@@ -179,7 +182,8 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::ContextTooLong { .. }
         | EngineError::NoContext
         | EngineError::TokenOutOfRange { .. }
-        | EngineError::NoCuda
+        | EngineError::EmulatedOnDevice
+        | EngineError::Offload(OffloadError::NotBuilt | OffloadError::NoSuchDevice { .. })
         | EngineError::EmulatedDisk
         | EngineError::LinkRate { .. } => Code::Usage,
         EngineError::Interrupted => Code::Interrupted,

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use loader::{Access, BlockLayout, Checkpoint, DType};
 use offload::{
-    BlockBytes, DiskLink, FixedBytes, Home, LinkInfo, PlanRequest, Prefetch, Residency,
-    ResidencyPlan, Spread,
+    BlockBytes, DiskLink, FixedBytes, Home, LinkInfo, Place, PlaceChoice, PlanRequest, Prefetch,
+    Residency, ResidencyPlan, Spread,
 };
 
+use crate::compute::clear::ClearCompute;
 use crate::compute::{CHUNK_ROWS, Kernels};
 use crate::demo;
 use crate::ends::{Ends, SharedConfig};
@@ -40,15 +41,6 @@ impl Source {
     }
 }
 
-/// Where it is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum DeviceChoice {
-    #[default]
-    Auto,
-    Cpu,
-    Cuda(usize),
-}
-
 /// What was asked for. The defaults stream nothing that fits into memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelOptions {
@@ -66,7 +58,7 @@ pub struct ModelOptions {
     pub context: Option<usize>,
     /// `None`: what the system says is available.
     pub memory_bytes: Option<u64>,
-    pub device: DeviceChoice,
+    pub device: PlaceChoice,
     /// `None`: one a core.
     pub threads: Option<usize>,
     pub kernels: Kernels,
@@ -84,7 +76,7 @@ impl Default for ModelOptions {
             dtype: None,
             context: None,
             memory_bytes: None,
-            device: DeviceChoice::Auto,
+            device: PlaceChoice::Auto,
             threads: None,
             kernels: Kernels::Fast,
         }
@@ -116,15 +108,14 @@ pub struct Blueprint {
     pub link: LinkInfo,
     /// The memory the plan was made for, if any limit is known.
     pub memory_bytes: Option<u64>,
+    /// Where it computes.
+    pub(crate) place: Arc<dyn Place>,
     pub(crate) request: PlanRequest,
     pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
 }
 
 impl Blueprint {
     pub fn new(source: &Source, options: ModelOptions) -> Result<Self, EngineError> {
-        if let DeviceChoice::Cuda(_) = options.device {
-            return Err(EngineError::NoCuda);
-        }
         if let Some(asked) = options.threads.filter(|&asked| asked > THREADS_MAX) {
             return Err(EngineError::TooManyThreads {
                 asked,
@@ -136,18 +127,32 @@ impl Blueprint {
         let dtype = options.dtype.unwrap_or(checkpoint.dtype());
         let layout = Arc::new(checkpoint.block_layout(dtype));
         let context = context(&options, config.max_positions)?;
-        let link = link_info(&checkpoint, &options)?;
-        let memory_bytes = options.memory_bytes.or_else(memory::available_bytes);
-        let request = PlanRequest {
+        let place = offload::open(options.device)?;
+        let memory_bytes = options
+            .memory_bytes
+            .or_else(|| place.free_bytes())
+            .or_else(memory::available_bytes);
+        let on_device = !place.device().is_cpu();
+        let mut link = link_info(&checkpoint, &options, on_device)?;
+        let mut request = PlanRequest {
             layers: config.layers,
-            block: block_bytes(&checkpoint, &layout, &link)?,
-            fixed: fixed_bytes(&checkpoint, dtype, context),
+            block: block_bytes(&checkpoint, &layout, &link, on_device)?,
+            fixed: match on_device {
+                true => device_bytes(&checkpoint, dtype, context),
+                false => fixed_bytes(&checkpoint, dtype, context),
+            },
             residency: options.residency,
             spread: options.spread,
             slots: options.slots,
             memory_bytes,
         };
-        let plan = ResidencyPlan::new(&request)?;
+        let mut plan = ResidencyPlan::new(&request)?;
+        // What streams to a device lives in RAM, if RAM has room for it.
+        if on_device && options.home.is_none() && !fits_host(&plan) {
+            link = link_to(Home::Disk, &checkpoint, on_device, None);
+            request.block = block_bytes(&checkpoint, &layout, &link, on_device)?;
+            plan = ResidencyPlan::new(&request)?;
+        }
         Ok(Self {
             checkpoint,
             options,
@@ -157,6 +162,7 @@ impl Blueprint {
             plan,
             link,
             memory_bytes,
+            place,
             request,
             tokenizer: OnceCell::new(),
         })
@@ -173,7 +179,19 @@ impl Blueprint {
             home,
             ..self.link.clone()
         };
-        block_bytes(&self.checkpoint, &self.layout, &link)
+        block_bytes(&self.checkpoint, &self.layout, &link, self.on_device())
+    }
+
+    /// Whether it computes on a device with memory of its own.
+    pub fn on_device(&self) -> bool {
+        !self.place.device().is_cpu()
+    }
+
+    /// One resident layer fewer, where the device had less room than it said.
+    pub(crate) fn lower(&mut self) {
+        self.plan = self
+            .plan
+            .resized(self.plan.resident_count().saturating_sub(1));
     }
 
     pub fn dtype(&self) -> DType {
@@ -189,7 +207,7 @@ impl Blueprint {
         Ok(Some(match (self.link.emulated_gbps, self.link.home) {
             (Some(gbps), _) => gbps,
             (None, Home::Disk) => loader::measure_read_gbps(&self.checkpoint, PEAK_BUDGET)?.gbps,
-            (None, Home::Ram) => offload::measure_copy_gbps(PEAK_BUDGET),
+            (None, Home::Ram) => self.place.measure_link_gbps(PEAK_BUDGET)?,
         }))
     }
 }
@@ -206,7 +224,11 @@ fn context(options: &ModelOptions, max_positions: usize) -> Result<usize, Engine
     }
 }
 
-fn link_info(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<LinkInfo, EngineError> {
+fn link_info(
+    checkpoint: &Checkpoint,
+    options: &ModelOptions,
+    on_device: bool,
+) -> Result<LinkInfo, EngineError> {
     if let Some(gbps) = options.link_gbps {
         if !LINK_GBPS.contains(&gbps) {
             return Err(EngineError::LinkRate { gbps });
@@ -214,23 +236,44 @@ fn link_info(checkpoint: &Checkpoint, options: &ModelOptions) -> Result<LinkInfo
         if options.home == Some(Home::Disk) {
             return Err(EngineError::EmulatedDisk);
         }
+        if on_device {
+            return Err(EngineError::EmulatedOnDevice);
+        }
     }
     let emulated_gbps = options.link_gbps;
     // On a CPU memory is what is scarce: a streamed layer then must not live in it.
     let home = match (options.home, emulated_gbps) {
         (Some(home), _) => home,
         (None, Some(_)) => Home::Ram,
+        (None, None) if on_device => Home::Ram,
         (None, None) => Home::Disk,
     };
-    let access = match home {
-        Home::Disk => checkpoint.access_report().to_string(),
-        Home::Ram => "memory copy".into(),
+    Ok(link_to(home, checkpoint, on_device, emulated_gbps))
+}
+
+fn link_to(
+    home: Home,
+    checkpoint: &Checkpoint,
+    on_device: bool,
+    emulated_gbps: Option<f64>,
+) -> LinkInfo {
+    let access = match (home, on_device) {
+        (Home::Disk, _) => checkpoint.access_report().to_string(),
+        (Home::Ram, false) => "memory copy".into(),
+        // Whether all of it can be pinned shows when it is.
+        (Home::Ram, true) => "the copy engine from pinned memory".into(),
     };
-    Ok(LinkInfo {
+    LinkInfo {
         home,
         access,
         emulated_gbps,
-    })
+    }
+}
+
+/// Whether the streamed layers' homes have room in the host's memory.
+fn fits_host(plan: &ResidencyPlan) -> bool {
+    let needed_bytes = plan.streamed_count() as u64 * plan.block().slab;
+    memory::available_bytes().is_none_or(|available| needed_bytes <= available)
 }
 
 /// What a block takes in memory and over the link. A home in RAM takes the memory that the plan is
@@ -239,9 +282,16 @@ fn block_bytes(
     checkpoint: &Checkpoint,
     layout: &BlockLayout,
     link: &LinkInfo,
+    on_device: bool,
 ) -> Result<BlockBytes, EngineError> {
     let slab = layout.slab_bytes() as u64;
     Ok(match link.home {
+        // Homes and buffers are the host's, and the plan is for the device's memory.
+        Home::Disk if on_device => BlockBytes {
+            link: checkpoint.block(0, layout)?.stored_bytes(),
+            ..BlockBytes::of_slab(slab)
+        },
+        Home::Ram if on_device => BlockBytes::of_slab(slab),
         Home::Disk => {
             let block = checkpoint.block(0, layout)?;
             BlockBytes {
@@ -261,6 +311,14 @@ fn block_bytes(
 
 /// How streamed blocks are read: past the page cache, which would otherwise fill with weights.
 pub(crate) const STREAM_ACCESS: Access = Access::Direct;
+
+fn device_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBytes {
+    FixedBytes {
+        ends: Ends::bytes(checkpoint, dtype),
+        cache: ClearCompute::cache_bytes(&checkpoint.config, dtype, context),
+        scratch: ClearCompute::scratch_bytes(&checkpoint.config, dtype, context),
+    }
+}
 
 fn fixed_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBytes {
     let config = &checkpoint.config;

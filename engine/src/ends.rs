@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use candle_core::Device;
-use loader::{Access, Checkpoint, DType, Whole};
-use offload::SlabBytes;
+use loader::{Checkpoint, DType, Whole};
+use offload::{Place, SlabBytes};
 
 use crate::error::EngineError;
+use crate::load;
 
 #[derive(Debug)]
 pub struct Ends {
@@ -29,13 +29,13 @@ impl Ends {
     pub fn load(
         checkpoint: &Checkpoint,
         dtype: DType,
-        device: &Device,
+        place: &dyn Place,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, EngineError> {
         let mut read = |which| -> Result<SlabBytes, EngineError> {
             let source = checkpoint.weight(which, dtype)?;
-            let bytes = SlabBytes::new(source.slab_bytes(), dtype, device)?;
-            bytes.write(|to| loader::read_block(checkpoint, &source, to, Access::Buffered))??;
+            let bytes = SlabBytes::new(source.slab_bytes(), dtype, place.device())?;
+            load::fill(place, &bytes, checkpoint, &source)?;
             progress(source.stored_bytes());
             Ok(bytes)
         };

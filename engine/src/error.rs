@@ -31,8 +31,19 @@ pub enum EngineError {
     NoTokenizer { location: String },
     #[error("{location} has no chat template")]
     NoChatTemplate { location: String },
-    #[error("no CUDA device can be used: this version computes on the CPU")]
-    NoCuda,
+    #[error("a link can be emulated on the CPU only, and this computes on a GPU")]
+    EmulatedOnDevice,
+    /// Where `auto` was not asked to make room.
+    #[error(
+        "the device was full after {resident} of {asked} resident layers: {} MiB more could not be \
+         allocated",
+        needed_bytes.div_ceil(1 << 20)
+    )]
+    DeviceFull {
+        asked: usize,
+        resident: usize,
+        needed_bytes: u64,
+    },
     #[error("an emulated link carries weights from RAM, and --weights disk was asked for")]
     EmulatedDisk,
     #[error(
@@ -83,8 +94,12 @@ impl EngineError {
             Self::NoChatTemplate { .. } => {
                 "leave out --chat, and write the model's format yourself"
             }
-            Self::NoCuda => {
-                "use --device cpu; to see what a bus would do, --link-gbps emulates one"
+            Self::EmulatedOnDevice => "leave out --link-gbps: the real bus is measured",
+            Self::DeviceFull { resident: 0, .. } => {
+                "something else uses the device's memory: `engine devices` shows what is free"
+            }
+            Self::DeviceFull { resident, .. } => {
+                return Some(format!("try --num-gpu-layers {}, or `auto`", resident - 1));
             }
             Self::HomesTooLarge { .. } => {
                 "leave out --link-gbps: the real disk needs no RAM for them"

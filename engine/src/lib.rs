@@ -42,7 +42,7 @@ pub mod text;
 mod trial;
 mod tuning;
 
-pub use blueprint::{Blueprint, DeviceChoice, ModelOptions, Source};
+pub use blueprint::{Blueprint, ModelOptions, Source};
 pub use checkup::{Checkup, LeftOut, Role};
 pub use compute::Kernels;
 pub use error::EngineError;

@@ -4,11 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use candle_core::Device;
-use loader::{Access, BlockSource};
+use loader::{Access, BlockSource, Checkpoint, DType};
 use offload::{
-    BlockId, DiskLink, Home, Itinerary, LayerIndex, Link, OffloadError, RamHome, RamLink, Slab,
-    Slot, StackId, StreamedStack,
+    BlockId, Connection, DiskLink, Home, Homes, Itinerary, LayerIndex, OffloadError, Place,
+    RamHome, RingShape, Slab, SlabBytes, Slot, StackId, StreamedStack,
 };
 
 use crate::blueprint::{Blueprint, STREAM_ACCESS};
@@ -22,24 +21,64 @@ pub(crate) const STACK: StackId = StackId(0);
 /// Told how many stored bytes were read since it was last told.
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
 
-pub(crate) fn load(
-    blueprint: &Blueprint,
-    device: &Device,
-    progress: Progress<'_>,
-) -> Result<(Ends, StreamedStack), EngineError> {
-    let mut stack = stream(blueprint, device, progress)?;
-    let ends = Ends::load(&blueprint.checkpoint, blueprint.dtype(), device, progress)?;
-    for layer in blueprint.plan.resident() {
-        let slab = Slab::new(&blueprint.layout, device)?;
+/// Weights where they will live.
+pub(crate) struct Loading {
+    pub ends: Ends,
+    pub stack: StreamedStack,
+    /// How the streamed ones are read, where that showed only now.
+    pub access: Option<String>,
+}
+
+pub(crate) fn load(blueprint: &Blueprint, progress: Progress<'_>) -> Result<Loading, EngineError> {
+    let place = blueprint.place.as_ref();
+    let (mut stack, access) = stream(blueprint, progress)?;
+    // A session will take as much for its cache and activations: room that no layer may take.
+    let fixed = blueprint.plan.fixed();
+    let session = match blueprint.on_device() {
+        true => {
+            let bytes = usize::try_from(fixed.cache + fixed.scratch).unwrap_or(usize::MAX);
+            Some(SlabBytes::new(bytes, DType::Bf16, place.device())?)
+        }
+        false => None,
+    };
+    let ends = Ends::load(&blueprint.checkpoint, blueprint.dtype(), place, progress)?;
+    for (resident, layer) in blueprint.plan.resident().enumerate() {
+        let slab = Slab::new(&blueprint.layout, place.device()).map_err(|error| match error {
+            OffloadError::OutOfDeviceMemory { bytes, .. } => EngineError::DeviceFull {
+                asked: blueprint.plan.resident_count(),
+                resident,
+                needed_bytes: bytes,
+            },
+            error => error.into(),
+        })?;
         let source = source_of(blueprint, layer)?;
-        slab.bytes().write(|to| read(blueprint, &source, to))??;
+        fill(place, slab.bytes(), &blueprint.checkpoint, &source)?;
         stack.keep(BlockId::new(STACK, layer), slab);
         progress(source.stored_bytes());
     }
-    Ok((ends, stack))
+    drop(session);
+    Ok(Loading {
+        ends,
+        stack,
+        access,
+    })
 }
 
-/// Stored bytes that loading will read, for a progress bar.
+/// Reads a block, or another whole weight, into memory of that place.
+pub(crate) fn fill(
+    place: &dyn Place,
+    to: &SlabBytes,
+    checkpoint: &Checkpoint,
+    source: &BlockSource,
+) -> Result<(), EngineError> {
+    let mut read = Ok(());
+    place.fill(to, &mut |bytes| {
+        read = loader::read_block(checkpoint, source, bytes, Access::Buffered);
+    })?;
+    Ok(read?)
+}
+
+/// Bytes that loading will read and make ready, for a progress bar.
 pub(crate) fn stored_bytes(blueprint: &Blueprint) -> u64 {
     let checkpoint = &blueprint.checkpoint;
     let streamed_later = match blueprint.link.home {
@@ -49,39 +88,46 @@ pub(crate) fn stored_bytes(blueprint: &Blueprint) -> u64 {
     let blocks = blueprint.plan.layers() as u64 - streamed_later;
     let stored = checkpoint.dtype().bytes() as u64;
     let block_bytes = blueprint.layout.weight_bytes() as u64 / blueprint.dtype().bytes() as u64;
-    blocks * block_bytes * stored + Ends::bytes(checkpoint, checkpoint.dtype())
+    // On a device, what lives in RAM is pinned when it is full: that takes its time, too.
+    let pinned = match (blueprint.link.home, blueprint.on_device()) {
+        (Home::Ram, true) => blueprint.plan.streamed_count() as u64 * blueprint.plan.block().slab,
+        _ => 0,
+    };
+    blocks * block_bytes * stored + Ends::bytes(checkpoint, checkpoint.dtype()) + pinned
 }
 
 fn stream(
     blueprint: &Blueprint,
-    device: &Device,
     progress: Progress<'_>,
-) -> Result<StreamedStack, EngineError> {
+) -> Result<(StreamedStack, Option<String>), EngineError> {
     let plan = &blueprint.plan;
     let itinerary = Itinerary::of_stack(STACK, plan);
     if itinerary.is_empty() {
-        return Ok(StreamedStack::resident());
+        return Ok((StreamedStack::resident(), None));
     }
     let slots = (0..plan.slots())
-        .map(|_| Ok(Slot::new(Slab::new(&blueprint.layout, device)?)))
+        .map(|_| {
+            Ok(Slot::new(Slab::new(
+                &blueprint.layout,
+                blueprint.place.device(),
+            )?))
+        })
         .collect::<Result<Vec<_>, OffloadError>>()?;
-    let link: Box<dyn Link> = match blueprint.link.home {
-        Home::Disk => Box::new(disk_link(blueprint)?),
-        Home::Ram => {
-            let homes = ram_homes(blueprint, progress)?;
-            Box::new(RamLink::new(
-                homes,
-                blueprint.link.emulated_gbps,
-                plan.slots(),
-            )?)
-        }
+    let homes = match blueprint.link.home {
+        Home::Disk => Homes::Disk(disk_link(blueprint)?),
+        Home::Ram => Homes::Ram {
+            blocks: ram_homes(blueprint, progress)?,
+            gbps: blueprint.link.emulated_gbps,
+        },
     };
-    Ok(StreamedStack::streaming(
-        slots,
-        itinerary,
-        link,
-        blueprint.options.prefetch,
-    )?)
+    let ring = RingShape {
+        slots: plan.slots(),
+        visits: itinerary.len(),
+        layout: Arc::clone(&blueprint.layout),
+    };
+    let Connection { link, access } = blueprint.place.connect(homes, &ring, progress)?;
+    let stack = StreamedStack::streaming(slots, itinerary, link, blueprint.options.prefetch)?;
+    Ok((stack, access))
 }
 
 fn disk_link(blueprint: &Blueprint) -> Result<DiskLink, EngineError> {
@@ -118,7 +164,15 @@ fn ram_homes(
         let source = source_of(blueprint, layer)?;
         let origin: Arc<str> =
             format!("RAM (packed from {})", blueprint.checkpoint.location()).into();
-        let fill = |to: &mut [u8]| read(blueprint, &source, to);
+        let fill = |to: &mut [u8]| -> Result<(), EngineError> {
+            let checkpoint = &blueprint.checkpoint;
+            Ok(loader::read_block(
+                checkpoint,
+                &source,
+                to,
+                Access::Buffered,
+            )?)
+        };
         let home = RamHome::filled(origin, source.slab_bytes(), fill)?;
         progress(source.stored_bytes());
         homes.insert(BlockId::new(STACK, layer), home);
@@ -130,13 +184,4 @@ fn source_of(blueprint: &Blueprint, layer: LayerIndex) -> Result<BlockSource, En
     Ok(blueprint
         .checkpoint
         .block(layer.as_usize(), &blueprint.layout)?)
-}
-
-fn read(blueprint: &Blueprint, source: &BlockSource, to: &mut [u8]) -> Result<(), EngineError> {
-    Ok(loader::read_block(
-        &blueprint.checkpoint,
-        source,
-        to,
-        Access::Buffered,
-    )?)
 }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
-use offload::StreamedStack;
+use offload::{Residency, StreamedStack};
 
 use crate::blueprint::{Blueprint, ModelOptions, Source};
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::kernels::{LayerCache, Team, read_in_parallel};
-use crate::load::{self, Progress};
+use crate::load::{self, Loading, Progress};
 use crate::memory;
 use crate::profile::{MemoryLimit, Stage, Startup, Streaming, stage};
 use crate::session::Session;
@@ -25,7 +24,6 @@ pub struct Model {
     pub(crate) blueprint: Blueprint,
     pub(crate) ends: Ends,
     pub(crate) stack: StreamedStack,
-    pub(crate) device: Device,
     /// The process's compute threads: one a core, shared by all that computes.
     pub(crate) team: Arc<Team>,
     pub(crate) startup: Startup,
@@ -43,6 +41,26 @@ pub struct Loaded {
     pub time: Duration,
     /// The most memory the process has held so far, where the system tells.
     pub peak_bytes: Option<u64>,
+    /// The resident layers that `auto` had planned, if the device had less room than it said.
+    pub lowered_from: Option<usize>,
+}
+
+/// Loads; where `auto` planned more than the device then has room for, with fewer layers.
+fn load_or_lower(
+    blueprint: &mut Blueprint,
+    progress: Progress<'_>,
+) -> Result<Loading, EngineError> {
+    loop {
+        match load::load(blueprint, progress) {
+            Err(EngineError::DeviceFull { .. })
+                if blueprint.options.residency == Residency::Auto
+                    && blueprint.plan.resident_count() > 0 =>
+            {
+                blueprint.lower();
+            }
+            done => return done,
+        }
+    }
 }
 
 impl Model {
@@ -61,22 +79,30 @@ impl Model {
 
     /// Loads what the blueprint planned. `progress` is told of bytes as they arrive; there will be
     /// [`Model::bytes_to_load`] of them.
-    pub fn load(blueprint: Blueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
+    pub fn load(mut blueprint: Blueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
         let mut startup = Startup::default();
-        let device = Device::Cpu;
+        let planned = blueprint.plan.resident_count();
         let mut bytes = 0;
-        let (ends, stack) = stage!(
+        let Loading {
+            ends,
+            stack,
+            access,
+        } = stage!(
             startup,
             ModelLoad,
-            load::load(&blueprint, &device, &mut |read| {
+            load_or_lower(&mut blueprint, &mut |read| {
                 bytes += read;
                 progress(read);
             })?
         );
+        if let Some(access) = access {
+            blueprint.link.access = access;
+        }
         let loaded = Loaded {
             bytes,
             time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
+            lowered_from: (planned > blueprint.plan.resident_count()).then_some(planned),
         };
         let cores = || thread::available_parallelism().map_or(1, usize::from);
         let team = Arc::new(Team::new(blueprint.options.threads.unwrap_or_else(cores)));
@@ -84,7 +110,6 @@ impl Model {
             blueprint,
             ends,
             stack,
-            device,
             team,
             startup,
             loaded,
@@ -141,15 +166,18 @@ impl Model {
         if let Some(limit) = self.memory.get() {
             return Ok(*limit);
         }
-        let gbps = self.ends.head().read(|bytes| {
-            let started = Instant::now();
-            let mut read_bytes = 0;
-            while read_bytes == 0 || started.elapsed() < MEMORY_BUDGET {
-                read_in_parallel(&self.team, bytes);
-                read_bytes += bytes.len();
-            }
-            read_bytes as f64 / started.elapsed().as_secs_f64() / 1e9
-        })?;
+        let gbps = match self.blueprint.place.measure_memory_gbps(MEMORY_BUDGET)? {
+            Some(gbps) => gbps,
+            None => self.ends.head().read(|bytes| {
+                let started = Instant::now();
+                let mut read_bytes = 0;
+                while read_bytes == 0 || started.elapsed() < MEMORY_BUDGET {
+                    read_in_parallel(&self.team, bytes);
+                    read_bytes += bytes.len();
+                }
+                read_bytes as f64 / started.elapsed().as_secs_f64() / 1e9
+            })?,
+        };
         let config = self.config();
         let head_bytes = config.vocab_size * config.hidden_size * self.blueprint.dtype().bytes();
         let blocks_bytes = config.layers * self.blueprint.layout.weight_bytes();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use candle_core::DType as TensorDType;
 use offload::{BlockId, LayerIndex, LoadRecord};
 
 use crate::compute::clear::ClearCompute;
@@ -204,8 +205,20 @@ fn layer_span(layer: LayerIndex, streamed: bool) -> OpenSpan {
 fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
     let config = Arc::clone(&model.blueprint.config);
     let context = model.blueprint.context;
-    Ok(match model.blueprint.options.kernels {
-        Kernels::Fast => Box::new(FastCompute::new(config, context, Arc::clone(&model.team))),
-        Kernels::Clear => Box::new(ClearCompute::new(config, context, &model.device)?),
+    let device = model.blueprint.place.device();
+    Ok(match (model.blueprint.options.kernels, device.is_cpu()) {
+        (Kernels::Fast, true) => {
+            Box::new(FastCompute::new(config, context, Arc::clone(&model.team)))
+        }
+        (Kernels::Fast, false) => {
+            let numbers = offload::candle_dtype(model.blueprint.dtype());
+            Box::new(ClearCompute::new(config, context, device, numbers)?)
+        }
+        (Kernels::Clear, _) => Box::new(ClearCompute::new(
+            config,
+            context,
+            device,
+            TensorDType::F32,
+        )?),
     })
 }

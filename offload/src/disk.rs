@@ -107,6 +107,17 @@ impl DiskLink {
     }
 }
 
+impl DiskLink {
+    /// The blocks it can bring.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "asked by a device's link")
+    )]
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = BlockId> {
+        self.blocks.keys().copied()
+    }
+}
+
 /// Of one worker, for blocks of these chunks.
 fn buffer_bytes<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> usize {
     chunks.map(|chunk| chunk.len).max().unwrap_or(0)

@@ -30,6 +30,21 @@ pub enum OffloadError {
     OutOfMemory { bytes: u64 },
     #[error("the slab is not in host memory")]
     NotHostMemory,
+    #[error("the slab is not in the device's memory")]
+    NotDeviceMemory,
+    #[error("this build has no CUDA support")]
+    NotBuilt,
+    #[error("there is no CUDA device {ordinal}: {found} were found")]
+    NoSuchDevice { ordinal: usize, found: usize },
+    #[error("{doing}: the device says {said}")]
+    Device { doing: String, said: String },
+    #[error("{} MiB of the device's memory could not be allocated ({said})", bytes.div_ceil(1 << 20))]
+    OutOfDeviceMemory { bytes: u64, said: String },
+    #[error(
+        "not even a staging buffer of {} MiB could be pinned: the device says {said}",
+        bytes.div_ceil(1 << 20)
+    )]
+    NotPinned { bytes: u64, said: String },
     #[error("the prefetch thread could not be started: {0}")]
     Spawn(std::io::Error),
     #[error(transparent)]
@@ -45,6 +60,8 @@ pub enum LinkError {
     Panicked(String),
     #[error("{0}")]
     Slab(String),
+    #[error("the device says {0}")]
+    Device(String),
     #[error("the link knows no home for it")]
     NoHome,
     #[error("the link's workers are gone")]
@@ -58,9 +75,23 @@ impl OffloadError {
                 LinkError::Read(error) => error.hint(),
                 _ => None,
             },
-            Self::OutOfMemory { .. } => {
+            Self::OutOfMemory { .. } | Self::OutOfDeviceMemory { .. } => {
                 Some("keep fewer layers resident: lower --num-gpu-layers, or `auto`".into())
             }
+            Self::NotBuilt => Some(
+                "use --device cpu, or build with `--features cuda` (the README says how)".into(),
+            ),
+            Self::NoSuchDevice { found: 0, .. } => {
+                Some("`engine devices` lists what there is; --device cpu needs none".into())
+            }
+            Self::NoSuchDevice { found, .. } => Some(format!(
+                "devices are counted from 0: use --device cuda:{}",
+                found - 1
+            )),
+            Self::NotPinned { .. } => Some(
+                "the system limits locked memory: raise that limit (WSL: memory in .wslconfig)"
+                    .into(),
+            ),
             _ => None,
         }
     }

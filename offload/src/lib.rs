@@ -4,11 +4,14 @@
 //! The central type is [`StreamedStack`]; its module tells the protocol.
 
 mod block;
+#[cfg_attr(not(feature = "cuda"), path = "no_cuda.rs")]
+mod cuda;
 mod disk;
 mod error;
 mod itinerary;
 mod latch;
 mod link;
+mod place;
 mod plan;
 mod predict;
 mod prefetch;
@@ -18,6 +21,7 @@ mod search;
 mod slab;
 mod slot;
 mod stack;
+mod survey;
 mod ticket;
 
 pub use block::{BlockId, LayerIndex, StackId};
@@ -26,6 +30,7 @@ pub use error::{LinkError, OffloadError};
 pub use itinerary::Itinerary;
 pub use latch::Latch;
 pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
+pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, open};
 pub use plan::{
     BlockBytes, BufferBytes, FixedBytes, PlanError, PlanRequest, Residency, ResidencyPlan, Spread,
 };
@@ -33,6 +38,7 @@ pub use predict::{Prediction, Rates, predict};
 pub use ram::{RamHome, RamLink, measure_copy_gbps};
 pub use record::{LoadKind, LoadRecord};
 pub use search::{Candidate, Choices, HomeChoice, search};
-pub use slab::{Slab, SlabBytes};
+pub use slab::{Slab, SlabBytes, candle_dtype};
 pub use slot::Slot;
 pub use stack::{Prefetch, StreamedStack};
+pub use survey::{DeviceSurvey, Pcie, survey};

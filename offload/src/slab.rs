@@ -77,7 +77,8 @@ impl SlabBytes {
             Device::Cpu => Ok(Self(host_tensor(bytes, dtype)?)),
             device => {
                 let elements = bytes / dtype.bytes();
-                Ok(Self(Tensor::zeros(elements, candle_dtype(dtype), device)?))
+                let zeros = Tensor::zeros(elements, candle_dtype(dtype), device);
+                Ok(Self(zeros.map_err(|error| out_of_memory(bytes, error))?))
             }
         }
     }
@@ -120,6 +121,18 @@ impl SlabBytes {
     }
 }
 
+/// A device that has no room says so in words only.
+fn out_of_memory(bytes: usize, error: candle_core::Error) -> OffloadError {
+    let said = error.to_string();
+    match said.contains("OUT_OF_MEMORY") {
+        true => OffloadError::OutOfDeviceMemory {
+            bytes: bytes as u64,
+            said: "CUDA_ERROR_OUT_OF_MEMORY".into(),
+        },
+        false => error.into(),
+    }
+}
+
 struct WriteBytes<F, R> {
     write: Cell<Option<F>>,
     result: Cell<Option<R>>,
@@ -145,7 +158,8 @@ impl<R, F: FnOnce(&mut [u8]) -> R> InplaceOp1 for WriteBytes<F, R> {
     }
 }
 
-pub(crate) fn candle_dtype(dtype: DType) -> candle_core::DType {
+/// The tensor library's name of a dtype.
+pub fn candle_dtype(dtype: DType) -> candle_core::DType {
     match dtype {
         DType::Bf16 => candle_core::DType::BF16,
         DType::F16 => candle_core::DType::F16,

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
-use engine::{DeviceChoice, ModelOptions, Source};
+use engine::{ModelOptions, Source};
 use loader::DType;
+use offload::PlaceChoice;
 
 use super::size::Size;
 
@@ -18,7 +19,7 @@ pub struct ModelArgs {
     /// Compute in this dtype: bf16, f16, f32 (or bfloat16, ...) [default: as stored]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<DType>,
-    /// Where to compute: auto, cpu, cuda or cuda:INDEX
+    /// Where to compute: auto, cpu, cuda or cuda:INDEX; auto takes the GPU if this build can use one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Device,
     /// Positions of the KV cache, which is paid for up front [default: at most 4096]
@@ -47,7 +48,7 @@ impl ModelArgs {
 
 /// A device as it is spelled.
 #[derive(Debug, Clone, Copy)]
-pub struct Device(pub DeviceChoice);
+pub struct Device(pub PlaceChoice);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is no device; use auto, cpu, cuda or cuda:INDEX, for instance cuda:0")]
@@ -63,12 +64,12 @@ impl FromStr for Device {
             text: text.to_owned(),
         };
         Ok(Self(match text {
-            "auto" => DeviceChoice::Auto,
-            "cpu" => DeviceChoice::Cpu,
-            "cuda" => DeviceChoice::Cuda(0),
+            "auto" => PlaceChoice::Auto,
+            "cpu" => PlaceChoice::Host,
+            "cuda" => PlaceChoice::Cuda(0),
             _ => {
                 let index = text.strip_prefix("cuda:").ok_or_else(wrong)?;
-                DeviceChoice::Cuda(index.parse().map_err(|_| wrong())?)
+                PlaceChoice::Cuda(index.parse().map_err(|_| wrong())?)
             }
         }))
     }
@@ -81,10 +82,10 @@ mod tests {
     #[test]
     fn devices_read_as_they_are_spelled() {
         let parse = |text: &str| text.parse::<Device>().map(|device| device.0).ok();
-        assert_eq!(parse("auto"), Some(DeviceChoice::Auto));
-        assert_eq!(parse("cpu"), Some(DeviceChoice::Cpu));
-        assert_eq!(parse("cuda"), Some(DeviceChoice::Cuda(0)));
-        assert_eq!(parse("cuda:3"), Some(DeviceChoice::Cuda(3)));
+        assert_eq!(parse("auto"), Some(PlaceChoice::Auto));
+        assert_eq!(parse("cpu"), Some(PlaceChoice::Host));
+        assert_eq!(parse("cuda"), Some(PlaceChoice::Cuda(0)));
+        assert_eq!(parse("cuda:3"), Some(PlaceChoice::Cuda(3)));
         for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1"] {
             assert_eq!(parse(text), None, "{text}");
         }

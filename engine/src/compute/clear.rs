@@ -1,11 +1,13 @@
 //! The block spelled out in candle operations: the slow, clear version that the fast one is held
-//! against, and the one that runs on any device candle has. Activations are f32; weights are
-//! widened whole at each use, which is exact and slow.
+//! against, and the one that runs on any device candle has. It computes in a number format of the
+//! caller's choice: in f32, which widens weights whole at each use and is exact and slow, or in the
+//! weights' own, which touches nothing twice and is what a device's matrix units want. Sums, norms
+//! and softmax are f32 either way.
 
 use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
-use loader::{ModelConfig, Role};
+use loader::{DType, ModelConfig, Role};
 use offload::{LayerIndex, Slab, SlabBytes};
 
 use super::{CHUNK_ROWS, Compute};
@@ -20,12 +22,16 @@ use crate::rope::inverse_frequencies;
 pub struct ClearCompute {
     config: SharedConfig,
     device: Device,
+    /// What activations, weights and cache are computed in.
+    numbers: TensorDType,
     /// Keys and values of each layer: (kv heads, capacity, head dim).
     caches: Vec<(Tensor, Tensor)>,
     /// Cosines and sines: (positions, head dim / 2).
     turns: (Tensor, Tensor),
     /// The pass's rows, in chunks.
     chunks: Vec<Tensor>,
+    /// The last mask that was needed: all layers of a pass with the same window share it.
+    mask: Option<(MaskShape, Tensor)>,
     position: usize,
     logits: Vec<f32>,
 }
@@ -35,6 +41,7 @@ impl ClearCompute {
         config: SharedConfig,
         capacity: usize,
         device: &Device,
+        numbers: TensorDType,
     ) -> Result<Self, EngineError> {
         let frequencies = inverse_frequencies(&config);
         let half = frequencies.len();
@@ -43,20 +50,46 @@ impl ClearCompute {
         let angles = Tensor::from_vec(positions, (capacity, 1), device)?.matmul(&frequencies)?;
         let cache = || {
             let shape = (config.kv_heads, capacity, config.head_dim);
-            Tensor::zeros(shape, TensorDType::F32, device)
+            Tensor::zeros(shape, numbers, device)
         };
         let caches = (0..config.layers)
             .map(|_| Ok((cache()?, cache()?)))
             .collect::<Result<_, candle_core::Error>>()?;
         Ok(Self {
             caches,
-            turns: (angles.cos()?, angles.sin()?),
+            turns: (
+                angles.cos()?.to_dtype(numbers)?,
+                angles.sin()?.to_dtype(numbers)?,
+            ),
             chunks: Vec::new(),
+            mask: None,
+            numbers,
             position: 0,
             logits: Vec::new(),
             device: device.clone(),
             config,
         })
+    }
+
+    /// Bytes of the cache, for a plan.
+    pub fn cache_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
+        let elements = 2 * config.layers * config.kv_heads * config.head_dim * context;
+        (elements * dtype.bytes()) as u64
+    }
+
+    /// Bytes of everything else a pass takes: the prompt's rows, the turns of all positions, the
+    /// largest set of tensors that one chunk has at a time, and the logits.
+    pub fn scratch_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
+        let rows = CHUNK_ROWS.min(context);
+        let hidden = config.hidden_size;
+        let kept = context * (hidden + config.head_dim);
+        // Queries, keys and values: as they come, apart, and turned.
+        let projected = 3 * rows * (config.q_size() + 2 * config.kv_size());
+        let ffn = rows * 5 * config.intermediate_size;
+        let narrow = kept + 4 * rows * hidden + projected.max(ffn);
+        // Scores before the mask, after it, and as shares.
+        let wide = 3 * rows * config.heads * context + rows * context + 2 * config.vocab_size;
+        (narrow * dtype.bytes() + wide * size_of::<f32>()) as u64
     }
 
     fn block_over(
@@ -137,18 +170,22 @@ impl ClearCompute {
 
         let seen = position + rows;
         let group = heads / kv_heads;
-        let keys = keys.narrow(1, 0, seen)?.contiguous()?;
-        let values = values.narrow(1, 0, seen)?.contiguous()?;
+        let keys = keys.narrow(1, 0, seen)?;
+        let values = values.narrow(1, 0, seen)?;
         // The query heads of one key head are stacked as further rows of it.
         let q = q.reshape((kv_heads, group * rows, head_dim))?;
         let scale = 1.0 / (head_dim as f64).sqrt();
-        let scores = (q.matmul(&keys.transpose(1, 2)?.contiguous()?)? * scale)?;
-        let mask = self.mask(layer, position, rows)?;
-        let scores = scores
-            .reshape((kv_heads, group, rows, seen))?
-            .broadcast_add(&mask)?;
+        let scores = q.matmul(&keys.transpose(1, 2)?)?;
+        let scores = (scores.to_dtype(TensorDType::F32)? * scale)?;
+        let scores = match &self.mask {
+            Some((shape, mask)) if *shape == MaskShape::of(&self.config, layer, position, rows) => {
+                let scores = scores.reshape((kv_heads, group, rows, seen))?;
+                scores.broadcast_add(mask)?
+            }
+            _ => scores,
+        };
         let shares = softmax_last_dim(&scores)?.reshape((kv_heads, group * rows, seen))?;
-        let mixed = shares.matmul(&values)?;
+        let mixed = shares.to_dtype(self.numbers)?.matmul(&values)?;
         let mixed = mixed
             .reshape((heads, rows, head_dim))?
             .transpose(0, 1)?
@@ -157,20 +194,23 @@ impl ClearCompute {
         weights.linear(&mixed, Role::Out, Role::OutBias)
     }
 
-    /// 0 where a row may look, minus infinity elsewhere.
-    fn mask(&self, layer: LayerIndex, position: usize, rows: usize) -> candle_core::Result<Tensor> {
-        let seen = position + rows;
-        let window = self.config.window(layer.as_usize()).unwrap_or(usize::MAX);
-        let values: Vec<f32> = (0..rows)
-            .flat_map(|row| {
-                let at = position + row;
-                (0..seen).map(move |key| match key <= at && at - key < window {
-                    true => 0.0,
-                    false => f32::NEG_INFINITY,
-                })
-            })
-            .collect();
-        Tensor::from_vec(values, (1, 1, rows, seen), &self.device)
+    /// Has the mask for these rows ready, if they need one: a single row that may look at all it
+    /// has seen does not.
+    fn prepare_mask(
+        &mut self,
+        layer: LayerIndex,
+        position: usize,
+        rows: usize,
+    ) -> candle_core::Result<()> {
+        let shape = MaskShape::of(&self.config, layer, position, rows);
+        if self.mask.as_ref().is_some_and(|(of, _)| *of == shape) {
+            return Ok(());
+        }
+        self.mask = match shape.hides_something() {
+            true => Some((shape, shape.tensor(&self.device)?)),
+            false => None,
+        };
+        Ok(())
     }
 
     fn matrix(&self, bytes: &SlabBytes) -> candle_core::Result<Tensor> {
@@ -186,7 +226,7 @@ impl Compute for ClearCompute {
         self.chunks.clear();
         for chunk in tokens.chunks(CHUNK_ROWS) {
             let rows = table.index_select(&Tensor::new(chunk, &self.device)?, 0)?;
-            self.chunks.push(rows.to_dtype(TensorDType::F32)?);
+            self.chunks.push(rows.to_dtype(self.numbers)?);
         }
         self.position = position;
         Ok(())
@@ -198,9 +238,10 @@ impl Compute for ClearCompute {
         slab: &Slab,
         clock: &mut Clock,
     ) -> Result<(), EngineError> {
-        let weights = BlockTensors::widened(slab)?;
+        let weights = BlockTensors::of(slab, self.numbers)?;
         let mut position = self.position;
         for index in 0..self.chunks.len() {
+            self.prepare_mask(layer, position, self.chunks[index].dim(0)?)?;
             let rows = self.block_over(layer, &weights, &self.chunks[index], position, clock)?;
             position += rows.dim(0)?;
             self.chunks[index] = rows;
@@ -213,10 +254,11 @@ impl Compute for ClearCompute {
             return Err(EngineError::EmptyPrompt);
         };
         let last = rows.narrow(0, rows.dim(0)? - 1, 1)?;
-        let norm = ends.norm.tensor().to_dtype(TensorDType::F32)?;
+        let norm = ends.norm.tensor().to_dtype(self.numbers)?;
         let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
-        let head = self.matrix(ends.head())?.to_dtype(TensorDType::F32)?;
+        let head = self.matrix(ends.head())?.to_dtype(self.numbers)?;
         let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
+        let logits = logits.to_dtype(TensorDType::F32)?;
         self.logits = gpu_sync!("logits", logits.to_vec1())?;
         Ok(())
     }
@@ -226,18 +268,55 @@ impl Compute for ClearCompute {
     }
 }
 
-/// A block's weights as f32, for one visit.
+/// Which positions some rows may look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct MaskShape {
+    position: usize,
+    rows: usize,
+    window: usize,
+}
+
+impl MaskShape {
+    fn of(config: &ModelConfig, layer: LayerIndex, position: usize, rows: usize) -> Self {
+        Self {
+            position,
+            rows,
+            window: config.window(layer.as_usize()).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn hides_something(self) -> bool {
+        self.rows > 1 || self.position >= self.window
+    }
+
+    /// 0 where a row may look, minus infinity elsewhere.
+    fn tensor(self, device: &Device) -> candle_core::Result<Tensor> {
+        let seen = self.position + self.rows;
+        let values: Vec<f32> = (0..self.rows)
+            .flat_map(|row| {
+                let at = self.position + row;
+                (0..seen).map(move |key| match key <= at && at - key < self.window {
+                    true => 0.0,
+                    false => f32::NEG_INFINITY,
+                })
+            })
+            .collect();
+        Tensor::from_vec(values, (1, 1, self.rows, seen), device)
+    }
+}
+
+/// A block's weights in the numbers computed with, for one visit.
 struct BlockTensors(Vec<(Role, Tensor)>);
 
 impl BlockTensors {
-    fn widened(slab: &Slab) -> candle_core::Result<Self> {
-        let widened = |role| {
+    fn of(slab: &Slab, numbers: TensorDType) -> candle_core::Result<Self> {
+        let tensor = |role| {
             let view = slab.view(role)?;
-            Some(view.to_dtype(TensorDType::F32).map(|tensor| (role, tensor)))
+            Some(view.to_dtype(numbers).map(|tensor| (role, tensor)))
         };
         Role::ALL
             .into_iter()
-            .filter_map(widened)
+            .filter_map(tensor)
             .collect::<Result<_, _>>()
             .map(Self)
     }

@@ -131,6 +131,7 @@ impl Made {
                 bytes: 0,
                 time: Duration::ZERO,
                 peak_bytes: None,
+                lowered_from: None,
             },
             timing: Timing::new(
                 &Startup::default(),

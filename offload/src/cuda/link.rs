@@ -1,0 +1,230 @@
+//! The CUDA link: one copy a block, from pinned memory to a slot, on the copy stream. Ordering one
+//! takes microseconds and no waiting; what cannot be pinned goes through `staging`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::pinned::{DeviceMemory, Pinned};
+use super::staging::Staging;
+use super::streams::Streams;
+use super::visit::{Copy, VisitEvents};
+use crate::block::BlockId;
+use crate::error::{LinkError, OffloadError};
+use crate::link::{Link, Mark};
+use crate::place::{Homes, RingShape};
+use crate::ram::RamHome;
+use crate::slab::SlabBytes;
+use crate::slot::Slot;
+
+/// Threads that pin: it is the system's work, page by page, and goes on side by side.
+const PINNING_THREADS: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct CudaLink {
+    streams: Arc<Streams>,
+    pinned: BTreeMap<BlockId, Pinned>,
+    staging: Option<Staging>,
+    facts: BTreeMap<BlockId, Facts>,
+    /// One set a visit, round and round.
+    events: Vec<Arc<VisitEvents>>,
+    started: usize,
+    /// By the slot's index.
+    slots: Vec<Option<Target>>,
+}
+
+/// What is told of a block.
+#[derive(Debug)]
+struct Facts {
+    origin: Arc<str>,
+    bytes: u64,
+}
+
+/// A slot as the copies see it.
+#[derive(Debug)]
+struct Target {
+    /// Keeps the memory while copies may write it, even when the slot itself is gone.
+    _slab: SlabBytes,
+    memory: DeviceMemory,
+    last: Option<Arc<VisitEvents>>,
+}
+
+impl CudaLink {
+    /// The link, and how the homes are read by it.
+    pub fn connect(
+        streams: &Arc<Streams>,
+        homes: Homes,
+        ring: &RingShape,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<(Self, String), OffloadError> {
+        let mut facts = BTreeMap::new();
+        let mut pinned = BTreeMap::new();
+        let (behind, access) = match homes {
+            Homes::Disk(disk) => {
+                for block in disk.blocks() {
+                    facts.insert(block, Facts::of(&disk, block));
+                }
+                let access = "direct reads into a pinned staging ring, then the copy engine".into();
+                (Some(Homes::Disk(disk)), access)
+            }
+            Homes::Ram { blocks, gbps } => {
+                for (&block, home) in &blocks {
+                    let origin = Arc::clone(&home.origin);
+                    let bytes = home.bytes.len_bytes() as u64;
+                    facts.insert(block, Facts { origin, bytes });
+                }
+                let all = blocks.len();
+                let refused = pin_all(streams, blocks, &mut pinned, progress);
+                match refused {
+                    Refused { said: None, .. } => {
+                        (None, "pinned memory, by the copy engine".into())
+                    }
+                    Refused { blocks, said } => {
+                        let access = format!(
+                            "pinned memory for {} of {all} layers; the others pass a pinned staging \
+                             ring, because the system refused to pin more ({})",
+                            pinned.len(),
+                            said.unwrap_or_default()
+                        );
+                        (Some(Homes::Ram { blocks, gbps }), access)
+                    }
+                }
+            }
+        };
+        let staging = behind
+            .map(|homes| Staging::start(streams, homes, ring))
+            .transpose()?;
+        // See `visit` for why this many.
+        let events = (0..ring.visits + ring.slots)
+            .map(|_| VisitEvents::new(streams).map(Arc::new))
+            .collect::<Result<_, _>>()
+            .map_err(super::opening)?;
+        let link = Self {
+            streams: Arc::clone(streams),
+            pinned,
+            staging,
+            facts,
+            events,
+            started: 0,
+            slots: (0..ring.slots).map(|_| None).collect(),
+        };
+        Ok((link, access))
+    }
+
+    /// The slot's memory, looked up at its first copy.
+    fn target(&mut self, slot: &Slot) -> Result<&mut Target, LinkError> {
+        let target = self
+            .slots
+            .get_mut(slot.index())
+            .ok_or_else(|| LinkError::Slab("the ring has more slots than it said".into()))?;
+        if target.is_none() {
+            let slab = slot.slab().bytes();
+            let memory = DeviceMemory::of(slab, &self.streams)
+                .map_err(|error| LinkError::Slab(error.to_string()))?;
+            *target = Some(Target {
+                _slab: slab.clone(),
+                memory,
+                last: None,
+            });
+        }
+        target.as_mut().ok_or(LinkError::NoHome)
+    }
+}
+
+impl Facts {
+    fn of(link: &dyn Link, block: BlockId) -> Self {
+        Self {
+            origin: link.origin(block),
+            bytes: link.bytes(block),
+        }
+    }
+}
+
+impl Link for CudaLink {
+    fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError> {
+        let events = Arc::clone(&self.events[self.started % self.events.len()]);
+        self.started += 1;
+        let target = self.target(slot)?;
+        let after = target.last.replace(Arc::clone(&events));
+        let copy = Copy::new(&events, target.memory, after);
+        match (self.pinned.get(&block), &self.staging) {
+            (Some(home), _) => {
+                copy.order(home, None)?;
+            }
+            (None, Some(staging)) => staging.carry(block, copy)?,
+            (None, None) => return Err(LinkError::NoHome),
+        }
+        Ok(events)
+    }
+
+    fn origin(&self, block: BlockId) -> Arc<str> {
+        self.facts
+            .get(&block)
+            .map_or_else(|| "nowhere".into(), |facts| Arc::clone(&facts.origin))
+    }
+
+    fn bytes(&self, block: BlockId) -> u64 {
+        self.facts.get(&block).map_or(0, |facts| facts.bytes)
+    }
+}
+
+impl Drop for CudaLink {
+    fn drop(&mut self) {
+        // Before any memory goes, on either side: nothing more is ordered, and what was is over.
+        self.staging = None;
+        let _ = self.streams.copy.synchronize();
+    }
+}
+
+/// Homes that could not be pinned, and what the driver said to the first.
+struct Refused {
+    blocks: BTreeMap<BlockId, RamHome>,
+    said: Option<String>,
+}
+
+/// Pins homes side by side, in order, until one is refused: the next would be, too.
+fn pin_all(
+    streams: &Streams,
+    blocks: BTreeMap<BlockId, RamHome>,
+    pinned: &mut BTreeMap<BlockId, Pinned>,
+    progress: &mut dyn FnMut(u64),
+) -> Refused {
+    let homes: Vec<(BlockId, RamHome)> = blocks.into_iter().collect();
+    let next = AtomicUsize::new(0);
+    let said = Mutex::new(None);
+    let (done, results) = crossbeam_channel::unbounded();
+    thread::scope(|scope| {
+        for _ in 0..PINNING_THREADS.min(homes.len()) {
+            let done = done.clone();
+            let (homes, next, said) = (&homes, &next, &said);
+            scope.spawn(move || {
+                while let Some((block, home)) = homes.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match Pinned::new(streams.context(), home.bytes.clone()) {
+                        Ok(home) => {
+                            let _ = done.send((*block, home));
+                        }
+                        Err(error) => {
+                            next.store(homes.len(), Ordering::Relaxed);
+                            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                            said.get_or_insert_with(|| error.to_string());
+                        }
+                    }
+                }
+            });
+        }
+        drop(done);
+        for (block, home) in results {
+            progress(home.memory().len_bytes() as u64);
+            pinned.insert(block, home);
+        }
+    });
+    Refused {
+        blocks: homes
+            .into_iter()
+            .filter(|(block, _)| !pinned.contains_key(block))
+            .collect(),
+        said: said.into_inner().unwrap_or_else(PoisonError::into_inner),
+    }
+}

@@ -1,0 +1,154 @@
+//! The staging ring: what cannot be read by the device itself (files, memory that could not be
+//! pinned) passes through a few pinned buffers. Three stages overlap: a host link fills one buffer
+//! while another is copied to its slot and a third waits for its turn.
+//!
+//! ```text
+//! carry -> [stager: free buffer, host link starts to fill it] -> [forwarder: filled, order the
+//!           copy, wait for it] -> buffer is free again
+//! ```
+//!
+//! Both threads may wait as they like: they are neither the prefetch thread nor the visit's.
+
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use candle_core::Device;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::pinned::Pinned;
+use super::streams::Streams;
+use super::visit::Copy;
+use crate::block::BlockId;
+use crate::error::{LinkError, OffloadError};
+use crate::link::{Link, Mark};
+use crate::place::{Homes, RingShape};
+use crate::slab::Slab;
+use crate::slot::Slot;
+
+/// One filling, one being copied, one waiting for either.
+const BUFFERS: usize = 3;
+
+#[derive(Debug)]
+pub(super) struct Staging {
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Job {
+    block: BlockId,
+    copy: Copy,
+}
+
+/// A pinned buffer, as the slot that a host link fills.
+struct Buffer {
+    slot: Slot,
+    pinned: Pinned,
+}
+
+/// A buffer that is being filled.
+struct Filling {
+    job: Job,
+    buffer: Buffer,
+    mark: Arc<dyn Mark>,
+}
+
+impl Staging {
+    pub fn start(
+        streams: &Arc<Streams>,
+        homes: Homes,
+        ring: &RingShape,
+    ) -> Result<Self, OffloadError> {
+        let (free, free_end) = bounded(BUFFERS);
+        for index in 0..BUFFERS {
+            let slot = buffer_slot(ring, index)?;
+            let memory = slot.slab().bytes().clone();
+            let pinned = Pinned::new(streams.context(), memory).map_err(|error| {
+                OffloadError::NotPinned {
+                    bytes: ring.layout.slab_bytes() as u64,
+                    said: error.to_string(),
+                }
+            })?;
+            // Cannot fail: the other end is here, and there is room.
+            let _ = free.send(Buffer { slot, pinned });
+        }
+        let link = homes.into_host_link(BUFFERS)?;
+        let (jobs, jobs_end) = bounded(ring.slots);
+        let (filling, filling_end) = bounded(BUFFERS);
+        let stager = thread::Builder::new()
+            .name("stager".into())
+            .spawn(move || stage(link, &jobs_end, &free_end, &filling));
+        let forwarder = thread::Builder::new()
+            .name("forwarder".into())
+            .spawn(move || forward(&filling_end, &free));
+        Ok(Self {
+            jobs: Some(jobs),
+            threads: vec![
+                stager.map_err(OffloadError::Spawn)?,
+                forwarder.map_err(OffloadError::Spawn)?,
+            ],
+        })
+    }
+
+    /// Takes the copy on. There is room for one a slot, so this does not wait.
+    pub fn carry(&self, block: BlockId, copy: Copy) -> Result<(), LinkError> {
+        let jobs = self.jobs.as_ref().ok_or(LinkError::WorkersGone)?;
+        jobs.send(Job { block, copy })
+            .map_err(|_| LinkError::WorkersGone)
+    }
+}
+
+/// A buffer as the slot of a ring of its own.
+fn buffer_slot(ring: &RingShape, index: usize) -> Result<Slot, OffloadError> {
+    let mut slot = Slot::new(Slab::new(&ring.layout, &Device::Cpu)?);
+    slot.index = u16::try_from(index).unwrap_or(u16::MAX);
+    Ok(slot)
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A thread that died dropped its copies, and their visits have heard of it.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn stage(
+    mut link: Box<dyn Link>,
+    jobs: &Receiver<Job>,
+    free: &Receiver<Buffer>,
+    filling: &Sender<Filling>,
+) {
+    for job in jobs {
+        let Ok(buffer) = free.recv() else { return };
+        match link.start(job.block, &buffer.slot) {
+            Ok(mark) => {
+                let _ = filling.send(Filling { job, buffer, mark });
+            }
+            // The run is over; the buffer goes with it.
+            Err(error) => return job.copy.fail(error),
+        }
+    }
+}
+
+fn forward(filling: &Receiver<Filling>, free: &Sender<Buffer>) {
+    for Filling { job, buffer, mark } in filling {
+        let filled = mark
+            .wait()
+            .and_then(|()| mark.release())
+            .and_then(|()| mark.arrival());
+        let arrival = match filled {
+            Ok(arrival) => arrival,
+            Err(error) => return job.copy.fail(error),
+        };
+        let landed = job
+            .copy
+            .order(&buffer.pinned, Some(arrival.copy_from))
+            .and_then(|ordered| ordered.landed());
+        // An error of the device is the next call's too: the visit hears of it there.
+        if landed.is_err() || free.send(buffer).is_err() {
+            return;
+        }
+    }
+}

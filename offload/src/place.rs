@@ -1,0 +1,148 @@
+//! Where compute and its memory are: the host, or a device. The seam between *a slab must be
+//! filled*, *a block must be streamed* and the machinery that does it there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use candle_core::Device;
+use loader::BlockLayout;
+
+use crate::block::BlockId;
+use crate::cuda;
+use crate::disk::DiskLink;
+use crate::error::OffloadError;
+use crate::link::Link;
+use crate::ram::{RamHome, RamLink, measure_copy_gbps};
+use crate::slab::SlabBytes;
+
+/// See the module.
+pub trait Place: fmt::Debug + Send + Sync {
+    /// What tensors of this place are made on.
+    fn device(&self) -> &Device;
+
+    /// Memory that can still be taken there. `None`: it is the host's, and the system knows.
+    fn free_bytes(&self) -> Option<u64>;
+
+    /// Lets `fill` write what `to` is to hold. Returns when it does.
+    fn fill(&self, to: &SlabBytes, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), OffloadError>;
+
+    /// The link from the blocks' homes to this place's slots. `progress` is told of the bytes of
+    /// homes that were made ready (pinned, for a device).
+    fn connect(
+        &self,
+        homes: Homes,
+        ring: &RingShape,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Connection, OffloadError>;
+
+    /// What the link from host memory reaches when it does nothing else, in GB/s.
+    fn measure_link_gbps(&self, budget: Duration) -> Result<f64, OffloadError>;
+
+    /// What reading this place's memory reaches, in GB/s. `None`: it is the host's.
+    fn measure_memory_gbps(&self, budget: Duration) -> Result<Option<f64>, OffloadError>;
+}
+
+/// Where the streamed blocks come from.
+pub enum Homes {
+    Ram {
+        blocks: BTreeMap<BlockId, RamHome>,
+        /// The bus to emulate.
+        gbps: Option<f64>,
+    },
+    Disk(DiskLink),
+}
+
+/// What a link must know of the ring it serves.
+#[derive(Debug, Clone)]
+pub struct RingShape {
+    pub slots: usize,
+    /// Visits of streamed blocks in one unit of work.
+    pub visits: usize,
+    pub layout: Arc<BlockLayout>,
+}
+
+/// A link, and what there is to say about it.
+#[derive(Debug)]
+pub struct Connection {
+    pub link: Box<dyn Link>,
+    /// How the homes are read, where that turned out only now.
+    pub access: Option<String>,
+}
+
+/// Which place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlaceChoice {
+    /// The first device there is, else the host.
+    #[default]
+    Auto,
+    Host,
+    Cuda(usize),
+}
+
+/// Opens a place. What a build without the feature `cuda` lacks is an error here.
+pub fn open(choice: PlaceChoice) -> Result<Arc<dyn Place>, OffloadError> {
+    match choice {
+        PlaceChoice::Auto if cuda::count() > 0 => cuda::open(0),
+        PlaceChoice::Auto | PlaceChoice::Host => Ok(Arc::new(Host)),
+        PlaceChoice::Cuda(ordinal) => cuda::open(ordinal),
+    }
+}
+
+/// The host itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Host;
+
+impl Place for Host {
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
+
+    fn fill(&self, to: &SlabBytes, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), OffloadError> {
+        to.write(fill)
+    }
+
+    fn connect(
+        &self,
+        homes: Homes,
+        ring: &RingShape,
+        _progress: &mut dyn FnMut(u64),
+    ) -> Result<Connection, OffloadError> {
+        Ok(Connection {
+            link: homes.into_host_link(ring.slots)?,
+            access: None,
+        })
+    }
+
+    fn measure_link_gbps(&self, budget: Duration) -> Result<f64, OffloadError> {
+        Ok(measure_copy_gbps(budget))
+    }
+
+    fn measure_memory_gbps(&self, _budget: Duration) -> Result<Option<f64>, OffloadError> {
+        Ok(None)
+    }
+}
+
+impl Homes {
+    /// The link that brings these blocks into slots in host memory.
+    pub(crate) fn into_host_link(self, slots: usize) -> Result<Box<dyn Link>, OffloadError> {
+        Ok(match self {
+            Self::Ram { blocks, gbps } => Box::new(RamLink::new(blocks, gbps, slots)?),
+            Self::Disk(link) => Box::new(link),
+        })
+    }
+}
+
+impl fmt::Debug for Homes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ram { .. } => "Ram",
+            Self::Disk(_) => "Disk",
+        })
+    }
+}
