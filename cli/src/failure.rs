@@ -183,6 +183,7 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::NoContext
         | EngineError::TokenOutOfRange { .. }
         | EngineError::EmulatedOnDevice
+        | EngineError::IdleTf32
         | EngineError::Offload(OffloadError::NotBuilt | OffloadError::NoSuchDevice { .. })
         | EngineError::EmulatedDisk
         | EngineError::LinkRate { .. } => Code::Usage,

@@ -40,6 +40,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Tune(args) => commands::tune::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Diagnose(args) => commands::diagnose::run(&args),
+        Command::Devices(args) => commands::devices::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
         Command::Completions(args) => commands::completions::run(&args),

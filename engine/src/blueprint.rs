@@ -62,6 +62,8 @@ pub struct ModelOptions {
     /// `None`: one a core.
     pub threads: Option<usize>,
     pub kernels: Kernels,
+    /// Multiply f32 matrices in TF32, on a device.
+    pub tf32: bool,
 }
 
 impl Default for ModelOptions {
@@ -79,6 +81,7 @@ impl Default for ModelOptions {
             device: PlaceChoice::Auto,
             threads: None,
             kernels: Kernels::Fast,
+            tf32: false,
         }
     }
 }
@@ -128,11 +131,12 @@ impl Blueprint {
         let layout = Arc::new(checkpoint.block_layout(dtype));
         let context = context(&options, config.max_positions)?;
         let place = offload::open(options.device)?;
+        let on_device = !place.device().is_cpu();
+        check_tf32(&options, on_device, dtype)?;
         let memory_bytes = options
             .memory_bytes
             .or_else(|| place.free_bytes())
             .or_else(memory::available_bytes);
-        let on_device = !place.device().is_cpu();
         let mut link = link_info(&checkpoint, &options, on_device)?;
         let mut request = PlanRequest {
             layers: config.layers,
@@ -209,6 +213,15 @@ impl Blueprint {
             (None, Home::Disk) => loader::measure_read_gbps(&self.checkpoint, PEAK_BUDGET)?.gbps,
             (None, Home::Ram) => self.place.measure_link_gbps(PEAK_BUDGET)?,
         }))
+    }
+}
+
+/// TF32 is a way to multiply f32 matrices on a device: anywhere else it would be ignored.
+fn check_tf32(options: &ModelOptions, on_device: bool, dtype: DType) -> Result<(), EngineError> {
+    let f32_matrices = dtype == DType::F32 || options.kernels == Kernels::Clear;
+    match options.tf32 && !(on_device && f32_matrices) {
+        true => Err(EngineError::IdleTf32),
+        false => Ok(()),
     }
 }
 

@@ -33,6 +33,8 @@ pub enum EngineError {
     NoChatTemplate { location: String },
     #[error("a link can be emulated on the CPU only, and this computes on a GPU")]
     EmulatedOnDevice,
+    #[error("--tf32 was asked for, and no f32 matrices are multiplied on a GPU")]
+    IdleTf32,
     /// Where `auto` was not asked to make room.
     #[error(
         "the device was full after {resident} of {asked} resident layers: {} MiB more could not be \
@@ -95,6 +97,7 @@ impl EngineError {
                 "leave out --chat, and write the model's format yourself"
             }
             Self::EmulatedOnDevice => "leave out --link-gbps: the real bus is measured",
+            Self::IdleTf32 => "leave out --tf32, or add --device cuda --dtype f32",
             Self::DeviceFull { resident: 0, .. } => {
                 "something else uses the device's memory: `engine devices` shows what is free"
             }

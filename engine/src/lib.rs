@@ -48,7 +48,7 @@ pub use compute::Kernels;
 pub use error::EngineError;
 pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};
 pub use load::Progress;
-pub use machine::Machine;
+pub use machine::{Machine, measure_host_memory_gbps};
 pub use model::{Loaded, Model};
 pub use prompt::tokenizer_of;
 pub use session::Session;

@@ -124,6 +124,7 @@ fn stream(
         slots: plan.slots(),
         visits: itinerary.len(),
         layout: Arc::clone(&blueprint.layout),
+        poison: false,
     };
     let Connection { link, access } = blueprint.place.connect(homes, &ring, progress)?;
     let stack = StreamedStack::streaming(slots, itinerary, link, blueprint.options.prefetch)?;

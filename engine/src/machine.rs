@@ -3,8 +3,9 @@
 use std::fmt;
 use std::fs;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::kernels;
+use crate::kernels::{self, Team};
 use crate::memory;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +46,22 @@ impl fmt::Display for Machine {
         }
         write!(f, ", {} kernels", self.kernels)
     }
+}
+
+/// What all cores together read of this machine's memory, over more of it than any cache holds.
+pub fn measure_host_memory_gbps(budget: Duration) -> f64 {
+    const BYTES: usize = 512 << 20;
+    // Not zeros: the system backs those with one shared page until they are written.
+    let memory = vec![1_u8; BYTES];
+    let team = Team::new(thread::available_parallelism().map_or(1, usize::from));
+    kernels::read_in_parallel(&team, &memory);
+    let started = Instant::now();
+    let mut rounds = 0_u32;
+    while rounds == 0 || started.elapsed() < budget {
+        kernels::read_in_parallel(&team, &memory);
+        rounds += 1;
+    }
+    BYTES as f64 * f64::from(rounds) / started.elapsed().as_secs_f64() / 1e9
 }
 
 fn processor() -> Option<String> {

@@ -99,6 +99,7 @@ impl<'m> Session<'m> {
             clock,
             ..
         } = self;
+        let on_device = model.blueprint.on_device();
         clock.begin_pass(tokens.len(), *position);
         model.stack.finish_unit()?;
         loads.clear();
@@ -117,7 +118,8 @@ impl<'m> Session<'m> {
                     if let Some(waiting) = waiting {
                         waiting.close();
                     }
-                    if streamed {
+                    // A device says itself how long it waited, when the pass is over.
+                    if streamed && !on_device {
                         clock.stage(Stage::Transfer, asked, from);
                     }
                     let done = compute.block(layer, slab, clock);
@@ -134,6 +136,12 @@ impl<'m> Session<'m> {
 
     pub(crate) fn end_pass(&mut self) -> Result<PassTiming, EngineError> {
         self.model.stack.take_records(&mut self.loads)?;
+        if self.model.blueprint.on_device() {
+            for load in &self.loads {
+                let (asked, met) = (load.asked_at, load.visit_from());
+                self.clock.stage(Stage::Transfer, asked, met);
+            }
+        }
         Ok(self.clock.end_pass(&self.loads))
     }
 
@@ -206,6 +214,8 @@ fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
     let config = Arc::clone(&model.blueprint.config);
     let context = model.blueprint.context;
     let device = model.blueprint.place.device();
+    // For the process, as the tensor library has it; it does nothing on the host.
+    candle_core::cuda::set_gemm_reduced_precision_f32(model.blueprint.options.tf32);
     Ok(match (model.blueprint.options.kernels, device.is_cpu()) {
         (Kernels::Fast, true) => {
             Box::new(FastCompute::new(config, context, Arc::clone(&model.team)))

@@ -61,6 +61,9 @@ pub struct RingShape {
     /// Visits of streamed blocks in one unit of work.
     pub visits: usize,
     pub layout: Arc<BlockLayout>,
+    /// Fill a slot with NaN before each copy into it, so that a read which comes too early or too
+    /// late shows: for tests. (A device's link does; the host's tests bring their own links.)
+    pub poison: bool,
 }
 
 /// A link, and what there is to say about it.

@@ -28,7 +28,7 @@ pub use model::ModelArgs;
 pub use residency::{LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
 pub use setup::SetupArgs;
-pub use small::{CompletionsArgs, InspectArgs, LogitsArgs, PlanArgs};
+pub use small::{CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};
 pub use synth::SynthArgs;
 pub use tune::TuneArgs;
 
@@ -83,6 +83,7 @@ pub enum Command {
     Tune(Box<TuneArgs>),
     Bench(Box<BenchArgs>),
     Diagnose(DiagnoseArgs),
+    Devices(DevicesArgs),
     Inspect(InspectArgs),
     Synth(SynthArgs),
     Completions(CompletionsArgs),

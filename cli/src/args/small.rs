@@ -65,6 +65,22 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// List what can compute here, and what each place reaches
+///
+/// The CPU with its memory, and each NVIDIA GPU with its memory, its bus under load and the rate
+/// at which weights come to it: from pinned memory, as layers are streamed, and from other memory.
+/// Everything is measured now, in under two seconds a device.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  engine devices
+  engine devices --json")]
+pub struct DevicesArgs {
+    /// One JSON object instead of a table
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
 /// Print a completion script for a shell
 ///
 /// Completes subcommands, options and their values. Put the output where your shell looks for it.

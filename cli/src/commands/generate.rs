@@ -114,6 +114,12 @@ fn load(blueprint: Blueprint, console: &Console) -> Result<Model, Failure> {
         loaded.bytes as f64 / loaded.time.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9,
         peak.unwrap_or_default(),
     ));
+    if let Some(planned) = loaded.lowered_from {
+        console.say(format_args!(
+            "note: the device had less room than it said: {} resident layers instead of {planned}",
+            model.blueprint().plan.resident_count()
+        ));
+    }
     Ok(model)
 }
 

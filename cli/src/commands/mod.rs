@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod completions;
+pub mod devices;
 pub mod diagnose;
 mod files;
 pub mod generate;

@@ -184,3 +184,27 @@ fn help_teaches() {
     }
     assert!(run("synth --help").ok().stdout.contains("qwen2.5-1.5b"));
 }
+
+#[test]
+fn devices_are_listed_with_what_they_reach() {
+    let json = run("devices --json").ok().json();
+    let cpu = &json["cpu"];
+    assert!(cpu["cores"].as_u64().unwrap() >= 1);
+    // Slower than a disk or faster than any memory would be a mistake in the measurement.
+    let gbps = cpu["memory_read_gbps"].as_f64().unwrap();
+    assert!((0.5..20_000.0).contains(&gbps), "{gbps}");
+    for device in json["cuda"].as_array().unwrap() {
+        assert!(device["pinned_gbps"].as_f64().unwrap() > 0.0);
+        assert!(device["free_bytes"].as_u64().unwrap() <= device["memory_bytes"].as_u64().unwrap());
+    }
+
+    let text = run("devices").ok().stdout;
+    assert!(text.starts_with("cpu"), "{text}");
+    assert!(text.contains("cuda"), "{text}");
+}
+
+#[test]
+fn what_only_a_gpu_could_do_is_refused_without_one() {
+    run("generate --device cpu --tf32 --prompt-tokens 1").fails(2, &["--tf32", "hint:"]);
+    run("generate --device cuda:99 --prompt-tokens 1").fails(2, &["CUDA", "hint:"]);
+}

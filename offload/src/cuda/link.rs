@@ -31,6 +31,7 @@ pub(super) struct CudaLink {
     /// One set a visit, round and round.
     events: Vec<Arc<VisitEvents>>,
     started: usize,
+    poison: bool,
     /// By the slot's index.
     slots: Vec<Option<Target>>,
 }
@@ -108,6 +109,7 @@ impl CudaLink {
             facts,
             events,
             started: 0,
+            poison: ring.poison,
             slots: (0..ring.slots).map(|_| None).collect(),
         };
         Ok((link, access))
@@ -146,9 +148,10 @@ impl Link for CudaLink {
     fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError> {
         let events = Arc::clone(&self.events[self.started % self.events.len()]);
         self.started += 1;
+        let poison = self.poison;
         let target = self.target(slot)?;
         let after = target.last.replace(Arc::clone(&events));
-        let copy = Copy::new(&events, target.memory, after);
+        let copy = Copy::new(&events, target.memory, after, poison);
         match (self.pinned.get(&block), &self.staging) {
             (Some(home), _) => {
                 copy.order(home, None)?;

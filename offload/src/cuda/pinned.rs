@@ -129,6 +129,13 @@ impl DeviceMemory {
         })
     }
 
+    /// Orders that all of it becomes NaN, whatever numbers it holds.
+    pub fn poison(&self, stream: &CudaStream) -> Result<(), DriverError> {
+        stream.context().bind_to_thread()?;
+        // SAFETY: the range is alive (see above).
+        unsafe { result::memset_d8_async(self.address, 0xff, self.bytes, stream.cu_stream()) }
+    }
+
     /// Orders a copy from another place on the device, of as many bytes as fit both.
     pub fn copy_from(&self, from: Self, stream: &CudaStream) -> Result<(), DriverError> {
         stream.context().bind_to_thread()?;

@@ -120,21 +120,25 @@ pub(super) struct Copy {
     /// The slot's last visit: its reads come first.
     after: Option<Arc<VisitEvents>>,
     events: Arc<VisitEvents>,
+    poison: bool,
     open: bool,
 }
 
 impl Copy {
-    /// Takes the events for this copy. `after`: the last visit of the slot it goes to.
+    /// Takes the events for this copy. `after`: the last visit of the slot it goes to. `poison`:
+    /// see [`crate::place::RingShape`].
     pub fn new(
         events: &Arc<VisitEvents>,
         to: DeviceMemory,
         after: Option<Arc<VisitEvents>>,
+        poison: bool,
     ) -> Self {
         events.set(Order::Pending);
         Self {
             to,
             after,
             events: Arc::clone(events),
+            poison,
             open: true,
         }
     }
@@ -159,6 +163,9 @@ impl Copy {
         let stream = &self.events.streams.copy;
         if let Some(after) = &self.after {
             stream.wait(&after.released)?;
+        }
+        if self.poison {
+            self.to.poison(stream)?;
         }
         self.events.copy_from.record(stream)?;
         from.copy_to(self.to, stream)?;

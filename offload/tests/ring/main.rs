@@ -3,6 +3,8 @@
 //! the block and the file, and must never hang.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[cfg(feature = "cuda")]
+mod device;
 mod late_link;
 
 use std::collections::BTreeMap;
@@ -144,7 +146,15 @@ fn work(slab: &Slab, state: &Tensor) -> Result<Tensor, OffloadError> {
 const TOKENS: usize = 3;
 
 fn run(stack: &mut StreamedStack, layers: usize) -> Result<Vec<u32>, OffloadError> {
-    let mut state = Tensor::ones((1, HIDDEN), TensorDType::F32, &Device::Cpu)?;
+    run_on(&Device::Cpu, stack, layers)
+}
+
+fn run_on(
+    device: &Device,
+    stack: &mut StreamedStack,
+    layers: usize,
+) -> Result<Vec<u32>, OffloadError> {
+    let mut state = Tensor::ones((1, HIDDEN), TensorDType::F32, device)?;
     for _ in 0..TOKENS {
         for layer in 0..layers {
             state = stack.visit(block(layer), |slab| work(slab, &state))?;

@@ -1,0 +1,151 @@
+//! `engine devices`: what can compute here, and what each place reaches.
+
+use std::time::Duration;
+
+use engine::Machine;
+use offload::DeviceSurvey;
+use serde::Serialize;
+
+use crate::args::DevicesArgs;
+use crate::failure::Failure;
+use crate::output::{Align, Stdout, Table, memory};
+
+/// How long the host's memory is measured.
+const MEMORY_BUDGET: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Serialize)]
+struct Found {
+    cpu: Cpu,
+    cuda: Vec<Cuda>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cpu {
+    name: String,
+    cores: usize,
+    kernels: &'static str,
+    memory_bytes: Option<u64>,
+    available_bytes: Option<u64>,
+    memory_read_gbps: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Cuda {
+    device: String,
+    name: String,
+    memory_bytes: u64,
+    free_bytes: u64,
+    compute_capability: String,
+    driver_cuda: String,
+    pcie_speed: Option<String>,
+    pcie_width: Option<u32>,
+    pinned_gbps: f64,
+    pageable_gbps: f64,
+    memory_copy_gbps: f64,
+}
+
+pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
+    let machine = Machine::here();
+    let devices = offload::survey().map_err(engine::EngineError::from)?;
+    let found = Found {
+        cpu: Cpu {
+            memory_read_gbps: engine::measure_host_memory_gbps(MEMORY_BUDGET),
+            name: machine.processor,
+            cores: machine.cores,
+            kernels: machine.kernels,
+            memory_bytes: machine.memory_bytes,
+            available_bytes: engine::memory::available_bytes(),
+        },
+        cuda: devices.into_iter().enumerate().map(cuda).collect(),
+    };
+    let mut out = Stdout::lock();
+    match args.json {
+        true => out.json(&found),
+        false => out.show(format_args!("{}\n", text(&found))),
+    }
+}
+
+fn cuda((ordinal, survey): (usize, DeviceSurvey)) -> Cuda {
+    let dotted = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+    let (pcie_speed, pcie_width) = survey
+        .pcie
+        .map_or((None, None), |pcie| (Some(pcie.speed), Some(pcie.width)));
+    Cuda {
+        device: format!("cuda:{ordinal}"),
+        name: survey.name,
+        memory_bytes: survey.total_bytes,
+        free_bytes: survey.free_bytes,
+        compute_capability: dotted(survey.compute_capability),
+        driver_cuda: dotted(survey.driver),
+        pcie_speed,
+        pcie_width,
+        pinned_gbps: survey.pinned_gbps,
+        pageable_gbps: survey.pageable_gbps,
+        memory_copy_gbps: survey.memory_gbps,
+    }
+}
+
+fn text(found: &Found) -> String {
+    let mut table = Table::new(&[Align::Left, Align::Left, Align::Left], 0);
+    let unknown = || "unknown".to_owned();
+    let cpu = &found.cpu;
+    table.row([
+        "cpu".into(),
+        "name".into(),
+        format!("{}, {} cores, {} kernels", cpu.name, cpu.cores, cpu.kernels),
+    ]);
+    table.row([
+        String::new(),
+        "memory".into(),
+        format!(
+            "{}, {} available, read at {:.1} GB/s",
+            cpu.memory_bytes.map_or_else(unknown, memory),
+            cpu.available_bytes.map_or_else(unknown, memory),
+            cpu.memory_read_gbps
+        ),
+    ]);
+    for device in &found.cuda {
+        let mut first = device.device.clone();
+        let mut line = |name: &str, value: String| {
+            table.row([std::mem::take(&mut first), name.into(), value]);
+        };
+        line(
+            "name",
+            format!(
+                "{}, compute capability {}, driver for CUDA {}",
+                device.name, device.compute_capability, device.driver_cuda
+            ),
+        );
+        line(
+            "memory",
+            format!(
+                "{}, {} free, copied within at {:.0} GB/s (read and written)",
+                memory(device.memory_bytes),
+                memory(device.free_bytes),
+                device.memory_copy_gbps
+            ),
+        );
+        line(
+            "bus",
+            match (&device.pcie_speed, device.pcie_width) {
+                (Some(speed), Some(width)) => format!("{speed} x{width}, under load"),
+                _ => unknown(),
+            },
+        );
+        line(
+            "host to it",
+            format!(
+                "{:.1} GB/s from pinned memory, {:.1} GB/s from other memory",
+                device.pinned_gbps, device.pageable_gbps
+            ),
+        );
+    }
+    if found.cuda.is_empty() {
+        let why = match cfg!(feature = "cuda") {
+            true => "none found (no NVIDIA GPU, or no driver)",
+            false => "not looked for: this build is without CUDA (the README says how to build it)",
+        };
+        table.row(["cuda".into(), String::new(), why.into()]);
+    }
+    table.to_string()
+}
