@@ -28,6 +28,8 @@ pub struct Session<'m> {
     loads: Vec<LoadRecord>,
     cancel: Arc<AtomicBool>,
     pub(crate) clock: Clock,
+    /// Takes the times of ordering work for a device, which nobody asks for.
+    ordering: Clock,
     pub(crate) startup: Startup,
 }
 
@@ -51,6 +53,7 @@ impl<'m> Session<'m> {
             loads,
             cancel: Arc::default(),
             clock: Clock::default(),
+            ordering: Clock::default(),
             startup,
         })
     }
@@ -97,10 +100,15 @@ impl<'m> Session<'m> {
             cancel,
             position,
             clock,
+            ordering,
             ..
         } = self;
-        let on_device = model.blueprint.on_device();
         clock.begin_pass(tokens.len(), *position);
+        // A device tells its own times when the pass is over; here its work is only ordered.
+        let clock = match model.blueprint.on_device() {
+            true => ordering,
+            false => clock,
+        };
         model.stack.finish_unit()?;
         loads.clear();
         stage!(clock, Embed, compute.embed(&model.ends, tokens, *position)?);
@@ -118,8 +126,7 @@ impl<'m> Session<'m> {
                     if let Some(waiting) = waiting {
                         waiting.close();
                     }
-                    // A device says itself how long it waited, when the pass is over.
-                    if streamed && !on_device {
+                    if streamed {
                         clock.stage(Stage::Transfer, asked, from);
                     }
                     let done = compute.block(layer, slab, clock);
@@ -137,6 +144,7 @@ impl<'m> Session<'m> {
     pub(crate) fn end_pass(&mut self) -> Result<PassTiming, EngineError> {
         self.model.stack.take_records(&mut self.loads)?;
         if self.model.blueprint.on_device() {
+            self.compute.tell(&mut self.clock)?;
             for load in &self.loads {
                 let (asked, met) = (load.asked_at, load.visit_from());
                 self.clock.stage(Stage::Transfer, asked, met);
@@ -213,22 +221,21 @@ fn layer_span(layer: LayerIndex, streamed: bool) -> OpenSpan {
 fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
     let config = Arc::clone(&model.blueprint.config);
     let context = model.blueprint.context;
-    let device = model.blueprint.place.device();
+    let place = model.blueprint.place.as_ref();
     // For the process, as the tensor library has it; it does nothing on the host.
     candle_core::cuda::set_gemm_reduced_precision_f32(model.blueprint.options.tf32);
-    Ok(match (model.blueprint.options.kernels, device.is_cpu()) {
-        (Kernels::Fast, true) => {
-            Box::new(FastCompute::new(config, context, Arc::clone(&model.team)))
-        }
-        (Kernels::Fast, false) => {
-            let numbers = offload::candle_dtype(model.blueprint.dtype());
-            Box::new(ClearCompute::new(config, context, device, numbers)?)
-        }
-        (Kernels::Clear, _) => Box::new(ClearCompute::new(
-            config,
-            context,
-            device,
-            TensorDType::F32,
-        )?),
-    })
+    Ok(
+        match (model.blueprint.options.kernels, place.device().is_cpu()) {
+            (Kernels::Fast, true) => {
+                Box::new(FastCompute::new(config, context, Arc::clone(&model.team)))
+            }
+            (Kernels::Fast, false) => {
+                let numbers = offload::candle_dtype(model.blueprint.dtype());
+                Box::new(ClearCompute::new(config, context, place, numbers)?)
+            }
+            (Kernels::Clear, _) => {
+                Box::new(ClearCompute::new(config, context, place, TensorDType::F32)?)
+            }
+        },
+    )
 }

@@ -30,7 +30,7 @@ pub use error::{LinkError, OffloadError};
 pub use itinerary::Itinerary;
 pub use latch::Latch;
 pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
-pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, open};
+pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, Stopwatch, open};
 pub use plan::{
     BlockBytes, BufferBytes, FixedBytes, PlanError, PlanRequest, Residency, ResidencyPlan, Spread,
 };

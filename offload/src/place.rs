@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use loader::BlockLayout;
@@ -37,11 +37,24 @@ pub trait Place: fmt::Debug + Send + Sync {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Connection, OffloadError>;
 
+    /// A stopwatch for compute. `None`: compute is the host, and its clock is enough.
+    fn stopwatch(&self) -> Option<Box<dyn Stopwatch>>;
+
     /// What the link from host memory reaches when it does nothing else, in GB/s.
     fn measure_link_gbps(&self, budget: Duration) -> Result<f64, OffloadError>;
 
     /// What reading this place's memory reaches, in GB/s. `None`: it is the host's.
     fn measure_memory_gbps(&self, budget: Duration) -> Result<Option<f64>, OffloadError>;
+}
+
+/// Times what is ordered on a device, by the device's own clock: the host's would time the ordering.
+pub trait Stopwatch: fmt::Debug + Send {
+    /// Marks the moment at which the device comes to here.
+    fn stamp(&mut self) -> Result<(), OffloadError>;
+
+    /// When it came to each mark, in order, and begins anew. To be asked when the device has been
+    /// waited for.
+    fn read(&mut self, times: &mut Vec<Instant>) -> Result<(), OffloadError>;
 }
 
 /// Where the streamed blocks come from.
@@ -120,6 +133,10 @@ impl Place for Host {
             link: homes.into_host_link(ring.slots)?,
             access: None,
         })
+    }
+
+    fn stopwatch(&self) -> Option<Box<dyn Stopwatch>> {
+        None
     }
 
     fn measure_link_gbps(&self, budget: Duration) -> Result<f64, OffloadError> {

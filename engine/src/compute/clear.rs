@@ -8,13 +8,14 @@ use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
 use loader::{DType, ModelConfig, Role};
-use offload::{LayerIndex, Slab, SlabBytes};
+use offload::{LayerIndex, Place, Slab, SlabBytes};
 
+use super::laps::Laps;
 use super::{CHUNK_ROWS, Compute};
 use crate::device::gpu_sync;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
-use crate::profile::{Clock, stage};
+use crate::profile::{Clock, Stage, stage};
 use crate::rope::inverse_frequencies;
 
 /// See the module.
@@ -34,15 +35,17 @@ pub struct ClearCompute {
     mask: Option<(MaskShape, Tensor)>,
     position: usize,
     logits: Vec<f32>,
+    laps: Laps,
 }
 
 impl ClearCompute {
     pub fn new(
         config: SharedConfig,
         capacity: usize,
-        device: &Device,
+        place: &dyn Place,
         numbers: TensorDType,
     ) -> Result<Self, EngineError> {
+        let device = place.device();
         let frequencies = inverse_frequencies(&config);
         let half = frequencies.len();
         let frequencies = Tensor::from_vec(frequencies, (1, half), device)?;
@@ -66,6 +69,7 @@ impl ClearCompute {
             numbers,
             position: 0,
             logits: Vec::new(),
+            laps: Laps::on(place),
             device: device.clone(),
             config,
         })
@@ -93,30 +97,35 @@ impl ClearCompute {
     }
 
     fn block_over(
-        &self,
+        &mut self,
         layer: LayerIndex,
         weights: &BlockTensors,
         x: &Tensor,
         position: usize,
         clock: &mut Clock,
-    ) -> candle_core::Result<Tensor> {
+    ) -> Result<Tensor, EngineError> {
         let eps = self.config.norm_eps as f32;
         let normed = stage!(
             clock,
             Norm,
             rms_norm(x, weights.get(Role::InputNorm)?, eps)?
         );
+        self.laps.end(Stage::Norm)?;
         let x = stage!(
             clock,
             Attention,
             (x + self.attention(layer, weights, &normed, position)?)?
         );
+        self.laps.end(Stage::Attention)?;
         let normed = stage!(
             clock,
             Norm,
             rms_norm(&x, weights.get(Role::PostNorm)?, eps)?
         );
-        stage!(clock, Mlp, self.mlp(weights, x, &normed))
+        self.laps.end(Stage::Norm)?;
+        let x = stage!(clock, Mlp, self.mlp(weights, x, &normed)?);
+        self.laps.end_layer(layer, Stage::Mlp)?;
+        Ok(x)
     }
 
     fn mlp(
@@ -223,11 +232,13 @@ impl ClearCompute {
 impl Compute for ClearCompute {
     fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
         let table = self.matrix(&ends.embedding)?;
+        self.laps.begin()?;
         self.chunks.clear();
         for chunk in tokens.chunks(CHUNK_ROWS) {
             let rows = table.index_select(&Tensor::new(chunk, &self.device)?, 0)?;
             self.chunks.push(rows.to_dtype(self.numbers)?);
         }
+        self.laps.end(Stage::Embed)?;
         self.position = position;
         Ok(())
     }
@@ -240,9 +251,11 @@ impl Compute for ClearCompute {
     ) -> Result<(), EngineError> {
         let weights = BlockTensors::of(slab, self.numbers)?;
         let mut position = self.position;
+        self.laps.begin()?;
         for index in 0..self.chunks.len() {
             self.prepare_mask(layer, position, self.chunks[index].dim(0)?)?;
-            let rows = self.block_over(layer, &weights, &self.chunks[index], position, clock)?;
+            let rows = self.chunks[index].clone();
+            let rows = self.block_over(layer, &weights, &rows, position, clock)?;
             position += rows.dim(0)?;
             self.chunks[index] = rows;
         }
@@ -253,14 +266,20 @@ impl Compute for ClearCompute {
         let Some(rows) = self.chunks.last() else {
             return Err(EngineError::EmptyPrompt);
         };
+        self.laps.begin()?;
         let last = rows.narrow(0, rows.dim(0)? - 1, 1)?;
         let norm = ends.norm.tensor().to_dtype(self.numbers)?;
         let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
         let head = self.matrix(ends.head())?.to_dtype(self.numbers)?;
         let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
         let logits = logits.to_dtype(TensorDType::F32)?;
+        self.laps.end(Stage::Head)?;
         self.logits = gpu_sync!("logits", logits.to_vec1())?;
         Ok(())
+    }
+
+    fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {
+        Ok(self.laps.tell(clock)?)
     }
 
     fn logits(&mut self) -> &mut [f32] {

@@ -5,6 +5,7 @@
 
 pub mod clear;
 pub mod fast;
+mod laps;
 
 use offload::{LayerIndex, Slab};
 
@@ -41,6 +42,12 @@ pub trait Compute {
 
     /// Ends the pass: the final norm and the head over its last row.
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError>;
+
+    /// Tells the clock when the stages of the pass were, where the host could not see it. The pass
+    /// is finished.
+    fn tell(&mut self, _clock: &mut Clock) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// The logits of the last finished pass, one for each token of the vocabulary.
     fn logits(&mut self) -> &mut [f32];

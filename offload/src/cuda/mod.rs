@@ -22,6 +22,7 @@
 mod link;
 mod pinned;
 mod staging;
+mod stopwatch;
 mod streams;
 mod survey;
 mod visit;
@@ -34,11 +35,12 @@ use cudarc::driver::{CudaContext, DriverError};
 use loader::DType;
 
 use crate::error::{LinkError, OffloadError};
-use crate::place::{Connection, Homes, Place, RingShape};
+use crate::place::{Connection, Homes, Place, RingShape, Stopwatch};
 use crate::slab::SlabBytes;
 
 use link::CudaLink;
 use pinned::{DeviceMemory, Pinned};
+use stopwatch::CudaStopwatch;
 use streams::Streams;
 
 pub(crate) use survey::survey;
@@ -138,6 +140,10 @@ impl Place for Gpu {
             link: Box::new(link),
             access: Some(access),
         })
+    }
+
+    fn stopwatch(&self) -> Option<Box<dyn Stopwatch>> {
+        Some(Box::new(CudaStopwatch::new(&self.streams)))
     }
 
     fn measure_link_gbps(&self, budget: Duration) -> Result<f64, OffloadError> {

@@ -1,0 +1,234 @@
+//! The engine on a CUDA device against the engine on the CPU and against transformers: for every
+//! family the same logits, and for every N and home the same bits. Needs a device; built with the
+//! feature `cuda` only.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::{
+    EngineError, GenerationOptions, Kernels, Model, ModelOptions, Source, profile::Summary,
+    profile::Window,
+};
+use loader::DType;
+use offload::{Home, LoadKind, PlaceChoice, Prefetch, Residency};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    prompt_tokens: Vec<u32>,
+    last_logits: Vec<f32>,
+    greedy: Vec<u32>,
+    long_prompt_tokens: Vec<u32>,
+    long_last_logits: Vec<f32>,
+}
+
+/// The largest difference, as a share of the largest logit: in f32, and in the 8 significant bits
+/// of bf16 or the 11 of f16, rounded after every operation.
+fn relative_max(numbers: DType) -> f32 {
+    match numbers {
+        DType::F32 => 2e-4,
+        DType::F16 => 1e-2,
+        DType::Bf16 => 6e-2,
+    }
+}
+
+/// Where the fixtures lie: beside this file, or where `ENGINE_FIXTURES` says if the test was built
+/// on another machine.
+fn fixtures() -> Vec<PathBuf> {
+    let root = std::env::var_os("ENGINE_FIXTURES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures"),
+        PathBuf::from,
+    );
+    let mut found: Vec<PathBuf> = fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("config.json").exists())
+        .collect();
+    found.sort();
+    assert!(found.len() >= 12, "{found:?}");
+    found
+}
+
+fn on_device(source: &Source, residency: Residency, home: Option<Home>, kernels: Kernels) -> Model {
+    let options = ModelOptions {
+        residency,
+        home,
+        kernels,
+        device: PlaceChoice::Cuda(0),
+        ..ModelOptions::default()
+    };
+    Model::open(source, options).unwrap()
+}
+
+fn logits(model: &mut Model, tokens: &[u32]) -> Vec<f32> {
+    let mut session = model.session().unwrap();
+    session.pass(tokens).unwrap();
+    session.logits().to_vec()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[track_caller]
+fn close(what: &str, found: &[f32], expected: &[f32], relative_max: f32) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let largest = expected.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+    let off = found
+        .iter()
+        .zip(expected)
+        .fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(
+        off <= relative_max * largest,
+        "{what}: off by {off:e} of {largest}"
+    );
+}
+
+fn holds(directory: &Path, kernels: Kernels) {
+    let source = Source::Directory(directory.into());
+    let expected = fs::read(directory.join("expected.json")).unwrap();
+    let expected: Expected = serde_json::from_slice(&expected).unwrap();
+    let layers = source.open().unwrap().config.layers;
+    let mut first: Option<Vec<u32>> = None;
+    for (resident, home) in [
+        (layers, None),
+        (layers / 2, Some(Home::Ram)),
+        (0, Some(Home::Ram)),
+        (0, Some(Home::Disk)),
+    ] {
+        let mut model = on_device(&source, Residency::Layers(resident), home, kernels);
+        let numbers = match kernels {
+            Kernels::Fast => model.blueprint().dtype(),
+            Kernels::Clear => DType::F32,
+        };
+        let what = format!(
+            "{}, {resident} of {layers} layers resident, home {home:?}, {kernels:?}",
+            directory.display()
+        );
+        let found = logits(&mut model, &expected.prompt_tokens);
+        close(&what, &found, &expected.last_logits, relative_max(numbers));
+        assert_eq!(
+            first.get_or_insert_with(|| bits(&found)),
+            &bits(&found),
+            "{what}"
+        );
+        let found = logits(&mut model, &expected.long_prompt_tokens);
+        close(
+            &what,
+            &found,
+            &expected.long_last_logits,
+            relative_max(numbers),
+        );
+        if numbers == DType::F32 {
+            assert_eq!(
+                generated(&mut model, &expected.prompt_tokens, expected.greedy.len()),
+                expected.greedy,
+                "{what}"
+            );
+        }
+    }
+}
+
+fn generated(model: &mut Model, prompt: &[u32], count: usize) -> Vec<u32> {
+    let mut session = model.session().unwrap();
+    let options = GenerationOptions {
+        max_new_tokens: count,
+        ignore_eos: true,
+        ..Default::default()
+    };
+    let mut generation = session.generate(prompt.to_vec(), options).unwrap();
+    generation.by_ref().for_each(|piece| drop(piece.unwrap()));
+    generation.report().tokens
+}
+
+#[test]
+fn in_the_weights_own_numbers_every_family_agrees() {
+    for directory in fixtures() {
+        holds(&directory, Kernels::Fast);
+    }
+}
+
+#[test]
+fn in_f32_every_family_agrees() {
+    for directory in fixtures() {
+        holds(&directory, Kernels::Clear);
+    }
+}
+
+#[test]
+fn the_demo_says_the_same_for_every_n_and_loads_ahead() {
+    let mut first: Option<Vec<u32>> = None;
+    for resident in [28, 20, 14, 0] {
+        let mut model = on_device(
+            &Source::Demo,
+            Residency::Layers(resident),
+            None,
+            Kernels::Fast,
+        );
+        let prompt = model.blueprint().encode("Once upon a time").unwrap();
+        let streaming = model.streaming(None);
+        let mut session = model.session().unwrap();
+        let options = GenerationOptions {
+            max_new_tokens: 24,
+            ..Default::default()
+        };
+        let mut generation = session.generate(prompt, options).unwrap();
+        let mut window = Window::default();
+        while let Some(piece) = generation.next() {
+            let piece = piece.unwrap();
+            assert!(
+                generation
+                    .loads()
+                    .iter()
+                    .all(|load| load.kind == LoadKind::Async)
+            );
+            assert_eq!(generation.loads().len(), 28 - resident);
+            window.add(&piece.timing, generation.loads(), window.is_empty());
+        }
+        let tokens = generation.report().tokens;
+        assert_eq!(
+            first.get_or_insert_with(|| tokens.clone()),
+            &tokens,
+            "N = {resident}"
+        );
+        if resident < 28 {
+            let summary = Summary {
+                token: 24,
+                window: &window,
+                streaming: &streaming,
+            };
+            let text = summary.to_string();
+            assert!(text.contains("ASYNC"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn without_prefetch_every_load_is_sync_and_the_tokens_are_the_same() {
+    let tokens = |prefetch| {
+        let options = ModelOptions {
+            residency: Residency::Layers(10),
+            prefetch,
+            device: PlaceChoice::Cuda(0),
+            ..ModelOptions::default()
+        };
+        let mut model = Model::open(&Source::Demo, options).unwrap();
+        let prompt = model.blueprint().encode("One day").unwrap();
+        generated(&mut model, &prompt, 8)
+    };
+    assert_eq!(tokens(Prefetch::Ahead), tokens(Prefetch::AtNeed));
+}
+
+#[test]
+fn what_a_gpu_cannot_do_is_refused() {
+    let options = ModelOptions {
+        link_gbps: Some(1.0),
+        device: PlaceChoice::Cuda(0),
+        ..ModelOptions::default()
+    };
+    assert!(matches!(
+        Model::open(&Source::Demo, options),
+        Err(EngineError::EmulatedOnDevice)
+    ));
+}
