@@ -1,8 +1,8 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: ci format lints house audit-gpu-syncs profiling build test report
+.PHONY: ci format lints house audit-gpu-syncs cuda-check cuda-stand-in profiling build test report
 
-ci: format lints house audit-gpu-syncs profiling build test report
+ci: format lints house audit-gpu-syncs cuda-check profiling build test report
 
 format:
 	cargo fmt --all --check
@@ -17,6 +17,14 @@ house:
 # Places in the source that wait for the device; each announces itself, and there are this many.
 audit-gpu-syncs:
 	bench/audit-gpu-syncs --check 1
+
+# The feature `cuda` compiles without a warning, on a machine without CUDA: the kernels are empty.
+cuda-check:
+	MODE=check bench/cuda-stand-in/with cargo clippy --locked --workspace --all-targets --features cli/cuda,bench/cuda -- -D warnings
+
+# The tests of the feature `cuda`, on a stand-in for a device that measures nothing (bench/cuda-stand-in).
+cuda-stand-in:
+	bench/cuda-stand-in/with cargo test --locked --release --workspace --features cli/cuda,bench/cuda --test cuda_device
 
 # The feature `profiling`: compiles without a warning, and its spans are as documented. Leaves its
 # binary in target/release/engine until the next build, so `ci` builds after it.
