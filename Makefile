@@ -14,9 +14,9 @@ lints:
 house:
 	bench/check-house
 
-# Places in the source that wait for the device; each announces itself, and there are this many.
+# Places in the source that wait for the device; each says so or says when, and there are this many.
 audit-gpu-syncs:
-	bench/audit-gpu-syncs --check 1
+	bench/audit-gpu-syncs --check 10
 
 # The feature `cuda` compiles without a warning, on a machine without CUDA: the kernels are empty.
 cuda-check:
@@ -24,7 +24,7 @@ cuda-check:
 
 # The tests of the feature `cuda`, on a stand-in for a device that measures nothing (bench/cuda-stand-in).
 cuda-stand-in:
-	bench/cuda-stand-in/with cargo test --locked --release --workspace --features cli/cuda,bench/cuda --test cuda_device
+	bench/cuda-stand-in/with cargo test --locked --release --workspace --features cli/cuda,bench/cuda --test cuda_device --test cuda --test ring
 
 # The feature `profiling`: compiles without a warning, and its spans are as documented. Leaves its
 # binary in target/release/engine until the next build, so `ci` builds after it.

@@ -177,6 +177,7 @@ impl Drop for CudaLink {
     fn drop(&mut self) {
         // Before any memory goes, on either side: nothing more is ordered, and what was is over.
         self.staging = None;
+        // waits: at the end
         let _ = self.streams.copy.synchronize();
     }
 }

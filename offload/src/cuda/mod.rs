@@ -120,7 +120,7 @@ impl Place for Gpu {
         let target = DeviceMemory::of(to, &self.streams)?;
         stage
             .copy_to(target, &self.streams.compute)
-            // At load time: before the first token, and once a block.
+            // waits: at load time, once a block
             .and_then(|()| self.streams.compute.synchronize())
             .map_err(|error| filling(bytes, &error))?;
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
@@ -134,6 +134,7 @@ impl Place for Gpu {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Connection, OffloadError> {
         // The slots were allocated on the compute stream; the copy stream meets them now.
+        // waits: at load time
         self.streams.compute.synchronize().map_err(opening)?;
         let (link, access) = CudaLink::connect(&self.streams, homes, ring, progress)?;
         Ok(Connection {

@@ -22,6 +22,7 @@ impl Streams {
         let copy = compute.context().new_stream()?;
         let base = compute.context().new_event(Some(CU_EVENT_DEFAULT))?;
         base.record(&copy)?;
+        // waits: at load time
         base.synchronize()?;
         Ok(Self {
             base_at: Instant::now(),

@@ -83,6 +83,7 @@ fn host_to_device(
         Ok(())
     });
     // Before the memory goes, whether or not the measurement came to an end.
+    // waits: in a measurement of its own
     let _ = streams.copy.synchronize();
     Ok((gbps?, pcie))
 }
@@ -99,6 +100,7 @@ pub(super) fn memory_gbps(gpu: &Gpu, budget: Duration) -> Result<f64, OffloadErr
     let gbps = rate(streams, 2 * bytes, budget, &mut || {
         to.copy_from(from, &streams.copy)
     });
+    // waits: in a measurement of its own
     let _ = streams.copy.synchronize();
     gbps
 }
@@ -113,8 +115,10 @@ fn rate(
 ) -> Result<f64, OffloadError> {
     let mut timed = || -> Result<f64, DriverError> {
         streams.context().bind_to_thread()?;
+        // waits: in a measurement of its own
         streams.compute.synchronize()?;
         copy()?;
+        // waits: in a measurement of its own
         streams.copy.synchronize()?;
         let (from, to) = (streams.timed_event()?, streams.timed_event()?);
         let (mut moved_bytes, mut time) = (0, Duration::ZERO);

@@ -193,6 +193,7 @@ pub(super) struct Ordered(Arc<VisitEvents>);
 impl Ordered {
     /// Blocks until the bytes are there: for the thread that wants to fill their source again.
     pub fn landed(&self) -> Result<(), DriverError> {
+        // waits: on the forwarder's own thread
         self.0.landed.synchronize()
     }
 }

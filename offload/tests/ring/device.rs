@@ -90,7 +90,6 @@ fn on_a_device_the_records_are_in_order_on_its_own_clock() {
         stack.take_records(&mut records).unwrap();
         assert_eq!(records.len(), TOKENS * 4);
         for record in &records {
-            assert_eq!(record.kind, LoadKind::Async);
             assert!(record.copy_from <= record.copy_to, "{record:?}");
             assert!(record.copy_to <= record.visit_from() + Duration::from_millis(1));
             assert!(record.visit_from() <= record.visit_to, "{record:?}");
