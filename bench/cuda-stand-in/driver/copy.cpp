@@ -61,11 +61,11 @@ Result to_device(Address to, const void *from, size_t bytes, Stream &stream) {
     if (is_copy(settings().fail_copy, count)) return OUT_OF_MEMORY;
     bool fails = is_copy(settings().fail_arrival, count);
     std::vector<Touch> touches{{to, to + bytes, true}};
-    if (is_pinned(from, bytes)) {
+    if (count_copy(from, bytes, +1)) {
         stream.submit("copy to the device", touches, [&stream, to, from, bytes, fails] {
-            if (!is_pinned(from, bytes)) fatal("pinned memory was given back while a copy from it was under way");
             if (fails) return set_sticky_error(ECC_UNCORRECTABLE);
             arrive_late(stream, pointer(to), from, bytes);
+            count_copy(from, bytes, -1);
         });
         return SUCCESS;
     }
@@ -90,10 +90,14 @@ Result to_device(Address to, const void *from, size_t bytes, Stream &stream) {
 
 Result to_host(void *to, Address from, size_t bytes, Stream &stream) {
     must_be_allocated("copy to the host", from, bytes);
-    bool pinned = is_pinned(to, bytes);
+    bool pinned = count_copy(to, bytes, +1);
     stream.submit("copy to the host", {{from, from + bytes, false}}, [&stream, to, from, bytes, pinned] {
-        if (pinned) return arrive_late(stream, to, pointer(from), bytes);
-        memcpy(to, pointer(from), bytes);
+        if (!pinned) {
+            memcpy(to, pointer(from), bytes);
+            return;
+        }
+        arrive_late(stream, to, pointer(from), bytes);
+        count_copy(to, bytes, -1);
     });
     if (pinned) return SUCCESS;
     stream.synchronize();

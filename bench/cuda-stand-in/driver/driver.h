@@ -156,6 +156,8 @@ Piece must_be_allocated(const char *what, Address address, size_t bytes);
 
 // Whether all pages of these host bytes are pinned.
 bool is_pinned(const void *from, size_t bytes);
+// One copy of these bytes more, or less, is under way; false where they are not all pinned.
+bool count_copy(const void *from, size_t bytes, int more);
 
 // An error that all further calls get, as after a fault on a real device.
 Result sticky_error();

@@ -15,6 +15,8 @@ struct Pinned {
     Address to;
     void *start;
     bool allocated;
+    // Copies that were queued and are not over.
+    unsigned copies = 0;
 };
 std::mutex mutex;
 // By first page.
@@ -30,16 +32,16 @@ Result pin(void *start, size_t bytes, bool allocated) {
     if (next != pinned.begin() && std::prev(next)->second.to > from) return HOST_MEMORY_ALREADY_REGISTERED;
     if (pinned_bytes + (to - from) > settings().pinned_bytes) return OUT_OF_MEMORY;
     pinned_bytes += to - from;
-    pinned[from] = {to, start, allocated};
+    pinned[from] = {to, start, allocated, 0};
     return SUCCESS;
 }
 
 Result unpin(void *start, bool allocated) {
-    for (auto &stream : all_streams()) stream->synchronize();
     std::lock_guard lock(mutex);
     auto found = pinned.find(reinterpret_cast<Address>(start) / PAGE * PAGE);
     if (found == pinned.end() || found->second.start != start || found->second.allocated != allocated)
         return allocated ? INVALID_VALUE : HOST_MEMORY_NOT_REGISTERED;
+    if (found->second.copies) fatal("pinned memory is given back while a copy of it is under way");
     pinned_bytes -= found->second.to - found->first;
     pinned.erase(found);
     return SUCCESS;
@@ -47,16 +49,21 @@ Result unpin(void *start, bool allocated) {
 
 }  // namespace
 
-bool is_pinned(const void *start, size_t bytes) {
+bool count_copy(const void *start, size_t bytes, int more) {
     Address from = reinterpret_cast<Address>(start), to = from + bytes;
     std::lock_guard lock(mutex);
+    std::vector<Pinned *> ranges;
     while (from < to) {
         auto next = pinned.upper_bound(from);
         if (next == pinned.begin() || std::prev(next)->second.to <= from) return false;
-        from = std::prev(next)->second.to;
+        ranges.push_back(&std::prev(next)->second);
+        from = ranges.back()->to;
     }
+    for (Pinned *range : ranges) range->copies += unsigned(more);
     return true;
 }
+
+bool is_pinned(const void *start, size_t bytes) { return count_copy(start, bytes, 0); }
 
 }  // namespace stand_in
 using namespace stand_in;
@@ -81,6 +88,8 @@ Result cuMemAllocHost_v2(void **memory, size_t bytes) { return cuMemHostAlloc(me
 
 Result cuMemFreeHost(void *memory) {
     CHECK();
+    // The real one waits for the whole device, too. (Unregistering is not said to.)
+    for (auto &stream : all_streams()) stream->synchronize();
     if (Result error = unpin(memory, true)) return error;
     free(memory);
     return SUCCESS;
