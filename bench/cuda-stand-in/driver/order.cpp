@@ -59,12 +59,17 @@ void learn(Knowledge &into, const Knowledge &from) {
 }
 
 void order(unsigned stream, Knowledge &knows, const char *what, const std::vector<Touch> &touches) {
+    // Asked before the lock is taken: who gives memory back holds that of the allocations, and then
+    // wants this one.
+    std::vector<Address> allocations;
+    for (const Touch &touch : touches) allocations.push_back(allocation_of(touch.from, touch.to - touch.from).from);
     std::lock_guard lock(mutex);
     learn(knows, host);
     uint64_t place = ++knows[stream];
-    for (const Touch &touch : touches) {
+    for (size_t i = 0; i < touches.size(); i++) {
+        const Touch &touch = touches[i];
         if (touch.from >= touch.to) continue;
-        std::list<Past> &past = pasts[allocation_of(touch.from, touch.to - touch.from).from];
+        std::list<Past> &past = pasts[allocations[i]];
         if (settings().judge_order) judge(stream, knows, what, touch, past);
         remember(stream, place, what, touch, past);
     }
