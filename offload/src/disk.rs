@@ -191,6 +191,8 @@ impl Worker {
     fn run(self, mut buffer: AlignedBuf) {
         for job in &self.jobs {
             if self.ending.load(Ordering::Relaxed) {
+                // Whoever still waits for it must not wait for ever.
+                job.latch.part(Err(LinkError::WorkersGone));
                 continue;
             }
             let done = catch_unwind(AssertUnwindSafe(|| self.carry(&job, &mut buffer)))

@@ -158,6 +158,8 @@ impl CopyEngine {
         let mut bus_free = Instant::now();
         for job in &self.jobs {
             if self.ending.load(Ordering::Relaxed) {
+                // Whoever still waits for it must not wait for ever.
+                job.latch.part(Err(LinkError::WorkersGone));
                 continue;
             }
             job.latch.begin();
