@@ -65,7 +65,7 @@ fn host_to_device(
     // Not zeros, and touched: the system backs untouched pages with one page of zeros.
     host.write(|bytes| {
         for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = (index * 31 >> 3) as u8;
+            *byte = ((index * 31) >> 3) as u8;
         }
     })?;
     let host = match pin {
