@@ -56,7 +56,7 @@ pub enum OffloadError {
 pub enum LinkError {
     #[error(transparent)]
     Read(#[from] loader::Error),
-    #[error("a worker of the link panicked: {0}")]
+    #[error("the link panicked: {0}")]
     Panicked(String),
     #[error("{0}")]
     Slab(String),

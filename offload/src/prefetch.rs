@@ -2,15 +2,14 @@
 //! and sends the ticket on. It never waits for bytes, so as many copies are in flight as there are
 //! slots, and after the last block of one unit of work it goes on with the first of the next.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::block::BlockId;
-use crate::error::{OffloadError, panic_message};
+use crate::error::{LinkError, OffloadError, panic_message};
 use crate::itinerary::Itinerary;
 use crate::link::Link;
 use crate::slot::Slot;
@@ -25,7 +24,14 @@ pub(crate) struct Ends {
     pub free: Receiver<Slot>,
     /// With prefetch off, one word per visit: load now. `None`: load as soon as a slot is free.
     pub asked: Option<Receiver<()>>,
-    pub ready: Sender<Result<Ticket, OffloadError>>,
+    pub ready: Sender<Result<Ticket, Failure>>,
+}
+
+/// Why there is no ticket. The visit that gets it knows the block and where that comes from.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Link(LinkError),
+    Panicked(String),
 }
 
 /// Starts the thread. It ends when the stack drops its ends, or after the first error.
@@ -36,25 +42,43 @@ pub(crate) fn spawn(
 ) -> Result<JoinHandle<()>, OffloadError> {
     thread::Builder::new()
         .name("prefetch".into())
-        .spawn(move || run(link, &itinerary, &ends))
+        .spawn(move || {
+            let Ends { free, asked, ready } = ends;
+            let mut link = link;
+            let ran = catch_unwind(AssertUnwindSafe(|| {
+                run(link.as_mut(), &itinerary, &free, asked.as_ref(), &ready);
+            }));
+            // Whoever visits learns that nothing more comes after what is in the channel. Those
+            // copies are still on their way: the link must carry them until the stack hangs up.
+            drop(ready);
+            while free.recv().is_ok() {}
+            let ended = catch_unwind(AssertUnwindSafe(|| drop(link)));
+            // The first panic is the cause.
+            ran.and(ended).unwrap_or_else(|panic| resume_unwind(panic));
+        })
         .map_err(OffloadError::Spawn)
 }
 
-fn run(mut link: Box<dyn Link>, itinerary: &Itinerary, ends: &Ends) {
+fn run(
+    link: &mut dyn Link,
+    itinerary: &Itinerary,
+    free: &Receiver<Slot>,
+    asked: Option<&Receiver<()>>,
+    ready: &Sender<Result<Ticket, Failure>>,
+) {
     for visit in 0.. {
         let Some(block) = itinerary.at(visit) else {
             return;
         };
-        let Ok(slot) = ends.free.recv() else { return };
-        if let Some(asked) = &ends.asked
+        let Ok(slot) = free.recv() else { return };
+        if let Some(asked) = asked
             && asked.recv().is_err()
         {
             return;
         }
-        let ahead = ends.asked.is_none();
-        let ticket = issue(link.as_mut(), block, slot, ahead);
+        let ticket = issue(link, block, slot, asked.is_none());
         let failed = ticket.is_err();
-        if ends.ready.send(ticket).is_err() || failed {
+        if ready.send(ticket).is_err() || failed {
             return;
         }
     }
@@ -73,15 +97,9 @@ fn ordered_at(free_since: Instant) -> Instant {
     }
 }
 
-fn issue(
-    link: &mut dyn Link,
-    block: BlockId,
-    slot: Slot,
-    ahead: bool,
-) -> Result<Ticket, OffloadError> {
+fn issue(link: &mut dyn Link, block: BlockId, slot: Slot, ahead: bool) -> Result<Ticket, Failure> {
     let came_at = Instant::now();
-    // A panic in a link is this run's error, told with the block it happened on; the slot goes
-    // with the run.
+    // A panic in a link is this run's error; the slot goes with the run.
     let started = catch_unwind(AssertUnwindSafe(|| {
         let bytes = link.bytes(block);
         #[cfg(feature = "profiling")]
@@ -106,19 +124,7 @@ fn issue(
             bytes,
             mark,
         }),
-        Ok((_, Err(source))) => Err(OffloadError::Load {
-            block,
-            origin: link.origin(block),
-            source: Box::new(source),
-        }),
-        Err(payload) => Err(OffloadError::PrefetchDied {
-            block,
-            origin: origin_after_panic(link, block),
-            message: panic_message(payload.as_ref()),
-        }),
+        Ok((_, Err(error))) => Err(Failure::Link(error)),
+        Err(payload) => Err(Failure::Panicked(panic_message(payload.as_ref()))),
     }
-}
-
-fn origin_after_panic(link: &dyn Link, block: BlockId) -> Arc<str> {
-    catch_unwind(AssertUnwindSafe(|| link.origin(block))).unwrap_or_else(|_| "its home".into())
 }

@@ -27,7 +27,7 @@ use crate::block::BlockId;
 use crate::error::{OffloadError, panic_message};
 use crate::itinerary::Itinerary;
 use crate::link::Link;
-use crate::prefetch::{self, Ends};
+use crate::prefetch::{self, Ends, Failure};
 use crate::record::{LoadKind, LoadRecord};
 use crate::slab::Slab;
 use crate::slot::Slot;
@@ -101,9 +101,18 @@ impl StreamedStack {
         let result = catch_unwind(AssertUnwindSafe(|| work(&slot.slab)));
         let released = ring.give_back(slot, &mut visited);
         self.visited.push(visited);
-        let done = result.unwrap_or_else(|panic| resume_unwind(panic))?;
-        released?;
-        Ok(done)
+        match result {
+            Ok(Ok(done)) => released.map(|()| done).map_err(E::from),
+            // What the work ended in is told now, and the ring's failure at the next visit.
+            Ok(Err(error)) => {
+                ring.unsaid = released.err();
+                Err(error)
+            }
+            Err(panic) => {
+                ring.unsaid = released.err();
+                resume_unwind(panic)
+            }
+        }
     }
 
     /// Goes on to the next unit of work after a pass that was cut short: takes the copies that
@@ -131,15 +140,11 @@ impl StreamedStack {
     pub fn take_records(&mut self, into: &mut Vec<LoadRecord>) -> Result<(), OffloadError> {
         for visited in self.visited.drain(..) {
             let block = visited.record.block;
-            let record = visited.complete().map_err(|source| OffloadError::Load {
-                block,
-                origin: self
-                    .ring
-                    .as_ref()
-                    .map_or_else(|| "its home".into(), |ring| ring.origin(block)),
-                source: Box::new(source),
-            })?;
-            into.push(record);
+            match (visited.complete(), self.ring.as_mut()) {
+                (Ok(record), _) => into.push(record),
+                (Err(source), Some(ring)) => return Err(ring.fail(block, Failure::Link(source))),
+                (Err(_), None) => return Err(OffloadError::Unknown { block }),
+            }
         }
         Ok(())
     }
@@ -160,6 +165,8 @@ struct Ring {
     itinerary: Itinerary,
     visits: u64,
     origins: BTreeMap<BlockId, Arc<str>>,
+    /// A failure that came together with an error of the visit's own work: the next visit's.
+    unsaid: Option<OffloadError>,
     /// `None` after an error: hanging up is what tells the thread to end.
     ends: Option<RingEnds>,
     thread: Option<JoinHandle<()>>,
@@ -169,7 +176,7 @@ struct Ring {
 struct RingEnds {
     free: Sender<Slot>,
     ask: Option<Sender<()>>,
-    ready: Receiver<Result<Ticket, OffloadError>>,
+    ready: Receiver<Result<Ticket, Failure>>,
 }
 
 impl Ring {
@@ -208,12 +215,17 @@ impl Ring {
             itinerary,
             visits: 0,
             origins,
+            unsaid: None,
             ends: Some(RingEnds { free, ask, ready }),
             thread: Some(thread),
         })
     }
 
     fn take(&mut self, block: BlockId) -> Result<(Slot, Visited), OffloadError> {
+        if let Some(error) = self.unsaid.take() {
+            return Err(error);
+        }
+        let ends = self.ends.as_ref().ok_or(OffloadError::Stopped { block })?;
         match self.itinerary.at(self.visits) {
             Some(expected) if expected == block => {}
             Some(expected) if self.origins.contains_key(&block) => {
@@ -224,7 +236,6 @@ impl Ring {
             }
             _ => return Err(OffloadError::Unknown { block }),
         }
-        let ends = self.ends.as_ref().ok_or(OffloadError::Stopped { block })?;
         let asked_at = Instant::now();
         if let Some(ask) = &ends.ask {
             // A dead thread shows at `recv`, with its reason.
@@ -236,42 +247,45 @@ impl Ring {
                     ticket.block, block,
                     "the ring delivers in the itinerary's order"
                 );
-                ticket
-                    .redeem(asked_at)
-                    .map_err(|source| OffloadError::Load {
-                        block,
-                        origin: self.origin(block),
-                        source,
-                    })
+                ticket.redeem(asked_at).map_err(Failure::Link)
             }
-            Ok(Err(error)) => Err(error),
-            Err(_hung_up) => Err(OffloadError::PrefetchDied {
-                block,
-                origin: self.origin(block),
-                message: self.join(),
-            }),
+            Ok(Err(failure)) => Err(failure),
+            Err(_hung_up) => Err(Failure::Panicked(self.join())),
         };
-        match &taken {
-            Ok(_) => self.visits += 1,
-            Err(_) => {
-                self.join();
+        match taken {
+            Ok(taken) => {
+                self.visits += 1;
+                Ok(taken)
             }
+            Err(failure) => Err(self.fail(block, failure)),
         }
-        taken
+    }
+
+    /// Ends the run, and says why.
+    fn fail(&mut self, block: BlockId, failure: Failure) -> OffloadError {
+        self.join();
+        let origin = self.origins.get(&block).cloned();
+        let origin = origin.unwrap_or_else(|| "its home".into());
+        match failure {
+            Failure::Link(source) => OffloadError::Load {
+                block,
+                origin,
+                source: Box::new(source),
+            },
+            Failure::Panicked(message) => OffloadError::PrefetchDied {
+                block,
+                origin,
+                message,
+            },
+        }
     }
 
     /// Releases the slot and notes when, and how long that took. A slot that could not be released
     /// never meets another copy: the run ends with it.
     fn give_back(&mut self, mut slot: Slot, visited: &mut Visited) -> Result<(), OffloadError> {
         let released_at = Instant::now();
-        if let Err(source) = visited.mark.release() {
-            self.join();
-            let block = visited.record.block;
-            return Err(OffloadError::Load {
-                block,
-                origin: self.origin(block),
-                source: Box::new(source),
-            });
+        if let Err(source) = visited.release() {
+            return Err(self.fail(visited.record.block, Failure::Link(source)));
         }
         slot.free_since = released_at;
         if let Some(ends) = &self.ends {
@@ -281,13 +295,6 @@ impl Ring {
         visited.record.visit_to = released_at;
         visited.record.post = released_at.elapsed();
         Ok(())
-    }
-
-    fn origin(&self, block: BlockId) -> Arc<str> {
-        self.origins
-            .get(&block)
-            .cloned()
-            .unwrap_or_else(|| "its home".into())
     }
 
     /// Hangs up and waits for the thread; tells what it died of, if it died.

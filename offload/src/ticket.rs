@@ -1,11 +1,12 @@
 //! A load in flight. A ticket owns its slot, so nobody can read the slot before the ticket is
 //! redeemed, and redeeming waits for the copy's mark: that wait is the only way to the bytes.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::block::BlockId;
-use crate::error::LinkError;
+use crate::error::{LinkError, panic_message};
 use crate::link::{Arrival, Mark};
 use crate::record::{LoadKind, LoadRecord};
 use crate::slot::Slot;
@@ -23,8 +24,8 @@ pub struct Ticket {
 impl Ticket {
     /// Waits until the bytes have landed. A failed copy ends the run, and its slot with it. What
     /// the mark and the rest of the visit will tell is not in the record yet.
-    pub(crate) fn redeem(self, asked_at: Instant) -> Result<(Slot, Visited), Box<LinkError>> {
-        self.mark.wait()?;
+    pub(crate) fn redeem(self, asked_at: Instant) -> Result<(Slot, Visited), LinkError> {
+        caught(|| self.mark.wait())?;
         let kind = if self.issued_at <= asked_at {
             LoadKind::Async
         } else {
@@ -56,13 +57,18 @@ pub(crate) struct Visited {
 }
 
 impl Visited {
+    /// Tells the link that the visit has issued its last read.
+    pub fn release(&self) -> Result<(), LinkError> {
+        caught(|| self.mark.release())
+    }
+
     /// The whole record, once the unit of work is over.
     pub fn complete(self) -> Result<LoadRecord, LinkError> {
         let Arrival {
             copy_from,
             copy_to,
             visit,
-        } = self.mark.arrival()?;
+        } = caught(|| self.mark.arrival())?;
         let mut record = LoadRecord {
             copy_from,
             copy_to,
@@ -75,4 +81,10 @@ impl Visited {
         }
         Ok(record)
     }
+}
+
+/// A mark that panics is a failed load like any other: told with its block, and the end.
+fn caught<T>(ask: impl FnOnce() -> Result<T, LinkError>) -> Result<T, LinkError> {
+    catch_unwind(AssertUnwindSafe(ask))
+        .unwrap_or_else(|panic| Err(LinkError::Panicked(panic_message(panic.as_ref()))))
 }

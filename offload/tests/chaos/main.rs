@@ -1,0 +1,157 @@
+//! The ring under chaos: the real stack, prefetch thread and channels, a link with bad manners and
+//! a consumer with none, in a hundred thousand schedules, each decided by its seed. Whatever
+//! happens, every visit sees exactly its block's bytes, no slot is written while it is read,
+//! nothing hangs, every slot is accounted for, and the first error surfaces once, with its cause.
+//!
+//! A failure prints its seed. What a seed decides is always the same; how the threads interleave
+//! is not, so one seed is played many times:
+//!
+//! ```sh
+//! CHAOS_SEED=123 cargo test --release --workspace --test chaos          # 2,000 times that one
+//! CHAOS_SCHEDULES=5000000 cargo test --release --workspace --test chaos # more of them
+//! ```
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+mod bad_link;
+mod consumer;
+mod dice;
+mod home;
+mod schedule;
+
+use std::env;
+use std::panic;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bad_link::{Carriers, message};
+use consumer::Player;
+use home::Homes;
+use schedule::Schedule;
+
+const SCHEDULES: u64 = 100_000;
+const REPEATS: u64 = 2_000;
+
+/// The longest that one schedule may take on a machine that is busy with other things. An honest
+/// one takes a fraction of a millisecond.
+const HANGS_AFTER: Duration = Duration::from_secs(20);
+
+/// Which seeds are played, in which order.
+#[derive(Debug, Clone, Copy)]
+enum Seeds {
+    UpTo(u64),
+    Again { seed: u64, times: u64 },
+}
+
+impl Seeds {
+    fn from_environment() -> Self {
+        let number = |name| {
+            env::var(name)
+                .ok()
+                .map(|value| value.parse::<u64>().unwrap())
+        };
+        match number("CHAOS_SEED") {
+            Some(seed) => Self::Again {
+                seed,
+                times: number("CHAOS_SCHEDULES").unwrap_or(REPEATS),
+            },
+            None => Self::UpTo(number("CHAOS_SCHEDULES").unwrap_or(SCHEDULES)),
+        }
+    }
+
+    fn at(self, index: u64) -> Option<u64> {
+        match self {
+            Self::UpTo(count) => (index < count).then_some(index),
+            Self::Again { seed, times } => (index < times).then_some(seed),
+        }
+    }
+}
+
+/// What one player is at, for the watchdog: the seed, and since when.
+type Playing = Arc<Mutex<Option<(u64, Instant)>>>;
+
+#[derive(Debug, Default)]
+struct Stage {
+    played: AtomicU64,
+    over: AtomicBool,
+    failure: Mutex<Option<(u64, String)>>,
+}
+
+impl Stage {
+    fn fail(&self, seed: u64, why: String) {
+        self.failure.lock().unwrap().get_or_insert((seed, why));
+        self.over.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_schedules_keep_every_promise() {
+    keep_expected_panics_quiet();
+    let seeds = Seeds::from_environment();
+    let stage = Arc::new(Stage::default());
+    // More than there are cores: threads are then stopped at any place.
+    let players = 2 * thread::available_parallelism().map_or(2, usize::from);
+    let layout = home::layout().unwrap();
+    let homes = Homes::new(&layout);
+    let playing: Vec<(Playing, _)> = (0..players)
+        .map(|_| {
+            let playing = Playing::default();
+            let player = Player {
+                layout: layout.clone(),
+                homes: homes.clone(),
+                carriers: Carriers::new(),
+            };
+            let (stage, at) = (Arc::clone(&stage), Arc::clone(&playing));
+            let thread = thread::spawn(move || play(&player, seeds, &stage, &at));
+            (playing, thread)
+        })
+        .collect();
+    // The watchdog. A thread that hangs is left behind: the process ends with the test.
+    while !stage.over.load(Relaxed) && playing.iter().any(|(_, thread)| !thread.is_finished()) {
+        thread::sleep(Duration::from_millis(20));
+        for (at, _) in &playing {
+            if let Some((seed, since)) = *at.lock().unwrap()
+                && since.elapsed() > HANGS_AFTER
+            {
+                stage.fail(seed, "it hangs".into());
+            }
+        }
+    }
+    let failure = stage.failure.lock().unwrap().take();
+    if let Some((seed, why)) = failure {
+        panic!(
+            "seed {seed}, after {} schedules: {why}\n{:?}\nagain: CHAOS_SEED={seed} cargo test \
+             --release --workspace --test chaos",
+            stage.played.load(Relaxed),
+            Schedule::new(seed),
+        );
+    }
+}
+
+fn play(player: &Player, seeds: Seeds, stage: &Stage, playing: &Playing) {
+    while !stage.over.load(Relaxed)
+        && let Some(seed) = seeds.at(stage.played.fetch_add(1, Relaxed))
+    {
+        *playing.lock().unwrap() = Some((seed, Instant::now()));
+        let schedule = Arc::new(Schedule::new(seed));
+        let played = panic::catch_unwind(panic::AssertUnwindSafe(|| player.play(&schedule)))
+            .unwrap_or_else(|panic| Err(format!("it panicked: {}", message(panic.as_ref()))));
+        if let Err(why) = played {
+            stage.fail(seed, why);
+        }
+        *playing.lock().unwrap() = None;
+    }
+}
+
+/// Panics that schedules ask for would fill the screen; all others are printed as ever.
+fn keep_expected_panics_quiet() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let expected = info.payload().is::<bad_link::PanicsAgain>()
+            || message(info.payload()).starts_with("chaos: ");
+        if !expected {
+            print(info);
+        }
+    }));
+}
