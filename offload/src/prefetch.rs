@@ -37,7 +37,7 @@ pub(crate) fn spawn(
     thread::Builder::new()
         .name("prefetch".into())
         .spawn(move || run(link, &itinerary, &ends))
-        .map_err(OffloadError::Spawn)
+        .map_err(|source| OffloadError::refused("prefetch", source))
 }
 
 fn run(mut link: Box<dyn Link>, itinerary: &Itinerary, ends: &Ends) {

@@ -18,8 +18,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -32,6 +33,9 @@ use crate::record::{LoadKind, LoadRecord};
 use crate::slab::Slab;
 use crate::slot::Slot;
 use crate::ticket::{Ticket, Visited};
+
+/// How long a wait for a copy goes on before it looks whether anybody still wants it.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// When streamed blocks are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +87,14 @@ impl StreamedStack {
     /// Adds a resident block. The ring's first slots fill while resident blocks are being read.
     pub fn keep(&mut self, block: BlockId, slab: Slab) {
         self.resident.insert(block, slab);
+    }
+
+    /// Setting the flag ends the wait for a copy with [`OffloadError::Cancelled`]. The copy goes
+    /// on, and the block can be visited again.
+    pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
+        if let Some(ring) = &mut self.ring {
+            ring.cancel = flag;
+        }
     }
 
     /// Runs `work` over the block's weights: at once if it is resident, otherwise when its copy
@@ -160,6 +172,9 @@ struct Ring {
     itinerary: Itinerary,
     visits: u64,
     origins: BTreeMap<BlockId, Arc<str>>,
+    /// The next visit's ticket, where the wait for it was given up.
+    waiting: Option<Ticket>,
+    cancel: Arc<AtomicBool>,
     /// `None` after an error: hanging up is what tells the thread to end.
     ends: Option<RingEnds>,
     thread: Option<JoinHandle<()>>,
@@ -208,6 +223,8 @@ impl Ring {
             itinerary,
             visits: 0,
             origins,
+            waiting: None,
+            cancel: Arc::default(),
             ends: Some(RingEnds { free, ask, ready }),
             thread: Some(thread),
         })
@@ -224,18 +241,19 @@ impl Ring {
             }
             _ => return Err(OffloadError::Unknown { block }),
         }
-        let ends = self.ends.as_ref().ok_or(OffloadError::Stopped { block })?;
         let asked_at = Instant::now();
-        if let Some(ask) = &ends.ask {
-            // A dead thread shows at `recv`, with its reason.
-            let _ = ask.send(());
-        }
-        let taken = match ends.ready.recv() {
-            Ok(Ok(ticket)) => {
+        let taken = match self.next_ticket(block) {
+            Ok(ticket) => {
                 assert_eq!(
                     ticket.block, block,
                     "the ring delivers in the itinerary's order"
                 );
+                while !ticket.mark.landed_within(PATIENCE) {
+                    if self.cancel.load(Ordering::Relaxed) {
+                        self.waiting = Some(ticket);
+                        return Err(OffloadError::Cancelled { block });
+                    }
+                }
                 ticket
                     .redeem(asked_at)
                     .map_err(|source| OffloadError::Load {
@@ -244,12 +262,7 @@ impl Ring {
                         source,
                     })
             }
-            Ok(Err(error)) => Err(error),
-            Err(_hung_up) => Err(OffloadError::PrefetchDied {
-                block,
-                origin: self.origin(block),
-                message: self.join(),
-            }),
+            Err(error) => Err(error),
         };
         match &taken {
             Ok(_) => self.visits += 1,
@@ -258,6 +271,27 @@ impl Ring {
             }
         }
         taken
+    }
+
+    /// The one that an earlier visit gave up waiting for, or the next from the prefetch thread,
+    /// which never waits for bytes and so does not keep a visit waiting either.
+    fn next_ticket(&mut self, block: BlockId) -> Result<Ticket, OffloadError> {
+        let ends = self.ends.as_ref().ok_or(OffloadError::Stopped { block })?;
+        if let Some(ticket) = self.waiting.take() {
+            return Ok(ticket);
+        }
+        if let Some(ask) = &ends.ask {
+            // A dead thread shows at `recv`, with its reason.
+            let _ = ask.send(());
+        }
+        match ends.ready.recv() {
+            Ok(ticket) => ticket,
+            Err(_hung_up) => Err(OffloadError::PrefetchDied {
+                block,
+                origin: self.origin(block),
+                message: self.join(),
+            }),
+        }
     }
 
     /// Releases the slot and notes when, and how long that took. A slot that could not be released
