@@ -140,10 +140,9 @@ impl Model {
 
     /// Where it is computed.
     pub fn device_name(&self) -> &'static str {
-        match self.device {
-            Device::Cpu => "cpu",
-            Device::Cuda(_) => "cuda",
-            Device::Metal(_) => "metal",
+        match self.blueprint.on_device() {
+            false => "cpu",
+            true => "cuda",
         }
     }
 
