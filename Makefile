@@ -1,6 +1,6 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: ci format lints house audit-gpu-syncs cuda-check cuda-stand-in profiling build test report
+.PHONY: ci format lints house audit-gpu-syncs cuda-check cuda-stand-in profiling build test report soak
 
 ci: format lints house audit-gpu-syncs cuda-check profiling build test report
 
@@ -41,3 +41,7 @@ test:
 # The report page, in a real browser: needs chromium and python3.
 report: build
 	bench/check-report
+
+# The same work over and over, at full length (some 20 minutes); `test` has a short version.
+soak:
+	SOAK=full cargo test --locked --release --workspace --test soak --test cli -- soak_ --nocapture

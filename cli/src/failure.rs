@@ -10,6 +10,8 @@ use engine::EngineError;
 use engine::text::TextError;
 use offload::{OffloadError, PlanError};
 
+use crate::args::Idle;
+
 /// See the module.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -29,6 +31,8 @@ pub enum Failure {
     Write { file: String, source: io::Error },
     #[error("stdout cannot be written")]
     Output(#[source] io::Error),
+    #[error("no thread could be started to listen for Ctrl-C")]
+    Signals(#[source] io::Error),
     /// Whoever read our output has seen enough. Not an error.
     #[error("the reader of stdout went away")]
     BrokenPipe,
@@ -52,6 +56,8 @@ pub enum Usage {
     SameFile { path: PathBuf },
     #[error("the runs need {needed} positions and the context holds {context}")]
     TooManyTokens { needed: usize, context: usize },
+    #[error(transparent)]
+    Idle(Idle),
     #[error("{} cannot be a file to write", path.display())]
     SaveIsNoFile { path: PathBuf },
 }
@@ -85,9 +91,11 @@ impl Failure {
             Self::Usage(_) | Self::Sizes(_) => Code::Usage,
             Self::Engine(error) => engine_code(error),
             Self::Inspect(_) => Code::Checkpoint,
-            Self::ReadPrompt { .. } | Self::Synth(_) | Self::Write { .. } | Self::Output(_) => {
-                Code::RunTime
-            }
+            Self::ReadPrompt { .. }
+            | Self::Synth(_)
+            | Self::Write { .. }
+            | Self::Output(_)
+            | Self::Signals(_) => Code::RunTime,
             Self::BrokenPipe => Code::Fine,
             Self::Interrupted => Code::Interrupted,
         }
@@ -112,6 +120,12 @@ impl Failure {
             Self::Usage(Usage::TooManyTokens { .. }) => {
                 "use fewer --tokens, a shorter prompt or a longer --context"
             }
+            Self::Usage(Usage::Idle(Idle::NothingStreamed { .. })) => {
+                "leave it out, or stream some layers: lower --num-gpu-layers, or `auto`"
+            }
+            Self::Usage(Usage::Idle(Idle::Slots { streamed, .. })) => {
+                return Some(format!("use --slots {streamed} or fewer"));
+            }
             Self::Usage(Usage::SaveIsNoFile { .. }) => {
                 "--save takes a file in a folder that exists"
             }
@@ -123,6 +137,7 @@ impl Failure {
             Self::Sizes(_) => "change the sizes; `engine synth --help` says what each of them is",
             Self::Synth(error) => return error.hint(),
             Self::Write { .. } => "check that the folder exists, can be written to, and has room",
+            Self::Signals(_) => offload::THREADS_HINT,
             Self::Output(_) => "check the disk or the program that stdout goes to",
             Self::BrokenPipe | Self::Interrupted => return None,
         };
@@ -175,6 +190,7 @@ fn engine_code(error: &EngineError) -> Code {
         ) => Code::Memory,
         EngineError::Plan(_)
         | EngineError::TooManyThreads { .. }
+        | EngineError::ThreadsOfClear
         | EngineError::StopWithoutText
         | EngineError::Text(TextError::Sampling { .. } | TextError::EmptyStopString { .. })
         | EngineError::EmptyPrompt

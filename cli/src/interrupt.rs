@@ -1,28 +1,54 @@
-//! Ctrl-C while text is generated: the first one asks the run to end after what it has, the
-//! second ends the process at once. Before the first token the system's own way is right.
+//! Ctrl-C, and the polite kill. A run that can end by itself claims the first one and ends after
+//! what it has; the next one, or the first where nobody claimed it, ends the process at once,
+//! with nothing half-written left behind.
 
-use std::sync::Arc;
+use std::io;
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::output::{self, Console};
+use crate::failure::Failure;
+use crate::output;
 
 /// The exit code of an interrupted run.
 const INTERRUPTED: i32 = 130;
 
-/// A flag that the first Ctrl-C sets.
-pub fn flag(console: &Console) -> Arc<AtomicBool> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&flag);
+/// Signals closer together than this are one: `timeout` and others send theirs to the process and
+/// then to its group.
+const ONE_PRESS: Duration = Duration::from_millis(100);
+
+/// The flag of the run that ends by itself.
+static CLAIMED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+
+/// Listens from now on.
+pub fn watch() -> Result<(), Failure> {
+    let mut told: Option<Instant> = None;
     let handler = move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            output::abandon();
-            std::process::exit(INTERRUPTED);
+        let again = told.is_some_and(|told| told.elapsed() < ONE_PRESS);
+        let first = told.is_none();
+        match &*CLAIMED.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(flag) if first => flag.store(true, Ordering::Relaxed),
+            Some(_) if again => {}
+            _ => {
+                output::abandon();
+                process::exit(INTERRUPTED);
+            }
         }
+        told.get_or_insert_with(Instant::now);
     };
-    if let Err(error) = ctrlc::set_handler(handler) {
-        console.say(format_args!(
-            "note: Ctrl-C will end the program at once: {error}"
-        ));
-    }
+    ctrlc::set_handler(handler).map_err(|error| {
+        Failure::Signals(match error {
+            ctrlc::Error::System(error) => error,
+            other => io::Error::other(other),
+        })
+    })
+}
+
+/// A flag that the first Ctrl-C sets, for a run that looks at it.
+pub fn flag() -> Arc<AtomicBool> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    *claimed = Some(Arc::clone(&flag));
     flag
 }

@@ -125,6 +125,9 @@ impl Blueprint {
                 most: THREADS_MAX,
             });
         }
+        if options.threads.is_some() && options.kernels == Kernels::Clear {
+            return Err(EngineError::ThreadsOfClear);
+        }
         let checkpoint = source.open()?;
         let config = Arc::new(checkpoint.config.clone());
         let dtype = options.dtype.unwrap_or(checkpoint.dtype());

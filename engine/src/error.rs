@@ -1,7 +1,7 @@
 //! What can go wrong between opening a model and its last token.
 
 use loader::DType;
-use offload::{OffloadError, PlanError};
+use offload::{OffloadError, PlanError, THREADS_HINT};
 
 use crate::text::TextError;
 
@@ -12,7 +12,7 @@ pub enum EngineError {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
-    Offload(#[from] OffloadError),
+    Offload(OffloadError),
     #[error(transparent)]
     Text(#[from] TextError),
     #[error("the prompt is empty")]
@@ -58,6 +58,13 @@ pub enum EngineError {
     },
     #[error("{asked} compute threads were asked for, {most} is the most")]
     TooManyThreads { asked: usize, most: usize },
+    #[error("--threads was given, and the clear kernels bring threads of their own")]
+    ThreadsOfClear,
+    #[error("the system refused one of {asked} compute threads: {source}")]
+    ComputeThreadRefused {
+        asked: usize,
+        source: std::io::Error,
+    },
     #[error("a stop text was given, and without a tokenizer there is no text to stop at")]
     StopWithoutText,
     #[error("a link of {gbps} GB/s cannot be emulated")]
@@ -68,6 +75,16 @@ pub enum EngineError {
     DType(DType),
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+impl From<OffloadError> for EngineError {
+    fn from(error: OffloadError) -> Self {
+        match error {
+            // Whoever waited for the block was told not to.
+            OffloadError::Cancelled { .. } => Self::Interrupted,
+            error => Self::Offload(error),
+        }
+    }
 }
 
 impl EngineError {
@@ -108,6 +125,10 @@ impl EngineError {
                 "leave out --link-gbps: the real disk needs no RAM for them"
             }
             Self::TooManyThreads { .. } => "leave out --threads: one a core is the fastest",
+            Self::ThreadsOfClear => "leave out --threads, or use --kernels fast",
+            Self::ComputeThreadRefused { .. } => {
+                return Some(format!("use fewer --threads; or {THREADS_HINT}"));
+            }
             Self::StopWithoutText => "leave out --stop, or add the model's tokenizer.json",
             Self::EmulatedDisk => "use --weights ram with --link-gbps, or leave --link-gbps out",
             Self::LinkRate { .. } => {

@@ -3,13 +3,19 @@
 use std::fs;
 
 /// Memory that can be used without swapping: the system's estimate, or what is left of the
-/// control group's limit if that is less. `None` where the system does not say.
+/// control group's limit or of the process's own if that is less. `None` where the system does not
+/// say.
 pub fn available_bytes() -> Option<u64> {
     let system = field_bytes("/proc/meminfo", "MemAvailable:");
-    match (system, group_left_bytes()) {
-        (Some(system), Some(group)) => Some(system.min(group)),
-        (system, group) => system.or(group),
-    }
+    let limits = [system, group_left_bytes(), address_space_left_bytes()];
+    limits.into_iter().flatten().min()
+}
+
+/// What the limit on the process's address space leaves (`ulimit -v`), where there is one.
+fn address_space_left_bytes() -> Option<u64> {
+    let limit = line_number("/proc/self/limits", "Max address space")?;
+    let used = field_bytes("/proc/self/status", "VmSize:")?;
+    Some(limit.saturating_sub(used))
 }
 
 /// What a container's limit leaves, where there is one (control groups, second version).

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use offload::{Residency, StreamedStack};
 
 use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::compute::Kernels;
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::kernels::{LayerCache, Team, read_in_parallel};
@@ -105,12 +106,16 @@ impl Model {
             lowered_from: (planned > blueprint.plan.resident_count()).then_some(planned),
         };
         let cores = || thread::available_parallelism().map_or(1, usize::from);
-        let team = Arc::new(Team::new(blueprint.options.threads.unwrap_or_else(cores)));
+        let threads = blueprint.options.threads.unwrap_or_else(cores);
+        let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
+            asked: threads,
+            source,
+        })?;
         Ok(Self {
             blueprint,
             ends,
             stack,
-            team,
+            team: Arc::new(team),
             startup,
             loaded,
             memory: OnceCell::new(),
@@ -131,6 +136,21 @@ impl Model {
 
     pub fn loaded(&self) -> Loaded {
         self.loaded
+    }
+
+    /// Where it is computed.
+    pub fn device_name(&self) -> &'static str {
+        match self.blueprint.on_device() {
+            false => "cpu",
+            true => "cuda",
+        }
+    }
+
+    /// Threads that compute; `None` where the kernels bring their own, or a device computes.
+    pub fn threads(&self) -> Option<usize> {
+        let blueprint = &self.blueprint;
+        let ours = blueprint.options.kernels == Kernels::Fast && !blueprint.on_device();
+        ours.then(|| self.team.threads())
     }
 
     /// The tokenizer, if the checkpoint came with one.

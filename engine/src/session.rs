@@ -46,12 +46,15 @@ impl<'m> Session<'m> {
         let mut startup = model.startup.clone();
         let compute = stage!(startup, Init, compute_of(model)?);
         let loads = Vec::with_capacity(2 * model.stack.streamed_count());
+        let cancel = Arc::<AtomicBool>::default();
+        // The flag of the session before means nothing to this one.
+        model.stack.cancel_with(Arc::clone(&cancel));
         Ok(Self {
             model,
             compute,
             position: 0,
             loads,
-            cancel: Arc::default(),
+            cancel,
             clock: Clock::default(),
             ordering: Clock::default(),
             startup,
@@ -62,8 +65,10 @@ impl<'m> Session<'m> {
         self.model
     }
 
-    /// Setting this ends the pass under way at its next layer, with [`EngineError::Interrupted`].
+    /// Setting this ends the pass under way at its next layer, or while it waits for one, with
+    /// [`EngineError::Interrupted`].
     pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
+        self.model.stack.cancel_with(Arc::clone(&flag));
         self.cancel = flag;
     }
 

@@ -312,3 +312,55 @@ fn a_pass_that_was_cancelled_leaves_the_model_usable() {
     let tokens: Vec<u32> = generation.map(|piece| piece.unwrap().token).collect();
     assert_eq!(tokens, expected);
 }
+
+#[test]
+fn a_wait_that_is_cancelled_ends_at_once_and_its_copy_is_used_later() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model");
+    let spec = SynthSpec {
+        hidden_size: 192,
+        intermediate_size: 512,
+        ..SynthSpec::tiny(Family::Qwen2)
+    };
+    synth::write(&path, &spec.with_layers(2), &mut |_, _| {}).unwrap();
+    let source = Source::Directory(path);
+    let generation = GenerationOptions {
+        max_new_tokens: 2,
+        ignore_eos: true,
+        ..Default::default()
+    };
+    let tokens = |model: &mut Model, flag: &Arc<AtomicBool>| -> Vec<u32> {
+        let mut session = model.session().unwrap();
+        session.cancel_with(Arc::clone(flag));
+        let generation = session.generate(vec![1, 2, 3], generation.clone()).unwrap();
+        generation.map(|piece| piece.unwrap().token).collect()
+    };
+    let never = Arc::default();
+    let mut resident = Model::open(&source, ModelOptions::default()).unwrap();
+    let expected = tokens(&mut resident, &never);
+    for prefetch in [Prefetch::Ahead, Prefetch::AtNeed] {
+        // Nearly a second for the layer.
+        let options = ModelOptions {
+            residency: Residency::Layers(1),
+            link_gbps: Some(0.001),
+            prefetch,
+            ..Default::default()
+        };
+        let mut model = Model::open(&source, options).unwrap();
+        let flag = Arc::new(AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                flag.store(true, Ordering::Relaxed);
+            });
+            let started = Instant::now();
+            assert_eq!(tokens(&mut model, &flag), [0; 0]);
+            assert!(started.elapsed() < Duration::from_millis(500));
+        });
+        assert_eq!(tokens(&mut model, &never), expected);
+    }
+}

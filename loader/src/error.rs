@@ -239,12 +239,15 @@ impl Error {
             Self::UnknownPreset { .. } => {
                 format!("choose one of {}", crate::synth::preset_names().join(", "))
             }
+            Self::Read { file, .. } => format!(
+                "the system could not read {file}: check the disk or the network it is on, or \
+                 copy the checkpoint elsewhere"
+            ),
             Self::Io { .. }
             | Self::FileTooLarge { .. }
             | Self::FileName { .. }
             | Self::NoSuchLayer { .. }
-            | Self::SlabSize { .. }
-            | Self::Read { .. } => return None,
+            | Self::SlabSize { .. } => return None,
         };
         Some(hint)
     }

@@ -10,6 +10,7 @@ mod checkpoint;
 mod chunk;
 mod config;
 mod convert;
+mod crew;
 mod dtype;
 mod error;
 mod files;

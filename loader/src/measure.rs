@@ -58,11 +58,7 @@ pub fn measure_read_gbps(checkpoint: &Checkpoint, budget: Duration) -> Result<Re
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..READ_THREADS {
-            scope.spawn(worker);
-        }
-    });
+    crate::crew::run(READ_THREADS, worker);
     let seconds = start.elapsed().as_secs_f64();
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),

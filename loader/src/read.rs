@@ -45,15 +45,7 @@ pub fn read_block(
             }
         }
     };
-    if threads <= 1 {
-        worker();
-    } else {
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(worker);
-            }
-        });
-    }
+    crate::crew::run(threads, worker);
     queue
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner)

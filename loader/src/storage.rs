@@ -117,12 +117,27 @@ impl FileStorage {
         self.direct
             .get_or_init(|| {
                 open_direct(&self.path)
+                    .and_then(|direct| self.is_same(direct))
                     .inspect_err(|error| {
                         tracing::info!(file = %self.name, %error, "direct I/O refused at open");
                     })
                     .ok()
             })
             .as_ref()
+    }
+
+    /// Another file may stand under the name by now; its bytes are not those that the header of
+    /// this one describes.
+    fn is_same(&self, direct: File) -> io::Result<File> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let (ours, theirs) = (self.file.metadata()?, direct.metadata()?);
+            if (ours.dev(), ours.ino()) != (theirs.dev(), theirs.ino()) {
+                return Err(io::Error::other("the file was replaced"));
+            }
+        }
+        Ok(direct)
     }
 
     /// Reads until `need` bytes are there. `Ok(false)`: this file does not do direct reads.
@@ -136,9 +151,11 @@ impl FileStorage {
                 Ok(0) => return Err(self.shrunk()),
                 Ok(n) => {
                     got += n;
-                    // A direct read stops inside a page only at the end of the file.
+                    // The next direct read would have to begin inside a page, and cannot. At the
+                    // end of a file that shrank this finds nothing.
                     if got < need && got % DIRECT_ALIGN_BYTES != 0 {
-                        return Err(self.shrunk());
+                        self.read_at(offset + got as u64, &mut buf[got..need])?;
+                        return Ok(true);
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

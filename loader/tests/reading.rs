@@ -211,3 +211,20 @@ fn the_read_rate_counts_real_bytes_for_the_time_it_was_given() {
         assert_eq!(rate.access, checkpoint.access_report());
     }
 }
+
+/// The direct handle is opened by name, and later than the file whose header was read.
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_replaced_before_the_first_direct_read_is_not_mixed_in() {
+    let (made, other) = (
+        make(&SynthSpec::tiny(Family::Llama)),
+        make(&SynthSpec::tiny(Family::Llama).with_seed(9)),
+    );
+    let weights = "model.safetensors";
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    let layout = checkpoint.block_layout(checkpoint.dtype());
+    let expected = read(&checkpoint, 1, &layout, Access::Buffered);
+    std::fs::rename(other.dir.join(weights), made.dir.join(weights)).unwrap();
+    assert_eq!(read(&checkpoint, 1, &layout, Access::Direct), expected);
+    assert_eq!(checkpoint.access_report(), AccessReport::PageCache);
+}

@@ -92,10 +92,11 @@ impl DiskLink {
                 };
                 // As large as the largest chunk, and here before any work: nothing is allocated later.
                 let buffer = AlignedBuf::new(buffer_bytes);
+                let name = format!("disk-{index}");
                 thread::Builder::new()
-                    .name(format!("disk-{index}"))
+                    .name(name.clone())
                     .spawn(move || worker.run(buffer))
-                    .map_err(OffloadError::Spawn)
+                    .map_err(|source| OffloadError::refused(&name, source))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {

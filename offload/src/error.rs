@@ -22,6 +22,9 @@ pub enum OffloadError {
     /// A visit after an error that was already reported.
     #[error("{block} was visited after the stack had failed")]
     Stopped { block: BlockId },
+    /// Nothing is wrong: the wait was given up because the visitor's flag was set.
+    #[error("the wait for {block} was cancelled")]
+    Cancelled { block: BlockId },
     #[error("{asked} was visited where the itinerary expects {expected}")]
     OutOfOrder { asked: BlockId, expected: BlockId },
     #[error("{block} is neither resident nor in the itinerary")]
@@ -45,8 +48,11 @@ pub enum OffloadError {
         bytes.div_ceil(1 << 20)
     )]
     NotPinned { bytes: u64, said: String },
-    #[error("the prefetch thread could not be started: {0}")]
-    Spawn(std::io::Error),
+    #[error("the system refused the thread {thread}: {source}")]
+    ThreadRefused {
+        thread: String,
+        source: std::io::Error,
+    },
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -68,7 +74,16 @@ pub enum LinkError {
     WorkersGone,
 }
 
+/// What to do where the system refuses a thread.
+pub const THREADS_HINT: &str =
+    "raise the limit on threads (ulimit -u) or on memory (ulimit -v), or end other programs";
+
 impl OffloadError {
+    pub(crate) fn refused(thread: &str, source: std::io::Error) -> Self {
+        let thread = thread.to_owned();
+        Self::ThreadRefused { thread, source }
+    }
+
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Load { source, .. } => match source.as_ref() {
@@ -92,6 +107,7 @@ impl OffloadError {
                 "the system limits locked memory: raise that limit (WSL: memory in .wslconfig)"
                     .into(),
             ),
+            Self::ThreadRefused { .. } => Some(THREADS_HINT.into()),
             _ => None,
         }
     }

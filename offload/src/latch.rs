@@ -2,7 +2,7 @@
 //! flight, opened by the last part or by the first error.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::LinkError;
 use crate::link::{Arrival, Mark};
@@ -63,6 +63,14 @@ impl Latch {
 }
 
 impl Mark for Latch {
+    fn landed_within(&self, patience: Duration) -> bool {
+        let waited = self
+            .opened
+            .wait_timeout_while(self.lock(), patience, |state| state.parts_left > 0);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.parts_left == 0
+    }
+
     fn wait(&self) -> Result<(), LinkError> {
         let mut state = self.lock();
         while state.parts_left > 0 {

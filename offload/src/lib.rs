@@ -26,7 +26,7 @@ mod ticket;
 
 pub use block::{BlockId, LayerIndex, StackId};
 pub use disk::DiskLink;
-pub use error::{LinkError, OffloadError};
+pub use error::{LinkError, OffloadError, THREADS_HINT};
 pub use itinerary::Itinerary;
 pub use latch::Latch;
 pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};

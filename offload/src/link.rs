@@ -29,6 +29,12 @@ pub trait Link: Send {
 /// The completion of one copy, and what its visit tells the link. Called in this order by the
 /// visit's thread.
 pub trait Mark: Send + Sync {
+    /// Whether `wait` would return at once, given this much time to become so. For marks whose
+    /// `wait` blocks: whoever waits can then give up between two tries.
+    fn landed_within(&self, _patience: Duration) -> bool {
+        true
+    }
+
     /// Keeps compute away from the slab until the copy has landed. On the host it blocks; on a
     /// device it makes the compute stream wait, and returns at once.
     fn wait(&self) -> Result<(), LinkError>;

@@ -56,7 +56,7 @@ pub(crate) fn spawn(
             // The first panic is the cause.
             ran.and(ended).unwrap_or_else(|panic| resume_unwind(panic));
         })
-        .map_err(OffloadError::Spawn)
+        .map_err(|source| OffloadError::refused("prefetch", source))
 }
 
 fn run(

@@ -86,7 +86,7 @@ impl RamLink {
         let engine = thread::Builder::new()
             .name("copy-engine".into())
             .spawn(move || engine.run())
-            .map_err(OffloadError::Spawn)?;
+            .map_err(|source| OffloadError::refused("copy-engine", source))?;
         Ok(Self {
             blocks,
             queue: Some(queue),

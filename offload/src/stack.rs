@@ -18,8 +18,9 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -32,6 +33,9 @@ use crate::record::{LoadKind, LoadRecord};
 use crate::slab::Slab;
 use crate::slot::Slot;
 use crate::ticket::{Ticket, Visited};
+
+/// How long a wait for a copy goes on before it looks whether anybody still wants it.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// When streamed blocks are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +87,14 @@ impl StreamedStack {
     /// Adds a resident block. The ring's first slots fill while resident blocks are being read.
     pub fn keep(&mut self, block: BlockId, slab: Slab) {
         self.resident.insert(block, slab);
+    }
+
+    /// Setting the flag ends the wait for a copy with [`OffloadError::Cancelled`]. The copy goes
+    /// on, and the block can be visited again.
+    pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
+        if let Some(ring) = &mut self.ring {
+            ring.cancel = flag;
+        }
     }
 
     /// Runs `work` over the block's weights: at once if it is resident, otherwise when its copy
@@ -167,6 +179,9 @@ struct Ring {
     origins: BTreeMap<BlockId, Arc<str>>,
     /// A failure that came together with an error of the visit's own work: the next visit's.
     unsaid: Option<OffloadError>,
+    /// The next visit's ticket, where the wait for it was given up.
+    waiting: Option<Ticket>,
+    cancel: Arc<AtomicBool>,
     /// `None` after an error: hanging up is what tells the thread to end.
     ends: Option<RingEnds>,
     thread: Option<JoinHandle<()>>,
@@ -216,6 +231,8 @@ impl Ring {
             visits: 0,
             origins,
             unsaid: None,
+            waiting: None,
+            cancel: Arc::default(),
             ends: Some(RingEnds { free, ask, ready }),
             thread: Some(thread),
         })
@@ -225,7 +242,9 @@ impl Ring {
         if let Some(error) = self.unsaid.take() {
             return Err(error);
         }
-        let ends = self.ends.as_ref().ok_or(OffloadError::Stopped { block })?;
+        if self.ends.is_none() {
+            return Err(OffloadError::Stopped { block });
+        }
         match self.itinerary.at(self.visits) {
             Some(expected) if expected == block => {}
             Some(expected) if self.origins.contains_key(&block) => {
@@ -237,27 +256,26 @@ impl Ring {
             _ => return Err(OffloadError::Unknown { block }),
         }
         let asked_at = Instant::now();
-        if let Some(ask) = &ends.ask {
-            // A dead thread shows at `recv`, with its reason.
-            let _ = ask.send(());
-        }
-        let taken = match ends.ready.recv() {
-            Ok(Ok(ticket)) => {
-                assert_eq!(
-                    ticket.block, block,
-                    "the ring delivers in the itinerary's order"
-                );
-                ticket.redeem(asked_at).map_err(Failure::Link)
-            }
-            Ok(Err(failure)) => Err(failure),
-            Err(_hung_up) => Err(Failure::Panicked(self.join())),
+        let ticket = match self.next_ticket() {
+            Ok(ticket) => ticket,
+            Err(failure) => return Err(self.fail(block, failure)),
         };
-        match taken {
+        assert_eq!(
+            ticket.block, block,
+            "the ring delivers in the itinerary's order"
+        );
+        while !ticket.mark.landed_within(PATIENCE) {
+            if self.cancel.load(Ordering::Relaxed) {
+                self.waiting = Some(ticket);
+                return Err(OffloadError::Cancelled { block });
+            }
+        }
+        match ticket.redeem(asked_at) {
             Ok(taken) => {
                 self.visits += 1;
                 Ok(taken)
             }
-            Err(failure) => Err(self.fail(block, failure)),
+            Err(source) => Err(self.fail(block, Failure::Link(source))),
         }
     }
 
@@ -278,6 +296,22 @@ impl Ring {
                 message,
             },
         }
+    }
+
+    /// The one that an earlier visit gave up waiting for, or the next from the prefetch thread,
+    /// which never waits for bytes and so does not keep a visit waiting either.
+    fn next_ticket(&mut self) -> Result<Ticket, Failure> {
+        if let Some(ticket) = self.waiting.take() {
+            return Ok(ticket);
+        }
+        let arrived = self.ends.as_ref().and_then(|ends| {
+            if let Some(ask) = &ends.ask {
+                // A dead thread shows at `recv`, with its reason.
+                let _ = ask.send(());
+            }
+            ends.ready.recv().ok()
+        });
+        arrived.unwrap_or_else(|| Err(Failure::Panicked(self.join())))
     }
 
     /// Releases the slot and notes when, and how long that took. A slot that could not be released

@@ -87,6 +87,7 @@ pub struct OutputArgs {
     pub profile: Option<ProfileHow>,
     /// Tokens between two summaries; one comes after 5 seconds at the latest
     #[arg(long, value_name = "TOKENS", default_value_t = 10, value_parser = at_least_one)]
+    #[arg(requires = "profile")]
     pub profile_every: usize,
     /// One JSON object on stdout instead of text
     #[arg(long)]

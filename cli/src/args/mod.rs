@@ -4,6 +4,7 @@
 mod bench;
 mod compute;
 mod diagnose;
+mod effect;
 mod files;
 mod generate;
 mod model;
@@ -22,6 +23,7 @@ use clap::{Parser, Subcommand};
 pub use bench::{BenchArgs, side as bench_side};
 pub use compute::ComputeArgs;
 pub use diagnose::DiagnoseArgs;
+pub use effect::Idle;
 pub use files::{FileKind, FilesArgs};
 pub use generate::{GenerateArgs, ProfileHow, PromptInput};
 pub use model::ModelArgs;
@@ -52,7 +54,7 @@ Exit codes:
   1    an error at run time
   2    wrong usage: unknown, contradictory, or not possible with this model
   3    a bad or missing checkpoint
-  4    the plan does not fit the memory
+  4    the plan does not fit the memory, or the system refused some
   130  interrupted; the text so far was written
 
 Text and data go to stdout, everything else to stderr. NO_COLOR is respected.";

@@ -55,11 +55,15 @@ pub struct LinkArgs {
 }
 
 impl ResidencyArgs {
-    pub fn apply(&self, options: &mut ModelOptions) {
-        options.residency = match self.no_offload {
+    pub fn residency(&self) -> Residency {
+        match self.no_offload {
             true => Residency::All,
             false => self.num_gpu_layers.0,
-        };
+        }
+    }
+
+    pub fn apply(&self, options: &mut ModelOptions) {
+        options.residency = self.residency();
         options.prefetch = match self.no_prefetch {
             true => Prefetch::AtNeed,
             false => Prefetch::Ahead,
@@ -84,19 +88,6 @@ impl LinkArgs {
         };
         options.link_gbps = self.link_gbps;
     }
-}
-
-/// What was typed that has no effect when every layer is resident.
-pub fn idle_options(residency: &ResidencyArgs, link: &LinkArgs) -> Vec<&'static str> {
-    let typed = [
-        ("--no-prefetch", residency.no_prefetch),
-        ("--slots", link.slots.is_some()),
-        ("--resident", link.resident.is_some()),
-        ("--weights", link.weights.is_some()),
-        ("--link-gbps", link.link_gbps.is_some()),
-    ];
-    let names = typed.into_iter().filter(|(_, typed)| *typed);
-    names.map(|(name, _)| name).collect()
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

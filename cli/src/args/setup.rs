@@ -2,9 +2,11 @@
 
 use clap::Args;
 use engine::{ModelOptions, Source};
+use offload::ResidencyPlan;
 
-use super::residency::idle_options;
+use super::effect::{self, Idle};
 use super::{ComputeArgs, LinkArgs, ModelArgs, ResidencyArgs};
+use crate::failure::Usage;
 
 #[derive(Debug, Args)]
 pub struct SetupArgs {
@@ -32,8 +34,8 @@ impl SetupArgs {
         options
     }
 
-    /// Options that were typed and do nothing when nothing is streamed.
-    pub fn idle_options(&self) -> Vec<&'static str> {
-        idle_options(&self.residency, &self.link)
+    /// What was typed and has no effect in this plan, unless it contradicts what was typed.
+    pub fn idle(&self, plan: &ResidencyPlan) -> Result<Option<Idle>, Usage> {
+        effect::idle(&self.residency, &self.link, plan)
     }
 }

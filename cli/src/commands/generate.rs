@@ -16,11 +16,11 @@ use crate::{interrupt, prompt};
 
 pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let console = Console::new(args.output.quiet);
-    let idle_options = args.setup.idle_options();
     let chat = args.prompt.chat;
     let input = args.prompt.input()?;
     let files = Files::prepare(&args.files)?;
     let blueprint = Blueprint::new(&args.setup.source(), args.setup.options())?;
+    let idle = args.setup.idle(&blueprint.plan)?;
     let options = GenerationOptions {
         max_new_tokens: args.length.max_new_tokens,
         sampling: args.sampling.over(&blueprint.checkpoint.generation),
@@ -33,16 +33,17 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         .map_err(engine::EngineError::from)?;
     let prompt = prompt::tokens(input, chat, &blueprint)?;
 
-    preface::print(&blueprint, &idle_options, &console);
+    preface::print(&blueprint, idle.as_ref(), &console);
     let peak_gbps = match args.output.profile.is_some() || files.any() {
         true => blueprint.measure_peak_gbps()?,
         false => None,
     };
-    let mut model = load(blueprint, &console)?;
+    // Never dropped: the process ends with this command, and must not wait for a read under way.
+    let model = Box::leak(Box::new(load(blueprint, &console)?));
     if args.output.profile.is_some() || files.any() {
         model.measure_memory()?;
     }
-    let facts = Facts::of(model.blueprint(), model.loaded());
+    let facts = Facts::of(model, idle.as_ref());
     let streaming = model.streaming(peak_gbps);
     let mut profile = (args.output.profile)
         .map(|how| Profile::new(how, console, &streaming, args.output.profile_every));
@@ -53,7 +54,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
 
     let mut session = model.session()?;
-    session.cancel_with(interrupt::flag(&console));
+    session.cancel_with(interrupt::flag());
     if files.any() {
         session.record();
     }

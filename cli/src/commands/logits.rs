@@ -3,6 +3,7 @@
 use engine::{Blueprint, Model};
 use serde::Serialize;
 
+use super::preface;
 use crate::args::{LogitsArgs, PromptInput};
 use crate::failure::Failure;
 use crate::output::{Bar, Console, Stdout};
@@ -17,6 +18,7 @@ struct Logits<'a> {
 pub fn run(args: &LogitsArgs) -> Result<(), Failure> {
     let console = Console::new(false);
     let blueprint = Blueprint::new(&args.setup.source(), args.setup.options())?;
+    preface::note(args.setup.idle(&blueprint.plan)?.as_ref(), &console);
     let input = PromptInput::Tokens(args.prompt_tokens.clone());
     let tokens = prompt::tokens(input, false, &blueprint)?;
     let bar = Bar::new(&console, "loading", Model::bytes_to_load(&blueprint));

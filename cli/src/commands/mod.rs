@@ -4,6 +4,7 @@ pub mod bench;
 pub mod completions;
 pub mod devices;
 pub mod diagnose;
+mod executed;
 mod files;
 pub mod generate;
 pub mod inspect;

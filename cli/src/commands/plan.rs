@@ -17,6 +17,10 @@ struct Plans {
     context: usize,
     block_bytes: u64,
     memory_bytes: Option<u64>,
+    /// Which layers stay, where streamed weights live, and how they are read there.
+    placement: &'static str,
+    weights: &'static str,
+    access: String,
     link_gbps: Option<f64>,
     /// A rate that was given, not measured.
     emulated: bool,
@@ -98,6 +102,9 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         context: blueprint.context,
         block_bytes: blueprint.plan.block().slab,
         memory_bytes,
+        placement: blueprint.plan.spread().name(),
+        weights: blueprint.link.home.name(),
+        access: blueprint.link.access.clone(),
         link_gbps,
         emulated: link_gbps.is_some(),
         auto: match too_large {

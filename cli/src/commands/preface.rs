@@ -4,9 +4,10 @@ use engine::Blueprint;
 use loader::AccessReport;
 use offload::{Home, LinkInfo, Prefetch};
 
+use crate::args::Idle;
 use crate::output::{Align, Console, Style, Table, memory};
 
-pub fn print(blueprint: &Blueprint, idle_options: &[&str], console: &Console) {
+pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
     if console.is_quiet() {
         return;
     }
@@ -22,11 +23,14 @@ pub fn print(blueprint: &Blueprint, idle_options: &[&str], console: &Console) {
             "Streamed weights: {}",
             whereabouts(&blueprint.link)
         ));
-    } else if !idle_options.is_empty() {
-        console.say(format_args!(
-            "note: nothing is streamed, so {} has no effect",
-            idle_options.join(", ")
-        ));
+    }
+    note(idle, console);
+}
+
+/// What was typed for nothing.
+pub fn note(idle: Option<&Idle>, console: &Console) {
+    if let Some(idle) = idle {
+        console.say(format_args!("note: {idle}"));
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use engine::{Blueprint, Ended, Loaded, Report, memory};
+use engine::{Ended, Model, Report, memory};
 use serde::Serialize;
 
+use super::executed::Executed;
+use crate::args::Idle;
 use crate::output::{self, milliseconds, seconds};
 
 /// A finished run. `model` and the plan are kept apart from the model itself, which the session
@@ -26,6 +28,7 @@ pub struct Facts {
     home: Option<&'static str>,
     emulated_gbps: Option<f64>,
     load: Duration,
+    executed: Executed,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,6 +39,7 @@ struct Json<'a> {
     prompt_tokens: usize,
     ended: Option<&'static str>,
     timing: Timing,
+    plan: &'a Executed,
     offload: Offload,
     peak_memory_bytes: Option<u64>,
 }
@@ -64,7 +68,8 @@ struct Offload {
 }
 
 impl Facts {
-    pub fn of(blueprint: &Blueprint, loaded: Loaded) -> Self {
+    pub fn of(model: &Model, idle: Option<&Idle>) -> Self {
+        let blueprint = model.blueprint();
         let plan = &blueprint.plan;
         let streams = plan.streamed_count() > 0;
         Self {
@@ -74,7 +79,8 @@ impl Facts {
             slots: plan.slots(),
             home: streams.then(|| blueprint.link.home.name()),
             emulated_gbps: blueprint.link.emulated_gbps.filter(|_| streams),
-            load: loaded.time,
+            load: model.loaded().time,
+            executed: Executed::of(model, idle),
         }
     }
 }
@@ -100,6 +106,7 @@ impl Finished {
                 decode_ms: milliseconds(totals.decode.total),
                 tokens_per_s: totals.tokens_per_s(),
             },
+            plan: &facts.executed,
             offload: Offload {
                 resident: facts.resident,
                 streamed: facts.streamed,

@@ -3,10 +3,11 @@
 use std::time::Instant;
 
 use loader::Error;
+use loader::synth::partial_path;
 
 use crate::args::SynthArgs;
 use crate::failure::Failure;
-use crate::output::{Bar, Console, gigabytes, seconds};
+use crate::output::{Bar, Console, PartFolder, gigabytes, seconds};
 
 pub fn run(args: &SynthArgs) -> Result<(), Failure> {
     let console = Console::new(args.quiet);
@@ -14,6 +15,7 @@ pub fn run(args: &SynthArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let mut bar = None;
     let mut bytes = 0;
+    let _removed_if_interrupted = partial_path(&args.dir).map(PartFolder::announce);
     let written = loader::synth::write(&args.dir, &spec, &mut |done, total| {
         let bar = bar.get_or_insert_with(|| Bar::new(&console, "writing", total));
         bar.set(done);

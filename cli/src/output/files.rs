@@ -1,9 +1,16 @@
 //! Files that are whole or absent.
+//!
+//! A file is written under another name beside its place and then renamed. The files under way are
+//! on one list, whose lock is held while one is made or renamed: whoever ends the process takes the
+//! lock for good, removes what is on the list, and knows that nothing comes after it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+static UNDER_WAY: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
 /// Writes beside the place, then renames: a reader never sees half a file, and a full disk leaves
 /// what was there before.
@@ -11,21 +18,21 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     build_whole(path, |to| to.write_all(bytes)).map(|_bytes| ())
 }
 
-/// The same for a file that is made as it is written; returns its size.
+/// The same for a file that is made as it is written; returns its size. A device or a pipe gets
+/// the bytes as they come: a rename would put a file in its place.
 pub fn build_whole(
     path: &Path,
     build: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
 ) -> io::Result<u64> {
-    let beside = beside(path)?;
-    let written = fill(&beside, build).and_then(|bytes| {
-        fs::rename(&beside, path)?;
-        Ok(bytes)
-    });
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&beside);
+    if takes_bytes_as_they_come(path) {
+        return fill(File::options().write(true).open(path)?, build);
     }
-    written
+    // Behind a link, the file that it leads to.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (part, file) = Part::create(beside(&path)?)?;
+    let bytes = fill(file, build)?;
+    part.rename_to(&path)?;
+    Ok(bytes)
 }
 
 /// Whether a file could be put here: its folder takes a new one, and no folder is in its place.
@@ -33,16 +40,95 @@ pub fn try_place(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    let beside = beside(path)?;
-    File::create(&beside)?;
-    fs::remove_file(&beside)
+    if takes_bytes_as_they_come(path) {
+        return Ok(());
+    }
+    Part::create(beside(path)?).map(|_removed| ())
 }
 
-fn fill(
-    path: &Path,
-    build: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
-) -> io::Result<u64> {
-    let mut to = BufWriter::new(File::create(path)?);
+/// Removes what is half-written, and keeps it from being finished: the process is about to end.
+pub fn abandon() {
+    remove_all(under_way());
+}
+
+/// The same, where the list may be in the hands of whoever calls.
+pub fn abandon_if_free() {
+    match UNDER_WAY.try_lock() {
+        Ok(parts) => remove_all(parts),
+        Err(TryLockError::Poisoned(parts)) => remove_all(parts.into_inner()),
+        Err(TryLockError::WouldBlock) => {}
+    }
+}
+
+/// A folder that is made under another name first, by somebody who removes it if that fails.
+#[derive(Debug)]
+pub struct PartFolder(PathBuf);
+
+impl PartFolder {
+    pub fn announce(path: PathBuf) -> Self {
+        under_way().push(path.clone());
+        Self(path)
+    }
+}
+
+impl Drop for PartFolder {
+    fn drop(&mut self) {
+        under_way().retain(|path| *path != self.0);
+    }
+}
+
+fn remove_all(parts: MutexGuard<'_, Vec<PathBuf>>) {
+    /// A folder may be written into while it is removed.
+    const TRIES: usize = 100;
+    for part in &*parts {
+        let gone = |_: &usize| match part.is_dir() {
+            true => fs::remove_dir_all(part).is_ok(),
+            false => fs::remove_file(part).is_ok() || !part.exists(),
+        };
+        // A part that stays cannot be told to anybody.
+        let _ = (0..TRIES).find(gone);
+    }
+    // For good: see the module.
+    std::mem::forget(parts);
+}
+
+fn under_way() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file beside its place. Removed unless it is renamed.
+#[derive(Debug)]
+struct Part(PathBuf);
+
+impl Part {
+    fn create(path: PathBuf) -> io::Result<(Self, File)> {
+        let mut under_way = under_way();
+        let file = File::create(&path)?;
+        under_way.push(path.clone());
+        Ok((Self(path), file))
+    }
+
+    fn rename_to(self, path: &Path) -> io::Result<()> {
+        let _under_way = under_way();
+        fs::rename(&self.0, path)
+        // Dropping finds nothing under the old name.
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut under_way = under_way();
+        let _ = fs::remove_file(&self.0);
+        under_way.retain(|path| *path != self.0);
+    }
+}
+
+fn takes_bytes_as_they_come(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir())
+}
+
+fn fill(file: File, build: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> io::Result<u64> {
+    let mut to = BufWriter::new(file);
     build(&mut to)?;
     Ok(to.into_inner()?.metadata()?.len())
 }

@@ -15,11 +15,22 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
-pub use files::{build_whole, try_place, write_whole};
+pub use files::{PartFolder, build_whole, try_place, write_whole};
 pub use human::{gigabytes, memory, milliseconds, seconds, short_count};
-pub use live::{LivePanel, abandon};
+pub use live::LivePanel;
 pub use progress::{Bar, Steps};
 pub use table::{Align, Table};
+
+/// Takes away what is half-done, on the terminal and on disk: the process is about to end.
+pub fn abandon() {
+    live::abandon();
+    files::abandon();
+}
+
+/// The same from a place that must not wait, because it may be inside of what it would wait for.
+pub fn abandon_if_free() {
+    files::abandon_if_free();
+}
 
 /// Data for the user or the next program.
 #[derive(Debug)]

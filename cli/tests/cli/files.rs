@@ -33,7 +33,7 @@ fn story(options: &[&str]) -> Run {
 
 /// A file of this name is there, whole and what it is called.
 #[track_caller]
-fn check(file: &Path, name: &str) {
+pub fn check(file: &Path, name: &str) {
     let text = fs::read_to_string(file).unwrap();
     let (start, end) = match name {
         "timing.tsv" => ("Stage\tTime(ms)\tCount\tAvg(ms)\tTotal(ms)\n", "\n"),
@@ -47,7 +47,7 @@ fn check(file: &Path, name: &str) {
     assert!(text.starts_with(start) && text.ends_with(end), "{name}");
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
+pub fn names_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -6,12 +6,23 @@ mod bad_input;
 mod bench;
 mod common;
 mod diagnose;
+#[cfg(target_os = "linux")]
+mod faults;
 mod files;
+mod flags;
 mod generate;
+#[cfg(target_os = "linux")]
+mod interrupts;
+#[cfg(target_os = "linux")]
+mod limits;
 #[cfg(target_os = "linux")]
 mod live;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(unix)]
+mod process;
+#[cfg(target_os = "linux")]
+mod shim;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tools;

@@ -22,6 +22,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -85,7 +86,13 @@ impl std::fmt::Debug for Team {
 }
 
 impl Team {
-    /// A team of `threads` (at least one) at the best level of this machine.
+    /// A team of `threads` (at least one) at the best level of this machine, or what the system
+    /// says when it refuses a thread.
+    pub fn start(threads: usize) -> io::Result<Self> {
+        Team::start_at(threads, Level::detect())
+    }
+
+    /// [`Team::start`] for tests and benches.
     ///
     /// # Panics
     /// If the system refuses a thread.
@@ -93,11 +100,17 @@ impl Team {
         Team::with_level(threads, Level::detect())
     }
 
-    /// A team that uses `level`, or the best supported one below it.
+    /// [`Team::start_at`] for tests and benches.
     ///
     /// # Panics
     /// If the system refuses a thread.
+    #[expect(clippy::expect_used, reason = "stated in the docs")]
     pub fn with_level(threads: usize, level: Level) -> Self {
+        Team::start_at(threads, level).expect("the system refused a compute thread")
+    }
+
+    /// A team that uses `level`, or the best supported one below it.
+    pub fn start_at(threads: usize, level: Level) -> io::Result<Self> {
         let threads = threads.max(1);
         let level = Level::ALL
             .into_iter()
@@ -116,13 +129,17 @@ impl Team {
             phase: AtomicU32::new(0),
             panic: Mutex::new(None),
         });
-        let handles = (1..threads).map(|index| start(&common, index)).collect();
-        Team {
+        let mut team = Team {
             common,
-            handles,
+            handles: Vec::with_capacity(threads - 1),
             gate: Mutex::new(()),
             level: level.unwrap_or(Level::Portable),
+        };
+        for index in 1..threads {
+            // Dropping the team ends those that did start.
+            team.handles.push(spawn(&team.common, index)?);
         }
+        Ok(team)
     }
 
     /// Workers, the caller included.
@@ -194,16 +211,11 @@ impl Drop for Team {
     }
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "without its threads there is no team; stated in the docs"
-)]
-fn start(common: &Arc<Common>, index: usize) -> JoinHandle<()> {
+fn spawn(common: &Arc<Common>, index: usize) -> io::Result<JoinHandle<()>> {
     let common = Arc::clone(common);
     std::thread::Builder::new()
         .name(format!("compute-{index}"))
         .spawn(move || common.serve(index))
-        .expect("the system refused a compute thread")
 }
 
 impl Common {

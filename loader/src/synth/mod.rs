@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::{DType, Family, RopeScaling};
 
 pub use preset::preset_names;
-pub use write::write;
+pub use write::{partial_path, write};
 
 /// Which generation of `config.json` to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -62,6 +62,14 @@ pub fn write(
     job.partial.rename_to(dir)
 }
 
+/// The directory that `dir` is until it is whole, for whoever ends the process before that.
+pub fn partial_path(dir: &Path) -> Option<PathBuf> {
+    let mut partial = OsString::from(".");
+    partial.push(dir.file_name()?);
+    partial.push(format!(".partial-{}", std::process::id()));
+    Some(dir.with_file_name(partial))
+}
+
 fn refuse_existing(dir: &Path) -> Result<(), Error> {
     let mut entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -195,13 +203,9 @@ struct Partial {
 
 impl Partial {
     fn create(dir: &Path) -> Result<Self, Error> {
-        let Some(name) = dir.file_name() else {
+        let Some(path) = partial_path(dir) else {
             return Err(Error::Exists { dir: dir.into() });
         };
-        let mut partial = OsString::from(".");
-        partial.push(name);
-        partial.push(format!(".partial-{}", std::process::id()));
-        let path = dir.with_file_name(partial);
         fs::create_dir_all(&path).map_err(|error| io_error("create", &path, error))?;
         Ok(Self { path })
     }

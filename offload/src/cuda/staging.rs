@@ -83,8 +83,8 @@ impl Staging {
         Ok(Self {
             jobs: Some(jobs),
             threads: vec![
-                stager.map_err(OffloadError::Spawn)?,
-                forwarder.map_err(OffloadError::Spawn)?,
+                stager.map_err(|source| OffloadError::refused("stager", source))?,
+                forwarder.map_err(|source| OffloadError::refused("forwarder", source))?,
             ],
         })
     }

@@ -12,6 +12,7 @@ use engine::{Blueprint, EngineError, GenerationOptions, Machine, ModelOptions, S
 
 use self::prompts::Prompt;
 use self::results::{Results, Row, SideResults};
+use super::preface;
 use crate::args::{BenchArgs, bench_side};
 use crate::failure::{Failure, Usage};
 use crate::interrupt;
@@ -29,7 +30,7 @@ struct Side {
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let console = Console::new(args.quiet);
     let sides = sides(args, &console)?;
-    let cancel = interrupt::flag(&console);
+    let cancel = interrupt::flag();
     let mut results = Results {
         date: engine::text::today(),
         machine: Machine::here(),
@@ -70,6 +71,7 @@ fn sides(args: &BenchArgs, console: &Console) -> Result<Vec<Side>, Failure> {
             })?;
             let (source, options) = (setup.source(), setup.options());
             let blueprint = Blueprint::new(&source, options.clone())?;
+            preface::note(setup.idle(&blueprint.plan)?.as_ref(), console);
             let prompts = prompts::read(args, &blueprint, console)?;
             Ok(Side {
                 name,

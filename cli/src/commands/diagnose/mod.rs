@@ -12,6 +12,7 @@ use std::time::Duration;
 use engine::profile::Runs;
 use engine::{Blueprint, Checkup, EngineError, LeftOut, Machine, Role};
 
+use super::preface;
 use crate::args::DiagnoseArgs;
 use crate::failure::{Failure, Usage};
 use crate::interrupt;
@@ -53,6 +54,7 @@ pub fn run(args: &DiagnoseArgs) -> Result<(), Failure> {
     let source = args.setup.source();
     check_save(args.save.as_deref())?;
     let blueprint = Blueprint::new(&source, args.setup.options())?;
+    preface::note(args.setup.idle(&blueprint.plan)?.as_ref(), &console);
     let prompt = prompt(args, &blueprint)?;
     let facts = Facts::of(args, &blueprint, prompt.len());
     let mut checkup = Checkup::new(source, &blueprint, prompt, args.tokens);
@@ -90,7 +92,7 @@ pub fn run(args: &DiagnoseArgs) -> Result<(), Failure> {
 
 /// All rounds, or those until Ctrl-C: whether it came.
 fn measure(checkup: &mut Checkup, repeats: usize, console: &Console) -> Result<bool, Failure> {
-    let cancel: Arc<AtomicBool> = interrupt::flag(console);
+    let cancel: Arc<AtomicBool> = interrupt::flag();
     let steps = Steps::new(console, repeats * checkup.roles().len());
     for round in 1..=repeats {
         let done = checkup.round(&cancel, &mut |role| {
@@ -146,7 +148,7 @@ impl Facts {
             dtype: blueprint.dtype().name(),
             layers: blueprint.config.layers,
             block_bytes: blueprint.plan.block().slab,
-            access: super::preface::whereabouts(&blueprint.link),
+            access: preface::whereabouts(&blueprint.link),
             new_tokens: args.tokens,
             prompt_tokens,
             repeats: args.repeats,

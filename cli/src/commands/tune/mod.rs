@@ -72,7 +72,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         options,
         blueprint,
         prompt,
-        cancel: interrupt::flag(&console),
+        cancel: interrupt::flag(),
         console,
     };
     let tuned = bench.tune()?;

@@ -1,0 +1,65 @@
+//! The plan that was carried out, as programs read it: taken from the loaded model, not from what
+//! was asked for.
+
+use engine::{Kernels, Model};
+use offload::{LayerIndex, Prefetch};
+use serde::Serialize;
+
+use crate::args::Idle;
+
+#[derive(Debug, Serialize)]
+pub struct Executed {
+    device: &'static str,
+    dtype: &'static str,
+    kernels: &'static str,
+    /// The instructions that the fast kernels use on a CPU, and their threads.
+    level: Option<&'static str>,
+    threads: Option<usize>,
+    context: usize,
+    /// The limit the plan was made for, and what it takes of it.
+    memory_bytes: Option<u64>,
+    total_bytes: u64,
+    resident_layers: Vec<usize>,
+    streamed_layers: Vec<usize>,
+    placement: &'static str,
+    slots: usize,
+    prefetch: bool,
+    /// Where streamed weights live, and how they are read there.
+    weights: Option<&'static str>,
+    access: Option<String>,
+    emulated_gbps: Option<f64>,
+    /// Bytes of streamed weights for each pass.
+    streamed_bytes_per_token: u64,
+    /// Options that were typed and that this plan leaves without effect.
+    no_effect: Vec<&'static str>,
+}
+
+impl Executed {
+    pub fn of(model: &Model, idle: Option<&Idle>) -> Self {
+        let blueprint = model.blueprint();
+        let (plan, link) = (&blueprint.plan, &blueprint.link);
+        let streams = plan.streamed_count() > 0;
+        let fast = blueprint.options.kernels == Kernels::Fast;
+        let level = model.threads().map(|_| engine::kernels::level());
+        Self {
+            device: model.device_name(),
+            dtype: blueprint.dtype().name(),
+            kernels: if fast { "fast" } else { "clear" },
+            level,
+            threads: model.threads(),
+            context: blueprint.context,
+            memory_bytes: blueprint.memory_bytes,
+            total_bytes: plan.total_bytes(),
+            resident_layers: plan.resident().map(LayerIndex::as_usize).collect(),
+            streamed_layers: plan.streamed().map(LayerIndex::as_usize).collect(),
+            placement: plan.spread().name(),
+            slots: plan.slots(),
+            prefetch: blueprint.options.prefetch == Prefetch::Ahead,
+            weights: streams.then(|| link.home.name()),
+            access: streams.then(|| link.access.clone()),
+            emulated_gbps: link.emulated_gbps.filter(|_| streams),
+            streamed_bytes_per_token: plan.streamed_bytes_per_pass(),
+            no_effect: idle.map_or_else(Vec::new, |idle| idle.options().to_vec()),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The allocator of last resort. The plan keeps within the memory there is, and says so with its
+//! numbers; what runs out all the same (a limit that is set later, another program) ends the
+//! process with words and an exit code, where the standard library would abort it.
+
+#![expect(
+    unsafe_code,
+    reason = "the trait is unsafe; every call goes to the system's allocator as it came"
+)]
+// Sound because nothing is done with the memory: calls are handed on unchanged, and the only thing
+// added is that a null pointer ends the process instead of being returned.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{self, Write};
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::output;
+
+/// As `--help` promises it.
+const OUT_OF_MEMORY: i32 = 4;
+
+#[global_allocator]
+static ALLOCATOR: OrEnd = OrEnd;
+
+struct OrEnd;
+
+// SAFETY: see the top of the file.
+unsafe impl GlobalAlloc for OrEnd {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promises are the callee's.
+        or_end(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as above.
+        or_end(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        // SAFETY: as above.
+        or_end(unsafe { System.realloc(memory, layout, bytes) }, bytes)
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+fn or_end(memory: *mut u8, bytes: usize) -> *mut u8 {
+    match memory.is_null() {
+        true => end(bytes),
+        false => memory,
+    }
+}
+
+/// Allocates nothing.
+#[cold]
+fn end(bytes: usize) -> ! {
+    static ENDING: AtomicBool = AtomicBool::new(false);
+    if ENDING.swap(true, Ordering::Relaxed) {
+        // Another thread is at it, and takes this one along.
+        loop {
+            thread::park();
+        }
+    }
+    // Nobody is left to tell of an error in telling.
+    let _ = writeln!(
+        io::stderr().lock(),
+        "error: the system refused {bytes} bytes of memory\n\
+         hint: keep fewer layers resident (--num-gpu-layers), use a shorter --context, or raise \
+         the limit (ulimit -v)"
+    );
+    output::abandon_if_free();
+    process::exit(OUT_OF_MEMORY)
+}

@@ -1,0 +1,189 @@
+//! Signals at any moment: the text so far is kept, the exit code says what happened, report files
+//! are whole or absent, and nothing half-written stays.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::{Run, command, make, tiny};
+use crate::files::{check, names_in};
+use crate::process::{SOON, UnderWay};
+use crate::shim::faulty;
+
+const STORY: &str = "generate --prompt Once --max-new-tokens 60 --num-gpu-layers 20";
+
+fn story(command: &mut Command, folder: &Path) -> UnderWay {
+    command.args(STORY.split_whitespace());
+    UnderWay::start(command.arg("--profile-dir").arg(folder))
+}
+
+fn has_part(folder: &Path) -> bool {
+    let found = || Some(fs::read_dir(folder).ok()?.flatten());
+    let mut found = found().into_iter().flatten();
+    found.any(|entry| entry.file_name().to_string_lossy().ends_with(".part"))
+}
+
+/// `timeout` signals the process and then its group, which has it in as well.
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("run");
+    let mut under_way = story(&mut command(), &folder);
+    under_way.text_has_come().signal("INT").signal("INT");
+    let run = under_way.ends_soon();
+    assert_eq!(run.code, 130, "{run:?}");
+    assert!(!run.stdout.is_empty(), "{run:?}");
+    assert!(run.stderr.ends_with("interrupted\n"), "{run:?}");
+    assert_eq!(names_in(&folder).len(), 5, "{run:?}");
+}
+
+#[test]
+fn the_second_ctrl_c_while_files_are_written_leaves_no_part_of_one() {
+    let temp = tempfile::tempdir().unwrap();
+    let folder = temp.path().join("run");
+    // Trying the place writes nothing, so what is slow is the file itself.
+    let faults = [
+        ("FAULT_FILE", "report.html"),
+        ("FAULT_WRITES", "slow:30000"),
+    ];
+    let mut under_way = story(&mut faulty(&faults), &folder);
+    under_way.text_has_come().signal("INT");
+    under_way.until("the report is being written", || {
+        has_part(&folder) && folder.join("trace.json").exists()
+    });
+    thread::sleep(Duration::from_millis(150));
+    under_way.signal("INT");
+    let run = under_way.ends_soon();
+    assert_eq!(run.code, 130, "{run:?}");
+    let names = names_in(&folder);
+    assert!(!names.contains(&"report.html".into()), "{names:?}");
+    for name in &names {
+        check(&folder.join(name), name);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_is_half_made_is_taken_away() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("model");
+    let mut synth = command();
+    synth.arg("synth").arg(&dir).args(["--shape", "bench-1.3b"]);
+    let mut under_way = UnderWay::start(&mut synth);
+    under_way.until("weights", || {
+        let partial = fs::read_dir(temp.path()).unwrap().flatten().next();
+        partial.is_some_and(|partial| partial.path().join("model.safetensors").exists())
+    });
+    under_way.signal("INT");
+    let run = under_way.ends_soon();
+    assert_eq!((run.code, run.stdout.as_str()), (130, ""), "{run:?}");
+    assert_eq!(names_in(temp.path()), [""; 0]);
+}
+
+/// What a run may look like whenever a signal came. Whether it was interrupted.
+#[track_caller]
+fn holds(run: &Run, whole: &str, folder: &Path) -> bool {
+    assert!(!run.stderr.contains("panicked"), "{run:?}");
+    assert!(!run.stderr.contains("error:"), "{run:?}");
+    let names = match folder.exists() {
+        true => names_in(folder),
+        false => Vec::new(),
+    };
+    for name in &names {
+        check(&folder.join(name), name);
+    }
+    match run.code {
+        0 => {
+            assert_eq!(run.stdout, whole, "{run:?}");
+            assert_eq!(names.len(), 5, "{names:?}");
+        }
+        130 => {
+            assert!(whole.starts_with(run.stdout.trim_end()), "{run:?}");
+            if run.stderr.ends_with("interrupted\n") {
+                assert_eq!(names.len(), 5, "{names:?}");
+            }
+        }
+        // Before the program listens, which is the first thing it does.
+        _ => {
+            let silent = run.stdout.is_empty() && run.stderr.is_empty() && names.is_empty();
+            assert!(silent, "{run:?}");
+        }
+    }
+    run.code != 0
+}
+
+/// Part of the soak: see the Makefile.
+#[test]
+fn soak_signals_at_seeded_moments() {
+    let runs = match std::env::var("SOAK").as_deref() {
+        Ok("full") => 1000,
+        _ => 24,
+    };
+    let made = make(&tiny());
+    let disk = format!(
+        "generate --model {} --prompt-tokens 1,2,3 --max-new-tokens 200 --ignore-eos \
+         --num-gpu-layers 0 --weights disk",
+        made.name()
+    );
+    let slow = format!("{disk} --link-gbps 0.02").replace("--weights disk", "");
+    let lines = [STORY, &disk, &slow];
+    let temp = tempfile::tempdir().unwrap();
+    let start = |line: &str, folder: &Path| {
+        let mut command = command();
+        command.args(line.split_whitespace());
+        UnderWay::start(command.arg("--profile-dir").arg(folder))
+    };
+    let whole = lines.map(|line| {
+        let folder = temp.path().join("whole");
+        let started = Instant::now();
+        let (run, _) = start(line, &folder).end();
+        let took = started.elapsed();
+        fs::remove_dir_all(&folder).unwrap();
+        (run.ok().stdout, took)
+    });
+    let mut interrupted = 0;
+    let mut longest = Duration::ZERO;
+    for seed in 0..runs {
+        let mut random = Random(seed);
+        let of = random.below(lines.len() as u64) as usize;
+        let (text, took) = &whole[of];
+        let most = (took.as_micros() * 11 / 10) as u64;
+        let after = Duration::from_micros(random.below(most));
+        let name = ["INT", "TERM"][random.below(2) as usize];
+        let again = random.below(3) == 0;
+        let folder = temp.path().join("run");
+        let mut under_way = start(lines[of], &folder);
+        thread::sleep(after);
+        under_way.signal(name);
+        if again {
+            thread::sleep(Duration::from_micros(random.below(300_000)));
+            under_way.signal(name);
+        }
+        let (run, took) = under_way.end();
+        println!(
+            "seed {seed}: {name} after {after:?}, again: {again}: {} in {took:?}",
+            run.code
+        );
+        longest = longest.max(took);
+        interrupted += u64::from(holds(&run, text, &folder));
+        let _ = fs::remove_dir_all(&folder);
+        assert_eq!(names_in(temp.path()), [""; 0], "seed {seed}");
+    }
+    println!("soak: {runs} runs with signals, {interrupted} ended by one, longest end {longest:?}");
+    assert!(interrupted * 2 > runs, "{interrupted} of {runs}");
+    assert!(longest < SOON, "{longest:?}");
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end.max(1)
+    }
+}
