@@ -99,9 +99,6 @@ impl Team {
     /// If the system refuses a thread.
     pub fn with_level(threads: usize, level: Level) -> Self {
         let threads = threads.max(1);
-        let level = Level::ALL
-            .into_iter()
-            .rfind(|l| *l <= level && l.is_supported());
         let common = Arc::new(Common {
             threads,
             job: UnsafeCell::new(None),
@@ -121,7 +118,7 @@ impl Team {
             common,
             handles,
             gate: Mutex::new(()),
-            level: level.unwrap_or(Level::Portable),
+            level: level.or_below(),
         }
     }
 
