@@ -3,12 +3,12 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use offload::{Residency, StreamedStack};
 
 use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::cores;
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::kernels::{LayerCache, Team, read_in_parallel};
@@ -104,8 +104,8 @@ impl Model {
             peak_bytes: memory::peak_bytes(),
             lowered_from: (planned > blueprint.plan.resident_count()).then_some(planned),
         };
-        let cores = || thread::available_parallelism().map_or(1, usize::from);
-        let team = Arc::new(Team::new(blueprint.options.threads.unwrap_or_else(cores)));
+        let threads = blueprint.options.threads;
+        let team = Arc::new(Team::new(threads.unwrap_or_else(cores::physical)));
         Ok(Self {
             blueprint,
             ends,
