@@ -1,6 +1,6 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: ci format lints house audit-gpu-syncs cuda-check cuda-stand-in profiling build test report
+.PHONY: ci format lints house audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon
 
 ci: format lints house audit-gpu-syncs cuda-check profiling build test report
 
@@ -41,3 +41,15 @@ test:
 # The report page, in a real browser: needs chromium and python3.
 report: build
 	bench/check-report
+
+# Compiles for the systems that CI does not run on; nothing is linked, so no C compiler is needed.
+# Needs their standard libraries: rustup target add $(OTHER_TARGETS)
+OTHER_TARGETS = aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
+check-targets:
+	for target in $(OTHER_TARGETS); do \
+		cargo check --locked --workspace --target $$target --target-dir target/check || exit 1; \
+	done
+
+# The kernels' tests on an emulated ARM processor: needs qemu-user and gcc-aarch64-linux-gnu.
+test-neon:
+	bench/test-neon
