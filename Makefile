@@ -42,7 +42,8 @@ test:
 report: build
 	bench/check-report
 
-# Compiles for the systems that CI does not run on; nothing is linked, so no C compiler is needed.
+# Checks the code for the systems that CI does not run on: no C compiler for them is needed, but two
+# minutes each.
 # Needs their standard libraries: rustup target add $(OTHER_TARGETS)
 OTHER_TARGETS = aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
 check-targets:
