@@ -1,6 +1,6 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: ci format lints house audit-gpu-syncs cuda-check cuda-stand-in profiling build test report soak
+.PHONY: ci format lints house audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon soak
 
 ci: format lints house audit-gpu-syncs cuda-check profiling build test report
 
@@ -45,3 +45,16 @@ report: build
 # The same work over and over, at full length (some 20 minutes); `test` has a short version.
 soak:
 	SOAK=full cargo test --locked --release --workspace --test soak --test cli -- soak_ --nocapture
+
+# Checks the code for the systems that CI does not run on: no C compiler for them is needed, but two
+# minutes each.
+# Needs their standard libraries: rustup target add $(OTHER_TARGETS)
+OTHER_TARGETS = aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
+check-targets:
+	for target in $(OTHER_TARGETS); do \
+		cargo check --locked --workspace --target $$target --target-dir target/check || exit 1; \
+	done
+
+# The kernels' tests on an emulated ARM processor: needs qemu-user and gcc-aarch64-linux-gnu.
+test-neon:
+	bench/test-neon

@@ -18,7 +18,7 @@ pub fn run(run: &Run) -> Result<()> {
     };
     let mut model = Model::open(&Source::Directory(run.model.clone()), options)?;
     let bytes = weight_bytes_per_token(&model);
-    let threads = run.threads.unwrap_or_else(cores);
+    let threads = run.threads.unwrap_or_else(engine::physical_cores);
     let ceiling = Ceiling::new(threads, bytes);
     let bytes = bytes as f64;
     println!(
@@ -65,8 +65,4 @@ fn weight_bytes_per_token(model: &Model) -> usize {
     let dtype = model.blueprint().dtype().bytes();
     let head = config.vocab_size * config.hidden_size * dtype;
     config.layers * model.blueprint().layout.weight_bytes() + head
-}
-
-pub fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }

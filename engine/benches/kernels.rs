@@ -1,18 +1,17 @@
-//! How close the CPU kernels come to the machine: decode beside the memory's read ceiling, and
-//! prefill in arithmetic a second. Both sides of each comparison alternate in one run, so that a
-//! busy machine slows them alike. Weights are random, in one allocation, of a 1.3 B-parameter
-//! model's shape.
+//! The CPU kernels, one at a time, over the block of a 1.3 B-parameter model: bytes of weights a
+//! second where memory is the limit, operations a second (criterion calls them elements) where
+//! arithmetic is. `read` is the ceiling of the first kind, but machines are shared and ceilings
+//! move: for a claim take `engine-bench`, which measures the limit in turns with the engine.
 //!
-//! `cargo bench -p engine --bench kernels [-- LAYERS]`; with few layers the whole model may fit a
-//! large last-level cache, and then the rates are the cache's.
+//! `cargo bench --workspace --bench kernels [-- decode]`
 
-use std::time::Instant;
+use std::hint::black_box;
 
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use engine::kernels::{
     BlockShape, BlockWeights, LayerCache, Matrix, RopeTable, Scratch, Team, Weights,
     advise_huge_pages, forward_block, logits, read_in_parallel,
 };
-use half::bf16;
 
 const SHAPE: BlockShape = BlockShape {
     hidden: 1536,
@@ -23,151 +22,159 @@ const SHAPE: BlockShape = BlockShape {
     norm_eps: 1e-6,
 };
 const VOCABULARY: usize = 32_000;
-const POSITIONS: usize = 2048;
+/// Several times any last-level cache: every visit of a layer comes from memory.
+const WEIGHT_BYTES: usize = 600 << 20;
+/// What a row of decode sees.
+const POSITION: usize = 128;
 const ROWS_MAX: usize = 1024;
-const DECODE_ROUNDS: usize = 16;
-const PREFILL_ROUNDS: usize = 3;
 
-fn main() {
-    let layers = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
-    let layers: usize = layers.unwrap_or(28);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let team = Team::new(threads);
-    let (matrices, norm) = random_weights(layers, threads);
-    let mut model = Model::new(&team, layers, &matrices, &norm);
-    let bytes = size_of_val(&*matrices);
-    println!(
-        "{team:?}, {layers} layers, {:.2} GB of bf16",
-        bytes as f64 / 1e9
-    );
-    decode(&team, &mut model, bytemuck::cast_slice(&matrices));
-    for rows in [4, 16, 128, 1024] {
-        prefill(&mut model, rows);
-    }
+criterion_group! {
+    name = kernels;
+    config = Criterion::default().sample_size(20);
+    targets = memory, decode, head, prefill
+}
+criterion_main!(kernels);
+
+fn memory(c: &mut Criterion) {
+    let team = team();
+    let words = random_words();
+    let bytes: &[u8] = bytemuck::cast_slice(&words);
+    let mut group = c.benchmark_group("read");
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    group.bench_function("plain", |b| b.iter(|| read_in_parallel(&team, bytes)));
+    group.finish();
 }
 
-/// Reads all weights, then computes a token from them, in turn.
-fn decode(team: &Team, model: &mut Model<'_>, weights: &[u8]) {
-    let (mut reads, mut tokens, mut shares) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..=DECODE_ROUNDS {
-        let start = Instant::now();
-        read_in_parallel(team, weights);
-        let read_s = start.elapsed().as_secs_f64();
-        let token_s = model.forward_s(1, 128 + round);
-        // The first round warms up.
-        if round > 0 {
-            reads.push(read_s);
-            tokens.push(token_s);
-            shares.push(100.0 * read_s / token_s);
+fn decode(c: &mut Criterion) {
+    let team = team();
+    let words = random_words();
+    let mut group = c.benchmark_group("decode");
+    for (name, format) in FORMATS {
+        let mut stack = Stack::new(&team, format(&words));
+        group.throughput(Throughput::Bytes(stack.layer_bytes() as u64));
+        group.bench_function(name, |b| b.iter(|| stack.visit(1, POSITION)));
+    }
+    group.finish();
+}
+
+fn prefill(c: &mut Criterion) {
+    let team = team();
+    let words = random_words();
+    let mut group = c.benchmark_group("prefill");
+    for (name, format) in FORMATS {
+        let mut stack = Stack::new(&team, format(&words));
+        for rows in [4, 16, 128, ROWS_MAX] {
+            let operations = 2 * numbers_a_layer() * rows;
+            group.throughput(Throughput::Elements(operations as u64));
+            group.bench_function(format!("{name}/{rows}"), |b| {
+                b.iter(|| stack.visit(rows, 0))
+            });
         }
     }
-    let gigabytes = weights.len() as f64 / 1e9;
-    let (read_s, token_s) = (median(&mut reads), median(&mut tokens));
-    println!(
-        "decode: {:.1} GB/s, {:.2} ms/token, {:.1} % of the {:.1} GB/s this memory reads at \
-         ({:.0} to {:.0} % over {DECODE_ROUNDS} rounds)",
-        gigabytes / token_s,
-        token_s * 1e3,
-        median(&mut shares),
-        gigabytes / read_s,
-        shares[0],
-        shares[shares.len() - 1],
-    );
+    group.finish();
 }
 
-fn prefill(model: &mut Model<'_>, rows: usize) {
-    let mut times: Vec<f64> = (0..=PREFILL_ROUNDS)
-        .map(|_| model.forward_s(rows, 0))
-        .collect();
-    times.remove(0);
-    let prefill_s = median(&mut times);
-    println!(
-        "prefill of {rows}: {:.1} ms, {:.0} tokens/s, {:.2} TFLOP/s in the linear layers",
-        prefill_s * 1e3,
-        rows as f64 / prefill_s,
-        2.0 * (model.layers.len() * numbers_a_layer() * rows) as f64 / prefill_s / 1e12,
-    );
+fn head(c: &mut Criterion) {
+    let team = team();
+    let words = random_words();
+    let mut scratch = Scratch::new(&team, &SHAPE, 1);
+    let hidden = vec![0.5; SHAPE.hidden];
+    let mut out = vec![0.0; VOCABULARY];
+    let mut group = c.benchmark_group("head");
+    for (name, format) in FORMATS {
+        let weights = format(&words);
+        let table = part(weights, 0, VOCABULARY, SHAPE.hidden);
+        let norm = part(weights, 0, 1, SHAPE.hidden).data();
+        let eps = SHAPE.norm_eps;
+        group.throughput(Throughput::Bytes(table.bytes() as u64));
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                logits(&team, norm, eps, &hidden, table, &mut out, &mut scratch);
+                black_box(out[0])
+            });
+        });
+    }
+    group.finish();
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn team() -> Team {
+    Team::new(engine::physical_cores())
 }
 
-struct Model<'a> {
+type Format = fn(&[u32]) -> Weights<'_>;
+const FORMATS: [(&str, Format); 3] = [
+    ("bf16", |words| Weights::Bf16(bytemuck::cast_slice(words))),
+    ("f16", |words| Weights::F16(bytemuck::cast_slice(words))),
+    ("f32", |words| Weights::F32(bytemuck::cast_slice(words))),
+];
+
+/// As many layers as the weights hold, visited one after another.
+struct Stack<'a> {
     team: &'a Team,
     layers: Vec<BlockWeights<'a>>,
-    caches: Vec<LayerCache>,
-    norm: Weights<'a>,
-    head: Matrix<'a>,
+    next: usize,
+    cache: LayerCache,
     rope: RopeTable,
     scratch: Scratch,
     hidden: Vec<f32>,
-    logits: Vec<f32>,
 }
 
-impl<'a> Model<'a> {
-    fn new(team: &'a Team, layers: usize, matrices: &'a [bf16], norm: &'a [bf16]) -> Self {
-        let (blocks, head) = matrices.split_at(layers * numbers_a_layer());
-        let frequency = |i| 1e6f32.powf(-(i as f32) / (SHAPE.head_dim / 2) as f32);
-        let frequencies: Vec<f32> = (0..SHAPE.head_dim / 2).map(frequency).collect();
-        let cache = |_| LayerCache::new(SHAPE.kv_heads, SHAPE.head_dim, POSITIONS);
-        Model {
+impl<'a> Stack<'a> {
+    fn new(team: &'a Team, weights: Weights<'a>) -> Self {
+        let positions = ROWS_MAX.max(POSITION + 1);
+        let layers = weights.len() / numbers_a_layer();
+        Stack {
             team,
-            layers: blocks
-                .chunks(numbers_a_layer())
-                .map(|b| block(b, norm))
+            layers: (0..layers)
+                .map(|at| block(weights, at * numbers_a_layer()))
                 .collect(),
-            caches: (0..layers).map(cache).collect(),
-            norm: Weights::Bf16(norm),
-            head: Matrix::new(Weights::Bf16(head), VOCABULARY, SHAPE.hidden),
-            rope: RopeTable::new(&frequencies, POSITIONS),
+            next: 0,
+            cache: LayerCache::new(SHAPE.kv_heads, SHAPE.head_dim, positions),
+            rope: RopeTable::new(&vec![0.01; SHAPE.head_dim / 2], positions),
             scratch: Scratch::new(team, &SHAPE, ROWS_MAX),
-            hidden: vec![0.0; ROWS_MAX * SHAPE.hidden],
-            logits: vec![0.0; VOCABULARY],
+            hidden: Vec::new(),
         }
     }
 
-    /// Seconds that `rows` rows at `position` take through all layers, and the last one's logits.
-    fn forward_s(&mut self, rows: usize, position: usize) -> f64 {
-        let hidden = &mut self.hidden[..rows * SHAPE.hidden];
-        let mut state = 1;
-        hidden.fill_with(|| random(&mut state));
-        let start = Instant::now();
-        for (weights, cache) in self.layers.iter().zip(&mut self.caches) {
-            let (team, rope, scratch) = (self.team, &self.rope, &mut self.scratch);
-            forward_block(
-                team, &SHAPE, weights, rope, cache, position, None, hidden, scratch,
-            );
-        }
-        let last = &hidden[(rows - 1) * SHAPE.hidden..];
-        let (team, out, scratch) = (self.team, &mut self.logits, &mut self.scratch);
-        logits(
-            team,
-            self.norm,
-            SHAPE.norm_eps,
-            last,
-            self.head,
+    fn layer_bytes(&self) -> usize {
+        let BlockWeights {
+            qkv,
             out,
-            scratch,
+            gate_up,
+            down,
+            ..
+        } = &self.layers[0];
+        [qkv, out, gate_up, down].map(Matrix::bytes).iter().sum()
+    }
+
+    /// Carries `rows` rows at `position` through the next layer.
+    fn visit(&mut self, rows: usize, position: usize) {
+        // From the start each time: a residual stream only grows.
+        self.hidden.clear();
+        self.hidden.resize(rows * SHAPE.hidden, 0.5);
+        self.next = (self.next + 1) % self.layers.len();
+        forward_block(
+            self.team,
+            &SHAPE,
+            &self.layers[self.next],
+            &self.rope,
+            &mut self.cache,
+            position,
+            None,
+            &mut self.hidden,
+            &mut self.scratch,
         );
-        start.elapsed().as_secs_f64()
+        black_box(&self.hidden);
     }
 }
 
 fn sizes() -> [(usize, usize); 4] {
-    let BlockShape {
-        hidden,
-        ffn,
-        heads,
-        head_dim,
-        ..
-    } = SHAPE;
+    let attended = SHAPE.heads * SHAPE.head_dim;
     [
-        (SHAPE.qkv_rows(), hidden),
-        (hidden, heads * head_dim),
-        (2 * ffn, hidden),
-        (hidden, ffn),
+        (SHAPE.qkv_rows(), SHAPE.hidden),
+        (SHAPE.hidden, attended),
+        (2 * SHAPE.ffn, SHAPE.hidden),
+        (SHAPE.hidden, SHAPE.ffn),
     ]
 }
 
@@ -175,21 +182,21 @@ fn numbers_a_layer() -> usize {
     sizes().iter().map(|(rows, cols)| rows * cols).sum()
 }
 
-fn block<'a>(mut numbers: &'a [bf16], norm: &'a [bf16]) -> BlockWeights<'a> {
+fn block(weights: Weights<'_>, mut start: usize) -> BlockWeights<'_> {
+    let norm = part(weights, 0, 1, SHAPE.hidden).data();
     let [qkv, out, gate_up, down] = sizes().map(|(rows, cols)| {
-        let (matrix, rest) = numbers.split_at(rows * cols);
-        numbers = rest;
-        Matrix::new(Weights::Bf16(matrix), rows, cols)
+        start += rows * cols;
+        part(weights, start - rows * cols, rows, cols)
     });
     BlockWeights {
-        input_norm: Weights::Bf16(norm),
+        input_norm: norm,
         qkv,
         qkv_bias: None,
         q_norm: None,
         k_norm: None,
         out,
         out_bias: None,
-        post_norm: Weights::Bf16(norm),
+        post_norm: norm,
         gate_up,
         gate_up_bias: None,
         down,
@@ -197,27 +204,27 @@ fn block<'a>(mut numbers: &'a [bf16], norm: &'a [bf16]) -> BlockWeights<'a> {
     }
 }
 
-/// All matrices one after another, and the numbers of a norm.
-fn random_weights(layers: usize, threads: usize) -> (Vec<bf16>, Vec<bf16>) {
-    let count = layers * numbers_a_layer() + VOCABULARY * SHAPE.hidden;
-    let mut numbers = Vec::with_capacity(count);
-    advise_huge_pages(numbers.spare_capacity_mut());
-    numbers.resize(count, bf16::ZERO);
-    std::thread::scope(|scope| {
-        for (seed, part) in numbers.chunks_mut(count.div_ceil(threads)).enumerate() {
-            scope.spawn(move || {
-                let mut state = seed as u64 + 1;
-                part.fill_with(|| bf16::from_f32(0.03 * random(&mut state)));
-            });
-        }
-    });
-    (numbers, vec![bf16::ONE; SHAPE.hidden])
+fn part(weights: Weights<'_>, start: usize, rows: usize, cols: usize) -> Matrix<'_> {
+    let range = start..start + rows * cols;
+    let data = match weights {
+        Weights::Bf16(numbers) => Weights::Bf16(&numbers[range]),
+        Weights::F16(numbers) => Weights::F16(&numbers[range]),
+        Weights::F32(numbers) => Weights::F32(&numbers[range]),
+    };
+    Matrix::new(data, rows, cols)
 }
 
-/// Between -1 and 1, from a xorshift generator.
-fn random(state: &mut u64) -> f32 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    (*state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+/// Ordinary small numbers of either sign in every format, in huge pages where the system gives
+/// them. Words of four bytes, for the widest format's alignment.
+fn random_words() -> Vec<u32> {
+    let mut words = Vec::with_capacity(WEIGHT_BYTES / 4);
+    advise_huge_pages(words.spare_capacity_mut());
+    let mut state = 1u64;
+    words.resize_with(WEIGHT_BYTES / 4, || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) as u32 & 0x80ff_80ff | 0x3c00_3c00
+    });
+    words
 }

@@ -59,7 +59,7 @@ pub struct ModelOptions {
     /// `None`: what the system says is available.
     pub memory_bytes: Option<u64>,
     pub device: PlaceChoice,
-    /// `None`: one a core.
+    /// `None`: one a physical core.
     pub threads: Option<usize>,
     pub kernels: Kernels,
     /// Multiply f32 matrices in TF32, on a device.

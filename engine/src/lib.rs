@@ -24,6 +24,7 @@
 mod blueprint;
 mod checkup;
 mod compute;
+mod cores;
 mod demo;
 mod device;
 mod ends;
@@ -45,6 +46,7 @@ mod tuning;
 pub use blueprint::{Blueprint, ModelOptions, Source};
 pub use checkup::{Checkup, LeftOut, Role};
 pub use compute::Kernels;
+pub use cores::physical as physical_cores;
 pub use error::EngineError;
 pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};
 pub use load::Progress;

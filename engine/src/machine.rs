@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::fs;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cores;
 use crate::kernels::{self, Team};
 use crate::memory;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
     pub processor: String,
+    /// Physical ones that this process may use.
     pub cores: usize,
     pub memory_bytes: Option<u64>,
     /// The instructions that the kernels use here.
@@ -22,7 +23,7 @@ impl Machine {
     pub fn here() -> Self {
         Self {
             processor: processor().unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
-            cores: thread::available_parallelism().map_or(1, usize::from),
+            cores: cores::physical(),
             memory_bytes: memory::installed_bytes(),
             kernels: kernels::level(),
         }
@@ -53,7 +54,7 @@ pub fn measure_host_memory_gbps(budget: Duration) -> f64 {
     const BYTES: usize = 512 << 20;
     // Not zeros: the system backs those with one shared page until they are written.
     let memory = vec![1_u8; BYTES];
-    let team = Team::new(thread::available_parallelism().map_or(1, usize::from));
+    let team = Team::new(cores::physical());
     kernels::read_in_parallel(&team, &memory);
     let started = Instant::now();
     let mut rounds = 0_u32;

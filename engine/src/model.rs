@@ -3,13 +3,13 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use offload::{Residency, StreamedStack};
 
 use crate::blueprint::{Blueprint, ModelOptions, Source};
 use crate::compute::Kernels;
+use crate::cores;
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::kernels::{LayerCache, Team, read_in_parallel};
@@ -105,8 +105,7 @@ impl Model {
             peak_bytes: memory::peak_bytes(),
             lowered_from: (planned > blueprint.plan.resident_count()).then_some(planned),
         };
-        let cores = || thread::available_parallelism().map_or(1, usize::from);
-        let threads = blueprint.options.threads.unwrap_or_else(cores);
+        let threads = blueprint.options.threads.unwrap_or_else(cores::physical);
         let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
             asked: threads,
             source,

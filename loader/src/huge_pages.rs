@@ -1,4 +1,7 @@
-#![expect(unsafe_code, reason = "madvise takes a raw address range")]
+#![cfg_attr(
+    target_os = "linux",
+    expect(unsafe_code, reason = "madvise takes a raw address range")
+)]
 //! Asks the system to back large buffers with huge pages. Advice only: where it is refused or does
 //! not exist, nothing changes. Sound because the advice never alters the contents.
 //!

@@ -6,7 +6,7 @@ use engine::{Kernels, ModelOptions};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Compute")]
 pub struct ComputeArgs {
-    /// Threads that compute [default: one per core]
+    /// Threads that compute [default: one per physical core]
     #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub threads: Option<usize>,
     /// fast: this engine's own kernels; clear: the same block spelled in tensor operations

@@ -16,8 +16,10 @@ pub const LEVEL_VARIABLE: &str = "ENGINE_KERNELS";
 /// usual frameworks compute bf16 models that way; asking for `Avx512` keeps long passes exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Plain Rust over small arrays, which the compiler vectorises; on ARM this is NEON.
+    /// Plain Rust over small arrays, which the compiler vectorises.
     Portable,
+    /// 64-bit ARM, whose processors all have it.
+    Neon,
     /// x86 with AVX2, FMA and F16C.
     Avx2,
     /// x86 with AVX-512 (F, BW, VL, DQ).
@@ -31,8 +33,9 @@ pub enum Level {
 
 impl Level {
     /// All levels, least first.
-    pub const ALL: [Level; 5] = [
+    pub const ALL: [Level; 6] = [
         Level::Portable,
+        Level::Neon,
         Level::Avx2,
         Level::Avx512,
         Level::Avx512Bf16,
@@ -43,6 +46,7 @@ impl Level {
     pub fn name(self) -> &'static str {
         match self {
             Level::Portable => "portable",
+            Level::Neon => "neon",
             Level::Avx2 => "avx2",
             Level::Avx512 => "avx512",
             Level::Avx512Bf16 => "avx512bf16",
@@ -57,7 +61,21 @@ impl Level {
 
     /// Whether this machine can run it.
     pub fn is_supported(self) -> bool {
-        self <= best()
+        let is_of_this_kind = match self {
+            Level::Portable => true,
+            Level::Neon => cfg!(target_arch = "aarch64"),
+            _ => cfg!(target_arch = "x86_64"),
+        };
+        is_of_this_kind && self <= best()
+    }
+
+    /// The best that this machine can run, up to `self`.
+    pub fn or_below(self) -> Level {
+        let below = |level: &Level| *level <= self && level.is_supported();
+        Level::ALL
+            .into_iter()
+            .rfind(below)
+            .unwrap_or(Level::Portable)
     }
 
     /// The best level of this machine, or the lower one that [`LEVEL_VARIABLE`] asks for.
@@ -65,7 +83,7 @@ impl Level {
         let asked = std::env::var(LEVEL_VARIABLE)
             .ok()
             .and_then(|name| Level::from_name(&name));
-        asked.map_or(best(), |level| level.min(best()))
+        asked.map_or(best(), Level::or_below)
     }
 }
 
@@ -103,7 +121,12 @@ fn probe() -> Level {
     Level::Avx512Bf16
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn probe() -> Level {
+    Level::Neon
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn probe() -> Level {
     Level::Portable
 }
@@ -120,5 +143,21 @@ mod tests {
         assert_eq!(Level::from_name("sse9"), None);
         assert!(Level::Portable.is_supported());
         assert!(Level::detect().is_supported());
+    }
+
+    #[test]
+    fn what_a_machine_cannot_run_becomes_the_next_below() {
+        assert_eq!(Level::Portable.or_below(), Level::Portable);
+        for level in Level::ALL {
+            let found = level.or_below();
+            assert!(found.is_supported() && found <= level, "{level}: {found}");
+            assert!(!level.is_supported() || found == level, "{level}: {found}");
+        }
+        let foreign = if cfg!(target_arch = "aarch64") {
+            Level::Amx
+        } else {
+            Level::Neon
+        };
+        assert!(!foreign.is_supported());
     }
 }

@@ -7,6 +7,7 @@
 // Sound because the advice changes how memory is mapped, never what it holds, and because the
 // range that is advised or read is borrowed for the call.
 
+use super::ahead::{Ahead, LINE_BYTES};
 use super::isa::{Isa, Kernel, dispatch};
 use super::team::Team;
 
@@ -48,22 +49,18 @@ struct Read<'a>(&'a [u8]);
 impl Kernel for Read<'_> {
     #[inline(always)]
     unsafe fn call<I: Isa>(self) {
-        const LINE_BYTES: usize = 64;
         const STREAMS: usize = 4;
-        const NEAR_BYTES: usize = 512;
         // The largest number: unlike a sum it takes the same time whatever the bits mean.
         // SAFETY: the instructions are supported, and all loads lie inside a chunk.
         unsafe {
             let mut tops = [I::splat(0.0); STREAMS];
             let stream_bytes = self.0.len() / STREAMS / LINE_BYTES * LINE_BYTES;
             let start = self.0.as_ptr();
-            let mut far = start.wrapping_add(self.0.len());
+            let mut ahead = Ahead::of::<I>(start.wrapping_add(self.0.len()));
             for at in (0..stream_bytes).step_by(LINE_BYTES) {
                 for (stream, top) in tops.iter_mut().enumerate() {
                     let line = start.add(stream * stream_bytes + at);
-                    I::prefetch_near(line.wrapping_add(NEAR_BYTES));
-                    I::prefetch_far(far);
-                    far = far.wrapping_add(LINE_BYTES);
+                    ahead.line::<I>(line.wrapping_add(Ahead::near_bytes::<I>()));
                     for part in 0..LINE_BYTES / 4 / I::LANES {
                         *top = I::max(*top, I::load(line.cast::<f32>().add(part * I::LANES)));
                     }

@@ -7,6 +7,7 @@
 //! rotation and cache, attention, and the feed-forward part, with a barrier after each. Results
 //! depend neither on timing nor on where the weights lie nor on the number of threads.
 
+mod ahead;
 mod attention;
 mod block;
 mod cache;

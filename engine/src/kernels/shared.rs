@@ -48,6 +48,7 @@ impl<'a, T> Shared<'a, T> {
 
     /// Where a range starts: for parts that are finer than slices. Whoever reads or writes through
     /// it promises what `get` and `get_mut` ask for.
+    #[cfg(target_arch = "x86_64")]
     #[inline]
     pub fn pointer(&self, range: Range<usize>) -> *mut T {
         assert!(

@@ -112,9 +112,6 @@ impl Team {
     /// A team that uses `level`, or the best supported one below it.
     pub fn start_at(threads: usize, level: Level) -> io::Result<Self> {
         let threads = threads.max(1);
-        let level = Level::ALL
-            .into_iter()
-            .rfind(|l| *l <= level && l.is_supported());
         let common = Arc::new(Common {
             threads,
             job: UnsafeCell::new(None),
@@ -133,7 +130,7 @@ impl Team {
             common,
             handles: Vec::with_capacity(threads - 1),
             gate: Mutex::new(()),
-            level: level.unwrap_or(Level::Portable),
+            level: level.or_below(),
         };
         for index in 1..threads {
             // Dropping the team ends those that did start.

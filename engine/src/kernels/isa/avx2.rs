@@ -36,6 +36,23 @@ impl Isa for Avx2 {
         _mm256_cvtph_ps(_mm_loadu_si128(from.cast()))
     }
     #[inline(always)]
+    unsafe fn load_bf16_pair(from: *const bf16) -> [__m256; 2] {
+        let both = _mm256_loadu_si256(from.cast());
+        let even = _mm256_slli_epi32::<16>(both);
+        let odd = _mm256_and_si256(both, _mm256_set1_epi32(!0xffff));
+        [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
+    }
+    #[inline(always)]
+    unsafe fn part([a, b]: [__m256; 2]) -> [__m256; 2] {
+        // Within each half of the vectors, then the quarters in order.
+        let even = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+        let odd = _mm256_castps_pd(_mm256_shuffle_ps::<0b11_01_11_01>(a, b));
+        [
+            _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(even)),
+            _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(odd)),
+        ]
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m256) {
         _mm256_storeu_ps(to, v)
     }
@@ -81,7 +98,7 @@ impl Isa for Avx2 {
         top(v)
     }
     #[inline(always)]
-    unsafe fn prefetch_near(address: *const u8) {
+    unsafe fn prefetch(address: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(address.cast())
     }
     #[inline(always)]

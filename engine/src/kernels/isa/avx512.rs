@@ -12,11 +12,12 @@ use half::{bf16, f16};
 use super::Isa;
 
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512;
+pub(crate) struct Avx512<const ASKS_TWICE: bool = false>;
 
-impl Isa for Avx512 {
+impl<const ASKS_TWICE: bool> Isa for Avx512<ASKS_TWICE> {
     type V = __m512;
     const LANES: usize = 16;
+    const ASKS_TWICE: bool = ASKS_TWICE;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m512 {
@@ -34,6 +35,22 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn load_f16(from: *const f16) -> __m512 {
         _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pair(from: *const bf16) -> [__m512; 2] {
+        let both = _mm512_loadu_si512(from.cast());
+        let even = _mm512_slli_epi32::<16>(both);
+        let odd = _mm512_and_si512(both, _mm512_set1_epi32(!0xffff));
+        [_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)]
+    }
+    #[inline(always)]
+    unsafe fn part([a, b]: [__m512; 2]) -> [__m512; 2] {
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        [
+            _mm512_permutex2var_ps(a, even, b),
+            _mm512_permutex2var_ps(a, odd, b),
+        ]
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m512) {
@@ -84,7 +101,7 @@ impl Isa for Avx512 {
         super::avx2::top(_mm256_max_ps(low, high))
     }
     #[inline(always)]
-    unsafe fn prefetch_near(address: *const u8) {
+    unsafe fn prefetch(address: *const u8) {
         _mm_prefetch::<_MM_HINT_T0>(address.cast())
     }
     #[inline(always)]

@@ -13,6 +13,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use half::{bf16, f16};
@@ -32,11 +34,18 @@ pub(crate) trait Isa: Copy + 'static {
     type V: Copy;
     /// Floats a vector.
     const LANES: usize;
+    /// Whether memory is asked for ahead in two steps: see `ahead.rs`.
+    const ASKS_TWICE: bool = false;
 
     unsafe fn splat(value: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn load_bf16(from: *const bf16) -> Self::V;
     unsafe fn load_f16(from: *const f16) -> Self::V;
+    /// The numbers of two vectors in whatever order is cheapest: where those at even places and
+    /// those at odd ones make a vector each, a shift and a mask widen them.
+    unsafe fn load_bf16_pair(from: *const bf16) -> [Self::V; 2];
+    /// Two vectors that follow one another, in the order of [`Isa::load_bf16_pair`].
+    unsafe fn part(pair: [Self::V; 2]) -> [Self::V; 2];
     unsafe fn store(to: *mut f32, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -56,7 +65,7 @@ pub(crate) trait Isa: Copy + 'static {
     /// The largest lane.
     unsafe fn top(v: Self::V) -> f32;
     /// Asks for a cache line before it is needed; any address will do.
-    unsafe fn prefetch_near(address: *const u8);
+    unsafe fn prefetch(address: *const u8);
     /// The same, into the second-level cache only.
     unsafe fn prefetch_far(address: *const u8);
 
@@ -85,6 +94,16 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// Zero, for padding.
     const ZERO: Self;
     unsafe fn load<I: Isa>(from: *const Self) -> I::V;
+    /// Two vectors' numbers, in the order that is cheapest for this format.
+    #[inline(always)]
+    unsafe fn load_pair<I: Isa>(from: *const Self) -> [I::V; 2] {
+        [Self::load::<I>(from), Self::load::<I>(from.add(I::LANES))]
+    }
+    /// Two vectors that follow one another, in the order of [`Element::load_pair`].
+    #[inline(always)]
+    unsafe fn order<I: Isa>(pair: [I::V; 2]) -> [I::V; 2] {
+        pair
+    }
 }
 
 impl Element for bf16 {
@@ -92,6 +111,14 @@ impl Element for bf16 {
     #[inline(always)]
     unsafe fn load<I: Isa>(from: *const Self) -> I::V {
         I::load_bf16(from)
+    }
+    #[inline(always)]
+    unsafe fn load_pair<I: Isa>(from: *const Self) -> [I::V; 2] {
+        I::load_bf16_pair(from)
+    }
+    #[inline(always)]
+    unsafe fn order<I: Isa>(pair: [I::V; 2]) -> [I::V; 2] {
+        I::part(pair)
     }
 }
 
@@ -133,15 +160,28 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
         unsafe fn on_avx512<K: Kernel>(kernel: K) {
             kernel.call::<avx512::Avx512>();
         }
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
+        unsafe fn on_avx512_with_tiles<K: Kernel>(kernel: K) {
+            kernel.call::<avx512::Avx512<true>>();
+        }
         #[target_feature(enable = "avx2,fma,f16c")]
         unsafe fn on_avx2<K: Kernel>(kernel: K) {
             kernel.call::<avx2::Avx2>();
         }
         match level {
-            Level::Amx | Level::Avx512Bf16 | Level::Avx512 => return on_avx512(kernel),
+            Level::Amx => return on_avx512_with_tiles(kernel),
+            Level::Avx512Bf16 | Level::Avx512 => return on_avx512(kernel),
             Level::Avx2 => return on_avx2(kernel),
-            Level::Portable => {}
+            Level::Portable | Level::Neon => {}
         }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if level == Level::Neon {
+        #[target_feature(enable = "neon")]
+        unsafe fn on_neon<K: Kernel>(kernel: K) {
+            kernel.call::<neon::Neon>();
+        }
+        return on_neon(kernel);
     }
     let _ = level;
     kernel.call::<Portable>();
@@ -182,28 +222,25 @@ mod tests {
         }
     }
 
-    struct Reductions<'a>(&'a [f32; 16], &'a mut [f32; 2]);
+    struct Reductions<'a>(&'a [f32; MAX_LANES], &'a mut [f32; 2], &'a mut usize);
     impl Kernel for Reductions<'_> {
         #[inline(always)]
         unsafe fn call<I: Isa>(self) {
             let v = I::load(self.0.as_ptr());
             *self.1 = [I::sum(v), I::top(v)];
+            *self.2 = I::LANES;
         }
     }
 
     #[test]
     fn reductions_take_every_lane_once() {
         for level in Level::ALL.into_iter().filter(|l| l.is_supported()) {
-            for lane in 0..16 {
-                let mut input = [-1.0f32; 16];
+            for lane in 0..MAX_LANES {
+                let mut input = [-1.0f32; MAX_LANES];
                 input[lane] = 100.0;
-                let mut found = [0.0; 2];
-                // SAFETY: the level is supported; sixteen floats are the widest vector.
-                unsafe { dispatch(level, Reductions(&input, &mut found)) };
-                let lanes = match level {
-                    Level::Amx | Level::Avx512Bf16 | Level::Avx512 => 16,
-                    _ => 8,
-                };
+                let (mut found, mut lanes) = ([0.0; 2], 0);
+                // SAFETY: the level is supported; the array holds the widest vector.
+                unsafe { dispatch(level, Reductions(&input, &mut found, &mut lanes)) };
                 let inside = lane < lanes;
                 let sum = if inside {
                     101.0 - lanes as f32
@@ -214,5 +251,44 @@ mod tests {
                 assert_eq!(found, [sum, top], "{level}, lane {lane}");
             }
         }
+    }
+
+    /// Pairs of vectors as they are loaded, and how `order` arranges the same numbers.
+    struct Pairs<'a, E>(&'a [E], &'a [f32], &'a mut Vec<[f32; 2]>);
+    impl<E: Element> Kernel for Pairs<'_, E> {
+        #[inline(always)]
+        unsafe fn call<I: Isa>(self) {
+            let loaded = E::load_pair::<I>(self.0.as_ptr());
+            let x = self.1.as_ptr();
+            let ordered = E::order::<I>([I::load(x), I::load(x.add(I::LANES))]);
+            for (loaded, ordered) in loaded.into_iter().zip(ordered) {
+                let (mut left, mut right) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+                I::store(left.as_mut_ptr(), loaded);
+                I::store(right.as_mut_ptr(), ordered);
+                let both = left.into_iter().zip(right).take(I::LANES);
+                self.2.extend(both.map(|(l, r)| [l, r]));
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_meet_the_numbers_at_their_own_place() {
+        fn check<E: Element>(of: impl Fn(f32) -> E) {
+            for level in Level::ALL.into_iter().filter(|l| l.is_supported()) {
+                let x: Vec<f32> = (1..=2 * MAX_LANES).map(|i| i as f32).collect();
+                let elements: Vec<E> = x.iter().map(|x| of(*x)).collect();
+                let mut found = Vec::new();
+                // SAFETY: the level is supported; both hold two of the widest vectors.
+                unsafe { dispatch(level, Pairs(&elements, &x, &mut found)) };
+                assert!(found.iter().all(|[l, r]| l == r), "{level}: {found:?}");
+                found.sort_by(|a, b| a[0].total_cmp(&b[0]));
+                found.dedup();
+                let all: Vec<f32> = found.iter().map(|both| both[0]).collect();
+                assert_eq!(all, x[..all.len()], "{level}: not each number once");
+            }
+        }
+        check(bf16::from_f32);
+        check(f16::from_f32);
+        check(|x| x);
     }
 }

@@ -1,6 +1,5 @@
 //! The vector operations in plain Rust over eight floats. The compiler turns them into whatever
-//! the target always has: SSE2 on x86-64, NEON with fused multiply-add on ARM (where it compiles,
-//! but has not been timed).
+//! the target always has, such as SSE2 on x86-64.
 #![expect(
     unsafe_code,
     unsafe_op_in_unsafe_fn,
@@ -62,6 +61,15 @@ impl Isa for Portable {
             .map(f16::to_f32)
     }
     #[inline(always)]
+    unsafe fn load_bf16_pair(from: *const bf16) -> [Self::V; 2] {
+        // As the numbers stand: parting them would take shuffles, which widening them does not.
+        [Self::load_bf16(from), Self::load_bf16(from.add(LANES))]
+    }
+    #[inline(always)]
+    unsafe fn part(pair: [Self::V; 2]) -> [Self::V; 2] {
+        pair
+    }
+    #[inline(always)]
     unsafe fn store(to: *mut f32, v: Self::V) {
         to.cast::<Self::V>().write_unaligned(v)
     }
@@ -108,7 +116,7 @@ impl Isa for Portable {
         fold(v, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
-    unsafe fn prefetch_near(_address: *const u8) {}
+    unsafe fn prefetch(_address: *const u8) {}
     #[inline(always)]
     unsafe fn prefetch_far(_address: *const u8) {}
 }

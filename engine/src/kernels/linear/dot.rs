@@ -10,9 +10,9 @@
 // the last columns, where a whole vector would read past the row, go through padded copies.
 
 use std::ops::Range;
-use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::{Linear, Then};
+use crate::kernels::ahead::{Ahead, LINE_BYTES};
 use crate::kernels::isa::{Element, Isa, Kernel, MAX_LANES};
 
 /// Weight rows whose outputs are finished together, and dealt out together: at most, and when there
@@ -21,18 +21,9 @@ pub(super) const BLOCK_ROWS_MAX: usize = 128;
 pub(super) const BLOCK_ROWS_MIN: usize = 16;
 /// Activation rows that one pass over the weights serves.
 const BLOCK_TOKENS: usize = 4;
-/// How far beyond the rows at hand weights are asked for from memory, into the second-level cache.
-const FAR_BYTES: usize = 16 * 1024;
-/// Bytes of a cache line.
-const LINE_BYTES: usize = 64;
-/// How far ahead in each row they are asked for from there.
-const NEAR_BYTES: usize = 512;
-
 /// The dot products of `R` weight rows with `N` activation rows. The sums depend on the vector's
 /// width, not on `R` or `N`: several rows at once give what each gives alone. With `AHEAD` the rows
-/// are taken to follow one another in memory, and what follows them is asked for line by line, in
-/// the order of memory: asking ahead within each row alone would find the start of every next
-/// group of rows cold.
+/// are taken to follow one another in memory, and what follows them is asked for.
 ///
 /// # Safety
 /// All rows have `cols` readable numbers; the instructions of `I` are supported.
@@ -48,31 +39,51 @@ pub(crate) unsafe fn dot_tile<
     x: [*const f32; N],
     cols: usize,
 ) -> [[f32; N]; R] {
-    let mut far = weights[0]
-        .wrapping_add(R * cols)
-        .cast::<u8>()
-        .wrapping_add(FAR_BYTES);
     let mut sums = [[I::splat(0.0); N]; R];
-    let line_cols = LINE_BYTES / size_of::<E>();
-    let near_cols = NEAR_BYTES / size_of::<E>();
+    let mut ahead = Ahead::of::<I>(weights[0].wrapping_add(R * cols).cast());
+    let near_cols = Ahead::near_bytes::<I>() / size_of::<E>();
+    let pair_cols = 2 * I::LANES;
+    // Of each row in turn: whole lines, and whole pairs of vectors.
+    let turn_cols = pair_cols.max(LINE_BYTES / size_of::<E>());
+    let turn_bytes = turn_cols * size_of::<E>();
     let mut col = 0;
     // Near the end of the rows, what is near is the start of the next rows.
     for (end, near_cols) in [
         (cols.saturating_sub(near_cols), near_cols),
         (cols, near_cols + (R - 1) * cols),
     ] {
-        while col + line_cols <= end {
-            // Asking line by line between the loads is 5 % faster than for all rows before them.
-            add_products::<I, E, R, N, AHEAD>(weights, x, col, near_cols, &mut far, &mut sums);
-            for part in 1..line_cols / I::LANES {
-                let at = col + part * I::LANES;
-                add_products::<I, E, R, N, false>(weights, x, at, 0, &mut far, &mut sums);
+        while col + turn_cols <= end {
+            for at in (col..col + turn_cols).step_by(pair_cols) {
+                let xs: [[I::V; 2]; N] = std::array::from_fn(|n| {
+                    let x = x[n].add(at);
+                    E::order::<I>([I::load(x), I::load(x.add(I::LANES))])
+                });
+                for r in 0..R {
+                    // Asking row by row between the loads is 5 % faster than for all rows before them.
+                    if AHEAD && at == col {
+                        let near = weights[r].wrapping_add(col + near_cols).cast::<u8>();
+                        for line in (0..turn_bytes).step_by(LINE_BYTES) {
+                            ahead.line::<I>(near.wrapping_add(line));
+                        }
+                    }
+                    let w = E::load_pair::<I>(weights[r].add(at));
+                    for n in 0..N {
+                        sums[r][n] = I::fma(w[0], xs[n][0], sums[r][n]);
+                        sums[r][n] = I::fma(w[1], xs[n][1], sums[r][n]);
+                    }
+                }
             }
-            col += line_cols;
+            col += turn_cols;
         }
     }
     while col + I::LANES <= cols {
-        add_products::<I, E, R, N, false>(weights, x, col, 0, &mut far, &mut sums);
+        let xs: [I::V; N] = std::array::from_fn(|n| I::load(x[n].add(col)));
+        for r in 0..R {
+            let w = E::load::<I>(weights[r].add(col));
+            for n in 0..N {
+                sums[r][n] = I::fma(w, xs[n], sums[r][n]);
+            }
+        }
         col += I::LANES;
     }
     if col < cols {
@@ -97,36 +108,6 @@ pub(crate) unsafe fn dot_tile<
         }
     }
     out
-}
-
-/// Adds the products of one vector of columns; with `AHEAD`, asks for one line a row.
-///
-/// # Safety
-/// As for [`dot_tile`], with a whole vector from `col` on.
-#[inline(always)]
-unsafe fn add_products<I: Isa, E: Element, const R: usize, const N: usize, const AHEAD: bool>(
-    weights: [*const E; R],
-    x: [*const f32; N],
-    col: usize,
-    near_cols: usize,
-    far: &mut *const u8,
-    sums: &mut [[I::V; N]; R],
-) {
-    let xs: [I::V; N] = std::array::from_fn(|n| I::load(x[n].add(col)));
-    for r in 0..R {
-        if AHEAD {
-            I::prefetch_near(weights[r].wrapping_add(col + near_cols).cast());
-            I::prefetch_far(*far);
-            *far = far.wrapping_add(LINE_BYTES);
-            // Left to itself the compiler gathers the loads of several lines behind their prefetches;
-            // one line at a time reads a sixth faster.
-            compiler_fence(Ordering::SeqCst);
-        }
-        let w = E::load::<I>(weights[r].add(col));
-        for n in 0..N {
-            sums[r][n] = I::fma(w, xs[n], sums[r][n]);
-        }
-    }
 }
 
 /// Up to [`BLOCK_ROWS_MAX`] outputs of a linear layer.

@@ -27,9 +27,10 @@ use tiled::{Tiles, Vectors};
 /// Rows from which bf16 weights meet activations in bf16 parts, where the level has such products.
 /// With tiles: where they are faster; fewer rows are bound by memory in either form, and exact in
 /// f32. With vectors activations are rounded, so short passes stay exact.
+#[cfg(any(target_arch = "x86_64", test))]
 fn tile_rows_min(level: Level) -> Option<usize> {
     match level {
-        Level::Portable | Level::Avx2 | Level::Avx512 => None,
+        Level::Portable | Level::Neon | Level::Avx2 | Level::Avx512 => None,
         Level::Avx512Bf16 => Some(32),
         Level::Amx => Some(5),
     }
@@ -66,6 +67,10 @@ pub(crate) struct Linear<'a> {
     pub rows: usize,
     pub epilogue: Epilogue<'a>,
     /// [`tile_floats`] of working memory, aligned to cache lines.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "only x86-64 has tiles")
+    )]
     pub tiles: Shared<'a, f32>,
 }
 
