@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use loader::{CHECKSUM_ALGORITHM, Checksum};
+
 use crate::block::BlockId;
+use crate::verify::Reference;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OffloadError {
@@ -58,6 +61,16 @@ pub enum LinkError {
     Read(#[from] loader::Error),
     #[error("the link panicked: {0}")]
     Panicked(String),
+    #[error(
+        "{tensor} is not what {reference} says: {CHECKSUM_ALGORITHM} {expected} expected, {found} \
+         found"
+    )]
+    Altered {
+        tensor: Arc<str>,
+        reference: Reference,
+        expected: Checksum,
+        found: Checksum,
+    },
     #[error("{0}")]
     Slab(String),
     #[error("the device says {0}")]
@@ -68,11 +81,30 @@ pub enum LinkError {
     WorkersGone,
 }
 
+impl Reference {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Manifest => {
+                "run `engine checksum DIR --check`: if it finds the same tensor, the file is damaged \
+                 (fetch it again); if not, a read or the memory went wrong"
+            }
+            Self::Packed => {
+                "memory or the copy went wrong: restart, and test this machine's memory"
+            }
+            Self::FirstRead => {
+                "do not change the file during a run; if nobody did, test this machine's disk and \
+                 memory"
+            }
+        }
+    }
+}
+
 impl OffloadError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Load { source, .. } => match source.as_ref() {
                 LinkError::Read(error) => error.hint(),
+                LinkError::Altered { reference, .. } => Some(reference.hint().into()),
                 _ => None,
             },
             Self::OutOfMemory { .. } | Self::OutOfDeviceMemory { .. } => {
