@@ -42,6 +42,7 @@ mod session;
 pub mod text;
 mod trial;
 mod tuning;
+mod verification;
 
 pub use blueprint::{Blueprint, ModelOptions, Source};
 pub use checkup::{Checkup, LeftOut, Role};
@@ -56,3 +57,4 @@ pub use prompt::tokenizer_of;
 pub use session::Session;
 pub use trial::{Trial, TrialRun, in_turns, open_measured};
 pub use tuning::{MachineRates, Settled, options_of};
+pub use verification::Verification;

@@ -1,7 +1,7 @@
 //! What is said before a model is loaded: the plan, and where streamed weights live.
 
-use engine::Blueprint;
-use loader::AccessReport;
+use engine::{Blueprint, Verification};
+use loader::{AccessReport, CHECKSUM_ALGORITHM};
 use offload::{Home, LinkInfo, Prefetch};
 
 use crate::output::{Align, Console, Style, Table, memory};
@@ -22,11 +22,43 @@ pub fn print(blueprint: &Blueprint, idle_options: &[&str], console: &Console) {
             "Streamed weights: {}",
             whereabouts(&blueprint.link)
         ));
-    } else if !idle_options.is_empty() {
+    }
+    if let Some(verification) = &blueprint.verification {
+        console.say(format_args!(
+            "Verify: {}",
+            verified(blueprint, verification)
+        ));
+    }
+    if streamed == 0 && !idle_options.is_empty() {
         console.say(format_args!(
             "note: nothing is streamed, so {} has no effect",
             idle_options.join(", ")
         ));
+    }
+}
+
+/// What weights are held against, and which of them, in words.
+fn verified(blueprint: &Blueprint, verification: &Verification) -> String {
+    let location = blueprint.checkpoint.location();
+    let streams = blueprint.plan.streamed_count() > 0;
+    let stays = match (verification.uses_manifest(), verification.has_manifest()) {
+        (true, _) => "what stays is held against checksums.json once, while it is loaded".into(),
+        (false, true) => format!(
+            "checksums.json is of {} and weights are converted to {}: what stays is not checked",
+            blueprint.checkpoint.dtype(),
+            blueprint.dtype()
+        ),
+        (false, false) => format!(
+            "{location} has no checksums.json (`engine checksum DIR` writes it): what stays is not \
+             checked"
+        ),
+    };
+    match streams {
+        true => format!(
+            "every streamed load against {} ({CHECKSUM_ALGORITHM}); {stays}",
+            verification.reference(blueprint.link.home)
+        ),
+        false => format!("nothing is streamed; {stays}"),
     }
 }
 

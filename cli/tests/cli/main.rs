@@ -18,3 +18,4 @@ mod tools;
 mod tune;
 #[cfg(unix)]
 mod under_way;
+mod verify;
