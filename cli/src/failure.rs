@@ -29,6 +29,15 @@ pub enum Failure {
     Inspect(EngineError),
     #[error("{file} cannot be written")]
     Write { file: String, source: io::Error },
+    #[error("{count} of {tensors} tensors are not what {file} says; the first is {first}")]
+    Differs {
+        file: String,
+        count: usize,
+        tensors: usize,
+        first: String,
+    },
+    #[error("{location} has no checksums.json to check against")]
+    NoManifest { location: String },
     #[error("stdout cannot be written")]
     Output(#[source] io::Error),
     #[error("no thread could be started to listen for Ctrl-C")]
@@ -90,7 +99,7 @@ impl Failure {
         match self {
             Self::Usage(_) | Self::Sizes(_) => Code::Usage,
             Self::Engine(error) => engine_code(error),
-            Self::Inspect(_) => Code::Checkpoint,
+            Self::Inspect(_) | Self::Differs { .. } | Self::NoManifest { .. } => Code::Checkpoint,
             Self::ReadPrompt { .. }
             | Self::Synth(_)
             | Self::Write { .. }
@@ -136,6 +145,13 @@ impl Failure {
             Self::ReadPrompt { .. } => "check the path given to --txt-path; - is stdin",
             Self::Sizes(_) => "change the sizes; `engine synth --help` says what each of them is",
             Self::Synth(error) => return error.hint(),
+            Self::Differs { .. } => {
+                "the weights are damaged: fetch them again; if they were replaced on purpose, run \
+                 `engine checksum DIR`"
+            }
+            Self::NoManifest { .. } => {
+                "run `engine checksum DIR` while the weights are known to be good"
+            }
             Self::Write { .. } => "check that the folder exists, can be written to, and has room",
             Self::Signals(_) => offload::THREADS_HINT,
             Self::Output(_) => "check the disk or the program that stdout goes to",
@@ -202,6 +218,7 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::IdleTf32
         | EngineError::Offload(OffloadError::NotBuilt | OffloadError::NoSuchDevice { .. })
         | EngineError::EmulatedDisk
+        | EngineError::VerifyOnDevice
         | EngineError::LinkRate { .. } => Code::Usage,
         EngineError::Interrupted => Code::Interrupted,
         _ => Code::RunTime,

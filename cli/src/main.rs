@@ -43,6 +43,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Diagnose(args) => commands::diagnose::run(&args),
         Command::Devices(args) => commands::devices::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Checksum(args) => commands::checksum::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
     }

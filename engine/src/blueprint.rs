@@ -21,6 +21,7 @@ use crate::error::EngineError;
 use crate::kernels::LayerCache;
 use crate::memory;
 use crate::text::Tokenizer;
+use crate::verification::Verification;
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,6 +63,8 @@ pub struct ModelOptions {
     /// `None`: one a physical core.
     pub threads: Option<usize>,
     pub kernels: Kernels,
+    /// Hold weights against their checksums.
+    pub verify: bool,
     /// Multiply f32 matrices in TF32, on a device.
     pub tf32: bool,
 }
@@ -81,6 +84,7 @@ impl Default for ModelOptions {
             device: PlaceChoice::Auto,
             threads: None,
             kernels: Kernels::Fast,
+            verify: false,
             tf32: false,
         }
     }
@@ -111,6 +115,8 @@ pub struct Blueprint {
     pub link: LinkInfo,
     /// The memory the plan was made for, if any limit is known.
     pub memory_bytes: Option<u64>,
+    /// What weights are held against, where that was asked for.
+    pub verification: Option<Verification>,
     /// Where it computes.
     pub(crate) place: Arc<dyn Place>,
     pub(crate) request: PlanRequest,
@@ -136,6 +142,11 @@ impl Blueprint {
         let place = offload::open(options.device)?;
         let on_device = !place.device().is_cpu();
         check_tf32(&options, on_device, dtype)?;
+        let verification = match options.verify {
+            true if on_device => return Err(EngineError::VerifyOnDevice),
+            true => Some(Verification::new(&checkpoint, dtype)?),
+            false => None,
+        };
         let memory_bytes = options
             .memory_bytes
             .or_else(|| place.free_bytes())
@@ -169,6 +180,7 @@ impl Blueprint {
             plan,
             link,
             memory_bytes,
+            verification,
             place,
             request,
             tokenizer: OnceCell::new(),

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use loader::{Checkpoint, DType, Whole};
-use offload::{Place, SlabBytes};
+use offload::SlabBytes;
 
+use crate::blueprint::Blueprint;
 use crate::error::EngineError;
 use crate::load;
 
@@ -26,16 +27,13 @@ impl Ends {
             .sum::<usize>() as u64
     }
 
-    pub fn load(
-        checkpoint: &Checkpoint,
-        dtype: DType,
-        place: &dyn Place,
-        progress: &mut dyn FnMut(u64),
-    ) -> Result<Self, EngineError> {
+    pub fn load(blueprint: &Blueprint, progress: &mut dyn FnMut(u64)) -> Result<Self, EngineError> {
+        let (checkpoint, dtype) = (&blueprint.checkpoint, blueprint.dtype());
+        let device = blueprint.place.device();
         let mut read = |which| -> Result<SlabBytes, EngineError> {
             let source = checkpoint.weight(which, dtype)?;
-            let bytes = SlabBytes::new(source.slab_bytes(), dtype, place.device())?;
-            load::fill(place, &bytes, checkpoint, &source)?;
+            let bytes = SlabBytes::new(source.slab_bytes(), dtype, device)?;
+            load::fill(blueprint, &bytes, &source)?;
             progress(source.stored_bytes());
             Ok(bytes)
         };

@@ -3,6 +3,7 @@
 use loader::DType;
 use offload::{OffloadError, PlanError, THREADS_HINT};
 
+use crate::finite::Culprit;
 use crate::text::TextError;
 
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,10 @@ pub enum EngineError {
     StopWithoutText,
     #[error("a link of {gbps} GB/s cannot be emulated")]
     LinkRate { gbps: f64 },
+    #[error("NaN or infinity in the logits at position {position}: {culprit}")]
+    NotFinite { position: usize, culprit: Culprit },
+    #[error("weights on a device cannot be verified: --verify reads them in host memory")]
+    VerifyOnDevice,
     #[error("the generation was interrupted")]
     Interrupted,
     #[error("a {0} tensor cannot be computed with here")]
@@ -131,6 +136,11 @@ impl EngineError {
             }
             Self::StopWithoutText => "leave out --stop, or add the model's tokenizer.json",
             Self::EmulatedDisk => "use --weights ram with --link-gbps, or leave --link-gbps out",
+            Self::NotFinite { culprit, .. } => culprit.hint(),
+            Self::VerifyOnDevice => {
+                "leave out --verify, or compute with --device cpu; `engine checksum DIR --check` \
+                 looks at the files"
+            }
             Self::LinkRate { .. } => {
                 "give the rate in GB/s, from 0.001 to 10000; PCIe 4 x16 is about 25"
             }

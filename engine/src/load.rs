@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use loader::{Access, BlockSource, Checkpoint, DType};
+use loader::{Access, BlockSource, DType};
 use offload::{
-    BlockId, Connection, DiskLink, Home, Homes, Itinerary, LayerIndex, OffloadError, Place,
-    RamHome, RingShape, Slab, SlabBytes, Slot, StackId, StreamedStack,
+    BlockId, Connection, DiskLink, Expectation, Home, Homes, Itinerary, LayerIndex, OffloadError,
+    RamHome, RingShape, Slab, SlabBytes, Slot, StackId, StreamedStack, VerifyingLink,
 };
 
 use crate::blueprint::{Blueprint, STREAM_ACCESS};
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::memory;
+use crate::verification::Verification;
 
 /// The one stack of a text model.
 pub(crate) const STACK: StackId = StackId(0);
@@ -41,7 +42,7 @@ pub(crate) fn load(blueprint: &Blueprint, progress: Progress<'_>) -> Result<Load
         }
         false => None,
     };
-    let ends = Ends::load(&blueprint.checkpoint, blueprint.dtype(), place, progress)?;
+    let ends = Ends::load(blueprint, progress)?;
     for (resident, layer) in blueprint.plan.resident().enumerate() {
         let slab = Slab::new(&blueprint.layout, place.device()).map_err(|error| match error {
             OffloadError::OutOfDeviceMemory { bytes, .. } => EngineError::DeviceFull {
@@ -52,7 +53,7 @@ pub(crate) fn load(blueprint: &Blueprint, progress: Progress<'_>) -> Result<Load
             error => error.into(),
         })?;
         let source = source_of(blueprint, layer)?;
-        fill(place, slab.bytes(), &blueprint.checkpoint, &source)?;
+        fill(blueprint, slab.bytes(), &source)?;
         stack.keep(BlockId::new(STACK, layer), slab);
         progress(source.stored_bytes());
     }
@@ -64,18 +65,26 @@ pub(crate) fn load(blueprint: &Blueprint, progress: Progress<'_>) -> Result<Load
     })
 }
 
-/// Reads a block, or another whole weight, into memory of that place.
+/// Reads a block, or another whole weight, into the memory of the blueprint's place.
 pub(crate) fn fill(
-    place: &dyn Place,
+    blueprint: &Blueprint,
     to: &SlabBytes,
-    checkpoint: &Checkpoint,
     source: &BlockSource,
 ) -> Result<(), EngineError> {
-    let mut read = Ok(());
-    place.fill(to, &mut |bytes| {
-        read = loader::read_block(checkpoint, source, bytes, Access::Buffered);
-    })?;
-    Ok(read?)
+    let mut done = Ok(());
+    let mut fill = |bytes: &mut [u8]| done = read(blueprint, source, bytes);
+    blueprint.place.fill(to, &mut fill)?;
+    Ok(done?)
+}
+
+/// Reads, and with `--verify` looks at what came.
+fn read(blueprint: &Blueprint, source: &BlockSource, to: &mut [u8]) -> Result<(), loader::Error> {
+    let checkpoint = &blueprint.checkpoint;
+    loader::read_block(checkpoint, source, to, Access::Buffered)?;
+    match &blueprint.verification {
+        Some(verification) => verification.check(checkpoint, source, to),
+        None => Ok(()),
+    }
 }
 
 /// Bytes that loading will read and make ready, for a progress bar.
@@ -113,12 +122,17 @@ fn stream(
             )?))
         })
         .collect::<Result<Vec<_>, OffloadError>>()?;
-    let homes = match blueprint.link.home {
-        Home::Disk => Homes::Disk(disk_link(blueprint)?),
-        Home::Ram => Homes::Ram {
-            blocks: ram_homes(blueprint, progress)?,
-            gbps: blueprint.link.emulated_gbps,
-        },
+    let (homes, expectations) = match blueprint.link.home {
+        Home::Disk => {
+            let expectations = file_expectations(blueprint)?;
+            (Homes::Disk(disk_link(blueprint)?), expectations)
+        }
+        Home::Ram => {
+            let blocks = ram_homes(blueprint, progress)?;
+            let expectations = home_expectations(blueprint, &blocks)?;
+            let gbps = blueprint.link.emulated_gbps;
+            (Homes::Ram { blocks, gbps }, expectations)
+        }
     };
     let ring = RingShape {
         slots: plan.slots(),
@@ -126,9 +140,41 @@ fn stream(
         layout: Arc::clone(&blueprint.layout),
         poison: false,
     };
-    let Connection { link, access } = blueprint.place.connect(homes, &ring, progress)?;
+    let Connection { mut link, access } = blueprint.place.connect(homes, &ring, progress)?;
+    if let Some(expectations) = expectations {
+        link = Box::new(VerifyingLink::new(link, expectations)?);
+    }
     let stack = StreamedStack::streaming(slots, itinerary, link, blueprint.options.prefetch)?;
     Ok((stack, access))
+}
+
+type Expectations = Option<BTreeMap<BlockId, Expectation>>;
+
+fn file_expectations(blueprint: &Blueprint) -> Result<Expectations, EngineError> {
+    let Some(verification) = &blueprint.verification else {
+        return Ok(None);
+    };
+    let expectation = |layer| {
+        let source = source_of(blueprint, layer)?;
+        let expectation = verification.of_file(&blueprint.checkpoint, &source);
+        Ok((BlockId::new(STACK, layer), expectation))
+    };
+    let streamed = blueprint.plan.streamed();
+    streamed
+        .map(expectation)
+        .collect::<Result<_, _>>()
+        .map(Some)
+}
+
+fn home_expectations(
+    blueprint: &Blueprint,
+    homes: &BTreeMap<BlockId, RamHome>,
+) -> Result<Expectations, EngineError> {
+    if blueprint.verification.is_none() {
+        return Ok(None);
+    }
+    let source = |block: BlockId| source_of(blueprint, block.layer);
+    Verification::of_homes(&blueprint.checkpoint, homes, source).map(Some)
 }
 
 fn disk_link(blueprint: &Blueprint) -> Result<DiskLink, EngineError> {
@@ -165,15 +211,7 @@ fn ram_homes(
         let source = source_of(blueprint, layer)?;
         let origin: Arc<str> =
             format!("RAM (packed from {})", blueprint.checkpoint.location()).into();
-        let fill = |to: &mut [u8]| -> Result<(), EngineError> {
-            let checkpoint = &blueprint.checkpoint;
-            Ok(loader::read_block(
-                checkpoint,
-                &source,
-                to,
-                Access::Buffered,
-            )?)
-        };
+        let fill = |to: &mut [u8]| -> Result<(), EngineError> { Ok(read(blueprint, &source, to)?) };
         let home = RamHome::filled(origin, source.slab_bytes(), fill)?;
         progress(source.stored_bytes());
         homes.insert(BlockId::new(STACK, layer), home);

@@ -12,6 +12,7 @@ use crate::compute::clear::ClearCompute;
 use crate::compute::fast::FastCompute;
 use crate::compute::{Compute, Kernels};
 use crate::error::EngineError;
+use crate::finite::{Culprit, all_finite, broken_weights};
 use crate::generation::{Generation, GenerationOptions, Output};
 use crate::load::STACK;
 use crate::model::Model;
@@ -142,8 +143,48 @@ impl<'m> Session<'m> {
             }
         });
         stage!(clock, Head, compute.finish(&model.ends)?);
-        *position += tokens.len();
+        if !all_finite(compute.logits()) {
+            return Err(self.not_finite(tokens)?);
+        }
+        self.position += tokens.len();
         Ok(())
+    }
+
+    /// Makes the last pass again and looks at its rows after each layer. The cache has room for it:
+    /// the pass has not been counted yet, and is written over.
+    fn not_finite(&mut self, tokens: &[u32]) -> Result<EngineError, EngineError> {
+        let position = self.position + tokens.len() - 1;
+        let found = |culprit| Ok(EngineError::NotFinite { position, culprit });
+        let Self {
+            model,
+            compute,
+            clock,
+            cancel,
+            ..
+        } = self;
+        model.stack.finish_unit()?;
+        compute.embed(&model.ends, tokens, self.position)?;
+        if !compute.rows_are_finite()? {
+            return found(Culprit::Embedding);
+        }
+        for layer in LayerIndex::first(model.blueprint.config.layers) {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(EngineError::Interrupted);
+            }
+            let broken = model.stack.visit(BlockId::new(STACK, layer), |slab| {
+                compute.block(layer, slab, clock)?;
+                let fine = compute.rows_are_finite()?;
+                Ok::<_, EngineError>((!fine).then(|| broken_weights(slab)))
+            })?;
+            if let Some(weights) = broken {
+                return found(Culprit::Layer { layer, weights });
+            }
+        }
+        compute.finish(&model.ends)?;
+        found(match all_finite(compute.logits()) {
+            true => Culprit::Gone,
+            false => Culprit::Head,
+        })
     }
 
     pub(crate) fn end_pass(&mut self) -> Result<PassTiming, EngineError> {

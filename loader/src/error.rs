@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 
 use crate::DType;
+use crate::checksum::{ALGORITHM, Checksum};
+use crate::manifest::MANIFEST;
 
 /// What went wrong with a checkpoint. Every file is named as the user would name it.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +122,18 @@ pub enum Error {
         expected_bytes: u64,
         found_bytes: u64,
     },
+    #[error("{file} was made of other files: {difference}")]
+    StaleManifest { file: String, difference: String },
+    #[error(
+        "{tensor} in {file} is not what {MANIFEST} says: {ALGORITHM} {expected} expected, {found} \
+         found"
+    )]
+    Altered {
+        file: String,
+        tensor: String,
+        expected: Checksum,
+        found: Checksum,
+    },
     #[error("{} exists and is not an empty directory", dir.display())]
     Exists { dir: PathBuf },
     #[error(
@@ -223,6 +237,14 @@ impl Error {
             Self::Shrunk { file, .. } => {
                 format!("do not change {file} during a run; fetch it again and restart")
             }
+            Self::StaleManifest { .. } => {
+                "if the weights are as they should be, sum them up again with `engine checksum DIR`"
+                    .into()
+            }
+            Self::Altered { file, .. } => format!(
+                "{file} is damaged: fetch it again; if it was replaced on purpose, run `engine \
+                 checksum DIR`"
+            ),
             Self::Exists { dir } => {
                 format!("remove {} or choose another directory", dir.display())
             }

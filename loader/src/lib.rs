@@ -7,6 +7,7 @@
 
 mod buffer;
 mod checkpoint;
+mod checksum;
 mod chunk;
 mod config;
 mod convert;
@@ -20,6 +21,7 @@ mod header;
 pub mod huge_pages;
 mod json;
 mod layout;
+mod manifest;
 mod measure;
 mod read;
 mod source;
@@ -28,6 +30,7 @@ pub mod synth;
 
 pub use buffer::AlignedBuf;
 pub use checkpoint::{Checkpoint, TensorEntry};
+pub use checksum::{ALGORITHM as CHECKSUM_ALGORITHM, Checksum, NoChecksum, Stretch};
 pub use chunk::{CHUNK_BYTES, Chunk, Fill, Scatter, assign};
 pub use config::{Family, ModelConfig, Rope, RopeScaling};
 pub use convert::convert;
@@ -36,6 +39,7 @@ pub use error::{Error, HeaderProblem};
 pub use files::SpecialTokens;
 pub use generation::GenerationConfig;
 pub use layout::{BlockLayout, Placement, Role, SLAB_ALIGN_BYTES};
+pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{ReadRate, measure_read_gbps};
 pub use read::{READ_THREADS, read_block};
 pub use source::{BlockSource, Piece, Whole};

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use loader::{CHECKSUM_ALGORITHM, Checksum};
+
 use crate::block::BlockId;
+use crate::verify::Reference;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OffloadError {
@@ -64,6 +67,16 @@ pub enum LinkError {
     Read(#[from] loader::Error),
     #[error("the link panicked: {0}")]
     Panicked(String),
+    #[error(
+        "{tensor} is not what {reference} says: {CHECKSUM_ALGORITHM} {expected} expected, {found} \
+         found"
+    )]
+    Altered {
+        tensor: Arc<str>,
+        reference: Reference,
+        expected: Checksum,
+        found: Checksum,
+    },
     #[error("{0}")]
     Slab(String),
     #[error("the device says {0}")]
@@ -78,6 +91,24 @@ pub enum LinkError {
 pub const THREADS_HINT: &str =
     "raise the limit on threads (ulimit -u) or on memory (ulimit -v), or end other programs";
 
+impl Reference {
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Manifest => {
+                "run `engine checksum DIR --check`: if it finds the same tensor, the file is damaged \
+                 (fetch it again); if not, a read or the memory went wrong"
+            }
+            Self::Packed => {
+                "memory or the copy went wrong: restart, and test this machine's memory"
+            }
+            Self::FirstRead => {
+                "do not change the file during a run; if nobody did, test this machine's disk and \
+                 memory"
+            }
+        }
+    }
+}
+
 impl OffloadError {
     pub(crate) fn refused(thread: &str, source: std::io::Error) -> Self {
         let thread = thread.to_owned();
@@ -88,6 +119,7 @@ impl OffloadError {
         match self {
             Self::Load { source, .. } => match source.as_ref() {
                 LinkError::Read(error) => error.hint(),
+                LinkError::Altered { reference, .. } => Some(reference.hint().into()),
                 _ => None,
             },
             Self::OutOfMemory { .. } | Self::OutOfDeviceMemory { .. } => {

@@ -23,6 +23,7 @@ mod slot;
 mod stack;
 mod survey;
 mod ticket;
+mod verify;
 
 pub use block::{BlockId, LayerIndex, StackId};
 pub use disk::DiskLink;
@@ -42,3 +43,4 @@ pub use slab::{Slab, SlabBytes, candle_dtype};
 pub use slot::Slot;
 pub use stack::{Prefetch, StreamedStack};
 pub use survey::{DeviceSurvey, Pcie, survey};
+pub use verify::{Expectation, Reference, VerifyingLink};

@@ -12,7 +12,8 @@ use crate::slot::Slot;
 /// Moves blocks from their home into slots.
 ///
 /// The prefetch thread owns the link and is its only caller. `start` must not wait for the bytes:
-/// the copies of all slots are in flight at once. Dropping the link ends its threads.
+/// the copies of all slots are in flight at once. Dropping the link ends its threads; the marks of
+/// copies that it then leaves out come as errors, so that nobody waits for them for ever.
 pub trait Link: Send {
     /// Starts filling the slot's slab with `block`. The bytes may be written until the mark has
     /// come; the caller keeps everybody else away from the slab until then. A slot that was used
@@ -48,6 +49,11 @@ pub trait Mark: Send + Sync {
     /// When all that happened. Asked once the unit of work is over and compute has been waited
     /// for: a device knows by then.
     fn arrival(&self) -> Result<Arrival, LinkError>;
+
+    /// What holding the bytes against their checksums took, where that was done.
+    fn verified(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// When a copy ran, and the visit that used it where another clock than the host's counts.

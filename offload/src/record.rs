@@ -48,6 +48,9 @@ pub struct LoadRecord {
     pub visit_to: Instant,
     /// How long giving the slot back took.
     pub post: Duration,
+    /// How long holding the bytes against their checksums took, on a thread of its own; zero
+    /// where they are not verified.
+    pub verify: Duration,
 }
 
 impl LoadRecord {

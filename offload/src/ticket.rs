@@ -43,6 +43,7 @@ impl Ticket {
             visit_to: asked_at,
             pre: asked_at.elapsed(),
             post: Duration::ZERO,
+            verify: self.mark.verified(),
         };
         let mark = self.mark;
         Ok((self.slot, Visited { record, mark }))

@@ -30,7 +30,7 @@ pub use model::ModelArgs;
 pub use residency::{LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
 pub use setup::SetupArgs;
-pub use small::{CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};
+pub use small::{ChecksumArgs, CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};
 pub use synth::SynthArgs;
 pub use tune::TuneArgs;
 
@@ -87,6 +87,7 @@ pub enum Command {
     Diagnose(DiagnoseArgs),
     Devices(DevicesArgs),
     Inspect(InspectArgs),
+    Checksum(ChecksumArgs),
     Synth(SynthArgs),
     Completions(CompletionsArgs),
 }

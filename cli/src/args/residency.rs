@@ -26,6 +26,13 @@ pub struct ResidencyArgs {
     /// Load a streamed layer only when it is needed: the baseline that prefetching beats
     #[arg(long, visible_alias = "disable-async")]
     pub no_prefetch: bool,
+    /// Hold every load against its checksum, and stop at the first that differs
+    ///
+    /// Against checksums.json, if `engine checksum DIR` wrote one: then what stays resident is
+    /// checked, too, when it is loaded. Without it a streamed layer is held against its own first
+    /// load. A thread of its own does it; the reports say what it took.
+    #[arg(long)]
+    pub verify: bool,
 }
 
 #[derive(Debug, Args)]
@@ -68,6 +75,7 @@ impl ResidencyArgs {
             true => Prefetch::AtNeed,
             false => Prefetch::Ahead,
         };
+        options.verify = self.verify;
     }
 }
 

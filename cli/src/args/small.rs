@@ -81,6 +81,29 @@ pub struct DevicesArgs {
     pub json: bool,
 }
 
+/// Write checksums.json beside a checkpoint's weights, or check them against it
+///
+/// Reads every tensor once. With the file there, --verify knows what to expect from the first load
+/// on. It protects against damage (a bad disk, memory or download), not against somebody who
+/// changes weights on purpose: they could change the file with them.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  engine checksum DIR
+  engine checksum DIR --check
+  engine generate --model DIR --verify --prompt 'Once upon a time'")]
+pub struct ChecksumArgs {
+    /// Directory with config.json and .safetensors files
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Read the weights again and compare; nothing is written
+    #[arg(long)]
+    pub check: bool,
+    /// One JSON object instead of text
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
 /// Print a completion script for a shell
 ///
 /// Completes subcommands, options and their values. Put the output where your shell looks for it.

@@ -356,6 +356,7 @@ mod tests {
                     visit_to: now + ms(pre_ms),
                     pre: ms(pre_ms),
                     post: ms(0.1),
+                    verify: Duration::ZERO,
                 }
             })
             .collect();

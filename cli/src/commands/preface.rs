@@ -1,7 +1,7 @@
 //! What is said before a model is loaded: the plan, and where streamed weights live.
 
-use engine::Blueprint;
-use loader::AccessReport;
+use engine::{Blueprint, Verification};
+use loader::{AccessReport, CHECKSUM_ALGORITHM};
 use offload::{Home, LinkInfo, Prefetch};
 
 use crate::args::Idle;
@@ -24,6 +24,12 @@ pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
             whereabouts(&blueprint.link)
         ));
     }
+    if let Some(verification) = &blueprint.verification {
+        console.say(format_args!(
+            "Verify: {}",
+            verified(blueprint, verification)
+        ));
+    }
     note(idle, console);
 }
 
@@ -31,6 +37,31 @@ pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
 pub fn note(idle: Option<&Idle>, console: &Console) {
     if let Some(idle) = idle {
         console.say(format_args!("note: {idle}"));
+    }
+}
+
+/// What weights are held against, and which of them, in words.
+fn verified(blueprint: &Blueprint, verification: &Verification) -> String {
+    let location = blueprint.checkpoint.location();
+    let streams = blueprint.plan.streamed_count() > 0;
+    let stays = match (verification.uses_manifest(), verification.has_manifest()) {
+        (true, _) => "what stays is held against checksums.json once, while it is loaded".into(),
+        (false, true) => format!(
+            "checksums.json is of {} and weights are converted to {}: what stays is not checked",
+            blueprint.checkpoint.dtype(),
+            blueprint.dtype()
+        ),
+        (false, false) => format!(
+            "{location} has no checksums.json (`engine checksum DIR` writes it): what stays is not \
+             checked"
+        ),
+    };
+    match streams {
+        true => format!(
+            "every streamed load against {} ({CHECKSUM_ALGORITHM}); {stays}",
+            verification.reference(blueprint.link.home)
+        ),
+        false => format!("nothing is streamed; {stays}"),
     }
 }
 

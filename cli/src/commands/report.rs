@@ -27,6 +27,8 @@ pub struct Facts {
     slots: usize,
     home: Option<&'static str>,
     emulated_gbps: Option<f64>,
+    /// With `--verify`: the reference of streamed loads, and whether there is a manifest.
+    verify: Option<(Option<&'static str>, bool)>,
     load: Duration,
     executed: Executed,
 }
@@ -65,6 +67,18 @@ struct Offload {
     async_percent: Option<u64>,
     bytes: u64,
     stalled_ms: f64,
+    /// `null` without `--verify`.
+    verify: Option<Verify>,
+}
+
+#[derive(Debug, Serialize)]
+struct Verify {
+    /// What streamed loads were held against; `null` where nothing was streamed.
+    reference: Option<&'static str>,
+    manifest: bool,
+    ms: f64,
+    ms_per_pass: Option<f64>,
+    share_of_passes: Option<f64>,
 }
 
 impl Facts {
@@ -79,6 +93,10 @@ impl Facts {
             slots: plan.slots(),
             home: streams.then(|| blueprint.link.home.name()),
             emulated_gbps: blueprint.link.emulated_gbps.filter(|_| streams),
+            verify: blueprint.verification.as_ref().map(|verification| {
+                let reference = verification.reference(blueprint.link.home).name();
+                (streams.then_some(reference), verification.has_manifest())
+            }),
             load: model.loaded().time,
             executed: Executed::of(model, idle),
         }
@@ -118,6 +136,13 @@ impl Finished {
                 async_percent: totals.async_percent(),
                 bytes: totals.bytes,
                 stalled_ms: milliseconds(totals.stalled),
+                verify: facts.verify.map(|(reference, manifest)| Verify {
+                    reference,
+                    manifest,
+                    ms: milliseconds(totals.verify),
+                    ms_per_pass: totals.verify_per_pass().map(|(ms, _)| ms),
+                    share_of_passes: totals.verify_per_pass().map(|(_, share)| share),
+                }),
             },
             peak_memory_bytes: memory::peak_bytes(),
         }
@@ -143,6 +168,12 @@ impl Finished {
             Some(percent) => format!("async usage {percent}%"),
             None => "nothing streamed".into(),
         });
+        if let Some((ms, share)) = totals.verify_per_pass() {
+            parts.push(format!(
+                "verified in {ms:.2} ms a pass ({:.1}%)",
+                share * 100.0
+            ));
+        }
         if let Some(bytes) = memory::peak_bytes() {
             parts.push(format!("peak memory {}", output::memory(bytes)));
         }

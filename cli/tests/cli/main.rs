@@ -29,3 +29,4 @@ mod tools;
 mod tune;
 #[cfg(unix)]
 mod under_way;
+mod verify;

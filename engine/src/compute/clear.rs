@@ -15,6 +15,7 @@ use super::{CHUNK_ROWS, Compute};
 use crate::device::gpu_sync;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
+use crate::finite::all_finite;
 use crate::profile::{Clock, Stage, stage};
 use crate::rope::inverse_frequencies;
 
@@ -280,6 +281,17 @@ impl Compute for ClearCompute {
 
     fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {
         Ok(self.laps.tell(clock)?)
+    }
+
+    fn rows_are_finite(&self) -> Result<bool, EngineError> {
+        for rows in &self.chunks {
+            let rows = rows.to_dtype(TensorDType::F32)?.flatten_all()?;
+            let rows: Vec<f32> = gpu_sync!("rows", rows.to_vec1())?;
+            if !all_finite(&rows) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn logits(&mut self) -> &mut [f32] {

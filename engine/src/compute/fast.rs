@@ -11,6 +11,7 @@ use offload::{LayerIndex, Slab, SlabBytes};
 use super::{CHUNK_ROWS, Compute};
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
+use crate::finite::all_finite;
 use crate::kernels::{
     BlockShape, BlockWeights, LayerCache, Matrix, Phase, RopeTable, Scratch, Team, Weights, embed,
     forward_block, logits,
@@ -128,6 +129,10 @@ impl Compute for FastCompute {
                 &mut self.scratch,
             );
         })
+    }
+
+    fn rows_are_finite(&self) -> Result<bool, EngineError> {
+        Ok(all_finite(&self.hidden[..self.rows * self.shape.hidden]))
     }
 
     fn logits(&mut self) -> &mut [f32] {

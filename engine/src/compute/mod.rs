@@ -49,6 +49,10 @@ pub trait Compute {
         Ok(())
     }
 
+    /// Whether the pass's rows are numbers, as far as they have come. Brings them to the host: for
+    /// a pass that has gone wrong.
+    fn rows_are_finite(&self) -> Result<bool, EngineError>;
+
     /// The logits of the last finished pass, one for each token of the vocabulary.
     fn logits(&mut self) -> &mut [f32];
 }

@@ -98,6 +98,13 @@ impl Summary<'_> {
                 rate(limit.gbps)
             )?;
         }
+        if let Some(verify_ms) = means.verify_ms() {
+            writeln!(
+                f,
+                "Verify: {verify_ms:.2} ms/token for checksums, {:.1}% of a token, on a thread of its own",
+                verify_ms / means.token_ms() * 100.0
+            )?;
+        }
         writeln!(
             f,
             "Token: {:.1} ms = compute {:.1} + stalled {:.1} + other {:.1} | floor {:.1} ms | {:.1} tok/s of {:.1} possible{emulated}",
@@ -186,6 +193,7 @@ mod tests {
             visit_to: now + ms(pre_ms),
             pre: ms(pre_ms),
             post: ms(post_ms),
+            verify: Duration::ZERO,
         }
     }
 

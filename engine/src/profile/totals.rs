@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use offload::{LoadKind, LoadRecord};
 
-use super::PassTiming;
+use super::{PassTiming, ms};
 
 /// Loads and times of a run. The prompt's pass is counted apart: its tokens share one pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,6 +17,8 @@ pub struct Totals {
     pub loads_sync: u64,
     pub bytes: u64,
     pub stalled: Duration,
+    /// Holding loads against their checksums, on a thread of its own.
+    pub verify: Duration,
 }
 
 impl Totals {
@@ -34,6 +36,7 @@ impl Totals {
             }
             self.bytes += load.bytes;
             self.stalled += load.pre;
+            self.verify += load.verify;
         }
     }
 
@@ -41,6 +44,15 @@ impl Totals {
     /// nothing was streamed.
     pub fn async_percent(&self) -> Option<u64> {
         (self.loads_async * 100).checked_div(self.loads_async + self.loads_sync)
+    }
+
+    /// What verifying took a pass, in ms, and its share of the passes' time. `None` where nothing
+    /// was verified.
+    pub fn verify_per_pass(&self) -> Option<(f64, f64)> {
+        let passes = self.decode_passes + 1;
+        let total = self.prompt.total + self.decode.total;
+        let share = self.verify.as_secs_f64() / total.as_secs_f64();
+        (!self.verify.is_zero()).then(|| (ms(self.verify) / passes as f64, share))
     }
 
     /// Decode speed: passes after the prompt's, by their own time.

@@ -40,6 +40,7 @@ pub(super) struct Means {
     pub stalled: Duration,
     pub bytes: u64,
     pub copy: Duration,
+    pub verify: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -79,6 +80,7 @@ impl Window {
         for load in loads {
             means.bytes += load.bytes;
             means.copy += load.copy();
+            means.verify += load.verify;
             let cold = !std::mem::replace(&mut self.first_load_seen, true);
             let layer = self.layers.entry(load.block).or_default();
             layer.visits += 1;
@@ -179,6 +181,11 @@ impl Means {
 
     pub fn other_ms(&self) -> f64 {
         (self.token_ms() - self.compute_ms() - self.stalled_ms()).max(0.0)
+    }
+
+    /// `None` where nothing was held against checksums.
+    pub fn verify_ms(&self) -> Option<f64> {
+        (!self.verify.is_zero()).then(|| self.per_pass_ms(self.verify))
     }
 
     pub fn bytes_per_pass(&self) -> f64 {

@@ -125,7 +125,9 @@ impl Carriers {
 impl Part {
     fn carry(mut self) {
         self.dice.pause(self.schedule.link_pace);
-        if !self.ending.load(SeqCst) {
+        if self.ending.load(SeqCst) {
+            self.latch.part(Err(LinkError::WorkersGone));
+        } else {
             self.latch.begin();
             let carried = catch_unwind(AssertUnwindSafe(|| self.land()))
                 .unwrap_or_else(|panic| Err(LinkError::Panicked(message(panic.as_ref()))));
@@ -148,6 +150,10 @@ impl Part {
             self.dice.pause(self.schedule.link_pace);
         }
         match self.fault {
+            Some(FaultKind::BitFlips) => self
+                .slab
+                .write(|slab| slab[self.from] ^= 1)
+                .map_err(|error| LinkError::Slab(error.to_string())),
             Some(kind @ FaultKind::PartFails) => Err(LinkError::Slab(kind.cause().into())),
             Some(kind @ FaultKind::PartPanics) => panic!("{}", kind.cause()),
             _ => Ok(()),

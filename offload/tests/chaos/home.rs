@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use loader::{BlockLayout, DType, ModelConfig};
-use offload::{BlockId, LayerIndex, StackId};
+use loader::{BlockLayout, Checksum, DType, ModelConfig, Stretch};
+use offload::{BlockId, Expectation, LayerIndex, Reference, StackId};
 
 use crate::dice::{Dice, Place};
 use crate::schedule::LAYERS_MAX;
 
+/// A block's bytes, and what they have to be.
+type Sealed = (Arc<[u8]>, Checksum);
+
 #[derive(Debug, Clone)]
-pub struct Homes(Arc<BTreeMap<BlockId, Arc<[u8]>>>);
+pub struct Homes(Arc<BTreeMap<BlockId, Sealed>>);
 
 impl Homes {
     /// Random bytes for every block of two stacks. The second stack's blocks are smaller: slots are
@@ -22,14 +25,29 @@ impl Homes {
                 let count = u64::from(stack) * LAYERS_MAX + u64::from(layer.0);
                 let mut dice = Dice::new(7, Place::Plan, count);
                 let content: Vec<u8> = (0..bytes).map(|_| dice.roll() as u8).collect();
-                (BlockId::new(StackId(stack), layer), content.into())
+                let sum = Checksum::of(&content);
+                (BlockId::new(StackId(stack), layer), (content.into(), sum))
             })
         });
         Self(Arc::new(homes.collect()))
     }
 
     pub fn of(&self, block: BlockId) -> Arc<[u8]> {
-        Arc::clone(&self.0[&block])
+        Arc::clone(&self.0[&block].0)
+    }
+
+    /// What a verifier is to expect of these blocks.
+    pub fn expectations(&self, blocks: &[BlockId]) -> BTreeMap<BlockId, Expectation> {
+        let expectation = |&block: &BlockId| {
+            let (bytes, sum) = &self.0[&block];
+            let stretch = Stretch {
+                tensor: "a weight".into(),
+                range: 0..bytes.len(),
+                expected: Some(*sum),
+            };
+            (block, Expectation::new(vec![stretch], Reference::Manifest))
+        };
+        blocks.iter().map(expectation).collect()
     }
 
     pub fn origin(&self, block: BlockId) -> Arc<str> {

@@ -23,6 +23,8 @@ pub struct Schedule {
     pub link_pace: Pace,
     pub visit_pace: Pace,
     pub faults: Vec<Fault>,
+    /// Every copy is held against its checksums before a visit has it.
+    pub verifies: bool,
     /// The link's own `drop` panics.
     pub drop_panics: bool,
     /// Visits by the consumer; then it drops the stack, wherever it is.
@@ -50,6 +52,8 @@ pub enum FaultKind {
     /// The copy was started and does not land: an error, or a worker that panics.
     PartFails,
     PartPanics,
+    /// It lands, and one bit of it is wrong. Only where somebody looks.
+    BitFlips,
     /// The mark's own moments: the wait, the release after the visit, and the times at the end.
     MarkFails,
     MarkPanics,
@@ -60,7 +64,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::StartFails,
         Self::StartFailsNameless,
         Self::StartPanics,
@@ -68,6 +72,7 @@ impl FaultKind {
         Self::ThreadDies,
         Self::PartFails,
         Self::PartPanics,
+        Self::BitFlips,
         Self::MarkFails,
         Self::MarkPanics,
         Self::ReleaseFails,
@@ -108,6 +113,7 @@ impl FaultKind {
             Self::ThreadDies => "chaos: the thread is gone",
             Self::PartFails => "chaos: the cable came off",
             Self::PartPanics => "chaos: the worker fell over",
+            Self::BitFlips => "a weight is not what checksums.json says",
             Self::MarkFails => "chaos: the event is not ready",
             Self::MarkPanics => "chaos: the event is lost",
             Self::ReleaseFails => "chaos: the release is refused",
@@ -145,6 +151,8 @@ impl Schedule {
                 kind: FaultKind::ALL[dice.below(FaultKind::ALL.len() as u64) as usize],
             })
             .collect();
+        let verifies = dice.one_in(4);
+        faults.retain(|fault| verifies || fault.kind != FaultKind::BitFlips);
         // It would come after later ones.
         if let Some(&late) = faults.iter().find(|fault| fault.kind.is_at_arrival()) {
             faults = vec![late];
@@ -159,6 +167,7 @@ impl Schedule {
             link_pace: Pace::chosen(dice),
             visit_pace: Pace::chosen(dice),
             faults,
+            verifies,
             drop_panics: dice.one_in(16),
             visits,
             settles: dice.one_in(2),
@@ -220,6 +229,7 @@ impl fmt::Debug for Schedule {
             "{} visits, settles {}, {faults:?}, ",
             self.visits, self.settles
         )?;
+        write!(f, "verifies {}, ", self.verifies)?;
         write!(f, "drop panics {drop_panics}; a unit (* is streamed):")?;
         for block in &self.order {
             let star = if self.streamed.contains(block) {

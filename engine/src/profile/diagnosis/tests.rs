@@ -108,6 +108,7 @@ impl Made {
             pre: ms(pre_ms(index)),
             visit_to: now,
             post: ms(self.post_ms),
+            verify: Duration::ZERO,
         };
         streaming.plan.streamed().enumerate().map(load).collect()
     }
