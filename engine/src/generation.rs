@@ -7,7 +7,7 @@ use offload::LoadRecord;
 
 use crate::error::EngineError;
 use crate::profile::{PassTiming, Recording, Timing, Totals, stage};
-use crate::session::Session;
+use crate::session::{Session, Wanted};
 use crate::text::{Detokenizer, Sampler, Sampling, StopStrings};
 
 /// How to continue a prompt.
@@ -217,10 +217,17 @@ impl<'s, 'm> Generation<'s, 'm> {
             0 => &self.tokens[..],
             _ => &self.tokens[self.tokens.len() - 1..],
         };
-        self.session.forward(rows)?;
+        let wanted = match self.sampler.takes_the_likeliest() {
+            true => Wanted::Likeliest,
+            false => Wanted::Logits,
+        };
+        let likeliest = self.session.forward(rows, wanted)?;
         let token = stage!(self.session.clock, Sampling, {
             let (logits, clock) = self.session.logits_and_clock();
-            self.sampler.sample(logits, &self.tokens, clock)?
+            match likeliest {
+                Some(token) => token,
+                None => self.sampler.sample(logits, &self.tokens, clock)?,
+            }
         });
         if self.eos_token_ids.contains(&token) {
             self.ended = Some(Ended::EndOfText);

@@ -92,12 +92,17 @@ impl<'m> Session<'m> {
     /// Sends `tokens` through the model after what it has seen already. All of them share one
     /// visit of each layer.
     pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
-        self.forward(tokens)?;
+        self.forward(tokens, Wanted::Logits)?;
         self.end_pass()
     }
 
-    /// A pass up to its logits. What then becomes of them is part of the pass until `end_pass`.
-    pub(crate) fn forward(&mut self, tokens: &[u32]) -> Result<(), EngineError> {
+    /// A pass up to its logits, or to the likeliest token if that was wanted and needs no logits
+    /// here. What then becomes of them is part of the pass until `end_pass`.
+    pub(crate) fn forward(
+        &mut self,
+        tokens: &[u32],
+        wanted: Wanted,
+    ) -> Result<Option<u32>, EngineError> {
         self.model.blueprint.check_tokens(tokens, self.position)?;
         let Self {
             model,
@@ -142,12 +147,19 @@ impl<'m> Session<'m> {
                 visit.loaded(model.stack.last_load().filter(|_| streamed));
             }
         });
-        stage!(clock, Head, compute.finish(&model.ends)?);
-        if !all_finite(compute.logits()) {
+        let likeliest = stage!(
+            clock,
+            Head,
+            match wanted {
+                Wanted::Logits => compute.finish(&model.ends).map(|()| None),
+                Wanted::Likeliest => compute.finish_likeliest(&model.ends),
+            }?
+        );
+        if likeliest.is_none() && !all_finite(compute.logits()) {
             return Err(self.not_finite(tokens)?);
         }
         self.position += tokens.len();
-        Ok(())
+        Ok(likeliest)
     }
 
     /// Makes the last pass again and looks at its rows after each layer. The cache has room for it:
@@ -256,6 +268,13 @@ impl<'m> Session<'m> {
     ) -> Result<Generation<'_, 'm>, EngineError> {
         Generation::new(self, prompt, options)
     }
+}
+
+/// What a pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Logits,
+    Likeliest,
 }
 
 /// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.

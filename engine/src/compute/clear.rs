@@ -228,6 +228,22 @@ impl ClearCompute {
             .tensor()
             .reshape((self.config.vocab_size, self.config.hidden_size))
     }
+
+    /// The pass's last row through the final norm and the head: the logits, still on the device.
+    fn head(&mut self, ends: &Ends) -> Result<Tensor, EngineError> {
+        let Some(rows) = self.chunks.last() else {
+            return Err(EngineError::EmptyPrompt);
+        };
+        self.laps.begin()?;
+        let last = rows.narrow(0, rows.dim(0)? - 1, 1)?;
+        let norm = ends.norm.tensor().to_dtype(self.numbers)?;
+        let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
+        let head = self.matrix(ends.head())?.to_dtype(self.numbers)?;
+        let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
+        let logits = logits.to_dtype(TensorDType::F32)?;
+        self.laps.end(Stage::Head)?;
+        Ok(logits)
+    }
 }
 
 impl Compute for ClearCompute {
@@ -264,19 +280,30 @@ impl Compute for ClearCompute {
     }
 
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
-        let Some(rows) = self.chunks.last() else {
-            return Err(EngineError::EmptyPrompt);
-        };
-        self.laps.begin()?;
-        let last = rows.narrow(0, rows.dim(0)? - 1, 1)?;
-        let norm = ends.norm.tensor().to_dtype(self.numbers)?;
-        let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
-        let head = self.matrix(ends.head())?.to_dtype(self.numbers)?;
-        let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
-        let logits = logits.to_dtype(TensorDType::F32)?;
-        self.laps.end(Stage::Head)?;
+        let logits = self.head(ends)?;
         self.logits = gpu_sync!("logits", logits.to_vec1())?;
         Ok(())
+    }
+
+    /// On a device the token is looked for there, and comes back in one small copy; with it a sum,
+    /// which shows numbers that are none.
+    fn finish_likeliest(&mut self, ends: &Ends) -> Result<Option<u32>, EngineError> {
+        if self.device.is_cpu() {
+            self.finish(ends)?;
+            return Ok(None);
+        }
+        let logits = self.head(ends)?;
+        // A token is exact as f32: no vocabulary has 2^24.
+        let token = logits.argmax_keepdim(0)?.to_dtype(TensorDType::F32)?;
+        let both = Tensor::cat(&[token, logits.sum_keepdim(0)?], 0)?;
+        let both: Vec<f32> = gpu_sync!("token", both.to_vec1())?;
+        if let [token, sum] = both[..]
+            && sum.is_finite()
+        {
+            return Ok(Some(token as u32));
+        }
+        self.logits = gpu_sync!("logits that are no numbers", logits.to_vec1())?;
+        Ok(None)
     }
 
     fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {

@@ -53,6 +53,13 @@ pub trait Compute {
     /// a pass that has gone wrong.
     fn rows_are_finite(&self) -> Result<bool, EngineError>;
 
+    /// Ends the pass for who needs no more than its likeliest token. `None`: the logits are there, and
+    /// it has to be looked for in them.
+    fn finish_likeliest(&mut self, ends: &Ends) -> Result<Option<u32>, EngineError> {
+        self.finish(ends)?;
+        Ok(None)
+    }
+
     /// The logits of the last finished pass, one for each token of the vocabulary.
     fn logits(&mut self) -> &mut [f32];
 }

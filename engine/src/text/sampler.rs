@@ -130,6 +130,11 @@ impl Sampler {
         })
     }
 
+    /// Whether the likeliest token is all it looks for: logits as they come, and no chance.
+    pub fn takes_the_likeliest(&self) -> bool {
+        self.sampling.temperature == 0.0 && self.sampling.repetition_penalty == 1.0
+    }
+
     /// Chooses the next token. `history` is everything so far, prompt included; the logits
     /// are changed by the repetition penalty.
     pub fn sample(
