@@ -27,8 +27,7 @@ pub fn build_whole(
     if takes_bytes_as_they_come(path) {
         return fill(File::options().write(true).open(path)?, build);
     }
-    // Behind a link, the file that it leads to.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = behind_links(path);
     let (part, file) = Part::create(beside(&path)?)?;
     let bytes = fill(file, build)?;
     part.rename_to(&path)?;
@@ -43,7 +42,7 @@ pub fn try_place(path: &Path) -> io::Result<()> {
     if takes_bytes_as_they_come(path) {
         return Ok(());
     }
-    Part::create(beside(path)?).map(|_removed| ())
+    Part::create(beside(&behind_links(path))?).map(|_removed| ())
 }
 
 /// Removes what is half-written, and keeps it from being finished: the process is about to end.
@@ -121,6 +120,11 @@ impl Drop for Part {
         let _ = fs::remove_file(&self.0);
         under_way.retain(|path| *path != self.0);
     }
+}
+
+/// A link stays, and the file that it leads to is written.
+fn behind_links(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn takes_bytes_as_they_come(path: &Path) -> bool {

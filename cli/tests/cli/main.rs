@@ -19,7 +19,7 @@ mod limits;
 mod live;
 #[cfg(target_os = "linux")]
 mod memory;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]
 mod shim;
