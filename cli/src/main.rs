@@ -1,14 +1,18 @@
 //! The `engine` binary: reads what was typed, lets the library do it, prints, and says by its
 //! exit code how it went. Nothing here computes, and nothing here knows how weights move.
 
-#![forbid(unsafe_code)]
-
+#[forbid(unsafe_code)]
 mod args;
+#[forbid(unsafe_code)]
 mod commands;
+#[forbid(unsafe_code)]
 mod failure;
+#[forbid(unsafe_code)]
 mod interrupt;
 mod out_of_memory;
+#[forbid(unsafe_code)]
 mod output;
+#[forbid(unsafe_code)]
 mod prompt;
 
 use std::process::ExitCode;
