@@ -1,8 +1,8 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: ci format lints house audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon soak
+.PHONY: ci format lints house supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon soak fuzz
 
-ci: format lints house audit-gpu-syncs cuda-check profiling build test report
+ci: format lints house supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report
 
 format:
 	cargo fmt --all --check
@@ -13,6 +13,19 @@ lints:
 # Dependencies point one way, and what a package must not know is not in its tree.
 house:
 	bench/check-house
+
+# Licences, sources, duplicates: what deny.toml allows, offline. Advisories where `cargo deny` is there.
+supply:
+	bench/check-supply
+
+# The files with unsafe code are those that are known to have some.
+unsafe:
+	bench/check-unsafe
+
+# The malformed checkpoints are what their script makes.
+corpus:
+	made=$$(mktemp -d) && python3 engine/tests/corpus/make.py "$$made" && \
+	diff -r --exclude=make.py --exclude=corpus.rs engine/tests/corpus "$$made" && rm -r "$$made"
 
 # Places in the source that wait for the device; each says so or says when, and there are this many.
 audit-gpu-syncs:
@@ -58,3 +71,7 @@ check-targets:
 # The kernels' tests on an emulated ARM processor: needs qemu-user and gcc-aarch64-linux-gnu.
 test-neon:
 	bench/test-neon
+
+# Looks for files that make the program panic, hang or take memory: ten minutes a target.
+fuzz:
+	fuzz/run all 600

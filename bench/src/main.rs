@@ -2,6 +2,8 @@
 //! engine are measured in the same run, in turns, because machines are shared and their ceilings
 //! move; what is quoted is the share, as a median over rounds.
 
+#![forbid(unsafe_code)]
+
 mod ceiling;
 mod decode;
 mod prefill;

@@ -1,12 +1,18 @@
 //! The `engine` binary: reads what was typed, lets the library do it, prints, and says by its
 //! exit code how it went. Nothing here computes, and nothing here knows how weights move.
 
+#[forbid(unsafe_code)]
 mod args;
+#[forbid(unsafe_code)]
 mod commands;
+#[forbid(unsafe_code)]
 mod failure;
+#[forbid(unsafe_code)]
 mod interrupt;
 mod out_of_memory;
+#[forbid(unsafe_code)]
 mod output;
+#[forbid(unsafe_code)]
 mod prompt;
 
 use std::process::ExitCode;
@@ -18,6 +24,7 @@ use failure::Failure;
 use output::Console;
 
 fn main() -> ExitCode {
+    say_nothing_of_panics_that_become_errors();
     let cli = Cli::parse();
     match interrupt::watch().and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -47,4 +54,14 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Synth(args) => commands::synth::run(&args),
         Command::Completions(args) => commands::completions::run(&args),
     }
+}
+
+/// Code of other crates may panic on a damaged file. Where that is caught, the error tells it.
+fn say_nothing_of_panics_that_become_errors() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !engine::text::panics_are_errors() {
+            usual(panic);
+        }
+    }));
 }

@@ -40,6 +40,7 @@ pub mod profile;
 mod prompt;
 mod rope;
 mod session;
+#[forbid(unsafe_code)]
 pub mod text;
 mod trial;
 mod tuning;

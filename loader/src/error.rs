@@ -27,6 +27,14 @@ pub enum Error {
         file: String,
         source: std::io::Error,
     },
+    #[error("{file} is not a file: {problem}")]
+    NotAFile { file: String, problem: &'static str },
+    #[error("{file} leads out of {location}, to {target}")]
+    LinkOut {
+        file: String,
+        location: String,
+        target: String,
+    },
     #[error("{file} has {found_bytes} bytes, more than the {max_bytes} that such a file may have")]
     FileTooLarge {
         file: String,
@@ -265,11 +273,17 @@ impl Error {
                 "the system could not read {file}: check the disk or the network it is on, or \
                  copy the checkpoint elsewhere"
             ),
-            Self::Io { .. }
-            | Self::FileTooLarge { .. }
-            | Self::FileName { .. }
-            | Self::NoSuchLayer { .. }
-            | Self::SlabSize { .. } => return None,
+            Self::NotAFile { file, .. } => format!("put the file itself at {file}"),
+            Self::LinkOut { file, target, .. } => format!(
+                "if {target} belongs to the checkpoint, put it in the place of the link {file}"
+            ),
+            Self::Io { file, .. } => format!("check that {file} is there and may be read"),
+            Self::FileTooLarge { file, .. } => {
+                format!("{file} is no file of this kind: fetch it again")
+            }
+            Self::FileName { .. } | Self::NoSuchLayer { .. } | Self::SlabSize { .. } => {
+                return None;
+            }
         };
         Some(hint)
     }

@@ -16,6 +16,8 @@ pub(crate) enum Folder {
     Disk {
         dir: PathBuf,
         location: String,
+        /// Where its files may really be; see [`homes`].
+        homes: Vec<PathBuf>,
     },
     Embedded {
         name: &'static str,
@@ -30,6 +32,7 @@ impl Folder {
             Ok(meta) if meta.is_dir() => {
                 return Ok(Self::Disk {
                     dir: dir.to_path_buf(),
+                    homes: homes(dir),
                     location,
                 });
             }
@@ -66,8 +69,56 @@ impl Folder {
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         check_name(name)?;
         match self {
-            Self::Disk { dir, .. } => self.read_from_disk(&dir.join(name), name),
+            Self::Disk { dir, homes, .. } => match self.find_file(&dir.join(name), name, homes)? {
+                Some(path) => self.read_from_disk(&path, name),
+                None => Ok(None),
+            },
             Self::Embedded { files, .. } => Ok(find(files, name).map(<[u8]>::to_vec)),
+        }
+    }
+
+    /// The file of that path, `None` where there is none. Only a file that is one, and is in a
+    /// home: reading a pipe waits for ever, a device has no end, and a link out of the checkpoint
+    /// would read what was never part of it.
+    fn find_file(
+        &self,
+        path: &Path,
+        name: &str,
+        homes: &[PathBuf],
+    ) -> Result<Option<PathBuf>, Error> {
+        let link = match std::fs::symlink_metadata(path) {
+            Ok(meta) => meta.is_symlink(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(self.io("open", name, source)),
+        };
+        if link {
+            let target = match path.canonicalize() {
+                Ok(target) => target,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    return Err(self.not_a_file(name, "it is a link to nothing"));
+                }
+                Err(source) => return Err(self.io("open", name, source)),
+            };
+            if !homes.iter().any(|home| target.starts_with(home)) {
+                return Err(Error::LinkOut {
+                    file: self.display(name),
+                    location: self.location().into(),
+                    target: target.display().to_string(),
+                });
+            }
+        }
+        match std::fs::metadata(path) {
+            Ok(meta) if meta.is_file() => Ok(Some(path.to_path_buf())),
+            Ok(meta) if meta.is_dir() => Err(self.not_a_file(name, "it is a directory")),
+            Ok(_) => Err(self.not_a_file(name, "it is a pipe, a socket or a device")),
+            Err(source) => Err(self.io("open", name, source)),
+        }
+    }
+
+    fn not_a_file(&self, name: &str, problem: &'static str) -> Error {
+        Error::NotAFile {
+            file: self.display(name),
+            problem,
         }
     }
 
@@ -97,11 +148,15 @@ impl Folder {
     pub fn open(&self, name: &str) -> Result<Option<Arc<dyn Storage>>, Error> {
         check_name(name)?;
         match self {
-            Self::Disk { dir, .. } => match FileStorage::open(&dir.join(name)) {
-                Ok(storage) => Ok(Some(Arc::new(storage))),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(source) => Err(self.io("open", name, source)),
-            },
+            Self::Disk { dir, homes, .. } => {
+                let Some(path) = self.find_file(&dir.join(name), name, homes)? else {
+                    return Ok(None);
+                };
+                match FileStorage::open(&path) {
+                    Ok(storage) => Ok(Some(Arc::new(storage))),
+                    Err(source) => Err(self.io("open", name, source)),
+                }
+            }
             Self::Embedded { files, .. } => Ok(find(files, name).map(|bytes| {
                 Arc::new(EmbeddedStorage::new(self.display(name), bytes)) as Arc<dyn Storage>
             })),
@@ -132,6 +187,22 @@ impl Folder {
             source,
         }
     }
+}
+
+/// The directories in which the files of a checkpoint may be when links are followed: its own, and
+/// the store beside it where a download cache keeps the content (`snapshots/REVISION/FILE` links to
+/// `blobs/HASH`).
+fn homes(dir: &Path) -> Vec<PathBuf> {
+    let Ok(own) = dir.canonicalize() else {
+        return Vec::new();
+    };
+    let mut ancestors = own.ancestors().skip(1);
+    let snapshots = ancestors.next().and_then(Path::file_name);
+    let store = match snapshots {
+        Some(name) if name == "snapshots" => ancestors.next().map(|cache| cache.join("blobs")),
+        _ => None,
+    };
+    [own.clone()].into_iter().chain(store).collect()
 }
 
 /// Whether `name` names a file of the folder itself and nothing outside it.

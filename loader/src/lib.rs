@@ -5,25 +5,34 @@
 //! [`BlockSource`] says where those bytes are on disk, and [`Chunk`]s are the reads that bring
 //! them. This crate knows no device and no tensor library.
 
+// What reads a stranger's files has no unsafe code, and cannot get any.
 mod buffer;
+#[forbid(unsafe_code)]
 mod checkpoint;
 mod checksum;
 mod chunk;
+#[forbid(unsafe_code)]
 mod config;
 mod convert;
 mod crew;
 mod dtype;
 mod error;
+#[forbid(unsafe_code)]
 mod files;
+#[forbid(unsafe_code)]
 mod folder;
+#[forbid(unsafe_code)]
 mod generation;
+#[forbid(unsafe_code)]
 mod header;
 pub mod huge_pages;
+#[forbid(unsafe_code)]
 mod json;
 mod layout;
 mod manifest;
 mod measure;
 mod read;
+#[forbid(unsafe_code)]
 mod source;
 mod storage;
 pub mod synth;

@@ -466,3 +466,54 @@ fn files_beside_the_weights() {
     let error = checkpoint.file("tokenizer.json").unwrap_err();
     assert!(matches!(error, Error::FileTooLarge { .. }), "{error}");
 }
+
+#[cfg(unix)]
+#[test]
+fn links_and_what_is_no_file() {
+    use std::os::unix::fs::symlink;
+
+    let config = "config.json";
+    let moved = |dir: &Path| dir.parent().unwrap().join("elsewhere.json");
+    let words = [config, "leads out of", "elsewhere.json"];
+    check("a link out", &words, &tiny(), |dir| {
+        std::fs::rename(dir.join(config), moved(dir)).unwrap();
+        symlink(moved(dir), dir.join(config)).unwrap();
+    });
+    let words = [WEIGHTS, "not a file", "link to nothing"];
+    check("a link to nothing", &words, &tiny(), |dir| {
+        std::fs::remove_file(dir.join(WEIGHTS)).unwrap();
+        symlink("nothing", dir.join(WEIGHTS)).unwrap();
+    });
+    // Opening one for reading waits until somebody writes: for ever.
+    for file in [config, WEIGHTS, "generation_config.json"] {
+        check("a pipe", &[file, "a pipe"], &tiny(), |dir| {
+            let _ = std::fs::remove_file(dir.join(file));
+            let mkfifo = std::process::Command::new("mkfifo")
+                .arg(dir.join(file))
+                .status();
+            assert!(mkfifo.unwrap().success());
+        });
+    }
+
+    // Links within, and those of a download cache, are followed.
+    let made = make(&tiny());
+    std::fs::rename(made.dir.join(WEIGHTS), made.dir.join("weights")).unwrap();
+    symlink("weights", made.dir.join(WEIGHTS)).unwrap();
+    Checkpoint::open(&made.dir).unwrap();
+    let cache = made.dir.parent().unwrap().join("cache");
+    let (blobs, revision) = (cache.join("blobs"), cache.join("snapshots/abc"));
+    for dir in [&blobs, &revision] {
+        std::fs::create_dir_all(dir).unwrap();
+    }
+    for (file, hash) in [(config, "1"), ("weights", "2")] {
+        std::fs::rename(made.dir.join(file), blobs.join(hash)).unwrap();
+    }
+    symlink("../../blobs/1", revision.join(config)).unwrap();
+    symlink("../../blobs/2", revision.join(WEIGHTS)).unwrap();
+    Checkpoint::open(&revision).unwrap();
+    let stolen = cache.join("secret");
+    std::fs::write(&stolen, "{}").unwrap();
+    symlink("../../secret", revision.join("generation_config.json")).unwrap();
+    let error = Checkpoint::open(&revision).unwrap_err().to_string();
+    assert!(error.contains("leads out of"), "{error}");
+}

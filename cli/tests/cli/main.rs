@@ -5,6 +5,8 @@
 mod bad_input;
 mod bench;
 mod common;
+#[path = "../../../engine/tests/corpus/corpus.rs"]
+mod corpus;
 mod diagnose;
 #[cfg(target_os = "linux")]
 mod faults;
@@ -17,6 +19,7 @@ mod interrupts;
 mod limits;
 #[cfg(target_os = "linux")]
 mod live;
+mod malformed;
 #[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]

@@ -3,29 +3,35 @@
 //! are in `python`. It must not know tokens, files or the network, and neither can a
 //! template: there is no loader to include from.
 //!
-//! A template is a program from a stranger. It runs on a thread of its own with a counted
-//! number of instructions, a limit on output, and a stack deep enough for the deepest value
-//! that many instructions can nest (dropping or printing one recurses, and a stack overflow
-//! would take the process). What is not bounded is memory: Jinja has operators that double
-//! a string, and the template engine offers no hook to count it.
+//! A template is a program from a stranger. It runs on a thread of its own with a counted number
+//! of instructions and a stack deep enough for the deepest value that many instructions can nest
+//! (dropping or printing one recurses, and a stack overflow would take the process). Every
+//! operator, filter, test, function and method it can reach is counted before it works (`meter`):
+//! what it makes, what it walks, what it writes. [`ChatTemplate::MEMORY_BYTES_MAX`] is what comes
+//! of it.
 
-use std::io;
+use std::sync::Arc;
 
+use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use serde::{Deserialize, Serialize};
 
 use super::error::TextError;
-use super::python;
-use super::tokenizer::panic_text;
+use super::{guard, python};
+use meter::{Limits, Meter};
 
+mod library;
+mod meter;
+mod operators;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
 const NAME: &str = "chat";
 
 /// Real templates take some fifty instructions a message.
-const INSTRUCTIONS_MAX: u64 = 250_000;
+const INSTRUCTIONS_MAX: u64 = 400_000;
 
 /// One instruction nests at most one list deeper, and printing a level takes under 700 bytes
 /// of stack in a release build. The pages are only reserved, not touched.
@@ -36,10 +42,21 @@ const RECURSION_MAX: usize = 200;
 
 const SOURCE_BYTES_MAX: usize = 1 << 20;
 
-/// Output may be this much, and a few times the messages.
-const OUTPUT_BYTES_MIN: usize = 1 << 20;
-const OUTPUT_PER_MESSAGE_BYTE: usize = 4;
-const OUTPUT_PER_MESSAGE_BYTES: usize = 4096;
+/// Output may be this much, and a few times the messages. A macro's output is written twice, once
+/// by the macro and once by who called it, and counts twice.
+const OUTPUT_BYTES_MIN: usize = 4 << 20;
+const OUTPUT_PER_MESSAGE_BYTE: usize = 16;
+
+/// Everything made along the way, whether it is still needed or not; what is held is less.
+const MADE_BYTES_MIN: usize = 64 << 20;
+const MADE_PER_MESSAGE_BYTE: usize = 64;
+
+/// Everything compared, searched and printed. What it takes is time: about a second.
+const READ_BYTES_MIN: usize = 1 << 30;
+const READ_PER_MESSAGE_BYTE: usize = 256;
+
+/// A message counts as this much beside its text.
+const MESSAGE_BYTES: usize = 256;
 
 const REASON_CHARS_MAX: usize = 400;
 
@@ -58,15 +75,19 @@ impl Message {
     }
 }
 
-/// A compiled template and the special tokens it may write.
+/// A checked template and the special tokens it may write.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    source: String,
     bos: Option<String>,
     eos: Option<String>,
 }
 
 impl ChatTemplate {
+    /// The most memory that rendering short messages takes, whatever the template. Long messages
+    /// add a few hundred bytes for each of theirs.
+    pub const MEMORY_BYTES_MAX: usize = 256 << 20;
+
     pub fn new(
         source: String,
         bos: Option<String>,
@@ -79,21 +100,9 @@ impl ChatTemplate {
                 unit: "bytes of source",
             });
         }
-        let mut environment = Environment::new();
-        environment.set_debug(false);
-        environment.set_syntax(syntax().map_err(|error| explain(&error))?);
-        environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-        environment.set_fuel(Some(INSTRUCTIONS_MAX));
-        environment.set_recursion_limit(RECURSION_MAX);
-        python::extend(&mut environment);
-        environment
-            .add_template_owned(NAME, source)
-            .map_err(|error| explain(&error))?;
-        Ok(Self {
-            environment,
-            bos,
-            eos,
-        })
+        let template = Self { source, bos, eos };
+        template.on_a_thread(|| compile(&template.source).map(drop).map_err(|e| explain(&e)))?;
+        Ok(template)
     }
 
     /// `add_generation_prompt`: end with the words that open the assistant's turn.
@@ -102,22 +111,25 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
+        self.on_a_thread(|| self.render_here(messages, add_generation_prompt))
+    }
+
+    fn on_a_thread<T: Send>(
+        &self,
+        work: impl FnOnce() -> Result<T, TextError> + Send,
+    ) -> Result<T, TextError> {
         std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .name("chat-template".to_owned())
                 .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || self.render_here(messages, add_generation_prompt))
+                .spawn_scoped(scope, || guard::guarded(work))
                 .map_err(|source| TextError::TemplateThread {
                     stack_bytes: STACK_BYTES,
                     source,
                 })?
                 .join()
-                .unwrap_or_else(|panic| {
-                    Err(TextError::Template {
-                        line: None,
-                        reason: panic_text(&*panic),
-                    })
-                })
+                .unwrap_or_else(|_| Err("internal failure".to_owned()))
+                .unwrap_or_else(|reason| Err(TextError::Template { line: None, reason }))
         })
     }
 
@@ -126,34 +138,29 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TextError> {
-        let content_bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-        let mut output = Output {
-            bytes: Vec::new(),
-            bytes_max: OUTPUT_BYTES_MIN
-                + content_bytes.saturating_mul(OUTPUT_PER_MESSAGE_BYTE)
-                + messages.len() * OUTPUT_PER_MESSAGE_BYTES,
-            exceeded: false,
+        let meter = Arc::new(Meter::new(limits(messages)));
+        let run = || -> Result<String, Error> {
+            let program = compile(&self.source)?;
+            let environment = environment(&meter);
+            let mut text = String::new();
+            eval(
+                &environment,
+                &program.0,
+                self.context(messages, add_generation_prompt),
+                &program.1,
+                &mut make_string_output(&mut text),
+                AutoEscape::None,
+            )?;
+            Ok(text)
         };
-        let result = self
-            .environment
-            .get_template(NAME)
-            .and_then(|template| {
-                template
-                    .render_captured_to(self.context(messages, add_generation_prompt), &mut output)
-            })
-            .map(drop);
-        match result {
-            Ok(()) => String::from_utf8(output.bytes).map_err(|error| TextError::Template {
-                line: None,
-                reason: error.to_string(),
-            }),
-            Err(error) if output.exceeded => Err(TextError::TemplateLimit {
+        run().map_err(|error| match meter.exceeded() {
+            Some(limit) => TextError::TemplateLimit {
                 line: error.line(),
-                allowed: output.bytes_max as u64,
-                unit: "bytes of output",
-            }),
-            Err(error) => Err(explain(&error)),
-        }
+                allowed: limit.allowed,
+                unit: limit.unit,
+            },
+            None => explain(&error),
+        })
     }
 
     fn context(&self, messages: &[Message], add_generation_prompt: bool) -> Value {
@@ -178,6 +185,49 @@ impl ChatTemplate {
         }
         Value::from_pairs(names)
     }
+}
+
+fn limits(messages: &[Message]) -> Limits {
+    let message_bytes: usize = messages
+        .iter()
+        .map(|message| message.role.len() + message.content.len() + MESSAGE_BYTES)
+        .sum();
+    let limit = |min: usize, per_byte: usize| (min + message_bytes.saturating_mul(per_byte)) as u64;
+    Limits {
+        made_bytes: limit(MADE_BYTES_MIN, MADE_PER_MESSAGE_BYTE),
+        read_bytes: limit(READ_BYTES_MIN, READ_PER_MESSAGE_BYTE),
+        written_bytes: limit(OUTPUT_BYTES_MIN, OUTPUT_PER_MESSAGE_BYTE),
+    }
+}
+
+/// What is there to run a template in: nothing but what is put in here, and everything in here
+/// is counted.
+fn environment(meter: &Arc<Meter>) -> Environment<'static> {
+    let mut environment = Environment::empty();
+    environment.set_debug(false);
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_fuel(Some(INSTRUCTIONS_MAX));
+    environment.set_recursion_limit(RECURSION_MAX);
+    library::extend(&mut environment, meter);
+    operators::extend(&mut environment, meter);
+    let meter = Arc::clone(meter);
+    environment.set_formatter(move |output, state, value| {
+        meter.write(value)?;
+        minijinja::escape_formatter(output, state, value)
+    });
+    environment
+}
+
+type Program<'s> = (
+    minijinja::machinery::Instructions<'s>,
+    std::collections::BTreeMap<&'s str, minijinja::machinery::Instructions<'s>>,
+);
+
+fn compile(source: &str) -> Result<Program<'_>, Error> {
+    let rewritten = rewrite::template(&parse(source, NAME, syntax()?)?)?;
+    let mut generator = CodeGenerator::new(NAME, source);
+    generator.compile_stmt(&rewritten);
+    Ok(generator.finish())
 }
 
 /// A block tag takes its indentation and its line end with it.
@@ -219,26 +269,4 @@ fn shorten(mut reason: String) -> String {
         reason.push('…');
     }
     reason
-}
-
-/// A writer that fails when a template writes without end.
-struct Output {
-    bytes: Vec<u8>,
-    bytes_max: usize,
-    exceeded: bool,
-}
-
-impl io::Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > self.bytes_max - self.bytes.len() {
-            self.exceeded = true;
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

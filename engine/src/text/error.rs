@@ -85,9 +85,10 @@ impl TextError {
                 "make the sampler with the width of the model's output, not of the tokenizer"
             }
             Self::EmptyStopString { .. } => "leave the empty stop string out",
-            Self::Encode { .. } | Self::Decode { .. } | Self::NothingToSample { .. } => {
-                return None;
+            Self::Encode { .. } | Self::Decode { .. } => {
+                "tokenizer.json may be damaged: fetch it again, or give ids with --prompt-tokens"
             }
+            Self::NothingToSample { .. } => return None,
         };
         Some(hint.to_owned())
     }

@@ -9,12 +9,14 @@ pub mod sampler;
 pub mod stop;
 pub mod tokenizer;
 
+mod guard;
 mod python;
 mod random;
 
 pub use chat::{ChatTemplate, Message};
 pub use detokenize::Detokenizer;
 pub use error::TextError;
+pub use guard::panics_are_errors;
 pub use python::today;
 pub use sampler::{Sampler, Sampling};
 pub use stop::{Emit, StopStrings};

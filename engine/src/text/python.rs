@@ -6,7 +6,7 @@ use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Tuple, from_args};
-use minijinja::{Environment, Error, ErrorKind, State, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
 mod date;
 mod json;
@@ -14,18 +14,10 @@ mod json;
 #[cfg(test)]
 mod tests;
 
-pub(super) fn extend(environment: &mut Environment<'_>) {
-    environment.set_unknown_method_callback(method);
-    environment.add_filter("tojson", json::to_json);
-    // Not Python's, and they write a deep value in space that is the square of its depth.
-    environment.remove_filter("pprint");
-    environment.remove_global("debug");
-    environment.add_function("raise_exception", raise_exception);
-    // UTC: the standard library knows no time zone, and a prompt should not depend on one.
-    environment.add_function("strftime_now", strftime_now);
-}
+pub(in crate::text) use json::to_json;
 
-fn strftime_now(format: &str) -> String {
+/// UTC: the standard library knows no time zone, and a prompt should not depend on one.
+pub(super) fn strftime_now(format: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     date::strftime(format, now.map_or(0, |elapsed| elapsed.as_secs()))
 }
@@ -46,7 +38,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-fn raise_exception(reason: String) -> Result<Value, Error> {
+pub(super) fn raise_exception(reason: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, reason.clone()).with_source(Refusal(reason)))
 }
 
@@ -62,7 +54,12 @@ pub(super) fn refusal(error: &Error) -> Option<String> {
     None
 }
 
-fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+pub(super) fn method(
+    state: &mut State,
+    value: &Value,
+    name: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     match (value.as_str(), name) {
         (Some(text), "removeprefix") => {
             let (prefix,): (&str,) = from_args(args)?;

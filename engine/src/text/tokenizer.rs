@@ -3,11 +3,13 @@
 //! training batches) is ignored. It must not know models or templates.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::detokenize::Detokenizer;
 use super::error::TextError;
+use super::guard;
+
+mod check;
 
 /// Cheap to clone: the vocabulary is shared.
 #[derive(Clone)]
@@ -24,9 +26,7 @@ impl Tokenizer {
             json_bytes: json.len(),
             reason,
         };
-        // The crate panics on some syntax errors deep in a file; this pass finds them first.
-        serde_json::from_slice::<serde::de::IgnoredAny>(json)
-            .map_err(|error| refuse(error.to_string()))?;
+        check::check(json).map_err(refuse)?;
         guarded(|| {
             let mut inner = tokenizers::Tokenizer::from_bytes(json)?;
             inner.with_truncation(None)?.with_padding(None);
@@ -113,23 +113,9 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
-/// Runs code of the crate that may panic on what a file or a user gave it. Nothing is
-/// observed half-done afterwards: a tokenizer is only read once it is built.
+/// Nothing is observed half-done after a panic: a tokenizer is only read once it is built.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(panic_text(&*panic)),
-    }
-}
-
-/// What a caught panic said.
-pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("internal failure")
-        .to_owned()
+    guard::guarded(work)?.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

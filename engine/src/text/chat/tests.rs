@@ -249,6 +249,21 @@ fn a_template_cannot_run_or_write_without_end() {
         unit(&format!("{turns}{{{{ 'x' * 1000 }}}}{end}")),
         "bytes of output"
     );
+    // What stands in the template counts like what it makes.
+    let text = "x".repeat(1000);
+    assert_eq!(unit(&format!("{turns}{text}{end}")), "bytes of output");
+    let same = "{% set ns = namespace(x=['a']) %}{% for i in range(100) %}\
+        {% set ns.x = [ns.x, ns.x] %}{% endfor %}";
+    for walk in [
+        "{{ ns.x == ns.x }}",
+        "{{ ns.x in ns.x }}",
+        "{{ ns.x|unique|length }}",
+    ] {
+        assert_eq!(
+            unit(&format!("{same}{walk}")),
+            "bytes of values looked through"
+        );
+    }
     assert!(ChatTemplate::new("x".repeat(SOURCE_BYTES_MAX + 1), None, None).is_err());
 }
 
@@ -258,6 +273,12 @@ fn a_template_cannot_include_files_or_recurse_without_end() {
         "{% include '/etc/hostname' %}",
         "{% import 'other' as other %}",
         "{% include 'chat' %}",
+        "{% from 'other' import x %}",
+        "{% extends 'other' %}",
+        "{% block x %}{% endblock %}",
+        "{% autoescape true %}{% endautoescape %}",
+        "{{ range(*messages) }}",
+        "{{ dict(**messages) }}",
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
         &"{{ [".repeat(5000),
         &format!("{{{{ {}1{} }}}}", "(".repeat(5000), ")".repeat(5000)),
@@ -283,7 +304,6 @@ fn a_deeply_nested_value_does_not_overflow_the_stack() {
         "{% set y = ns.x|string %}",
         "{% set y = ns.x == ns.x %}",
         "{{ ns.x|tojson }}",
-        "{% set y = ns.x|pprint %}",
         "{% set y = {ns.x: [ns.x, ns.x]|unique|sort|list} %}",
         "{{ ns.x.missing() }}",
     ] {

@@ -16,7 +16,7 @@ struct JsonStyle {
     ascii: bool,
 }
 
-pub(super) fn to_json(
+pub(in crate::text) fn to_json(
     value: &Value,
     indent: Option<usize>,
     kwargs: Kwargs,

@@ -1,9 +1,20 @@
+use minijinja::Environment;
+
 use super::date::{civil, strftime};
 use super::*;
 
-fn render(template: &str) -> String {
+/// The template engine with these words, and nothing counted.
+fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    extend(&mut environment);
+    environment.set_unknown_method_callback(method);
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_function("strftime_now", strftime_now);
+    environment
+}
+
+fn render(template: &str) -> String {
+    let environment = environment();
     let context = Value::from_pairs([
         ("nothing", Value::from(())),
         ("text", Value::from("aébé, c")),
@@ -46,11 +57,7 @@ fn json_is_what_json_dumps_writes() {
 
 #[test]
 fn json_of_what_has_none_is_an_error() {
-    let environment = {
-        let mut environment = Environment::new();
-        extend(&mut environment);
-        environment
-    };
+    let environment = environment();
     let deep = format!("{{{{ {}{}|tojson }}}}", "[".repeat(70), "]".repeat(70));
     for template in [
         "{{ missing|tojson }}",

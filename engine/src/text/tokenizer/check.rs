@@ -1,0 +1,239 @@
+//! What a `tokenizer.json` must not contain before the `tokenizers` crate sees it. It panics on
+//! some broken strings, and it trusts the file with two things that this engine does not: how many
+//! times larger a pipeline of replacements makes a text, and how long the pieces are that a model
+//! glues to every letter.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+/// A text may become this many times larger on its way to tokens, and a token on its way to text.
+/// Published tokenizers stay under 6,000, nearly all of them under 100.
+const GROWTH_MAX: u64 = 8192;
+
+/// Bytes of what a model puts before or after a piece of a word.
+const AFFIX_BYTES_MAX: usize = 1024;
+
+/// Work within a word grows with the square of this; published ones have 100.
+const WORD_CHARS_MAX: u64 = 10_000;
+
+#[derive(Deserialize)]
+struct Parts {
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    post_processor: Option<Value>,
+    decoder: Option<Value>,
+    model: Option<Model>,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
+    max_input_chars_per_word: Option<u64>,
+}
+
+pub(super) fn check(json: &[u8]) -> Result<(), String> {
+    serde_json::from_slice::<Valid>(json).map_err(|error| error.to_string())?;
+    let parts: Parts = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let encoding = [
+        &parts.normalizer,
+        &parts.pre_tokenizer,
+        &parts.post_processor,
+    ];
+    grow_little("a text on its way to tokens", &encoding)?;
+    grow_little("a token on its way to text", &[&parts.decoder])?;
+    let Some(model) = parts.model else {
+        return Ok(());
+    };
+    for (field, affix) in [
+        ("continuing_subword_prefix", model.continuing_subword_prefix),
+        ("end_of_word_suffix", model.end_of_word_suffix),
+    ] {
+        let bytes = affix.map_or(0, |affix| affix.len());
+        if bytes > AFFIX_BYTES_MAX {
+            return Err(format!(
+                "its {field} has {bytes} bytes, at most {AFFIX_BYTES_MAX} are taken"
+            ));
+        }
+    }
+    match model.max_input_chars_per_word {
+        Some(chars) if chars > WORD_CHARS_MAX => Err(format!(
+            "its max_input_chars_per_word is {chars}, at most {WORD_CHARS_MAX} is taken"
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn grow_little(what: &str, pipelines: &[&Option<Value>]) -> Result<(), String> {
+    let growth = pipelines
+        .iter()
+        .filter_map(|part| part.as_ref())
+        .fold(1, |all: u64, part| all.saturating_mul(growth(part)));
+    match growth <= GROWTH_MAX {
+        true => Ok(()),
+        false => Err(format!(
+            "it could make {what} {growth} times larger, at most {GROWTH_MAX} times is taken"
+        )),
+    }
+}
+
+/// How many times larger a step, or a sequence of steps, can make a text of one letter.
+fn growth(step: &Value) -> u64 {
+    let length = |field: &str| step[field].as_str().map_or(0, |text| text.len() as u64);
+    let own = match step["type"].as_str() {
+        Some("Replace") => 1 + length("content"),
+        Some("Prepend") => 1 + length("prepend"),
+        Some("TemplateProcessing") => 1 + template(step),
+        // The widest letters of these normal forms: U+FDFA, U+0390 and the like.
+        Some("NFKC" | "NFKD") => 11,
+        Some("NFC" | "NFD" | "Metaspace" | "BertNormalizer") => 4,
+        Some("Precompiled") => 16,
+        Some("BertProcessing" | "RobertaProcessing") => 3,
+        Some(
+            "Sequence" | "Strip" | "StripAccents" | "Split" | "Whitespace" | "WhitespaceSplit"
+            | "Punctuation" | "Digits" | "UnicodeScripts" | "FixedLength" | "CharDelimiterSplit"
+            | "BertPreTokenizer" | "Fuse" | "ByteFallback",
+        ) => 1,
+        _ => 2,
+    };
+    let steps = ["normalizers", "pretokenizers", "processors", "decoders"];
+    let steps = steps.iter().filter_map(|list| step[*list].as_array());
+    steps
+        .flatten()
+        .fold(own, |all, step| all.saturating_mul(growth(step)))
+}
+
+/// Tokens that a template makes of one.
+fn template(step: &Value) -> u64 {
+    let tokens = |piece: &Value| {
+        let id = piece["SpecialToken"]["id"].as_str();
+        let ids = id.and_then(|id| step["special_tokens"][id]["ids"].as_array());
+        ids.map_or(1, |ids| ids.len() as u64)
+    };
+    let pieces = step["single"].as_array();
+    pieces.map_or(0, |pieces| pieces.iter().map(tokens).sum())
+}
+
+/// Any JSON, every string of which can be decoded. (Skipping a value, as `IgnoredAny` does, does
+/// not look into its strings.)
+struct Valid;
+
+impl<'de> Deserialize<'de> for Valid {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Valid {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self, A::Error> {
+        while entries.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn reason(json: &Value) -> String {
+        check(json.to_string().as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn what_published_tokenizers_do_is_fine() {
+        let fine = json!({
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "Prepend", "prepend": "▁"},
+                {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+                {"type": "NFC"}, {"type": "Lowercase"}, {"type": "Precompiled"},
+            ]},
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true},
+            "model": {"type": "BPE", "continuing_subword_prefix": "##"},
+        });
+        assert_eq!(check(fine.to_string().as_bytes()), Ok(()));
+        assert_eq!(check(b"{}"), Ok(()));
+    }
+
+    #[test]
+    fn a_pipeline_that_multiplies_is_refused() {
+        let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
+        let many = json!({"normalizer": {"type": "Sequence", "normalizers": vec![double; 40]}});
+        assert!(
+            reason(&many).contains("a text on its way to tokens"),
+            "{}",
+            reason(&many)
+        );
+        let bytes = json!({"type": "ByteLevel", "trim_offsets": true});
+        let nested = json!({"type": "Sequence", "pretokenizers": vec![bytes; 7]});
+        let nested = json!({"type": "Sequence", "pretokenizers": [nested, nested]});
+        assert!(reason(&json!({"pre_tokenizer": nested})).contains("times larger"));
+        let twice =
+            json!({"type": "TemplateProcessing", "single": [{"Sequence": {}}, {"Sequence": {}}]});
+        let post = json!({"type": "Sequence", "processors": vec![twice; 40]});
+        assert!(reason(&json!({"post_processor": post})).contains("times larger"));
+        let long = json!({"type": "Replace", "content": "a".repeat(9000)});
+        assert!(reason(&json!({"decoder": long})).contains("a token on its way to text"));
+    }
+
+    #[test]
+    fn numbers_that_buy_time_are_refused() {
+        let model = |field: &str, value: Value| json!({"model": {field: value}});
+        let long = "x".repeat(2000);
+        for field in ["continuing_subword_prefix", "end_of_word_suffix"] {
+            assert!(reason(&model(field, json!(long))).contains(field));
+        }
+        let field = "max_input_chars_per_word";
+        assert!(reason(&model(field, json!(1_u64 << 40))).contains(field));
+    }
+
+    #[test]
+    fn strings_that_cannot_be_decoded_are_found_wherever_they_are() {
+        for json in [
+            &b"{\"decoder\": {\"type\": \"Byte\xff\"}}"[..],
+            br#"{"model": {"vocab": {"\ud800": 1}}}"#,
+            br#"{"other": ["\udfff\ud800"]}"#,
+        ] {
+            assert!(check(json).is_err());
+        }
+    }
+}
