@@ -12,10 +12,12 @@ use crate::compute::Kernels;
 use crate::cores;
 use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::kernels::{LayerCache, Team, read_in_parallel};
+use crate::kernels::{LayerCache, Products, Team, measure_gflops, read_in_parallel};
 use crate::load::{self, Loading, Progress};
 use crate::memory;
-use crate::profile::{MemoryLimit, Stage, Startup, Streaming, stage};
+use crate::profile::{
+    ArithmeticLimit, ArithmeticPeak, MemoryLimit, Stage, Startup, Streaming, stage,
+};
 use crate::session::Session;
 use crate::text::Tokenizer;
 
@@ -30,10 +32,14 @@ pub struct Model {
     pub(crate) startup: Startup,
     loaded: Loaded,
     memory: OnceCell<MemoryLimit>,
+    arithmetic: OnceCell<ArithmeticLimit>,
 }
 
 /// How long measuring the memory may take.
 const MEMORY_BUDGET: Duration = Duration::from_millis(100);
+
+/// And each kind of products.
+const ARITHMETIC_BUDGET: Duration = Duration::from_millis(20);
 
 /// What loading took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,6 +124,7 @@ impl Model {
             startup,
             loaded,
             memory: OnceCell::new(),
+            arithmetic: OnceCell::new(),
         })
     }
 
@@ -175,6 +182,7 @@ impl Model {
             prefetch: self.blueprint.options.prefetch == offload::Prefetch::Ahead,
             peak_gbps,
             memory: self.memory.get().copied(),
+            arithmetic: self.arithmetic.get().cloned(),
         }
     }
 
@@ -206,6 +214,36 @@ impl Model {
             weight_bytes: (blocks_bytes + head_bytes) as u64,
             cache_bytes_per_position: (position_bytes * config.layers) as u64,
         }))
+    }
+
+    /// Measures, once, how fast the compute threads can multiply and add, in registers, with the
+    /// products that passes over this model are made of. [`Model::streaming`] then has it. `None`
+    /// where a device computes: this is the host's limit.
+    pub fn measure_arithmetic(&self) -> Option<&ArithmeticLimit> {
+        let limit = || {
+            let config = self.config();
+            let bf16 = self.blueprint.dtype() == loader::DType::Bf16;
+            let peaks = Products::by_rows(self.team.level(), bf16).into_iter();
+            let peaks = peaks.map(|(rows_min, products)| ArithmeticPeak {
+                rows_min,
+                gflops: measure_gflops(&self.team, products, ARITHMETIC_BUDGET),
+                products: products.name(),
+            });
+            let (hidden, heads) = (config.hidden_size, config.q_size());
+            let projections = hidden * (heads + 2 * config.kv_size())
+                + heads * hidden
+                + 3 * hidden * config.intermediate_size;
+            ArithmeticLimit {
+                peaks: peaks.collect(),
+                per_row: (config.layers * projections) as u64,
+                per_pass: (config.vocab_size * hidden) as u64,
+                per_position: 2 * heads as u64,
+                windows: (0..config.layers)
+                    .map(|layer| config.window(layer))
+                    .collect(),
+            }
+        };
+        (!self.blueprint.on_device()).then(|| self.arithmetic.get_or_init(limit))
     }
 
     /// A fresh sequence. One at a time: the ring serves one pass after another.

@@ -31,7 +31,10 @@ pub use startup::Startup;
 pub use summary::{SUMMARY_EVERY, Summary};
 pub use timing::{StageNode, StageTree, Timing};
 pub use totals::Totals;
-pub use utilisation::{MemoryLimit, Utilisation};
+pub use utilisation::{
+    ArithmeticLimit, ArithmeticPeak, MemoryLimit, OfPeak, PromptOfPeak, PromptRate, RunUtilisation,
+    Utilisation,
+};
 pub use verdict::{Gain, Verdict};
 pub(crate) use window::ms;
 pub use window::{LayerLine, Streaming, Window};

@@ -78,6 +78,7 @@ impl Made {
             prefetch: self.prefetch,
             peak_gbps: (self.resident < LAYERS).then_some(1.0),
             memory: None,
+            arithmetic: None,
         }
     }
 
