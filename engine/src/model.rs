@@ -13,7 +13,7 @@ use crate::cores;
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::kernels::{LayerCache, Products, Team, measure_gflops, read_in_parallel};
-use crate::load::{self, Loading, Progress};
+use crate::load::{self, Loading, Progress, WrapLink};
 use crate::memory;
 use crate::profile::{
     ArithmeticLimit, ArithmeticPeak, MemoryLimit, Stage, Startup, Streaming, stage,
@@ -56,9 +56,10 @@ pub struct Loaded {
 fn load_or_lower(
     blueprint: &mut Blueprint,
     progress: Progress<'_>,
+    wrap: WrapLink<'_>,
 ) -> Result<Loading, EngineError> {
     loop {
-        match load::load(blueprint, progress) {
+        match load::load(blueprint, progress, wrap) {
             Err(EngineError::DeviceFull { .. })
                 if blueprint.options.residency == Residency::Auto
                     && blueprint.plan.resident_count() > 0 =>
@@ -86,7 +87,16 @@ impl Model {
 
     /// Loads what the blueprint planned. `progress` is told of bytes as they arrive; there will be
     /// [`Model::bytes_to_load`] of them.
-    pub fn load(mut blueprint: Blueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
+    pub fn load(blueprint: Blueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
+        Self::load_over(blueprint, progress, &mut |link| link)
+    }
+
+    /// The same over a link of the caller's making.
+    pub fn load_over(
+        mut blueprint: Blueprint,
+        progress: Progress<'_>,
+        wrap: WrapLink<'_>,
+    ) -> Result<Self, EngineError> {
         let mut startup = Startup::default();
         let planned = blueprint.plan.resident_count();
         let mut bytes = 0;
@@ -97,10 +107,14 @@ impl Model {
         } = stage!(
             startup,
             ModelLoad,
-            load_or_lower(&mut blueprint, &mut |read| {
-                bytes += read;
-                progress(read);
-            })?
+            load_or_lower(
+                &mut blueprint,
+                &mut |read| {
+                    bytes += read;
+                    progress(read);
+                },
+                wrap,
+            )?
         );
         if let Some(access) = access {
             blueprint.link.access = access;

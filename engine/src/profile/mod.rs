@@ -22,7 +22,8 @@ mod window;
 pub use clock::Clock;
 pub(crate) use clock::{past_stage, stage};
 pub use diagnosis::{
-    Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Runs, Symptoms, TokenTime,
+    Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Neighbour, Runs, Symptoms,
+    TokenTime,
 };
 pub use pass::PassTiming;
 pub use recording::{Recording, Span, SpanName, StepRecord};
