@@ -13,11 +13,8 @@ fn the_table_and_the_aggregate_block_are_as_promised() {
         .position(|line| line.starts_with("Label"))
         .unwrap();
     assert_eq!(
-        words,
-        [
-            "Label", "Words", "Wall", "(ms)", "Tok/s", "Mem", "(MB)", "Prefill", "Generate",
-            "Decode"
-        ]
+        lines[head],
+        "Label     Words  Wall (ms)    Tok/s  Mem (MB)    Prefill   Generate     Decode"
     );
     assert_eq!(lines[head + 1], "----");
     for (line, label) in lines[head + 2..].iter().zip(["short", "medium", "long"]) {

@@ -69,7 +69,7 @@ fn setting(run: &TrialRun) -> String {
 fn table(to: &mut String, side: &SideResults) -> std::fmt::Result {
     writeln!(
         to,
-        "\n{:<9} {:>5} {:>10} {:>8} {:>9} {:>14} {:>15} {:>12}\n----",
+        "\n{:<9} {:>5} {:>10} {:>8} {:>9} {:>10} {:>10} {:>10}\n----",
         "Label", "Words", "Wall (ms)", "Tok/s", "Mem (MB)", "Prefill", "Generate", "Decode"
     )?;
     for row in &side.rows {
@@ -83,7 +83,7 @@ fn table(to: &mut String, side: &SideResults) -> std::fmt::Result {
         } = parts;
         writeln!(
             to,
-            "{:<9} {:>5} {wall_ms:>10.1} {:>8.1} {:>9} {:>14} {:>15} {:>12}",
+            "{:<9} {:>5} {wall_ms:>10.1} {:>8.1} {:>9} {:>11} {:>12} {:>10}",
             row.label,
             row.words.map_or("-".into(), |words| words.to_string()),
             row.tokens_per_s().mean(),
