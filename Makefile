@@ -42,7 +42,7 @@ cuda-stand-in:
 # The feature `profiling`: compiles without a warning, and its spans are as documented. Leaves its
 # binary in target/release/engine until the next build, so `ci` builds after it.
 profiling:
-	cargo clippy --locked --workspace --all-targets --features cli/profiling -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features cli/profiling,bench/profiling -- -D warnings
 	cargo test --locked --release --workspace --features cli/profiling --test spans
 
 build:

@@ -6,6 +6,7 @@
 
 mod ceiling;
 mod decode;
+mod overhead;
 mod prefill;
 mod stream;
 
@@ -36,6 +37,8 @@ enum What {
         #[arg(long, default_value_t = 128)]
         prompt_tokens: usize,
     },
+    /// The cost of looking: `--profile`, and spans where they are compiled in
+    Overhead(overhead::Overhead),
     /// Streaming from disk, against the disk's direct-read ceiling
     Stream {
         #[command(flatten)]
@@ -66,6 +69,7 @@ struct Run {
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
         What::Decode(run) => decode::run(&run),
+        What::Overhead(args) => overhead::run(&args),
         What::Prefill { run, prompt_tokens } => prefill::run(&run, prompt_tokens),
         What::Stream {
             run,

@@ -1,6 +1,5 @@
-//! A whole prompt in one pass, with everything resident: time and arithmetic rate.
-
-use std::time::Instant;
+//! A whole prompt in one pass, with everything resident: time, and the share of what the processor
+//! reaches in registers.
 
 use anyhow::Result;
 use engine::profile::Sample;
@@ -16,26 +15,28 @@ pub fn run(run: &Run, prompt_tokens: usize) -> Result<()> {
         ..ModelOptions::default()
     };
     let mut model = Model::open(&Source::Directory(run.model.clone()), options)?;
-    let layout = &model.blueprint().layout;
-    let weights = model.config().layers * layout.weight_bytes() / layout.dtype().bytes();
-    let operations = 2.0 * weights as f64 * prompt_tokens as f64;
     let vocab_size = model.config().vocab_size as u32;
     let prompt: Vec<u32> = (0..prompt_tokens as u32)
         .map(|at| at * 31 % vocab_size)
         .collect();
     let mut times_ms = Sample::default();
-    let mut rates = Sample::default();
+    let (mut rates, mut shares) = (Sample::default(), Sample::default());
     for round in 0..=run.rounds {
         let mut session = model.session()?;
-        let started = Instant::now();
-        session.pass(&prompt)?;
-        let seconds = started.elapsed().as_secs_f64();
-        if round > 0 {
-            times_ms.push(seconds * 1e3);
-            rates.push(operations / seconds / 1e9);
+        let pass = session.pass(&prompt)?;
+        drop(session);
+        if round == 0 {
+            continue;
+        }
+        times_ms.push(pass.total.as_secs_f64() * 1e3);
+        let limit = model.measure_arithmetic();
+        if let Some(rate) = limit.and_then(|limit| limit.utilisation(&pass)) {
+            rates.push(rate.gflops);
+            shares.push(rate.share * 100.0);
         }
     }
     println!("prefill of {prompt_tokens} tokens, ms: {times_ms}");
-    println!("GFLOP/s of the projections:   {rates}");
+    println!("GFLOP/s: {rates}");
+    println!("share of the peak, %: {shares}");
     Ok(())
 }

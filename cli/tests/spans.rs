@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 const LAYERS: usize = 28;
 
@@ -17,7 +17,8 @@ const LAYERS: usize = 28;
 struct Span {
     thread: String,
     path: String,
-    args: BTreeMap<String, String>,
+    args: Map<String, Value>,
+    ns: u64,
 }
 
 fn engine(spans: &Path, line: &str) -> Output {
@@ -31,43 +32,45 @@ fn engine(spans: &Path, line: &str) -> Output {
         .unwrap()
 }
 
-/// Reads a trace: every span ends on the thread it began on, after those inside it, within its
-/// time. Returns the spans and the names of the instant events.
+/// Reads a trace: on each thread spans nest or are disjoint. Returns the spans, in the order in
+/// which they begin, and the targets of the instant events.
 fn read(path: &Path) -> (Vec<Span>, Vec<String>) {
-    let events: Vec<Value> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let trace: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    assert_eq!(trace["otherData"]["entries_left_out"], 0);
+    let ns = |event: &Value, field: &str| (event[field].as_f64().unwrap() * 1000.0).round() as u64;
     let mut threads = BTreeMap::new();
-    let mut open: BTreeMap<u64, Vec<(String, f64)>> = BTreeMap::new();
+    let mut open: BTreeMap<u64, Vec<(String, u64)>> = BTreeMap::new();
     let (mut spans, mut instants) = (Vec::new(), Vec::new());
-    for event in &events {
+    for event in trace["traceEvents"].as_array().unwrap() {
         let thread = event["tid"].as_u64().unwrap();
         let name = event["name"].as_str().unwrap().to_owned();
-        let stack = open.entry(thread).or_default();
         match event["ph"].as_str().unwrap() {
             "M" => {
                 threads.insert(thread, event["args"]["name"].as_str().unwrap().to_owned());
             }
-            "B" => stack.push((name, event["ts"].as_f64().unwrap())),
-            "E" => {
+            "X" => {
+                let stack = open.entry(thread).or_default();
+                let from = ns(event, "ts");
+                let to = from + ns(event, "dur");
+                while stack.last().is_some_and(|(_, end)| *end <= from) {
+                    stack.pop();
+                }
+                if let Some((outer, end)) = stack.last() {
+                    assert!(to <= *end, "{name} ends after {outer}, in which it began");
+                }
+                stack.push((name, to));
                 let path: Vec<&str> = stack.iter().map(|(name, _)| name.as_str()).collect();
-                let path = path.join("/");
-                let (begun, from) = stack.pop().unwrap();
-                assert_eq!(begun, name, "{path}");
-                assert!(event["ts"].as_f64().unwrap() >= from, "{path}");
-                let args = match &event["args"] {
-                    Value::Object(args) => args
-                        .iter()
-                        .map(|(key, value)| (key.clone(), value.as_str().unwrap().to_owned()))
-                        .collect(),
-                    _ => BTreeMap::new(),
-                };
-                let thread = threads[&thread].clone();
-                spans.push(Span { thread, path, args });
+                spans.push(Span {
+                    thread: threads[&thread].clone(),
+                    path: path.join("/"),
+                    args: event["args"].as_object().unwrap().clone(),
+                    ns: to - from,
+                });
             }
             "i" => instants.push(event["cat"].as_str().unwrap().to_owned()),
             other => panic!("{other}"),
         }
     }
-    assert!(open.values().all(Vec::is_empty), "{open:?}");
     (spans, instants)
 }
 
@@ -75,28 +78,38 @@ fn of<'a>(spans: &'a [Span], path: &str) -> Vec<&'a Span> {
     spans.iter().filter(|span| span.path == path).collect()
 }
 
-fn fields<'a>(spans: &[&'a Span], field: &str) -> Vec<&'a str> {
-    spans.iter().map(|span| span.args[field].as_str()).collect()
+fn fields<'a>(spans: &[&'a Span], field: &str) -> Vec<&'a Value> {
+    spans.iter().map(|span| &span.args[field]).collect()
 }
 
 #[test]
 fn spans_have_the_stages_names_and_nest_as_they_do() {
-    let temp = tempfile::tempdir().unwrap();
-    let file = temp.path().join("spans.json");
-    let run = engine(
-        &file,
-        "--num-gpu-layers 20 --max-new-tokens 4 --kernels clear --temperature 0.8 --top-k 5 --top-p 0.9",
-    );
-    assert!(run.status.success(), "{run:?}");
-    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
-    let (spans, instants) = read(&file);
-
-    for once in ["model_load", "init", "prefill"] {
-        assert_eq!(of(&spans, once).len(), 1, "{once}");
+    for (kernels, syncs_a_pass) in [("fast", 0), ("clear", 1)] {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("spans.json");
+        let run = engine(
+            &file,
+            &format!(
+                "--num-gpu-layers 20 --max-new-tokens 4 --kernels {kernels} --temperature 0.8 --top-k 5 --top-p 0.9"
+            ),
+        );
+        assert!(run.status.success(), "{run:?}");
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+        let (spans, instants) = read(&file);
+        every_stage_is_there(&spans);
+        // As many waits for the device as there are.
+        let syncs = instants.iter().filter(|target| *target == "gpu_sync");
+        assert_eq!(syncs.count(), 4 * syncs_a_pass, "{kernels}");
     }
-    let steps = of(&spans, "step");
-    assert_eq!(fields(&steps, "index"), ["1", "2", "3"]);
-    for (pass, passes) in [("prefill", 1), ("step", 3)] {
+}
+
+fn every_stage_is_there(spans: &[Span]) {
+    for once in ["model_load", "init", "prefill", "generate"] {
+        assert_eq!(of(spans, once).len(), 1, "{once}");
+    }
+    let steps = of(spans, "generate/step");
+    assert_eq!(fields(&steps, "index"), [1, 2, 3]);
+    for (pass, passes) in [("prefill", 1), ("generate/step", 3)] {
         for (stage, count) in [
             ("embed", 1),
             ("blocks", 1),
@@ -112,27 +125,28 @@ fn spans_have_the_stages_names_and_nest_as_they_do() {
             ("decode", 1),
         ] {
             let path = format!("{pass}/{stage}");
-            assert_eq!(of(&spans, &path).len(), passes * count, "{path}");
+            let found = of(spans, &path);
+            assert_eq!(found.len(), passes * count, "{path}");
+            let computes = ["embed", "norm", "attention", "mlp", "head"];
+            if computes.iter().any(|name| path.ends_with(name)) {
+                assert!(found.iter().all(|span| span.ns > 0), "{path}");
+            }
         }
-        let layers = of(&spans, &format!("{pass}/blocks/layer"));
+        let layers = of(spans, &format!("{pass}/blocks/layer"));
         for (at, layer) in layers.iter().enumerate() {
-            assert_eq!(layer.args["index"], (at % LAYERS).to_string());
+            assert_eq!(layer.args["index"], at % LAYERS);
         }
         let kinds = fields(&layers, "kind");
-        let count = |kind| kinds.iter().filter(|of| **of == kind).count();
+        let count = |kind: &str| kinds.iter().filter(|of| **of == kind).count();
         assert_eq!(count("resident"), 20 * passes, "{kinds:?}");
         assert_eq!(count("async") + count("sync"), 8 * passes, "{kinds:?}");
     }
-    // One wait for the device each.
-    let syncs = instants.iter().filter(|target| *target == "gpu_sync");
-    assert_eq!(syncs.count(), 4);
-
-    let copies = of(&spans, "copy");
+    let copies = of(spans, "copy");
     assert!(copies.len() >= 4 * 8, "{}", copies.len());
     for copy in copies {
         assert_eq!(copy.thread, "prefetch");
-        assert!(copy.args["layer"].parse::<usize>().unwrap() < LAYERS);
-        assert!(copy.args["bytes"].parse::<u64>().unwrap() > 100_000);
+        assert!(copy.args["layer"].as_u64().unwrap() < LAYERS as u64);
+        assert!(copy.args["bytes"].as_u64().unwrap() > 100_000);
     }
 }
 
@@ -143,7 +157,7 @@ fn without_prefetch_every_streamed_layer_is_sync() {
     let run = engine(&file, "--num-gpu-layers 0 --no-prefetch --max-new-tokens 2");
     assert!(run.status.success(), "{run:?}");
     let (spans, _) = read(&file);
-    let kinds = of(&spans, "step/blocks/layer");
+    let kinds = of(&spans, "generate/step/blocks/layer");
     assert_eq!(fields(&kinds, "kind"), ["sync"; LAYERS]);
 }
 

@@ -1,5 +1,5 @@
 //! The three runs that tell whether offloading is healthy: as it was asked for, without any
-//! offload, and with four more resident layers. Decides which of them are worth making and
+//! offload, and with four more resident layers; with four fewer where neither of those fits. Decides which of them are worth making and
 //! collects what they took, round by round; what they mean is the profile's to say.
 
 use std::sync::Arc;
@@ -11,27 +11,30 @@ use crate::blueprint::{Blueprint, ModelOptions, Source};
 use crate::error::EngineError;
 use crate::generation::GenerationOptions;
 use crate::profile::{Runs, Symptoms};
-use crate::trial::{Trial, TrialRun, in_turns};
+use crate::trial::{Trial, TrialRun};
 
-/// What the run with more resident layers has more: the step of the guide.
-const MORE_LAYERS: usize = 4;
+/// What the run beside the one that was asked for has more, or fewer: the step of the guide.
+const STEP_LAYERS: usize = 4;
 
-/// Which of the three.
+/// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     AsGiven,
     NoOffload,
     More,
+    /// In place of the others, where they do not fit.
+    Fewer,
 }
 
 impl Role {
-    pub const ALL: [Self; 3] = [Self::AsGiven, Self::NoOffload, Self::More];
+    pub const ALL: [Self; 4] = [Self::AsGiven, Self::NoOffload, Self::More, Self::Fewer];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::AsGiven => "as_given",
             Self::NoOffload => "no_offload",
             Self::More => "more_resident",
+            Self::Fewer => "fewer_resident",
         }
     }
 }
@@ -81,7 +84,7 @@ impl Checkup {
         };
         let (mut roles, mut trials) = (vec![Role::AsGiven], vec![trial(given)]);
         let mut left_out = Vec::new();
-        let more = (given + MORE_LAYERS).min(layers);
+        let more = (given + STEP_LAYERS).min(layers);
         for (role, resident) in [(Role::NoOffload, layers), (Role::More, more)] {
             if resident == given {
                 let other = Role::AsGiven;
@@ -95,6 +98,13 @@ impl Checkup {
                 roles.push(role);
                 trials.push(trial(resident));
             }
+        }
+        // `auto` takes what fits: what has more never does, and something is compared still.
+        let nothing_fits = trials.len() == 1
+            && (left_out.iter()).any(|left_out| matches!(left_out, LeftOut::TooLarge { .. }));
+        if nothing_fits && given > 0 {
+            roles.push(Role::Fewer);
+            trials.push(trial(given.saturating_sub(STEP_LAYERS)));
         }
         Self {
             source,
@@ -124,12 +134,16 @@ impl Checkup {
         cancel: &Arc<AtomicBool>,
         on_run: &mut dyn FnMut(Role),
     ) -> Result<(), EngineError> {
-        let roles = &self.roles;
-        let round = in_turns(&self.source, &self.trials, 1, cancel, &mut |index, _| {
-            on_run(roles[index]);
-        })?;
-        for (runs, mut new) in self.runs.iter_mut().zip(round) {
-            runs.append(&mut new);
+        let mut round = Vec::new();
+        for (&role, trial) in self.roles.iter().zip(&self.trials) {
+            on_run(role);
+            round.push(match self.rounds() {
+                0 => trial.run_beside_limits(&self.source, cancel)?,
+                _ => trial.run(&self.source, cancel)?,
+            });
+        }
+        for (runs, run) in self.runs.iter_mut().zip(round) {
+            runs.push(run);
         }
         Ok(())
     }
@@ -146,6 +160,7 @@ impl Checkup {
             as_given: symptoms(Role::AsGiven)?,
             no_offload: symptoms(Role::NoOffload),
             more: symptoms(Role::More),
+            fewer: symptoms(Role::Fewer),
         })
     }
 }
@@ -170,7 +185,7 @@ mod tests {
         Checkup::new(Source::Demo, &blueprint, vec![1, 2, 3], 4)
     }
 
-    fn resident(checkup: &Checkup) -> Vec<Residency> {
+    fn resident_of(checkup: &Checkup) -> Vec<Residency> {
         let trials = checkup.trials.iter();
         trials.map(|trial| trial.options.residency).collect()
     }
@@ -181,7 +196,7 @@ mod tests {
             residency: Residency::Layers(n),
             ..ModelOptions::default()
         };
-        let of = |n| resident(&checkup(layers(n)));
+        let of = |n| resident_of(&checkup(layers(n)));
         let n = Residency::Layers;
         assert_eq!(of(20), [n(20), n(28), n(24)]);
         // Four more of these are all of them.
@@ -222,5 +237,27 @@ mod tests {
                 .all(|trial| trial.options.memory_bytes == Some(limit))
         );
         assert!(limited.findings().is_none());
+    }
+
+    #[test]
+    fn where_nothing_larger_fits_the_run_below_is_made() {
+        let roles = |resident: usize| {
+            let options = ModelOptions {
+                residency: Residency::Auto,
+                link_gbps: Some(1.0),
+                ..ModelOptions::default()
+            };
+            let blueprint = Blueprint::new(&Source::Demo, options.clone()).unwrap();
+            let limited = checkup(ModelOptions {
+                memory_bytes: Some(blueprint.plan_for(resident).total_bytes()),
+                ..options
+            });
+            (limited.roles().to_vec(), resident_of(&limited))
+        };
+        let n = Residency::Layers;
+        let both = vec![Role::AsGiven, Role::Fewer];
+        assert_eq!(roles(20), (both.clone(), vec![n(20), n(16)]));
+        assert_eq!(roles(3), (both, vec![n(3), n(0)]));
+        assert_eq!(roles(0), (vec![Role::AsGiven], vec![n(0)]));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use offload::LoadRecord;
 
 use crate::error::EngineError;
-use crate::profile::{PassTiming, Recording, Timing, Totals, stage};
+use crate::profile::{LongSpan, PassTiming, Recording, Timing, Totals, stage};
 use crate::session::{Session, Wanted};
 use crate::text::{Detokenizer, Sampler, Sampling, StopStrings};
 
@@ -89,6 +89,8 @@ pub struct Generation<'s, 'm> {
     time_to_first_token: Option<Duration>,
     /// When the prompt's pass was over, and the last one.
     generating: Option<(Instant, Instant)>,
+    /// `generate`, from the first step to the end.
+    span: LongSpan,
     totals: Totals,
     ended: Option<Ended>,
 }
@@ -127,6 +129,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             started: Instant::now(),
             time_to_first_token: None,
             generating: None,
+            span: LongSpan::default(),
             totals: Totals::default(),
             ended: None,
             options,
@@ -196,7 +199,10 @@ impl<'s, 'm> Generation<'s, 'm> {
         }
         let said = match done {
             0 => stage!(self.session.clock, Prefill, self.say()?),
-            _ => stage!(self.session.clock, Step, index = done, self.say()?),
+            _ => {
+                let _generate = self.span.enter();
+                stage!(self.session.clock, Step, index = done, self.say()?)
+            }
         };
         let timing = self.session.end_pass()?;
         self.totals.add(&timing, self.session.loads());
@@ -257,7 +263,7 @@ impl Iterator for Generation<'_, '_> {
         if self.ended.is_some() {
             return None;
         }
-        match self.step() {
+        let next = match self.step() {
             Ok(piece) => piece.map(Ok),
             Err(EngineError::Interrupted) => {
                 self.ended = Some(Ended::Interrupted);
@@ -267,6 +273,10 @@ impl Iterator for Generation<'_, '_> {
                 self.ended = Some(Ended::Failed);
                 Some(Err(error))
             }
+        };
+        if self.ended.is_some() {
+            self.span = LongSpan::default();
         }
+        next
     }
 }

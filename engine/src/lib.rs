@@ -53,7 +53,7 @@ pub use cores::physical as physical_cores;
 pub use error::EngineError;
 pub use finite::Culprit;
 pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};
-pub use load::Progress;
+pub use load::{Progress, WrapLink};
 pub use machine::{Machine, measure_host_memory_gbps};
 pub use model::{Loaded, Model};
 pub use prompt::tokenizer_of;

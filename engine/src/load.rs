@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use loader::{Access, BlockSource, DType};
 use offload::{
-    BlockId, Connection, DiskLink, Expectation, Home, Homes, Itinerary, LayerIndex, OffloadError,
-    RamHome, RingShape, Slab, SlabBytes, Slot, StackId, StreamedStack, VerifyingLink,
+    BlockId, Connection, DiskLink, Expectation, Home, Homes, Itinerary, LayerIndex, Link,
+    OffloadError, RamHome, RingShape, Slab, SlabBytes, Slot, StackId, StreamedStack, VerifyingLink,
 };
 
 use crate::blueprint::{Blueprint, STREAM_ACCESS};
@@ -22,6 +22,10 @@ pub(crate) const STACK: StackId = StackId(0);
 /// Told how many stored bytes were read since it was last told.
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
 
+/// Given the link that streamed layers come over, gives the one to use: the same, or one around it
+/// that counts, delays or breaks what passes.
+pub type WrapLink<'a> = &'a mut dyn FnMut(Box<dyn Link>) -> Box<dyn Link>;
+
 /// Weights where they will live.
 pub(crate) struct Loading {
     pub ends: Ends,
@@ -30,9 +34,13 @@ pub(crate) struct Loading {
     pub access: Option<String>,
 }
 
-pub(crate) fn load(blueprint: &Blueprint, progress: Progress<'_>) -> Result<Loading, EngineError> {
+pub(crate) fn load(
+    blueprint: &Blueprint,
+    progress: Progress<'_>,
+    wrap: WrapLink<'_>,
+) -> Result<Loading, EngineError> {
     let place = blueprint.place.as_ref();
-    let (mut stack, access) = stream(blueprint, progress)?;
+    let (mut stack, access) = stream(blueprint, progress, wrap)?;
     // A session will take as much for its cache and activations: room that no layer may take.
     let fixed = blueprint.plan.fixed();
     let session = match blueprint.on_device() {
@@ -108,6 +116,7 @@ pub(crate) fn stored_bytes(blueprint: &Blueprint) -> u64 {
 fn stream(
     blueprint: &Blueprint,
     progress: Progress<'_>,
+    wrap: WrapLink<'_>,
 ) -> Result<(StreamedStack, Option<String>), EngineError> {
     let plan = &blueprint.plan;
     let itinerary = Itinerary::of_stack(STACK, plan);
@@ -141,6 +150,7 @@ fn stream(
         poison: false,
     };
     let Connection { mut link, access } = blueprint.place.connect(homes, &ring, progress)?;
+    link = wrap(link);
     if let Some(expectations) = expectations {
         link = Box::new(VerifyingLink::new(link, expectations)?);
     }

@@ -12,10 +12,12 @@ use crate::compute::Kernels;
 use crate::cores;
 use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::kernels::{LayerCache, Team, read_in_parallel};
-use crate::load::{self, Loading, Progress};
+use crate::kernels::{LayerCache, Products, Team, measure_gflops, read_in_parallel};
+use crate::load::{self, Loading, Progress, WrapLink};
 use crate::memory;
-use crate::profile::{MemoryLimit, Stage, Startup, Streaming, stage};
+use crate::profile::{
+    ArithmeticLimit, ArithmeticPeak, MemoryLimit, Stage, Startup, Streaming, stage,
+};
 use crate::session::Session;
 use crate::text::Tokenizer;
 
@@ -30,10 +32,14 @@ pub struct Model {
     pub(crate) startup: Startup,
     loaded: Loaded,
     memory: OnceCell<MemoryLimit>,
+    arithmetic: OnceCell<ArithmeticLimit>,
 }
 
 /// How long measuring the memory may take.
 const MEMORY_BUDGET: Duration = Duration::from_millis(100);
+
+/// And each kind of products.
+const ARITHMETIC_BUDGET: Duration = Duration::from_millis(20);
 
 /// What loading took.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -50,9 +56,10 @@ pub struct Loaded {
 fn load_or_lower(
     blueprint: &mut Blueprint,
     progress: Progress<'_>,
+    wrap: WrapLink<'_>,
 ) -> Result<Loading, EngineError> {
     loop {
-        match load::load(blueprint, progress) {
+        match load::load(blueprint, progress, wrap) {
             Err(EngineError::DeviceFull { .. })
                 if blueprint.options.residency == Residency::Auto
                     && blueprint.plan.resident_count() > 0 =>
@@ -80,7 +87,16 @@ impl Model {
 
     /// Loads what the blueprint planned. `progress` is told of bytes as they arrive; there will be
     /// [`Model::bytes_to_load`] of them.
-    pub fn load(mut blueprint: Blueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
+    pub fn load(blueprint: Blueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
+        Self::load_over(blueprint, progress, &mut |link| link)
+    }
+
+    /// The same over a link of the caller's making.
+    pub fn load_over(
+        mut blueprint: Blueprint,
+        progress: Progress<'_>,
+        wrap: WrapLink<'_>,
+    ) -> Result<Self, EngineError> {
         let mut startup = Startup::default();
         let planned = blueprint.plan.resident_count();
         let mut bytes = 0;
@@ -91,10 +107,14 @@ impl Model {
         } = stage!(
             startup,
             ModelLoad,
-            load_or_lower(&mut blueprint, &mut |read| {
-                bytes += read;
-                progress(read);
-            })?
+            load_or_lower(
+                &mut blueprint,
+                &mut |read| {
+                    bytes += read;
+                    progress(read);
+                },
+                wrap,
+            )?
         );
         if let Some(access) = access {
             blueprint.link.access = access;
@@ -118,6 +138,7 @@ impl Model {
             startup,
             loaded,
             memory: OnceCell::new(),
+            arithmetic: OnceCell::new(),
         })
     }
 
@@ -175,6 +196,7 @@ impl Model {
             prefetch: self.blueprint.options.prefetch == offload::Prefetch::Ahead,
             peak_gbps,
             memory: self.memory.get().copied(),
+            arithmetic: self.arithmetic.get().cloned(),
         }
     }
 
@@ -206,6 +228,36 @@ impl Model {
             weight_bytes: (blocks_bytes + head_bytes) as u64,
             cache_bytes_per_position: (position_bytes * config.layers) as u64,
         }))
+    }
+
+    /// Measures, once, how fast the compute threads can multiply and add, in registers, with the
+    /// products that passes over this model are made of. [`Model::streaming`] then has it. `None`
+    /// where a device computes: this is the host's limit.
+    pub fn measure_arithmetic(&self) -> Option<&ArithmeticLimit> {
+        let limit = || {
+            let config = self.config();
+            let bf16 = self.blueprint.dtype() == loader::DType::Bf16;
+            let peaks = Products::by_rows(self.team.level(), bf16).into_iter();
+            let peaks = peaks.map(|(rows_min, products)| ArithmeticPeak {
+                rows_min,
+                gflops: measure_gflops(&self.team, products, ARITHMETIC_BUDGET),
+                products: products.name(),
+            });
+            let (hidden, heads) = (config.hidden_size, config.q_size());
+            let projections = hidden * (heads + 2 * config.kv_size())
+                + heads * hidden
+                + 3 * hidden * config.intermediate_size;
+            ArithmeticLimit {
+                peaks: peaks.collect(),
+                per_row: (config.layers * projections) as u64,
+                per_pass: (config.vocab_size * hidden) as u64,
+                per_position: 2 * heads as u64,
+                windows: (0..config.layers)
+                    .map(|layer| config.window(layer))
+                    .collect(),
+            }
+        };
+        (!self.blueprint.on_device()).then(|| self.arithmetic.get_or_init(limit))
     }
 
     /// A fresh sequence. One at a time: the ring serves one pass after another.

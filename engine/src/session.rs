@@ -279,7 +279,7 @@ pub(crate) enum Wanted {
 
 /// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.
 fn layer_span(layer: LayerIndex, streamed: bool) -> OpenSpan {
-    let resident = (!streamed).then(|| tracing::field::display("resident"));
+    let resident = (!streamed).then_some("resident");
     span!("layer", index = layer.as_usize(), kind = resident)
 }
 

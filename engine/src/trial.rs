@@ -48,6 +48,24 @@ impl Trial {
         let (prompt, generation) = (self.prompt.clone(), self.generation.clone());
         TrialRun::measure(&mut model, peak_gbps, prompt, generation, cancel)
     }
+
+    /// The same, and the limits of memory and arithmetic beside it. These are measured when the run
+    /// is over: before it, the ring would fill meanwhile, and no start would be cold.
+    pub fn run_beside_limits(
+        &self,
+        source: &Source,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<TrialRun, EngineError> {
+        let (mut model, peak_gbps) = open_measured(source, self.options.clone())?;
+        let (prompt, generation) = (self.prompt.clone(), self.generation.clone());
+        let run = TrialRun::measure(&mut model, peak_gbps, prompt, generation, cancel)?;
+        model.measure_memory()?;
+        model.measure_arithmetic();
+        Ok(TrialRun {
+            streaming: model.streaming(peak_gbps),
+            ..run
+        })
+    }
 }
 
 /// A model, and its link's peak measured just before, while nothing else uses the link.

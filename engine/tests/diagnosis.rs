@@ -7,12 +7,16 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use engine::profile::{Cause, Comparison, Diagnosis, Runs, Stage};
-use engine::{Blueprint, Checkup, GenerationOptions, Kernels, ModelOptions, Source, Trial};
+use engine::profile::{Cause, Comparison, Diagnosis, Runs, Stage, Symptoms};
+use engine::{
+    Blueprint, Checkup, GenerationOptions, Kernels, Model, ModelOptions, Source, Trial, TrialRun,
+};
 use loader::Family;
 use loader::synth::{self, SynthSpec};
-use offload::{Home, Prefetch, Residency};
+use offload::{Arrival, BlockId, Home, Link, LinkError, Mark, Prefetch, Residency, Slot};
 
 const ROUNDS: usize = 3;
 
@@ -74,8 +78,7 @@ impl Case {
             prompt: self.prompt.clone(),
             generation: GenerationOptions {
                 max_new_tokens: 2 * self.tokens,
-                ignore_eos: true,
-                ..GenerationOptions::default()
+                ..self.generation()
             },
         };
         let run = trial.run(&self.source, &Arc::default()).unwrap();
@@ -99,18 +102,132 @@ impl Case {
         checkup.findings().unwrap()
     }
 
+    fn generation(&self) -> GenerationOptions {
+        GenerationOptions {
+            max_new_tokens: self.tokens,
+            ignore_eos: true,
+            ..GenerationOptions::default()
+        }
+    }
+
+    /// The same over a link with manners of its own, beside runs without offload.
+    fn runs_over(&self, options: &ModelOptions, manners: Manners) -> Runs {
+        let (mut as_given, mut no_offload) = (Vec::new(), Vec::new());
+        let without = Trial {
+            options: ModelOptions {
+                residency: Residency::All,
+                ..options.clone()
+            },
+            prompt: self.prompt.clone(),
+            generation: self.generation(),
+        };
+        for _ in 0..ROUNDS {
+            let blueprint = Blueprint::new(&self.source, options.clone()).unwrap();
+            let peak_gbps = blueprint.measure_peak_gbps().unwrap();
+            let mut model = Model::load_over(blueprint, &mut |_| {}, &mut |link| {
+                Box::new(Mannered { link, manners })
+            })
+            .unwrap();
+            let (prompt, generation) = (self.prompt.clone(), self.generation());
+            let cancel = Arc::default();
+            as_given.push(
+                TrialRun::measure(&mut model, peak_gbps, prompt, generation, &cancel).unwrap(),
+            );
+            drop(model);
+            no_offload.push(without.run(&self.source, &cancel).unwrap());
+        }
+        Runs {
+            as_given: Symptoms::of(&as_given).unwrap(),
+            no_offload: Symptoms::of(&no_offload),
+            more: None,
+            fewer: None,
+        }
+    }
+
     /// The one diagnosis of this case.
     #[track_caller]
     fn check(&self, options: ModelOptions, name: &str) -> (Diagnosis, Runs) {
         let runs = self.runs(options);
-        let mut found = runs.diagnose();
-        let names: Vec<&str> = found.iter().map(Diagnosis::name).collect();
-        // Shown when the test fails, or with --nocapture.
-        for found in &found {
-            println!("{found}");
-        }
-        assert_eq!(names, [name], "{:#?}", runs.as_given);
-        (found.remove(0), runs)
+        (one_diagnosis(&runs, name), runs)
+    }
+}
+
+#[track_caller]
+fn one_diagnosis(runs: &Runs, name: &str) -> Diagnosis {
+    let mut found = runs.diagnose();
+    let names: Vec<&str> = found.iter().map(Diagnosis::name).collect();
+    // Shown when the test fails, or with --nocapture.
+    for found in &found {
+        println!("{found}");
+    }
+    assert_eq!(names, [name], "{:#?}", runs.as_given);
+    found.remove(0)
+}
+
+/// Why N is above no offload.
+#[track_caller]
+fn cause(runs: &Runs) -> Cause {
+    match runs.compare().remove(0) {
+        Comparison::Overhead { cause, .. } => cause,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a link takes longer with than it should.
+#[derive(Debug, Clone, Copy, Default)]
+struct Manners {
+    /// On the prefetch thread, before a copy is on its way.
+    start: Duration,
+    /// On the compute thread, before a slot is free again.
+    release: Duration,
+}
+
+struct Mannered {
+    link: Box<dyn Link>,
+    manners: Manners,
+}
+
+impl Link for Mannered {
+    fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError> {
+        thread::sleep(self.manners.start);
+        let mark = self.link.start(block, slot)?;
+        let release = self.manners.release;
+        Ok(Arc::new(MarkOf { mark, release }))
+    }
+
+    fn origin(&self, block: BlockId) -> Arc<str> {
+        self.link.origin(block)
+    }
+
+    fn bytes(&self, block: BlockId) -> u64 {
+        self.link.bytes(block)
+    }
+}
+
+struct MarkOf {
+    mark: Arc<dyn Mark>,
+    release: Duration,
+}
+
+impl Mark for MarkOf {
+    fn wait(&self) -> Result<(), LinkError> {
+        self.mark.wait()
+    }
+
+    fn release(&self) -> Result<(), LinkError> {
+        thread::sleep(self.release);
+        self.mark.release()
+    }
+
+    fn arrival(&self) -> Result<Arrival, LinkError> {
+        self.mark.arrival()
+    }
+}
+
+fn from_ram(resident: usize) -> ModelOptions {
+    ModelOptions {
+        home: Some(Home::Ram),
+        ..options(resident)
     }
 }
 
@@ -137,11 +254,60 @@ fn prefetch_that_is_off() {
     assert!(switched_off);
     assert_eq!(loads_sync, loads);
     assert_eq!(runs.as_given.async_percent(), Some(0));
-    let cause = |runs: &Runs| match runs.compare().remove(0) {
-        Comparison::Overhead { cause, .. } => cause,
-        other => panic!("{other:?}"),
-    };
     assert_eq!(cause(&runs), Cause::PrefetchOff);
+}
+
+/// The worker is there and prefetches, but it takes 30 ms to get a copy on its way, and a layer is
+/// asked for after one or two: every load is late.
+#[test]
+fn prefetch_that_is_on_and_too_slow() {
+    let _alone = alone();
+    let case = case(&SynthSpec::tiny(Family::Qwen3).with_layers(4));
+    let manners = Manners {
+        start: Duration::from_millis(30),
+        ..Manners::default()
+    };
+    let runs = case.runs_over(&from_ram(2), manners);
+    let found = one_diagnosis(&runs, "prefetch_not_working");
+    let Diagnosis::PrefetchNotWorking {
+        switched_off,
+        loads_sync,
+        loads,
+        ..
+    } = found
+    else {
+        panic!("{found:?}");
+    };
+    assert!(!switched_off);
+    // The first two loads of a round have been ordered before anybody could ask.
+    assert!(
+        loads - loads_sync <= 2 * ROUNDS as u64,
+        "{loads_sync} of {loads}"
+    );
+    assert!(found.to_string().contains("does not keep up"), "{found}");
+    assert!(matches!(cause(&runs), Cause::NotPrefetched { .. }));
+}
+
+/// Giving the slot back takes longer than anything else, as if the weights were copied back. The
+/// next load has the time of five layers to be ordered in.
+#[test]
+fn a_slot_that_is_given_back_slowly() {
+    let _alone = alone();
+    let case = Case {
+        tokens: 4,
+        ..case(&blocky(6))
+    };
+    let manners = Manners {
+        release: Duration::from_millis(205),
+        ..Manners::default()
+    };
+    let runs = case.runs_over(&from_ram(5), manners);
+    let found = one_diagnosis(&runs, "slow_release");
+    let Diagnosis::SlowRelease { post_ms, .. } = found else {
+        panic!("{found:?}");
+    };
+    assert!(post_ms >= 205.0, "{post_ms}");
+    assert!(matches!(cause(&runs), Cause::SlowRelease { .. }));
 }
 
 /// A copy takes as long as a layer: two slots are twice as fast, and 5 % faster still if one of
@@ -218,12 +384,16 @@ fn a_head_that_dominates() {
 fn big_blocks_and_a_fast_link() {
     let _alone = alone();
     let ram = ModelOptions {
-        home: Some(Home::Ram),
         kernels: Kernels::Clear,
-        ..options(11)
+        ..from_ram(11)
     };
     let (_, runs) = case(&blocky(12)).check(ram, "compute_bound");
-    assert!(runs.no_offload.is_some());
+    // The guide's GOOD: about equal, with every load ahead and nothing to mend.
+    let compared = runs.compare();
+    assert!(
+        matches!(compared[0], Comparison::OverheadMinimal { .. }),
+        "{compared:?}"
+    );
 }
 
 /// Spelled in tensor operations, 256 heads over few keys compute for long, and their weights are

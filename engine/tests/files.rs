@@ -234,14 +234,22 @@ fn the_lanes_of_a_trace_hold_what_they_promise() {
         assert_eq!(visits, expected, "one visit a token");
 
         // Every layer computes once a token, and while a streamed one does, its slot is visited.
-        assert_eq!(lanes[&2].len(), 28 * TOKENS);
+        let (waits, computes): (Vec<&Event>, Vec<&Event>) =
+            lanes[&2].iter().partition(|event| event.stage() == "wait");
+        assert_eq!(computes.len(), 28 * TOKENS);
+        // What it waited for is what it computes next; over a slow link nothing is ever there.
+        for wait in &waits {
+            let next = computes.iter().find(|compute| compute.from >= wait.to);
+            assert_eq!(next.map(|compute| layer(compute)), Some(layer(wait)));
+            assert!(streamed.contains(&layer(wait)));
+        }
+        if options.prefetch == Prefetch::AtNeed {
+            assert_eq!(waits.len(), 8 * TOKENS);
+        }
         let visiting: Vec<&Event> = (slots.iter().copied().flatten())
             .filter(|event| event.stage() == "visit")
             .collect();
-        for compute in lanes[&2]
-            .iter()
-            .filter(|event| event.args["streamed"] == true)
-        {
+        for compute in (computes.iter()).filter(|event| event.args["streamed"] == true) {
             let mut inside = visiting.iter().filter(|visit| {
                 visit.from <= compute.from
                     && compute.to <= visit.to

@@ -1,5 +1,6 @@
 //! A chat template cannot take more memory than is promised, nor more time, whatever it does.
 //! Counted by an allocator that watches every thread.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 

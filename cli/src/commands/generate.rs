@@ -42,6 +42,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let model = Box::leak(Box::new(load(blueprint, &console)?));
     if args.output.profile.is_some() || files.any() {
         model.measure_memory()?;
+        model.measure_arithmetic();
     }
     let facts = Facts::of(model, idle.as_ref());
     let streaming = model.streaming(peak_gbps);
@@ -83,6 +84,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     ran?;
     let finished = Finished {
         facts,
+        utilisation: streaming.utilisation(&report.totals),
         report,
         text: writer.text,
     };

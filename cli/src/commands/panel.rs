@@ -329,6 +329,7 @@ mod tests {
             },
             prefetch: true,
             peak_gbps: Some(25.6),
+            arithmetic: None,
             memory: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use engine::profile::RunUtilisation;
 use engine::{Ended, Model, Report, memory};
 use serde::Serialize;
 
@@ -15,6 +16,7 @@ use crate::output::{self, milliseconds, seconds};
 pub struct Finished {
     pub facts: Facts,
     pub report: Report,
+    pub utilisation: RunUtilisation,
     pub text: String,
 }
 
@@ -43,6 +45,8 @@ struct Json<'a> {
     timing: Timing,
     plan: &'a Executed,
     offload: Offload,
+    /// Rates beside their limits, where these were measured: with `--profile` and report files.
+    utilisation: RunUtilisation,
     peak_memory_bytes: Option<u64>,
 }
 
@@ -109,6 +113,7 @@ impl Finished {
             facts,
             report,
             text,
+            ..
         } = self;
         let totals = &report.totals;
         Json {
@@ -144,6 +149,7 @@ impl Finished {
                     share_of_passes: totals.verify_per_pass().map(|(_, share)| share),
                 }),
             },
+            utilisation: self.utilisation,
             peak_memory_bytes: memory::peak_bytes(),
         }
     }

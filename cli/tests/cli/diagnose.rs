@@ -102,6 +102,9 @@ fn json_has_the_same_and_every_n_its_runs() {
     assert_eq!(json["metrics"][0]["guide"], "bad");
     let parts = names(&json["budget"], "parts", "part");
     assert_eq!(parts.len(), 6, "{parts:?}");
+    for run in json["runs"].as_array().unwrap() {
+        assert!(run["memory_share"].as_f64().unwrap() > 0.0, "{run}");
+    }
     assert!(json["budget"]["total"]["predicted_ms"].as_f64().unwrap() > 0.0);
     assert_eq!(json["report_back"]["async_percent"], 0);
     assert_eq!(json["report_back"]["layers"].as_array().unwrap().len(), 3);
@@ -158,6 +161,17 @@ fn runs_that_say_nothing_new_or_do_not_fit_are_left_out() {
     assert_eq!(json["left_out"][0]["memory_bytes"], json!(limit));
     assert_eq!(json["left_out"][0]["resident"], json!(13));
     assert_eq!(json["budget"]["independent"], false);
+
+    // `auto` takes what fits; the run below is there to compare with.
+    let auto = format!("--memory {limit} --link-gbps 0.1 --json");
+    let json = diagnose(&made, &auto).ok().json();
+    assert_eq!(names(&json, "runs", "run"), ["as_given", "fewer_resident"]);
+    let resident = |run: usize| json["runs"][run]["resident"].as_u64().unwrap();
+    assert_eq!(resident(0) - resident(1), 4, "{json}");
+    // Two short rounds on a busy machine: whichever way they went, N-4 is what was compared.
+    assert_eq!(json["comparisons"].as_array().unwrap().len(), 1, "{json}");
+    let text = json["comparisons"][0]["text"].as_str().unwrap();
+    assert!(text.starts_with("N-4 is "), "{text}");
 }
 
 #[test]

@@ -38,7 +38,9 @@ fn the_demo_streams_with_a_profile_and_the_text_does_not_depend_on_it() {
     assert_eq!(first.len(), 8, "{stderr}");
     assert!(first[0].starts_with("  Layer  0: Pre="), "{}", first[0]);
     assert!(first[0].ends_with("ms  [ASYNC]"), "{}", first[0]);
+    assert_eq!(stderr.matches("\nPrompt: ").count(), 1, "{stderr}");
     for word in [
+        " GFLOP/s while computing, ",
         "Link:  ",
         "Token: ",
         "Verdict: ",
@@ -106,6 +108,17 @@ fn stdout_has_the_text_alone_and_json_has_it_too() {
         );
     }
     assert!(json["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
+    // Limits are measured only where somebody looks.
+    let limits = ["link", "memory", "prompt"];
+    assert!(
+        limits.iter().all(|of| json["utilisation"][of].is_null()),
+        "{json}"
+    );
+    let looked = story("--num-gpu-layers 5 --json --profile").json();
+    for of in limits {
+        let share = looked["utilisation"][of]["share_of_peak"].as_f64().unwrap();
+        assert!(share > 0.0, "{of}: {share}");
+    }
     assert!(json["model"].is_string());
 }
 

@@ -13,10 +13,10 @@ use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::kernels::{
-    BlockShape, BlockWeights, LayerCache, Matrix, Phase, RopeTable, Scratch, Team, Weights, embed,
-    forward_block, logits,
+    BlockShape, BlockWeights, LayerCache, Matrix, Phase, PhaseSpan, RopeTable, Scratch, Team,
+    Weights, embed, forward_block, logits,
 };
-use crate::profile::{Clock, Stage};
+use crate::profile::{Clock, past_stage};
 use crate::rope::inverse_frequencies;
 
 /// See the module.
@@ -100,13 +100,12 @@ impl Compute for FastCompute {
                 &mut self.scratch,
             );
         })?;
-        for span in self.scratch.phases() {
-            let stage = match span.phase {
-                Phase::Norm => Stage::Norm,
-                Phase::Attention => Stage::Attention,
-                Phase::Mlp => Stage::Mlp,
-            };
-            clock.stage(stage, span.from, span.to);
+        for &PhaseSpan { phase, from, to } in self.scratch.phases() {
+            match phase {
+                Phase::Norm => past_stage!(clock, Norm, from, to),
+                Phase::Attention => past_stage!(clock, Attention, from, to),
+                Phase::Mlp => past_stage!(clock, Mlp, from, to),
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@
 //! depend neither on timing nor on where the weights lie nor on the number of threads.
 
 mod ahead;
+mod arithmetic;
 mod attention;
 mod block;
 mod cache;
@@ -26,10 +27,12 @@ mod team;
 mod testing;
 mod weights;
 
+pub use arithmetic::measure_gflops;
 pub use block::{BlockShape, BlockWeights, forward_block};
 pub use cache::LayerCache;
 pub use head::{embed, logits};
 pub use level::{LEVEL_VARIABLE, Level, level};
+pub use linear::Products;
 pub use memory::{advise_huge_pages, read_in_parallel};
 pub use phases::{Phase, PhaseSpan};
 pub use rope::RopeTable;

@@ -1,4 +1,4 @@
-//! The clock of a session, and the one macro that opens a stage. Wall clock always; with the
+//! The clock of a session, and the macros that tell it of a stage. Wall clock always; with the
 //! feature `profiling`, a tracing span of the same name. What was measured ends as typed records:
 //! a [`PassTiming`] a pass, and spans for a timeline where a [`Recording`] was asked for.
 
@@ -30,6 +30,16 @@ macro_rules! stage {
     }};
 }
 pub(crate) use stage;
+
+/// A stage of the pass under way that is over, told by what ran it without a clock:
+/// `past_stage!(clock, Norm, from, to)`.
+macro_rules! past_stage {
+    ($clock:expr, $stage:ident, $from:expr, $to:expr) => {{
+        $crate::profile::past_span!($crate::profile::Stage::$stage.name(), $from, $to);
+        $clock.stage($crate::profile::Stage::$stage, $from, $to);
+    }};
+}
+pub(crate) use past_stage;
 
 /// Measures one pass at a time.
 #[derive(Debug)]

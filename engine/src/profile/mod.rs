@@ -8,6 +8,8 @@ mod pass;
 mod recording;
 mod sample;
 mod span;
+#[cfg(feature = "profiling")]
+mod span_log;
 mod stage;
 mod startup;
 mod summary;
@@ -18,20 +20,28 @@ mod verdict;
 mod window;
 
 pub use clock::Clock;
-pub(crate) use clock::stage;
+pub(crate) use clock::{past_stage, stage};
 pub use diagnosis::{
-    Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Runs, Symptoms, TokenTime,
+    Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Neighbour, Runs, Symptoms,
+    TokenTime,
 };
 pub use pass::PassTiming;
 pub use recording::{Recording, Span, SpanName, StepRecord};
 pub use sample::Sample;
-pub(crate) use span::{OpenSpan, span};
+#[cfg(feature = "profiling")]
+pub(crate) use span::since_epoch_ns;
+pub(crate) use span::{LongSpan, OpenSpan, past_span, span};
+#[cfg(feature = "profiling")]
+pub use span_log::SpanLog;
 pub use stage::{Stage, StageTime, StageTimes};
 pub use startup::Startup;
 pub use summary::{SUMMARY_EVERY, Summary};
 pub use timing::{StageNode, StageTree, Timing};
 pub use totals::Totals;
-pub use utilisation::{MemoryLimit, Utilisation};
+pub use utilisation::{
+    ArithmeticLimit, ArithmeticPeak, MemoryLimit, OfPeak, PromptOfPeak, PromptRate, RunUtilisation,
+    Utilisation,
+};
 pub use verdict::{Gain, Verdict};
 pub(crate) use window::ms;
 pub use window::{LayerLine, Streaming, Window};

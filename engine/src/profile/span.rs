@@ -2,6 +2,11 @@
 //! dropped, without it nothing at all. Reports are not made of them.
 
 #[cfg(feature = "profiling")]
+use std::sync::OnceLock;
+#[cfg(feature = "profiling")]
+use std::time::Instant;
+
+#[cfg(feature = "profiling")]
 use offload::LoadKind;
 
 /// Opens a span: `span!("layer", index = 3)`. The name is a constant; what varies is a field.
@@ -21,6 +26,29 @@ macro_rules! span {
     }};
 }
 pub(crate) use span;
+
+/// A span of what is over, told by whoever ran it without knowing of spans: opened and closed at
+/// once, with its real times in its fields.
+macro_rules! past_span {
+    ($name:expr, $from:expr, $to:expr) => {{
+        #[cfg(feature = "profiling")]
+        drop(::tracing::info_span!(
+            target: "stage",
+            $name,
+            from_ns = $crate::profile::since_epoch_ns($from),
+            to_ns = $crate::profile::since_epoch_ns($to),
+        ));
+    }};
+}
+pub(crate) use past_span;
+
+/// What the times in fields count from: when it was first asked for.
+#[cfg(feature = "profiling")]
+pub(crate) fn since_epoch_ns(at: Instant) -> u64 {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    let epoch = *EPOCH.get_or_init(|| at);
+    at.saturating_duration_since(epoch).as_nanos() as u64
+}
 
 /// Closes when it is dropped.
 #[cfg(feature = "profiling")]
@@ -44,7 +72,7 @@ impl OpenSpan {
                 LoadKind::Async => "async",
                 LoadKind::Sync => "sync",
             };
-            self.0.record("kind", tracing::field::display(kind));
+            self.0.record("kind", kind);
         }
     }
 }
@@ -59,4 +87,25 @@ impl OpenSpan {
     pub fn close(self) {}
 
     pub fn loaded(&self, _kind: Option<offload::LoadKind>) {}
+}
+
+/// A span that is left and entered again: `generate`, between whose tokens the caller runs.
+#[derive(Debug, Default)]
+pub(crate) struct LongSpan {
+    #[cfg(feature = "profiling")]
+    span: Option<tracing::Span>,
+}
+
+impl LongSpan {
+    /// Inside it, once more; the first time opens it.
+    #[cfg(feature = "profiling")]
+    pub fn enter(&mut self) -> OpenSpan {
+        let open = || tracing::info_span!(target: "stage", "generate");
+        OpenSpan(self.span.get_or_insert_with(open).clone().entered())
+    }
+
+    #[cfg(not(feature = "profiling"))]
+    pub fn enter(&mut self) -> OpenSpan {
+        OpenSpan
+    }
 }

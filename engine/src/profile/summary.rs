@@ -65,6 +65,9 @@ impl Summary<'_> {
             Some(_) => " (emulated)",
             None => "",
         };
+        if let Some(rate) = self.window.prompt_rate(self.streaming) {
+            writeln!(f, "Prompt: {rate}{emulated}")?;
+        }
         if let Some(gbps) = self.window.link_gbps() {
             write!(
                 f,
@@ -175,6 +178,7 @@ mod tests {
             prefetch: true,
             peak_gbps: Some(25.6),
             memory: None,
+            arithmetic: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan};
 
-use super::{MemoryLimit, PassTiming};
+use super::{ArithmeticLimit, MemoryLimit, PassTiming, PromptRate};
 
 /// What does not change during a run and every summary needs.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Streaming {
     pub peak_gbps: Option<f64>,
     /// How fast memory can be read, where it was measured.
     pub memory: Option<MemoryLimit>,
+    /// How fast the processor can compute, where it was measured.
+    pub arithmetic: Option<ArithmeticLimit>,
 }
 
 /// Accumulates passes and their loads.
@@ -25,6 +27,7 @@ pub struct Window {
     layers: BTreeMap<BlockId, Layer>,
     pub(super) decode: Means,
     pub(super) prompt: Means,
+    prompt_pass: Option<PassTiming>,
     /// The very first load of the run may be cold without being a problem.
     first_load_seen: bool,
 }
@@ -68,6 +71,7 @@ impl Window {
     /// Adds one pass. `first`: it is the prompt's, whose time is not a token's.
     pub fn add(&mut self, pass: &PassTiming, loads: &[LoadRecord], first: bool) {
         let means = if first {
+            self.prompt_pass = Some(*pass);
             &mut self.prompt
         } else {
             &mut self.decode
@@ -148,6 +152,12 @@ impl Window {
     /// Neither in the layers nor waiting for them, a pass.
     pub fn other_ms(&self) -> f64 {
         self.means().other_ms()
+    }
+
+    /// The prompt's pass beside the processor's limit, where both are there.
+    pub fn prompt_rate(&self, streaming: &Streaming) -> Option<PromptRate> {
+        let limit = streaming.arithmetic.as_ref()?;
+        limit.utilisation(self.prompt_pass.as_ref()?)
     }
 
     /// What the link carried over the time of the passes; `None` when nothing was streamed.

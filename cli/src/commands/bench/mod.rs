@@ -133,6 +133,7 @@ impl Side {
     fn round(&self, tokens: usize, cancel: &Arc<AtomicBool>) -> Result<Vec<TrialRun>, EngineError> {
         let (mut model, peak_gbps) = engine::open_measured(&self.source, self.options.clone())?;
         model.measure_memory()?;
+        model.measure_arithmetic();
         let options = GenerationOptions {
             max_new_tokens: tokens,
             ignore_eos: true,

@@ -1,7 +1,7 @@
 //! What the rounds came to, kept whole: every run of every prompt, and the samples taken from
 //! them.
 
-use engine::profile::{Sample, Stage, StageTimes};
+use engine::profile::{PromptRate, Sample, Stage, StageTimes};
 use engine::{Machine, TrialRun};
 use serde::Serialize;
 
@@ -75,6 +75,11 @@ impl Row {
     }
 }
 
+/// The prompt's pass beside the processor's limit.
+pub fn prompt_rate(run: &TrialRun) -> Option<PromptRate> {
+    run.prompt.prompt_rate(&run.streaming)
+}
+
 /// From the start of the prompt's pass to the last token.
 pub fn wall_ms(run: &TrialRun) -> f64 {
     run.timing.prefill_ms + run.timing.generate_ms
@@ -130,6 +135,10 @@ struct JsonRow<'a> {
     wall_ms: JsonSample,
     link_gbps: JsonSample,
     link_peak_gbps: JsonSample,
+    memory_gbps: JsonSample,
+    memory_peak_gbps: JsonSample,
+    prompt_gflops: JsonSample,
+    prompt_peak_gflops: JsonSample,
     memory_bytes: Option<u64>,
 }
 
@@ -232,6 +241,18 @@ impl Row {
             wall_ms: sample(wall_ms),
             link_gbps: sample(|run| run.decode.link_gbps().unwrap_or(f64::NAN)),
             link_peak_gbps: sample(|run| run.streaming.peak_gbps.unwrap_or(f64::NAN)),
+            memory_gbps: sample(|run| {
+                let limit = run.streaming.memory.as_ref();
+                let used = limit.and_then(|limit| limit.utilisation(&run.decode));
+                used.map_or(f64::NAN, |used| used.gbps)
+            }),
+            memory_peak_gbps: sample(|run| {
+                (run.streaming.memory.as_ref()).map_or(f64::NAN, |limit| limit.gbps)
+            }),
+            prompt_gflops: sample(|run| prompt_rate(run).map_or(f64::NAN, |rate| rate.gflops)),
+            prompt_peak_gflops: sample(|run| {
+                prompt_rate(run).map_or(f64::NAN, |rate| rate.peak.gflops)
+            }),
             memory_bytes: last.memory_bytes,
         })
     }

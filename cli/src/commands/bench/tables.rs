@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use engine::TrialRun;
-use engine::profile::Sample;
+use engine::profile::{PromptRate, Sample};
 
-use super::results::{Parts, Results, Row, SideResults, wall_ms};
+use super::results::{Parts, Results, Row, SideResults, prompt_rate, wall_ms};
 
 pub fn text(results: &Results) -> String {
     let mut text = String::new();
@@ -69,7 +69,7 @@ fn setting(run: &TrialRun) -> String {
 fn table(to: &mut String, side: &SideResults) -> std::fmt::Result {
     writeln!(
         to,
-        "\n{:<9} {:>5} {:>10} {:>8} {:>9} {:>14} {:>15} {:>12}\n----",
+        "\n{:<9} {:>5} {:>10} {:>8} {:>9} {:>10} {:>10} {:>10}\n----",
         "Label", "Words", "Wall (ms)", "Tok/s", "Mem (MB)", "Prefill", "Generate", "Decode"
     )?;
     for row in &side.rows {
@@ -83,7 +83,7 @@ fn table(to: &mut String, side: &SideResults) -> std::fmt::Result {
         } = parts;
         writeln!(
             to,
-            "{:<9} {:>5} {wall_ms:>10.1} {:>8.1} {:>9} {:>14} {:>15} {:>12}",
+            "{:<9} {:>5} {wall_ms:>10.1} {:>8.1} {:>9} {:>11} {:>12} {:>10}",
             row.label,
             row.words.map_or("-".into(), |words| words.to_string()),
             row.tokens_per_s().mean(),
@@ -132,6 +132,7 @@ fn spread(to: &mut String, side: &SideResults) -> std::fmt::Result {
 /// What the link carried, beside what it can.
 fn utilisation(to: &mut String, side: &SideResults) -> std::fmt::Result {
     for row in &side.rows {
+        prompt_share(to, row)?;
         memory_share(to, row)?;
         let shares: Sample = row
             .runs
@@ -161,6 +162,31 @@ fn utilisation(to: &mut String, side: &SideResults) -> std::fmt::Result {
         )?;
     }
     Ok(())
+}
+
+/// What the prompt's pass computed, beside what the processor can.
+fn prompt_share(to: &mut String, row: &Row) -> std::fmt::Result {
+    let rates: Vec<PromptRate> = row.runs.iter().filter_map(prompt_rate).collect();
+    let Some(last) = rates.last() else {
+        return Ok(());
+    };
+    let sample = |of: fn(&PromptRate) -> f64| -> Sample { rates.iter().map(of).collect() };
+    let (gflops, shares) = (
+        sample(|rate| rate.gflops),
+        sample(|rate| rate.share * 100.0),
+    );
+    writeln!(
+        to,
+        "Prompt, {}: {} tokens at {:.1} tok/s, {:.1} GFLOP/s while computing, {:.0}% of its peak ({:.0} to {:.0}%; {})",
+        row.label,
+        last.rows,
+        sample(|rate| rate.tokens_per_s).median(),
+        gflops.median(),
+        shares.median(),
+        shares.least(),
+        shares.most(),
+        last.peak.products
+    )
 }
 
 fn memory_share(to: &mut String, row: &Row) -> std::fmt::Result {

@@ -112,6 +112,9 @@ fn one_run((role, run): (Role, &Symptoms)) -> Value {
         "link_gbps": run.link_gbps(),
         "link_peak_gbps": run.streaming.peak_gbps,
         "link_share": run.link_share(),
+        "memory_gbps": run.memory_read.map(|read| read.gbps),
+        "memory_peak_gbps": run.streaming.memory.map(|limit| limit.gbps),
+        "memory_share": run.memory_read.map(|read| read.share),
         "emulated": run.emulated_gbps().is_some(),
     })
 }

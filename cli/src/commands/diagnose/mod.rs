@@ -162,6 +162,7 @@ fn run_name(role: Role) -> &'static str {
         Role::AsGiven => "as given",
         Role::NoOffload => "no offload",
         Role::More => "N+4",
+        Role::Fewer => "N-4",
     }
 }
 
@@ -193,8 +194,13 @@ impl Report {
             as_given,
             no_offload,
             more,
+            fewer,
         } = &self.runs;
-        let others = [(Role::NoOffload, no_offload), (Role::More, more)];
+        let others = [
+            (Role::NoOffload, no_offload),
+            (Role::More, more),
+            (Role::Fewer, fewer),
+        ];
         let others = others.into_iter();
         std::iter::once((Role::AsGiven, as_given))
             .chain(others.filter_map(|(role, run)| Some((role, run.as_ref()?))))

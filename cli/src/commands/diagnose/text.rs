@@ -99,7 +99,7 @@ impl Text {
         use Align::{Left, Right};
         let mut table = Table::new(
             &[
-                Left, Right, Right, Right, Right, Right, Right, Right, Right, Right,
+                Left, Right, Right, Right, Right, Right, Right, Right, Right, Right, Right, Right,
             ],
             2,
         );
@@ -113,6 +113,8 @@ impl Text {
                 "TTFT",
                 "stalled",
                 "link GB/s",
+                "of peak",
+                "reads GB/s",
                 "of peak",
                 "memory",
             ]
@@ -132,6 +134,11 @@ impl Text {
                 or_dash(
                     run.link_share()
                         .map(|share| format!("{:.0}%", share * 100.0)),
+                ),
+                or_dash(run.memory_read.map(|read| format!("{:.1}", read.gbps))),
+                or_dash(
+                    run.memory_read
+                        .map(|read| format!("{:.0}%", read.share * 100.0)),
                 ),
                 or_dash(run.memory_bytes.map(memory)),
             ]);

@@ -74,7 +74,9 @@ fn said(gain: &Gain) -> String {
 fn table(tuned: &Tuned) -> Table {
     use Align::{Left, Right};
     let mut table = Table::new(
-        &[Right, Right, Left, Left, Right, Right, Right, Right, Left],
+        &[
+            Right, Right, Left, Left, Right, Right, Right, Right, Right, Left,
+        ],
         0,
     );
     table.row(
@@ -87,6 +89,7 @@ fn table(tuned: &Tuned) -> Table {
             "predicted",
             "measured",
             "error",
+            "of floor",
             "",
         ]
         .map(str::to_owned),
@@ -102,6 +105,7 @@ fn table(tuned: &Tuned) -> Table {
             format!("{:.2} tok/s", row.predicted_tokens_per_s),
             format!("{:.2} tok/s", row.measured_tokens_per_s),
             format!("{:+.1}%", row.error * 100.0),
+            format!("{:.0}%", row.share_of_floor * 100.0),
             match (index == tuned.best, tuned.emulated_gbps) {
                 (true, Some(_)) => "<- best (emulated)".into(),
                 (true, None) => "<- best".into(),
@@ -126,6 +130,8 @@ pub(super) struct Row {
     pub measured_tokens_per_s: f64,
     /// Predicted over measured, less one.
     pub error: f64,
+    /// Measured over what no schedule exceeds.
+    pub share_of_floor: f64,
     pub values: Vec<f64>,
 }
 
@@ -144,6 +150,7 @@ impl Row {
             predicted_tokens_per_s: predicted,
             measured_tokens_per_s: measured,
             error: predicted / measured - 1.0,
+            share_of_floor: measured * verified.candidate.prediction.floor_ms / 1000.0,
             values: verified.tokens_per_s.values().to_vec(),
         }
     }

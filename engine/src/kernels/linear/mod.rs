@@ -20,9 +20,55 @@ pub(crate) use dot::dot_tile;
 pub(crate) use epilogue::{Epilogue, Then};
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use tiled::amx_is_usable;
+pub(crate) use tiled::Tiles;
 #[cfg(target_arch = "x86_64")]
-use tiled::{Tiles, Vectors};
+use tiled::Vectors;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tiled::amx_is_usable;
+
+/// What the products of a linear layer are made with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Products {
+    /// Multiply-adds of f32, on the vectors of the level.
+    F32,
+    #[cfg(target_arch = "x86_64")]
+    Bf16Vectors,
+    #[cfg(target_arch = "x86_64")]
+    Bf16Tiles,
+}
+
+impl Products {
+    /// What a layer of weights in bf16, or of others, uses for this many rows.
+    pub fn of(level: Level, bf16_weights: bool, rows: usize) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if bf16_weights && tile_rows_min(level).is_some_and(|min| rows >= min) {
+            return match level {
+                Level::Amx => Self::Bf16Tiles,
+                _ => Self::Bf16Vectors,
+            };
+        }
+        let _ = (level, bf16_weights, rows);
+        Self::F32
+    }
+
+    /// What layers use at this level, with the least rows for it; most rows first.
+    pub fn by_rows(level: Level, bf16_weights: bool) -> Vec<(usize, Self)> {
+        let long = Self::of(level, bf16_weights, usize::MAX);
+        let long = (long != Self::F32).then(|| (tile_rows_min(level).unwrap_or(1), long));
+        long.into_iter().chain([(1, Self::F32)]).collect()
+    }
+
+    /// For reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32 multiply-adds",
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16Vectors => "bf16 dot products",
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16Tiles => "bf16 tiles",
+        }
+    }
+}
 
 /// Rows from which bf16 weights meet activations in bf16 parts, where the level has such products.
 /// With tiles: where they are faster; fewer rows are bound by memory in either form, and exact in
@@ -85,16 +131,18 @@ impl Linear<'_> {
         assert!(self.rows > 0 && self.x_stride >= cols);
         assert!(self.x.len() >= (self.rows - 1) * self.x_stride + cols);
         #[cfg(target_arch = "x86_64")]
-        if let Weights::Bf16(data) = self.weights.data()
-            && tile_rows_min(level).is_some_and(|min| self.rows >= min)
-        {
-            // SAFETY: passed on from the caller.
-            return unsafe {
-                match level {
-                    Level::Amx => tiled::run::<Tiles>(self, data, worker),
-                    _ => tiled::run::<Vectors>(self, data, worker),
+        if let Weights::Bf16(data) = self.weights.data() {
+            match Products::of(level, true, self.rows) {
+                Products::Bf16Tiles => {
+                    // SAFETY: passed on from the caller.
+                    return unsafe { tiled::run::<Tiles>(self, data, worker) };
                 }
-            };
+                Products::Bf16Vectors => {
+                    // SAFETY: as above.
+                    return unsafe { tiled::run::<Vectors>(self, data, worker) };
+                }
+                Products::F32 => {}
+            }
         }
         let outputs = self.epilogue.outputs(self.weights.rows());
         // Large pieces keep memory busier; small ones leave less to wait for at the end.

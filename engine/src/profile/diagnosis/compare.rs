@@ -24,9 +24,26 @@ pub enum Comparison {
     /// N above no offload.
     Overhead { ratio: Sample, cause: Cause },
     /// More resident layers are faster.
-    Scales { layers: usize, ratio: Sample },
+    Scales {
+        beside: Neighbour,
+        layers: usize,
+        ratio: Sample,
+    },
     /// They are not, or not beyond the noise.
-    ScalesNot { layers: usize, ratio: Sample },
+    ScalesNot {
+        beside: Neighbour,
+        layers: usize,
+        ratio: Sample,
+    },
+}
+
+/// The run that tells whether resident layers count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neighbour {
+    /// N+4, or all.
+    More,
+    /// N-4, or none: where more do not fit.
+    Fewer,
 }
 
 /// Why a run with offload takes longer than one without.
@@ -73,7 +90,7 @@ impl Comparison {
         }
     }
 
-    /// N over no offload, or N over N+4: above 1 is slower, or what the layers gain.
+    /// N over no offload, N over N+4, or N-4 over N: above 1 is slower, or what the layers gain.
     pub fn ratio(&self) -> &Sample {
         match self {
             Self::OverheadMinimal { ratio }
@@ -111,16 +128,12 @@ impl Runs {
             }
         });
         // With fewer than four layers left, all of them are the next step.
-        let scales = self.more.as_ref().or(self.no_offload.as_ref()).map(|more| {
-            let resident = |of: &Symptoms| of.streaming.plan.resident_count();
-            let layers = resident(more).saturating_sub(resident(run));
-            let ratio = run.token_ms.over(&more.token_ms);
-            if ratio.median() > 1.0 && !ratio.is_noise() {
-                Comparison::Scales { layers, ratio }
-            } else {
-                Comparison::ScalesNot { layers, ratio }
-            }
-        });
+        let more = self.more.as_ref().or(self.no_offload.as_ref());
+        let scales = match (more, &self.fewer) {
+            (Some(more), _) => Some(scales(Neighbour::More, run, more)),
+            (None, Some(fewer)) => Some(scales(Neighbour::Fewer, fewer, run)),
+            (None, None) => None,
+        };
         overhead.into_iter().chain(scales).collect()
     }
 
@@ -161,6 +174,26 @@ impl Runs {
     }
 }
 
+/// Whether the run with `more` resident layers is faster than the one with `less`.
+fn scales(beside: Neighbour, less: &Symptoms, more: &Symptoms) -> Comparison {
+    let resident = |of: &Symptoms| of.streaming.plan.resident_count();
+    let layers = resident(more).saturating_sub(resident(less));
+    let ratio = less.token_ms.over(&more.token_ms);
+    if ratio.median() > 1.0 && !ratio.is_noise() {
+        Comparison::Scales {
+            beside,
+            layers,
+            ratio,
+        }
+    } else {
+        Comparison::ScalesNot {
+            beside,
+            layers,
+            ratio,
+        }
+    }
+}
+
 /// Less than anybody notices, or not more than the rounds differ among themselves.
 fn about_equal(ratio: &Sample) -> bool {
     ratio.median() <= ABOUT_EQUAL || (ratio.is_noise() && ratio.least() <= ABOUT_EQUAL)
@@ -186,15 +219,42 @@ impl fmt::Display for Comparison {
                 };
                 write!(f, "N takes {ratio} of no offload's time, {far}: {cause}.")
             }
-            Self::Scales { layers, ratio } => write!(
+            Self::Scales {
+                beside: Neighbour::More,
+                layers,
+                ratio,
+            } => write!(
                 f,
                 "N+{layers} is faster: N takes {ratio} of its time. It scales; give it more \
                  resident layers."
             ),
-            Self::ScalesNot { layers, ratio } => write!(
+            Self::Scales {
+                beside: Neighbour::Fewer,
+                layers,
+                ratio,
+            } => write!(
+                f,
+                "N-{layers} is slower: it takes {ratio} of N's time. It scales; memory for more \
+                 resident layers would pay."
+            ),
+            Self::ScalesNot {
+                beside: Neighbour::More,
+                layers,
+                ratio,
+            } => write!(
                 f,
                 "N+{layers} is not faster: N takes {ratio} of its time{}. More resident layers \
                  would be wasted.",
+                noise(ratio)
+            ),
+            Self::ScalesNot {
+                beside: Neighbour::Fewer,
+                layers,
+                ratio,
+            } => write!(
+                f,
+                "N-{layers} is not slower: it takes {ratio} of N's time{}. The last {layers} \
+                 resident layers gain nothing.",
                 noise(ratio)
             ),
         }

@@ -21,7 +21,7 @@ use compare::ABOUT_EQUAL;
 use metrics::{POST_BAD_MS, USAGE_BAD_PERCENT};
 
 pub use budget::{Budget, BudgetRow};
-pub use compare::{Cause, Comparison};
+pub use compare::{Cause, Comparison, Neighbour};
 pub use metrics::{Grade, Metric};
 pub use symptoms::{Symptoms, TokenTime};
 
@@ -46,6 +46,8 @@ pub struct Runs {
     pub no_offload: Option<Symptoms>,
     /// With more resident layers.
     pub more: Option<Symptoms>,
+    /// With fewer, where more do not fit.
+    pub fewer: Option<Symptoms>,
 }
 
 /// Something that holds of a run, with its numbers.
@@ -108,12 +110,6 @@ pub enum Diagnosis {
         stalled_ms: f64,
         total_ms: f64,
     },
-    /// There are waits, and they cost nothing that can be measured.
-    OverheadMinimal {
-        stalled_ms: f64,
-        total_ms: f64,
-        ratio: Sample,
-    },
 }
 
 /// Under half of the loads ahead of need, with prefetch on.
@@ -155,9 +151,18 @@ impl Runs {
                 tokens_per_s: 1000.0 / run.token.total_ms,
                 spread_tokens_per_s,
             }),
-            Verdict::LinkBound { more, .. } => Some(self.link_bound(more)),
+            // Waits that cost nothing: compute and waits would add up to more. They did not, so the
+            // rounds were disturbed, and it is compute that counts.
+            Verdict::LinkBound { more, .. } => match self.ratio() {
+                Some(ratio) if ratio.median() <= ABOUT_EQUAL => Some(self.compute_bound()),
+                _ => Some(self.link_bound(more)),
+            },
             // What is outside the layers is no wait for them and not their compute.
-            Verdict::Resident | Verdict::ComputeBound { .. } if is_outside(run) => None,
+            Verdict::Resident | Verdict::ComputeBound { .. }
+                if is_outside(run) || slow_release(run).is_some() =>
+            {
+                None
+            }
             Verdict::Resident | Verdict::ComputeBound { .. } => {
                 Some(cold_start(run).unwrap_or_else(|| self.compute_bound()))
             }
@@ -171,15 +176,6 @@ impl Runs {
 
     fn link_bound(&self, more: Option<Gain>) -> Diagnosis {
         let run = &self.as_given;
-        if let Some(ratio) = self.ratio()
-            && ratio.median() <= ABOUT_EQUAL
-        {
-            return Diagnosis::OverheadMinimal {
-                stalled_ms: run.token.stalled_ms,
-                total_ms: run.token.total_ms,
-                ratio,
-            };
-        }
         let twice = Rates {
             link_bytes_per_s: 2.0 * run.rates.link_bytes_per_s,
             ..run.rates
@@ -283,7 +279,6 @@ impl Diagnosis {
             Self::StageOutside { .. } => "stage_outside",
             Self::ComputeBound { .. } => "compute_bound",
             Self::ColdStart { .. } => "cold_start",
-            Self::OverheadMinimal { .. } => "overhead_minimal",
         }
     }
 
@@ -296,7 +291,7 @@ impl Diagnosis {
             Self::SlowRelease { release_ms, .. } => release_ms,
             Self::StageOutside { outside_ms, .. } => outside_ms,
             Self::ComputeBound { compute_ms, .. } => compute_ms,
-            Self::ColdStart { .. } | Self::OverheadMinimal { .. } => 0.0,
+            Self::ColdStart { .. } => 0.0,
         }
     }
 }
@@ -448,16 +443,6 @@ impl fmt::Display for Diagnosis {
                  {}, whose copy takes {copy_ms:.2} ms at the link's peak; later tokens wait \
                  {stalled_ms:.2} of {total_ms:.2} ms. Next: nothing; this is expected.",
                 layer.as_usize()
-            ),
-            Self::OverheadMinimal {
-                stalled_ms,
-                total_ms,
-                ratio,
-            } => write!(
-                f,
-                "Healthy: a token waits {stalled_ms:.2} of {total_ms:.2} ms for the link, and that \
-                 costs nothing that can be measured; it takes {ratio} of --no-offload's time. \
-                 Next: nothing."
             ),
         }
     }

@@ -5,6 +5,7 @@ use offload::{LoadKind, Rates};
 use super::super::sample::Sample;
 use super::super::stage::Stage;
 use super::super::timing::StageTree;
+use super::super::utilisation::Utilisation;
 use super::super::verdict::Verdict;
 use super::super::window::{LayerLine, Means, Streaming, ms};
 use crate::trial::TrialRun;
@@ -24,6 +25,8 @@ pub struct Symptoms {
     /// What the process held at the end, at the most.
     pub memory_bytes: Option<u64>,
     pub token: TokenTime,
+    /// Weights and cache read while it was computing; `None` where the limit was not measured.
+    pub memory_read: Option<Utilisation>,
     /// Of a token, outside the layers.
     pub stages: Vec<(Stage, f64)>,
     pub tree: StageTree,
@@ -85,6 +88,7 @@ impl Symptoms {
         let peaks = sample(&|run| run.streaming.peak_gbps);
         let streaming = Streaming {
             peak_gbps: (!peaks.is_empty()).then(|| peaks.median()),
+            memory: runs.iter().find_map(|run| run.streaming.memory),
             ..middle.streaming.clone()
         };
         let first_waits = sample(&|run| Some(run.prompt.layers().next()?.pre_ms));
@@ -101,6 +105,8 @@ impl Symptoms {
             first_token_ms: sample(&|run| run.timing.time_to_first_token_ms),
             memory_bytes: runs.iter().filter_map(|run| run.memory_bytes).max(),
             token: TokenTime::of(means, release_ms),
+            memory_read: (streaming.memory.as_ref())
+                .and_then(|limit| limit.utilisation(&middle.decode)),
             stages: stages.to_vec(),
             tree: middle.timing.tree(),
             layers,

@@ -78,6 +78,7 @@ impl Made {
             prefetch: self.prefetch,
             peak_gbps: (self.resident < LAYERS).then_some(1.0),
             memory: None,
+            arithmetic: None,
         }
     }
 
@@ -165,6 +166,7 @@ impl Made {
             as_given: self.symptoms(),
             no_offload: Some(all.symptoms()),
             more: None,
+            fewer: None,
         }
     }
 
@@ -246,7 +248,7 @@ fn a_link_that_is_the_limit_and_what_would_move_it() {
 }
 
 #[test]
-fn waits_that_cost_nothing_measurable_are_healthy() {
+fn waits_that_cost_nothing_are_no_limit() {
     let run = Made {
         compute_ms: 75.0,
         stalled_ms: 5.5,
@@ -256,7 +258,7 @@ fn waits_that_cost_nothing_measurable_are_healthy() {
     runs.no_offload = Some(made().symptoms());
     let found = runs.diagnose();
     assert!(
-        matches!(found[..], [Diagnosis::OverheadMinimal { .. }]),
+        matches!(found[..], [Diagnosis::ComputeBound { .. }]),
         "{found:?}"
     );
 }
@@ -402,6 +404,7 @@ fn comparisons_say_minimal_broken_or_link_bound_and_call_noise_noise() {
             as_given: given.symptoms(),
             no_offload: Some(without.symptoms()),
             more: more.map(Made::symptoms),
+            fewer: None,
         }
         .compare()
     };
@@ -455,6 +458,35 @@ fn comparisons_say_minimal_broken_or_link_bound_and_call_noise_noise() {
     assert!(text.contains("noise") && text.contains("GOOD"), "{text}");
     assert_eq!(found[1].name(), "scales_not");
     assert!(found[1].to_string().contains("the difference is noise"));
+
+    // Where nothing larger fits, the run below tells.
+    let beside_fewer = |fewer: &Made| {
+        let runs = Runs {
+            as_given: link.symptoms(),
+            no_offload: None,
+            more: None,
+            fewer: Some(fewer.symptoms()),
+        };
+        let found = runs.compare();
+        assert_eq!(found.len(), 1, "{found:?}");
+        (found[0].name(), found[0].to_string())
+    };
+    let (name, text) = beside_fewer(&Made {
+        resident: 1,
+        stalled_ms: 62.0,
+        ..all.clone()
+    });
+    assert_eq!(name, "scales");
+    assert!(text.starts_with("N-3 is slower: it takes 1.73"), "{text}");
+    let (name, text) = beside_fewer(&Made {
+        resident: 1,
+        ..link.clone()
+    });
+    assert_eq!(name, "scales_not");
+    assert!(
+        text.contains("last 3 resident layers gain nothing"),
+        "{text}"
+    );
 
     // Rounds that differ wildly, but all in one direction, are not equal.
     let wild = Made {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::super::stage::{Stage, StageTime};
 use super::super::timing::{StageNode, Timing};
+use super::super::utilisation::RunUtilisation;
 use super::super::window::ms;
 use super::RunRecord;
 
@@ -36,6 +37,7 @@ pub(super) struct Stats<'a> {
     decode_passes: usize,
     loads: Loads,
     link: Option<Link<'a>>,
+    utilisation: RunUtilisation,
     plan: Plan,
     memory: Memory,
     verdict: Option<String>,
@@ -129,6 +131,7 @@ impl<'a> Stats<'a> {
                 stalled_ms: ms(totals.stalled),
             },
             link: run.streams().then(|| link(run)),
+            utilisation: run.streaming.utilisation(totals),
             plan: plan(run),
             memory: Memory {
                 peak_bytes: run.peak_memory_bytes,

@@ -193,6 +193,22 @@ fn computes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Resu
             let SpanName::Layer(layer) = span.name else {
                 continue;
             };
+            let load = step.loads.iter().find(|load| load.block.layer == layer);
+            if let Some(load) = load.filter(|load| !load.pre.is_zero()) {
+                trace.event(&Event {
+                    name: &format!("wait {layer}"),
+                    category: category(run, "wait"),
+                    lane: COMPUTE,
+                    from: load.asked_at,
+                    to: load.visit_from(),
+                    args: json!({
+                        "layer": layer.0,
+                        "step": index,
+                        "kind": load.kind.to_string(),
+                        "pre_ms": ms(load.pre),
+                    }),
+                })?;
+            }
             trace.event(&Event {
                 name: &format!("layer {layer}"),
                 category: "compute",
@@ -256,6 +272,7 @@ fn category<'a>(run: &RunRecord<'_>, plain: &'a str) -> &'a str {
     match (run.emulated_gbps(), plain) {
         (Some(_), "copy") => "copy,emulated",
         (Some(_), "slot") => "slot,emulated",
+        (Some(_), "wait") => "wait,emulated",
         _ => plain,
     }
 }

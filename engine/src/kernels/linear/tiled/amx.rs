@@ -114,6 +114,15 @@ impl Multiplier for Tiles {
 }
 
 impl Tiles {
+    /// Registers ready for use, for who multiplies without operands.
+    ///
+    /// # Safety
+    /// [`is_usable`] has said yes.
+    pub unsafe fn configured() -> Self {
+        // SAFETY: as the caller promises.
+        unsafe { <Self as Multiplier>::ready() }
+    }
+
     /// Empties the four sums.
     #[inline(always)]
     fn clear(&self) {

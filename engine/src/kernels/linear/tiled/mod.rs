@@ -25,7 +25,7 @@ use half::bf16;
 use super::{Linear, Then};
 use crate::kernels::isa::Avx512;
 use crate::kernels::team::Worker;
-pub(super) use amx::Tiles;
+pub(crate) use amx::Tiles;
 pub(crate) use amx::is_usable as amx_is_usable;
 use plan::{DEPTH, GROUPS, Limits, Plan, SIDE, TILE_BYTES, TILE_FLOATS};
 pub(super) use vectors::Vectors;

@@ -108,12 +108,19 @@ function startToken() {
       (link.share_of_peak === null ? "its peak was not measured" : percent(link.share_of_peak) + " of " + digits(link.peak_gbps) + " GB/s")
       + (link.copy_gbps === null ? "" : "; " + digits(link.copy_gbps) + " GB/s a copy while it ran"));
   }
-  const weights = token.layer_bytes / token.total_ms / 1e6;
-  meter("Layer weights read", digits(weights) + " GB/s", null,
-    traffic(token.layer_bytes) + " in each pass, without embedding and head");
-  const inside = token.layer_bytes / Math.max(token.compute_ms, 1e-9) / 1e6;
-  meter("The same while computing", digits(inside) + " GB/s", null,
-    "what the compute takes from memory when it does not wait");
+  const { memory, prompt } = stats.utilisation;
+  if (memory) {
+    meter("Memory read while computing", digits(memory.gbps) + " GB/s", memory.share_of_peak,
+      percent(memory.share_of_peak) + " of " + digits(memory.peak_gbps) + " GB/s; weights and cache of the passes after the prompt's");
+  } else {
+    const inside = token.layer_bytes / Math.max(token.compute_ms, 1e-9) / 1e6;
+    meter("Layer weights read while computing", digits(inside) + " GB/s", null,
+      traffic(token.layer_bytes) + " in each pass, without embedding and head");
+  }
+  if (prompt) {
+    meter("Prompt" + emulated, digits(prompt.gflops) + " GFLOP/s", prompt.share_of_peak,
+      percent(prompt.share_of_peak) + " of " + digits(prompt.peak_gflops) + " GFLOP/s (" + prompt.products + "); " + digits(prompt.tokens_per_s) + " tok/s");
+  }
 }
 
 function startTable() {

@@ -1,0 +1,180 @@
+//! How fast the processor multiplies and adds when nothing comes from memory, on all threads and in
+//! the products that linear layers are made of: the ceiling of passes over many rows. Knows nothing
+//! of layers.
+#![expect(unsafe_code, reason = "vector and tile instructions")]
+// Sound because the instructions are those of a level that is in use, and because nothing is read or
+// written but registers.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use super::isa::{Isa, Kernel, dispatch};
+use super::linear::Products;
+use super::team::Team;
+
+/// Sums that do not wait for each other: more than the processor has products under way, and few
+/// enough for the registers of every level.
+const SUMS: usize = 12;
+
+/// Products into each sum before the clock is looked at again.
+const TURNS: usize = 100_000;
+
+/// Floating-point operations a second (10^9) of all threads together, a multiply-add being two.
+/// The best of the stretches that fit the time: a ceiling is what was reached, not what was usual.
+pub fn measure_gflops(team: &Team, products: Products, budget: Duration) -> f64 {
+    let started = Instant::now();
+    let mut best = 0.0_f64;
+    while best == 0.0 || started.elapsed() < budget {
+        let from = Instant::now();
+        team.run(|_| multiply(team, products));
+        let operations = (team.threads() * TURNS) as f64 * operations_a_turn(team, products);
+        best = best.max(operations / from.elapsed().as_secs_f64() / 1e9);
+    }
+    best
+}
+
+fn operations_a_turn(team: &Team, products: Products) -> f64 {
+    match products {
+        Products::F32 => {
+            let mut lanes = 0;
+            // SAFETY: levels in use are supported.
+            unsafe { dispatch(team.level(), Lanes(&mut lanes)) };
+            (2 * SUMS * lanes) as f64
+        }
+        #[cfg(target_arch = "x86_64")]
+        Products::Bf16Vectors => vectors::OPERATIONS,
+        #[cfg(target_arch = "x86_64")]
+        Products::Bf16Tiles => tiles::OPERATIONS,
+    }
+}
+
+/// [`TURNS`] turns on this thread.
+fn multiply(team: &Team, products: Products) {
+    // SAFETY: levels in use are supported, and products are those of the level.
+    unsafe {
+        match products {
+            Products::F32 => dispatch(team.level(), MultiplyAdd),
+            #[cfg(target_arch = "x86_64")]
+            Products::Bf16Vectors => vectors::multiply(),
+            #[cfg(target_arch = "x86_64")]
+            Products::Bf16Tiles => tiles::multiply(),
+        }
+    }
+}
+
+struct Lanes<'a>(&'a mut usize);
+
+impl Kernel for Lanes<'_> {
+    #[inline(always)]
+    unsafe fn call<I: Isa>(self) {
+        *self.0 = I::LANES;
+    }
+}
+
+struct MultiplyAdd;
+
+impl Kernel for MultiplyAdd {
+    #[inline(always)]
+    unsafe fn call<I: Isa>(self) {
+        // SAFETY: the instructions are supported.
+        unsafe {
+            // Unknown to the compiler, and small: sums stay numbers.
+            let (a, b) = (I::splat(black_box(1e-3)), I::splat(black_box(1e-3)));
+            let mut sums = [I::splat(0.0); SUMS];
+            for _ in 0..TURNS {
+                for sum in &mut sums {
+                    *sum = I::fma(a, b, *sum);
+                }
+            }
+            for sum in sums {
+                black_box(I::sum(sum));
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod vectors {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    use super::{SUMS, TURNS};
+
+    /// A pair of products in each of sixteen lanes.
+    pub const OPERATIONS: f64 = (2 * 2 * 16 * SUMS) as f64;
+
+    /// # Safety
+    /// The level has the instructions.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    pub unsafe fn multiply() {
+        // Small bf16 numbers, two a lane.
+        let pair = _mm512_set1_epi32(black_box(0x3a83_3a83));
+        // SAFETY: both are 64 bytes of plain bits.
+        let pair: __m512bh = unsafe { std::mem::transmute(pair) };
+        let mut sums = [_mm512_setzero_ps(); SUMS];
+        for _ in 0..TURNS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, pair, pair);
+            }
+        }
+        for sum in sums {
+            black_box(_mm512_reduce_add_ps(sum));
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod tiles {
+    use std::arch::asm;
+
+    use super::TURNS;
+    use crate::kernels::linear::Tiles;
+
+    /// Four products of tiles: 16 by 16 sums of 32 products each. An activation is two tiles, its
+    /// high and its low part, so half of them is what a layer gets of it.
+    pub const OPERATIONS: f64 = (4 * 2 * 16 * 16 * 32 / 2) as f64;
+
+    /// # Safety
+    /// The level has the instructions.
+    pub unsafe fn multiply() {
+        // SAFETY: as the caller promises; only tile registers change, which are this thread's until
+        // `configured` is dropped.
+        unsafe {
+            let configured = Tiles::configured();
+            for _ in 0..TURNS {
+                asm!(
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm5, tmm6",
+                    "tdpbf16ps tmm2, tmm4, tmm7",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    options(nostack, nomem, preserves_flags),
+                );
+            }
+            drop(configured);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::level::Level;
+
+    #[test]
+    fn every_level_multiplies_and_wider_is_not_slower() {
+        let mut last = 0.0;
+        for level in Level::ALL.into_iter().filter(|level| level.is_supported()) {
+            let team = Team::with_level(1, level);
+            let gflops = measure_gflops(&team, Products::F32, Duration::from_millis(5));
+            // A processor of this century, and the machine may be busy.
+            assert!(gflops > 0.2 && gflops < 1e4, "{level}: {gflops}");
+            assert!(gflops > 0.4 * last, "{level}: {gflops} after {last}");
+            last = gflops;
+            let long = Products::of(level, true, usize::MAX);
+            if long != Products::F32 {
+                let bf16 = measure_gflops(&team, long, Duration::from_millis(5));
+                assert!(bf16 > 0.4 * gflops, "{level}: {bf16} against {gflops}");
+            }
+        }
+    }
+}
