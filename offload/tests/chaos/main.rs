@@ -3,12 +3,13 @@
 //! happens, every visit sees exactly its block's bytes, no slot is written while it is read,
 //! nothing hangs, every slot is accounted for, and the first error surfaces once, with its cause.
 //!
-//! Nine ways to break the ring were tried, and found after this many schedules: a slot given back
+//! Twelve ways to break the ring were tried, and found after this many schedules: a slot given back
 //! before the work was done (14), a mark not waited for (2), a latch that opens with its first part
 //! (13), an error swallowed by the latch (13) or skipped by the thread (9), a slot lost when the
-//! work fails (17) or panics (14) or a unit is given up (23), and a link dropped before its copies
-//! have landed (110; it hangs). Eight of the seeds were played again: each failed within four
-//! plays.
+//! work fails (17) or panics (14) or a unit is given up (23), one that goes back without its mark's
+//! release (6), a release's error that is dropped (274), a verifier's verdict that is ignored (73),
+//! and a link dropped before its copies have landed (110; it hangs). Eleven of the seeds were
+//! played again: each failed within four plays.
 //!
 //! A failure prints its seed. What a seed decides is always the same; how the threads interleave
 //! is not, so one seed is played many times:
