@@ -18,6 +18,7 @@ use failure::Failure;
 use output::Console;
 
 fn main() -> ExitCode {
+    out_of_memory::share_one_heap_if_limited();
     let cli = Cli::parse();
     match interrupt::watch().and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
