@@ -25,6 +25,7 @@ use output::Console;
 
 fn main() -> ExitCode {
     say_nothing_of_panics_that_become_errors();
+    out_of_memory::share_one_heap_if_limited();
     let cli = Cli::parse();
     match interrupt::watch().and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,8 @@
 
 #![expect(
     unsafe_code,
-    reason = "the trait is unsafe; every call goes to the system's allocator as it came"
+    reason = "the trait is unsafe; every call goes to the system's allocator as it came, which is \
+              told one number before that"
 )]
 // Sound because nothing is done with the memory: calls are handed on unchanged, and the only thing
 // added is that a null pointer ends the process instead of being returned.
@@ -24,6 +25,17 @@ const OUT_OF_MEMORY: i32 = 4;
 static ALLOCATOR: OrEnd = OrEnd;
 
 struct OrEnd;
+
+/// Where the address space is limited, all threads share one heap. The system's allocator would
+/// reserve 64 MiB for one of its own for each, which no plan counts, and whose want the C library
+/// itself answers with an abort. To be called before there are threads.
+pub fn share_one_heap_if_limited() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if engine::memory::address_space_limit_bytes().is_some() {
+        // SAFETY: takes two integers, and nobody else is there to allocate.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    }
+}
 
 // SAFETY: see the top of the file.
 unsafe impl GlobalAlloc for OrEnd {

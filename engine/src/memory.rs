@@ -11,9 +11,13 @@ pub fn available_bytes() -> Option<u64> {
     limits.into_iter().flatten().min()
 }
 
-/// What the limit on the process's address space leaves (`ulimit -v`), where there is one.
+/// The limit on the process's address space (`ulimit -v`), where there is one.
+pub fn address_space_limit_bytes() -> Option<u64> {
+    line_number("/proc/self/limits", "Max address space")
+}
+
 fn address_space_left_bytes() -> Option<u64> {
-    let limit = line_number("/proc/self/limits", "Max address space")?;
+    let limit = address_space_limit_bytes()?;
     let used = field_bytes("/proc/self/status", "VmSize:")?;
     Some(limit.saturating_sub(used))
 }
