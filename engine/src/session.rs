@@ -205,7 +205,7 @@ impl<'m> Session<'m> {
             self.compute.tell(&mut self.clock)?;
             for load in &self.loads {
                 let (asked, met) = (load.asked_at, load.visit_from());
-                self.clock.stage(Stage::Transfer, asked, met);
+                self.clock.device_stage(Stage::Transfer, asked, met);
             }
         }
         Ok(self.clock.end_pass(&self.loads))

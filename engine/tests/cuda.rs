@@ -187,6 +187,12 @@ fn the_demo_says_the_same_for_every_n_and_loads_ahead() {
             assert_eq!(generation.loads().len(), 28 - resident);
             window.add(&piece.timing, generation.loads(), window.is_empty());
         }
+        // What the device does is timed by the device.
+        let tree = format!("{}", generation.report().timing.tree());
+        let mlp = tree
+            .lines()
+            .find(|line| line.trim_start().starts_with("mlp"));
+        assert!(mlp.is_some_and(|line| !line.contains(" - ")), "{tree}");
         // A thread that a busy machine wakes late makes a load late: now and then, not often.
         assert!(ahead * 10 >= loads * 9, "{ahead} of {loads} were ahead");
         let tokens = generation.report().tokens;

@@ -68,9 +68,9 @@ impl Laps {
         for (mark, &at) in pairs {
             match mark {
                 Mark::Begin => layer_from = Some(at),
-                Mark::Stage(stage) => clock.stage(stage, from.unwrap_or(at), at),
+                Mark::Stage(stage) => clock.device_stage(stage, from.unwrap_or(at), at),
                 Mark::Layer(layer, stage) => {
-                    clock.stage(stage, from.unwrap_or(at), at);
+                    clock.device_stage(stage, from.unwrap_or(at), at);
                     let began = layer_from.unwrap_or(at);
                     clock.span(SpanName::Layer(layer), began, at);
                     blocks = Some((blocks.map_or(began, |(from, _)| from), at));
@@ -79,7 +79,7 @@ impl Laps {
             from = Some(at);
         }
         if let Some((from, to)) = blocks {
-            clock.stage(Stage::Blocks, from, to);
+            clock.device_stage(Stage::Blocks, from, to);
         }
         Ok(())
     }

@@ -108,6 +108,14 @@ impl Clock {
         self.span(SpanName::Stage(stage), from, to);
     }
 
+    /// The same where a device did it, by its own clock. That time is what the pass took for it; what
+    /// ordering it took the host is nobody's question.
+    pub fn device_stage(&mut self, stage: Stage, from: Instant, to: Instant) {
+        let device = &mut self.pass.stages[stage].device;
+        *device.get_or_insert_default() += to.saturating_duration_since(from);
+        self.stage(stage, from, to);
+    }
+
     /// Something of this pass that belongs on a timeline and is not a stage.
     pub fn span(&mut self, name: SpanName, from: Instant, to: Instant) {
         if let Some(recording) = &mut self.recording {
