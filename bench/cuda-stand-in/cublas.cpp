@@ -91,7 +91,7 @@ Touch touched(const Matrix &matrix, int64_t rows, int64_t columns, int64_t batch
 Status queue(void *handle, int a_way, int b_way, int m, int n, int k, double alpha, Matrix a, Matrix b, double beta,
              Matrix c, int batches) {
     auto stream = stream_of(static_cast<Handle *>(handle)->stream);
-    if (check() || !stream) return FAILED;
+    if (check_health() || !stream) return FAILED;
     if (m < 0 || n < 0 || k < 0 || batches < 0 || a_way > 1 || b_way > 1) return INVALID;
     for (const Matrix &matrix : {a, b, c})
         if (matrix.kind != F32 && matrix.kind != F64 && matrix.kind != F16 && matrix.kind != BF16) return UNSUPPORTED;

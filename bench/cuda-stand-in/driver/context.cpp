@@ -22,11 +22,14 @@ bool is_device(int device) { return device >= 0 && uint64_t(device) < settings()
 Result sticky_error() { return Result(sticky.load()); }
 void set_sticky_error(Result error) { sticky = error; }
 
+Result check_health() { return initialised ? sticky_error() : NOT_INITIALIZED; }
+
 Result check() {
-    if (!initialised) return NOT_INITIALIZED;
-    if (sticky_error()) return sticky_error();
+    RETURN_ERROR(check_health());
     return current ? SUCCESS : INVALID_CONTEXT;
 }
+
+Result check_stream(const void *handle) { return reinterpret_cast<Address>(handle) > 2 ? check_health() : check(); }
 
 }  // namespace stand_in
 using namespace stand_in;

@@ -109,11 +109,6 @@ Result to_host(void *to, Address from, size_t bytes, Stream &stream) {
 }  // namespace stand_in
 using namespace stand_in;
 
-#define STREAM(handle)                 \
-    CHECK();                           \
-    auto stream = stream_of(handle);   \
-    if (!stream) return INVALID_HANDLE
-
 extern "C" {
 
 Result cuMemcpyHtoDAsync_v2(Address to, const void *from, size_t bytes, void *handle) {

@@ -163,12 +163,22 @@ bool count_copy(const void *from, size_t bytes, int more);
 Result sticky_error();
 void set_sticky_error(Result error);
 
-// What every call checks first: an error that stays, and that this thread has a context.
+// What every call checks first: an error that stays, and that this thread has a context. Calls that
+// name an event, or a stream other than a default one, find the context by it.
 Result check();
-#define CHECK()                                       \
-    do {                                              \
-        if (stand_in::Result error_ = stand_in::check()) return error_;   \
+Result check_health();
+Result check_stream(const void *handle);
+#define RETURN_ERROR(call)                               \
+    do {                                                 \
+        if (stand_in::Result error_ = call) return error_; \
     } while (0)
+#define CHECK() RETURN_ERROR(stand_in::check())
+#define CHECK_HEALTH() RETURN_ERROR(stand_in::check_health())
+// Checks, and declares `stream`.
+#define STREAM(handle)                            \
+    RETURN_ERROR(stand_in::check_stream(handle)); \
+    auto stream = stream_of(handle);              \
+    if (!stream) return INVALID_HANDLE
 
 uint64_t now_ns();
 

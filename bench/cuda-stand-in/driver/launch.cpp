@@ -78,9 +78,8 @@ Result cuFuncSetCacheConfig(void *, int) { return check(); }
 Result cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                       unsigned block_y, unsigned block_z, unsigned shared_bytes, void *handle, void **parameters,
                       void **extra) {
-    CHECK();
-    auto stream = stream_of(handle);
-    if (!stream || !function) return INVALID_HANDLE;
+    STREAM(handle);
+    if (!function) return INVALID_HANDLE;
     uint64_t threads = uint64_t(block_x) * block_y * block_z;
     if (extra || !grid_x || !grid_y || !grid_z || !threads) return INVALID_VALUE;
     if (threads > 1024 || shared_bytes > 99u << 10) return LAUNCH_OUT_OF_RESOURCES;

@@ -110,9 +110,7 @@ Result cuMemAlloc_v2(Address *address, size_t bytes) {
 }
 
 Result cuMemAllocAsync(Address *address, size_t bytes, void *handle) {
-    CHECK();
-    auto stream = stream_of(handle);
-    if (!stream) return INVALID_HANDLE;
+    STREAM(handle);
     *address = 0;
     if (bytes == 0) return SUCCESS;
     if (Result error = reserve(bytes, address)) return error;
@@ -122,9 +120,7 @@ Result cuMemAllocAsync(Address *address, size_t bytes, void *handle) {
 }
 
 Result cuMemFreeAsync(Address address, void *handle) {
-    CHECK();
-    auto stream = stream_of(handle);
-    if (!stream) return INVALID_HANDLE;
+    STREAM(handle);
     if (address == 0) return SUCCESS;
     Piece piece = allocation_of(address, 0);
     if (piece.from != address || piece.from == piece.to) return INVALID_VALUE;

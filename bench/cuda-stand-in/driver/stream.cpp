@@ -150,39 +150,32 @@ Result cuStreamCreateWithPriority(void **handle, unsigned flags, int) { return c
 Result cuStreamDestroy_v2(void *handle) { return drop_stream(handle) ? SUCCESS : INVALID_HANDLE; }
 
 Result cuStreamSynchronize(void *handle) {
-    CHECK();
-    auto stream = stream_of(handle);
-    if (!stream) return INVALID_HANDLE;
+    STREAM(handle);
     stream->synchronize();
     return sticky_error();
 }
 
 Result cuStreamQuery(void *handle) {
-    CHECK();
-    auto stream = stream_of(handle);
-    if (!stream) return INVALID_HANDLE;
+    STREAM(handle);
     return stream->idle() ? sticky_error() : NOT_READY;
 }
 
 Result cuStreamIsCapturing(void *handle, int *status) {
-    CHECK();
-    if (!stream_of(handle)) return INVALID_HANDLE;
+    STREAM(handle);
     *status = 0;
     return SUCCESS;
 }
 
 Result cuStreamWaitEvent(void *handle, void *event, unsigned) {
-    CHECK();
-    auto stream = stream_of(handle);
-    if (!stream || !event) return INVALID_HANDLE;
+    STREAM(handle);
+    if (!event) return INVALID_HANDLE;
     stream->wait(*static_cast<Event *>(event));
     return SUCCESS;
 }
 
 Result cuLaunchHostFunc(void *handle, void (*function)(void *), void *data) {
-    CHECK();
-    auto stream = stream_of(handle);
-    if (!stream || !function) return INVALID_HANDLE;
+    STREAM(handle);
+    if (!function) return INVALID_HANDLE;
     Event before(false);
     stream->record(before);
     stream->submit([function, data, knows = before.last()->knows] {
@@ -205,16 +198,15 @@ Result cuEventDestroy_v2(void *event) {
 }
 
 Result cuEventRecord(void *event, void *handle) {
-    CHECK();
-    auto stream = stream_of(handle);
-    if (!stream || !event) return INVALID_HANDLE;
+    STREAM(handle);
+    if (!event) return INVALID_HANDLE;
     stream->record(*static_cast<Event *>(event));
     return SUCCESS;
 }
 Result cuEventRecordWithFlags(void *event, void *handle, unsigned) { return cuEventRecord(event, handle); }
 
 Result cuEventQuery(void *event) {
-    CHECK();
+    CHECK_HEALTH();
     if (!event) return INVALID_HANDLE;
     auto mark = static_cast<Event *>(event)->last();
     if (!mark) return SUCCESS;
@@ -227,7 +219,7 @@ Result cuEventQuery(void *event) {
 }
 
 Result cuEventSynchronize(void *event) {
-    CHECK();
+    CHECK_HEALTH();
     if (!event) return INVALID_HANDLE;
     auto mark = static_cast<Event *>(event)->last();
     if (!mark) return SUCCESS;
@@ -240,7 +232,7 @@ Result cuEventSynchronize(void *event) {
 }
 
 Result cuEventElapsedTime_v2(float *milliseconds, void *from, void *to) {
-    CHECK();
+    CHECK_HEALTH();
     auto *first = static_cast<Event *>(from), *second = static_cast<Event *>(to);
     if (!first || !second || !first->timed || !second->timed) return INVALID_HANDLE;
     double at_ns[2];
