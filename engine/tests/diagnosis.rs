@@ -385,6 +385,7 @@ fn big_blocks_and_a_fast_link() {
     let _alone = alone();
     let ram = ModelOptions {
         kernels: Kernels::Clear,
+        threads: None,
         ..from_ram(11)
     };
     let (_, runs) = case(&blocky(12)).check(ram, "compute_bound");
@@ -420,6 +421,7 @@ fn a_cold_start() {
     let options = ModelOptions {
         context: Some(450),
         kernels: Kernels::Clear,
+        threads: None,
         ..options(7)
     };
     let copy_ms = 0.4 * case.token_ms(&options);

@@ -131,7 +131,7 @@ fn without_prefetch_every_load_is_at_need_and_it_says_so() {
         "{run:?}"
     );
     assert!(run.stderr.contains("[SYNC]   <-- PROBLEM!"), "{run:?}");
-    let run = story("--num-gpu-layers all --no-prefetch");
+    let run = story("--num-gpu-layers auto --no-prefetch");
     let note = "note: nothing is streamed, so --no-prefetch has no effect";
     assert!(run.stderr.contains(note), "{run:?}");
 }
