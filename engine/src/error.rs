@@ -144,6 +144,10 @@ impl EngineError {
             Self::LinkRate { .. } => {
                 "give the rate in GB/s, from 0.001 to 10000; PCIe 4 x16 is about 25"
             }
+            Self::Tensor(error) if error.to_string().contains("CUDA_ERROR") => {
+                "a device that has failed stays so until the program ends: run it again; what the \
+                 driver logged says more (dmesg)"
+            }
             _ => return None,
         };
         Some(hint.into())

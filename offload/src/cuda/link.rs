@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::pinned::{DeviceMemory, Pinned};
-use super::staging::Staging;
+use super::staging::{Buffer, Staging};
 use super::streams::Streams;
 use super::visit::{Copy, VisitEvents};
 use crate::block::BlockId;
@@ -62,13 +62,15 @@ impl CudaLink {
     ) -> Result<(Self, String), OffloadError> {
         let mut facts = BTreeMap::new();
         let mut pinned = BTreeMap::new();
-        let (behind, access) = match homes {
+        let (staging, access) = match homes {
             Homes::Disk(disk) => {
                 for block in disk.blocks() {
                     facts.insert(block, Facts::of(&disk, block));
                 }
+                let buffers = Staging::buffers(streams, ring)?;
+                let staging = Staging::start(buffers, Homes::Disk(disk), ring)?;
                 let access = "direct reads into a pinned staging ring, then the copy engine".into();
-                (Some(Homes::Disk(disk)), access)
+                (Some(staging), access)
             }
             Homes::Ram { blocks, gbps } => {
                 for (&block, home) in &blocks {
@@ -77,26 +79,23 @@ impl CudaLink {
                     facts.insert(block, Facts { origin, bytes });
                 }
                 let all = blocks.len();
-                let refused = pin_all(streams, blocks, &mut pinned, progress);
-                match refused {
-                    Refused { said: None, .. } => {
-                        (None, "pinned memory, by the copy engine".into())
-                    }
-                    Refused { blocks, said } => {
+                let Refused { mut blocks, said } = pin_all(streams, blocks, &mut pinned, progress);
+                match said {
+                    None => (None, "the copy engine from pinned memory".into()),
+                    Some(said) => {
+                        let buffers = make_room(streams, ring, &mut pinned, &mut blocks, &facts)?;
                         let access = format!(
-                            "pinned memory for {} of {all} layers; the others pass a pinned staging \
-                             ring, because the system refused to pin more ({})",
+                            "the copy engine from pinned memory for {} of {all} layers; the others \
+                             pass a pinned staging ring, because the system refused to pin more \
+                             ({said})",
                             pinned.len(),
-                            said.unwrap_or_default()
                         );
-                        (Some(Homes::Ram { blocks, gbps }), access)
+                        let homes = Homes::Ram { blocks, gbps };
+                        (Some(Staging::start(buffers, homes, ring)?), access)
                     }
                 }
             }
         };
-        let staging = behind
-            .map(|homes| Staging::start(streams, homes, ring))
-            .transpose()?;
         // See `visit` for why this many.
         let events = (0..ring.visits + ring.slots)
             .map(|_| VisitEvents::new(streams).map(Arc::new))
@@ -179,6 +178,31 @@ impl Drop for CudaLink {
         self.staging = None;
         // waits: at the end
         let _ = self.streams.copy.synchronize();
+    }
+}
+
+/// Staging buffers, where the system pins no more: homes give up their place until there is room.
+fn make_room(
+    streams: &Streams,
+    ring: &RingShape,
+    pinned: &mut BTreeMap<BlockId, Pinned>,
+    unpinned: &mut BTreeMap<BlockId, RamHome>,
+    facts: &BTreeMap<BlockId, Facts>,
+) -> Result<Vec<Buffer>, OffloadError> {
+    loop {
+        let refused = match Staging::buffers(streams, ring) {
+            Ok(buffers) => return Ok(buffers),
+            Err(refused) => refused,
+        };
+        let Some((block, home)) = pinned.pop_last() else {
+            return Err(refused);
+        };
+        let origin = facts.get(&block).map(|facts| Arc::clone(&facts.origin));
+        let home = RamHome {
+            origin: origin.unwrap_or_else(|| "RAM".into()),
+            bytes: home.memory().clone(),
+        };
+        unpinned.insert(block, home);
     }
 }
 

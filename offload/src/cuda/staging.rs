@@ -40,7 +40,8 @@ struct Job {
 }
 
 /// A pinned buffer, as the slot that a host link fills.
-struct Buffer {
+#[derive(Debug)]
+pub(super) struct Buffer {
     slot: Slot,
     pinned: Pinned,
 }
@@ -53,23 +54,32 @@ struct Filling {
 }
 
 impl Staging {
+    /// Pins the buffers.
+    pub fn buffers(streams: &Streams, ring: &RingShape) -> Result<Vec<Buffer>, OffloadError> {
+        let buffer = |index| {
+            let slot = buffer_slot(ring, index)?;
+            let memory = slot.slab().bytes().clone();
+            match Pinned::new(streams.context(), memory) {
+                Ok(pinned) => Ok(Buffer { slot, pinned }),
+                Err(error) => Err(OffloadError::NotPinned {
+                    bytes: ring.layout.slab_bytes() as u64,
+                    said: error.to_string(),
+                }),
+            }
+        };
+        (0..BUFFERS).map(buffer).collect()
+    }
+
+    /// Starts to carry blocks through the buffers, from `homes` to slots.
     pub fn start(
-        streams: &Arc<Streams>,
+        buffers: Vec<Buffer>,
         homes: Homes,
         ring: &RingShape,
     ) -> Result<Self, OffloadError> {
         let (free, free_end) = bounded(BUFFERS);
-        for index in 0..BUFFERS {
-            let slot = buffer_slot(ring, index)?;
-            let memory = slot.slab().bytes().clone();
-            let pinned = Pinned::new(streams.context(), memory).map_err(|error| {
-                OffloadError::NotPinned {
-                    bytes: ring.layout.slab_bytes() as u64,
-                    said: error.to_string(),
-                }
-            })?;
+        for buffer in buffers {
             // Cannot fail: the other end is here, and there is room.
-            let _ = free.send(Buffer { slot, pinned });
+            let _ = free.send(buffer);
         }
         let link = homes.into_host_link(BUFFERS)?;
         let (jobs, jobs_end) = bounded(ring.slots);
