@@ -2,6 +2,7 @@
 // number a model has, and so is freed memory; it is filled on the stream, in its turn, so that who
 // uses it on another stream too early or too late sees it. Around every allocation lie bytes that
 // nobody may write.
+#include <future>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -125,8 +126,16 @@ Result cuMemFreeAsync(Address address, void *handle) {
     Piece piece = allocation_of(address, 0);
     if (piece.from != address || piece.from == piece.to) return INVALID_VALUE;
     size_t bytes = piece.to - piece.from;
-    stream->submit("free", {{piece.from, piece.to, true}}, [address, bytes] { give_back(address, bytes); });
-    return mark_freed(address, &bytes) ? SUCCESS : INVALID_VALUE;
+    // The stream may come to it at once, and forgets a large allocation as soon as it is given back: it
+    // waits until that is marked.
+    auto marked = std::make_shared<std::promise<void>>();
+    stream->submit("free", {{piece.from, piece.to, true}}, [address, bytes, marked] {
+        marked->get_future().wait();
+        give_back(address, bytes);
+    });
+    bool known = mark_freed(address, &bytes);
+    marked->set_value();
+    return known ? SUCCESS : INVALID_VALUE;
 }
 
 Result cuMemFree_v2(Address address) {
