@@ -217,3 +217,57 @@ fn places_are_tried_and_told_apart_before_the_run() {
     assert!(nowhere.stdout.is_empty(), "{nowhere:?}");
     assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
 }
+
+/// A stand-in for NVIDIA's library writes down what it is told: every stage is a range, and every
+/// range ends.
+#[cfg(target_os = "linux")]
+#[test]
+fn nvtx_ranges_have_the_stages_names() {
+    const LIBRARY: &str = r#"
+        #include <stdio.h>
+        #include <stdlib.h>
+        static FILE *said(void) {
+            static FILE *file;
+            if (!file) file = fopen(getenv("NVTX_SAID"), "a");
+            return file;
+        }
+        unsigned long nvtxRangeStartA(const char *name) {
+            static unsigned long last;
+            fprintf(said(), "start %lu %s\n", ++last, name);
+            return last;
+        }
+        void nvtxRangeEnd(unsigned long id) { fprintf(said(), "end %lu\n", id); }
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("nvtx.c");
+    let said = folder.path().join("said");
+    fs::write(&source, LIBRARY).unwrap();
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(folder.path().join("libnvToolsExt.so.1"))
+        .arg(&source)
+        .status()
+        .unwrap();
+    assert!(compiled.success());
+
+    let ran = Command::new(env!("CARGO_BIN_EXE_engine"))
+        .args(["generate", "--prompt", "Once", "--kernels", "clear"])
+        .args(["--num-gpu-layers", "20", "--max-new-tokens", "3", "--quiet"])
+        .env("LD_LIBRARY_PATH", folder.path())
+        .env("NVTX_SAID", &said)
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    let said = fs::read_to_string(said).unwrap();
+    let count = |what: &str| said.lines().filter(|line| line.ends_with(what)).count();
+    assert_eq!(count(" mlp"), 3 * LAYERS, "{said}");
+    assert_eq!(count(" transfer"), 3 * 8);
+    assert_eq!(count(" prefill"), 1);
+    assert_eq!(count(" step"), 2);
+    let starts = said
+        .lines()
+        .filter(|line| line.starts_with("start"))
+        .count();
+    let ends = said.lines().filter(|line| line.starts_with("end")).count();
+    assert_eq!(starts, ends);
+}

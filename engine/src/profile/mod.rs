@@ -4,6 +4,8 @@
 mod clock;
 mod diagnosis;
 pub mod files;
+#[cfg(feature = "profiling")]
+mod nvtx;
 mod pass;
 mod recording;
 mod sample;

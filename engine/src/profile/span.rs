@@ -1,5 +1,5 @@
-//! Tracing spans, in one place: with the feature `profiling` a span that is open until it is
-//! dropped, without it nothing at all. Reports are not made of them.
+//! Tracing spans, in one place: with the feature `profiling` a span (and an NVTX range of the same
+//! name, where the system has NVTX) that is open until it is dropped, without it nothing at all. Reports are not made of them.
 
 #[cfg(feature = "profiling")]
 use std::sync::OnceLock;
@@ -9,12 +9,16 @@ use std::time::Instant;
 #[cfg(feature = "profiling")]
 use offload::LoadKind;
 
+#[cfg(feature = "profiling")]
+use super::nvtx;
+
 /// Opens a span: `span!("layer", index = 3)`. The name is a constant; what varies is a field.
 macro_rules! span {
     ($name:expr $(, $field:ident = $value:expr)*) => {{
         #[cfg(feature = "profiling")]
         {
             $crate::profile::OpenSpan::new(
+                $name,
                 ::tracing::info_span!(target: "stage", $name $(, $field = $value)*).entered(),
             )
         }
@@ -54,12 +58,18 @@ pub(crate) fn since_epoch_ns(at: Instant) -> u64 {
 #[cfg(feature = "profiling")]
 #[must_use = "it is open for as long as it lives"]
 #[derive(Debug)]
-pub(crate) struct OpenSpan(tracing::span::EnteredSpan);
+pub(crate) struct OpenSpan {
+    span: tracing::span::EnteredSpan,
+    _range: nvtx::Range,
+}
 
 #[cfg(feature = "profiling")]
 impl OpenSpan {
-    pub fn new(span: tracing::span::EnteredSpan) -> Self {
-        Self(span)
+    pub fn new(name: &str, span: tracing::span::EnteredSpan) -> Self {
+        Self {
+            _range: nvtx::Range::start(name),
+            span,
+        }
     }
 
     /// Before its scope ends.
@@ -72,7 +82,7 @@ impl OpenSpan {
                 LoadKind::Async => "async",
                 LoadKind::Sync => "sync",
             };
-            self.0.record("kind", kind);
+            self.span.record("kind", kind);
         }
     }
 }
@@ -101,7 +111,10 @@ impl LongSpan {
     #[cfg(feature = "profiling")]
     pub fn enter(&mut self) -> OpenSpan {
         let open = || tracing::info_span!(target: "stage", "generate");
-        OpenSpan(self.span.get_or_insert_with(open).clone().entered())
+        OpenSpan::new(
+            "generate",
+            self.span.get_or_insert_with(open).clone().entered(),
+        )
     }
 
     #[cfg(not(feature = "profiling"))]
