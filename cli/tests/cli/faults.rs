@@ -76,17 +76,20 @@ fn a_read_error_while_streaming_names_the_layer_the_file_and_the_reason() {
 #[test]
 fn a_read_error_at_any_read_of_a_run_is_told() {
     let made = make(&tiny());
-    let mut outcomes = [0, 0, 0];
+    let (mut loading, mut running) = (0, 0);
     for skip in 0..45 {
         let reads = format!("eio:{skip}");
         let faults = [("FAULT_FILE", WEIGHTS), ("FAULT_READS", reads.as_str())];
         let run = generate(&made, "--num-gpu-layers 1", &faults);
         assert!([1, 3].contains(&run.code), "{skip}: {run:?}");
         says(&run, run.code, &[WEIGHTS, "Input/output error"]);
-        outcomes[usize::from(run.code != 3) + usize::from(!run.stdout.is_empty())] += 1;
+        match run.code {
+            3 => loading += 1,
+            _ => running += 1,
+        }
     }
-    // At the header and while loading, at the first token, and later.
-    assert!(outcomes.iter().all(|&count| count > 0), "{outcomes:?}");
+    // At the header and while loading; and later, whether or not a token had come.
+    assert!(loading > 0 && running > 0, "{loading} and {running}");
 }
 
 #[test]
