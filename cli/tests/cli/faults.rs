@@ -73,23 +73,33 @@ fn a_read_error_while_streaming_names_the_layer_the_file_and_the_reason() {
     assert!(ids.len() > 50, "{run:?}");
 }
 
-#[test]
-fn a_read_error_at_any_read_of_a_run_is_told() {
-    let made = make(&tiny());
-    let (mut loading, mut running) = (0, 0);
+/// The runs that fail at each of the first reads: at the header and while loading, before the first
+/// token, and after it.
+fn failed_reads(made: &Made, rest: &str) -> [usize; 3] {
+    let mut outcomes = [0; 3];
     for skip in 0..45 {
         let reads = format!("eio:{skip}");
         let faults = [("FAULT_FILE", WEIGHTS), ("FAULT_READS", reads.as_str())];
-        let run = generate(&made, "--num-gpu-layers 1", &faults);
+        let run = generate(made, rest, &faults);
         assert!([1, 3].contains(&run.code), "{skip}: {run:?}");
         says(&run, run.code, &[WEIGHTS, "Input/output error"]);
-        match run.code {
-            3 => loading += 1,
-            _ => running += 1,
-        }
+        outcomes[usize::from(run.code != 3) + usize::from(!run.stdout.is_empty())] += 1;
     }
-    // At the header and while loading; and later, whether or not a token had come.
-    assert!(loading > 0 && running > 0, "{loading} and {running}");
+    outcomes
+}
+
+#[test]
+fn a_read_error_at_any_read_of_a_run_is_told() {
+    let made = make(&tiny());
+    // Read ahead: whether the first token is out by then is the machine's to say.
+    let [loading, first, later] = failed_reads(&made, "--num-gpu-layers 1");
+    assert!(
+        loading > 0 && first + later > 0,
+        "{loading} {first} {later}"
+    );
+    // Read at need, it is the reads' own order.
+    let outcomes = failed_reads(&made, "--num-gpu-layers 1 --no-prefetch");
+    assert!(outcomes.iter().all(|&count| count > 0), "{outcomes:?}");
 }
 
 #[test]

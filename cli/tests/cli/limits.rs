@@ -13,7 +13,7 @@ fn limited(kib: u64, line: &str) -> Run {
     shell.args(["-c", "ulimit -v $0; exec \"$@\""]);
     shell.arg(kib.to_string());
     shell.arg(env!("CARGO_BIN_EXE_engine"));
-    UnderWay::start(shell.args(line.split_whitespace())).end().0
+    UnderWay::start(shell.args(line.split_whitespace())).ends_soon()
 }
 
 #[test]
