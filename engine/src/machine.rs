@@ -5,6 +5,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::cores;
+use crate::error::EngineError;
 use crate::kernels::{self, Team};
 use crate::memory;
 
@@ -50,11 +51,13 @@ impl fmt::Display for Machine {
 }
 
 /// What all cores together read of this machine's memory, over more of it than any cache holds.
-pub fn measure_host_memory_gbps(budget: Duration) -> f64 {
+pub fn measure_host_memory_gbps(budget: Duration) -> Result<f64, EngineError> {
     const BYTES: usize = 512 << 20;
     // Not zeros: the system backs those with one shared page until they are written.
     let memory = vec![1_u8; BYTES];
-    let team = Team::new(cores::physical());
+    let asked = cores::physical();
+    let team =
+        Team::start(asked).map_err(|source| EngineError::ComputeThreadRefused { asked, source })?;
     kernels::read_in_parallel(&team, &memory);
     let started = Instant::now();
     let mut rounds = 0_u32;
@@ -62,7 +65,7 @@ pub fn measure_host_memory_gbps(budget: Duration) -> f64 {
         kernels::read_in_parallel(&team, &memory);
         rounds += 1;
     }
-    BYTES as f64 * f64::from(rounds) / started.elapsed().as_secs_f64() / 1e9
+    Ok(BYTES as f64 * f64::from(rounds) / started.elapsed().as_secs_f64() / 1e9)
 }
 
 fn processor() -> Option<String> {

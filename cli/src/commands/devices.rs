@@ -49,7 +49,7 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
     let devices = offload::survey().map_err(engine::EngineError::from)?;
     let found = Found {
         cpu: Cpu {
-            memory_read_gbps: engine::measure_host_memory_gbps(MEMORY_BUDGET),
+            memory_read_gbps: engine::measure_host_memory_gbps(MEMORY_BUDGET)?,
             name: machine.processor,
             cores: machine.cores,
             kernels: machine.kernels,
