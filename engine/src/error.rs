@@ -50,7 +50,7 @@ pub enum EngineError {
     #[error("an emulated link carries weights from RAM, and --weights disk was asked for")]
     EmulatedDisk,
     #[error(
-        "the streamed layers need {} MiB of RAM as the emulated link's far end, {} MiB are available",
+        "the streamed layers need {} MiB of RAM to be streamed from, {} MiB are available",
         needed_bytes.div_ceil(1 << 20), available_bytes >> 20
     )]
     HomesTooLarge {
@@ -127,7 +127,7 @@ impl EngineError {
                 return Some(format!("try --num-gpu-layers {}, or `auto`", resident - 1));
             }
             Self::HomesTooLarge { .. } => {
-                "leave out --link-gbps: the real disk needs no RAM for them"
+                "use --weights disk, which needs no RAM for them (and no --link-gbps)"
             }
             Self::TooManyThreads { .. } => "leave out --threads: one a core is the fastest",
             Self::ThreadsOfClear => "leave out --threads, or use --kernels fast",

@@ -110,11 +110,7 @@ impl DiskLink {
 
 impl DiskLink {
     /// The blocks it can bring.
-    #[cfg_attr(
-        not(feature = "cuda"),
-        expect(dead_code, reason = "asked by a device's link")
-    )]
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = BlockId> {
+    pub fn blocks(&self) -> impl Iterator<Item = BlockId> {
         self.blocks.keys().copied()
     }
 }
