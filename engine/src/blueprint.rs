@@ -13,7 +13,7 @@ use offload::{
     Residency, ResidencyPlan, Spread,
 };
 
-use crate::compute::clear::ClearCompute;
+use crate::compute::device::DeviceCompute;
 use crate::compute::{CHUNK_ROWS, Kernels};
 use crate::demo;
 use crate::ends::{Ends, SharedConfig};
@@ -233,8 +233,7 @@ impl Blueprint {
 
 /// TF32 is a way to multiply f32 matrices on a device: anywhere else it would be ignored.
 fn check_tf32(options: &ModelOptions, on_device: bool, dtype: DType) -> Result<(), EngineError> {
-    let f32_matrices = dtype == DType::F32 || options.kernels == Kernels::Clear;
-    match options.tf32 && !(on_device && f32_matrices) {
+    match options.tf32 && !(on_device && dtype == DType::F32) {
         true => Err(EngineError::IdleTf32),
         false => Ok(()),
     }
@@ -343,8 +342,8 @@ pub(crate) const STREAM_ACCESS: Access = Access::Direct;
 fn device_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBytes {
     FixedBytes {
         ends: Ends::bytes(checkpoint, dtype),
-        cache: ClearCompute::cache_bytes(&checkpoint.config, dtype, context),
-        scratch: ClearCompute::scratch_bytes(&checkpoint.config, dtype, context),
+        cache: DeviceCompute::cache_bytes(&checkpoint.config, dtype, context),
+        scratch: DeviceCompute::scratch_bytes(&checkpoint.config, dtype, context),
     }
 }
 

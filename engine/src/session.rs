@@ -9,6 +9,7 @@ use candle_core::DType as TensorDType;
 use offload::{BlockId, LayerIndex, LoadRecord};
 
 use crate::compute::clear::ClearCompute;
+use crate::compute::device::DeviceCompute;
 use crate::compute::fast::FastCompute;
 use crate::compute::{Compute, Kernels};
 use crate::error::EngineError;
@@ -287,6 +288,7 @@ fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
     let config = Arc::clone(&model.blueprint.config);
     let context = model.blueprint.context;
     let place = model.blueprint.place.as_ref();
+    let own = offload::candle_dtype(model.blueprint.dtype());
     // For the process, as the tensor library has it; it does nothing on the host.
     candle_core::cuda::set_gemm_reduced_precision_f32(model.blueprint.options.tf32);
     Ok(
@@ -294,11 +296,10 @@ fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
             (Kernels::Fast, true) => {
                 Box::new(FastCompute::new(config, context, Arc::clone(&model.team)))
             }
-            (Kernels::Fast, false) => {
-                let numbers = offload::candle_dtype(model.blueprint.dtype());
-                Box::new(ClearCompute::new(config, context, place, numbers)?)
-            }
-            (Kernels::Clear, _) => {
+            (Kernels::Fast, false) => Box::new(DeviceCompute::new(config, context, place, own)?),
+            (Kernels::Clear, false) => Box::new(ClearCompute::new(config, context, place, own)?),
+            // The host's matrix products in anything but f32 are of no use.
+            (Kernels::Clear, true) => {
                 Box::new(ClearCompute::new(config, context, place, TensorDType::F32)?)
             }
         },

@@ -26,6 +26,7 @@ mod ticket;
 mod verify;
 
 pub use block::{BlockId, LayerIndex, StackId};
+pub use cuda::device_address;
 pub use disk::DiskLink;
 pub use error::{LinkError, OffloadError, THREADS_HINT};
 pub use itinerary::Itinerary;

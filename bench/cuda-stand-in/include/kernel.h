@@ -72,6 +72,10 @@ template <typename T>
 T __ldg(const T *at) {
     return *at;
 }
+template <typename T>
+T __ldcs(const T *at) {
+    return *at;
+}
 
 // Threads. One runs at a time, up to its next barrier: nothing has to be atomic.
 

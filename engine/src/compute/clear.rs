@@ -27,7 +27,7 @@ pub struct ClearCompute {
     /// What activations, weights and cache are computed in.
     numbers: TensorDType,
     /// Keys and values of each layer: (kv heads, capacity, head dim).
-    caches: Vec<(Tensor, Tensor)>,
+    pub(super) caches: Vec<(Tensor, Tensor)>,
     /// Cosines and sines: (positions, head dim / 2).
     turns: (Tensor, Tensor),
     /// The pass's rows, in chunks.
@@ -36,7 +36,7 @@ pub struct ClearCompute {
     mask: Option<(MaskShape, Tensor)>,
     position: usize,
     logits: Vec<f32>,
-    laps: Laps,
+    pub(super) laps: Laps,
 }
 
 impl ClearCompute {
@@ -230,7 +230,7 @@ impl ClearCompute {
     }
 
     /// The pass's last row through the final norm and the head: the logits, still on the device.
-    fn head(&mut self, ends: &Ends) -> Result<Tensor, EngineError> {
+    pub(super) fn head(&mut self, ends: &Ends) -> Result<Tensor, EngineError> {
         let Some(rows) = self.chunks.last() else {
             return Err(EngineError::EmptyPrompt);
         };
@@ -243,6 +243,28 @@ impl ClearCompute {
         let logits = logits.to_dtype(TensorDType::F32)?;
         self.laps.end(Stage::Head)?;
         Ok(logits)
+    }
+
+    /// Brings the logits to the host.
+    pub(super) fn bring(&mut self, logits: &Tensor) -> Result<(), EngineError> {
+        self.logits = gpu_sync!("logits", logits.to_vec1())?;
+        Ok(())
+    }
+
+    /// Looks for the likeliest token on the device, and brings it in one small copy; with it a sum,
+    /// which shows numbers that are none. The logits come only then.
+    pub(super) fn bring_likeliest(&mut self, logits: &Tensor) -> Result<Option<u32>, EngineError> {
+        // A token is exact as f32: no vocabulary has 2^24.
+        let token = logits.argmax_keepdim(0)?.to_dtype(TensorDType::F32)?;
+        let both = Tensor::cat(&[token, logits.sum_keepdim(0)?], 0)?;
+        let both: Vec<f32> = gpu_sync!("token", both.to_vec1())?;
+        if let [token, sum] = both[..]
+            && sum.is_finite()
+        {
+            return Ok(Some(token as u32));
+        }
+        self.logits = gpu_sync!("logits that are no numbers", logits.to_vec1())?;
+        Ok(None)
     }
 }
 
@@ -281,29 +303,16 @@ impl Compute for ClearCompute {
 
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
         let logits = self.head(ends)?;
-        self.logits = gpu_sync!("logits", logits.to_vec1())?;
-        Ok(())
+        self.bring(&logits)
     }
 
-    /// On a device the token is looked for there, and comes back in one small copy; with it a sum,
-    /// which shows numbers that are none.
     fn finish_likeliest(&mut self, ends: &Ends) -> Result<Option<u32>, EngineError> {
         if self.device.is_cpu() {
             self.finish(ends)?;
             return Ok(None);
         }
         let logits = self.head(ends)?;
-        // A token is exact as f32: no vocabulary has 2^24.
-        let token = logits.argmax_keepdim(0)?.to_dtype(TensorDType::F32)?;
-        let both = Tensor::cat(&[token, logits.sum_keepdim(0)?], 0)?;
-        let both: Vec<f32> = gpu_sync!("token", both.to_vec1())?;
-        if let [token, sum] = both[..]
-            && sum.is_finite()
-        {
-            return Ok(Some(token as u32));
-        }
-        self.logits = gpu_sync!("logits that are no numbers", logits.to_vec1())?;
-        Ok(None)
+        self.bring_likeliest(&logits)
     }
 
     fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {

@@ -1,9 +1,11 @@
 //! What computes: the run state of one sequence (KV cache, activations) and the passes over it.
-//! Two implementations of one small seam: [`fast`] runs this crate's kernels over host memory,
-//! [`clear`] spells the same block in candle operations, on any device. They are held against
-//! each other by tests and can be switched for a look (`--kernels`).
+//! Three implementations of one small seam: [`fast`] runs this crate's kernels over host memory,
+//! `device` those for a GPU, [`clear`] spells the same block in candle operations, on either. They
+//! are held against each other by tests and can be switched for a look (`--kernels`).
 
 pub mod clear;
+#[cfg_attr(not(feature = "cuda"), path = "no_device.rs")]
+pub mod device;
 pub mod fast;
 mod laps;
 

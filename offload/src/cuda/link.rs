@@ -122,8 +122,8 @@ impl CudaLink {
             .ok_or_else(|| LinkError::Slab("the ring has more slots than it said".into()))?;
         if target.is_none() {
             let slab = slot.slab().bytes();
-            let memory = DeviceMemory::of(slab, &self.streams)
-                .map_err(|error| LinkError::Slab(error.to_string()))?;
+            let memory =
+                DeviceMemory::of(slab).map_err(|error| LinkError::Slab(error.to_string()))?;
             *target = Some(Target {
                 _slab: slab.clone(),
                 memory,

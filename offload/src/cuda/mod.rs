@@ -43,6 +43,7 @@ use pinned::{DeviceMemory, Pinned};
 use stopwatch::CudaStopwatch;
 use streams::Streams;
 
+pub use pinned::device_address;
 pub(crate) use survey::survey;
 
 /// Kept free of what the driver says is free: kernels that are loaded on first use, and the
@@ -117,7 +118,7 @@ impl Place for Gpu {
         let bytes = to.len_bytes();
         let stage = self.stage(bytes)?;
         stage.memory().write(|memory| fill(&mut memory[..bytes]))?;
-        let target = DeviceMemory::of(to, &self.streams)?;
+        let target = DeviceMemory::of(to)?;
         stage
             .copy_to(target, &self.streams.compute)
             // waits: at load time, once a block

@@ -10,12 +10,12 @@
 
 use std::sync::Arc;
 
-use candle_core::Storage;
+use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::CudaDType;
+use candle_core::{CudaStorage, DType, Storage, Tensor};
 use cudarc::driver::{CudaContext, CudaStream, DevicePtr, DriverError, result, sys};
 use half::{bf16, f16};
 
-use super::streams::Streams;
 use crate::error::OffloadError;
 use crate::slab::SlabBytes;
 
@@ -103,28 +103,29 @@ pub(super) struct DeviceMemory {
     bytes: usize,
 }
 
+/// Where a tensor's first number lies on its device. Valid while somebody holds the tensor.
+pub fn device_address(tensor: &Tensor) -> Result<u64, OffloadError> {
+    fn start<T: CudaDType>(storage: &CudaStorage) -> candle_core::Result<sys::CUdeviceptr> {
+        // Tracking is off, so the guard that comes with the address orders nothing.
+        let stream = storage.device().cuda_stream();
+        Ok(storage.as_cuda_slice::<T>()?.device_ptr(&stream).0)
+    }
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cuda(storage) = &*storage else {
+        return Err(OffloadError::NotDeviceMemory);
+    };
+    let start = match tensor.dtype() {
+        DType::BF16 => start::<bf16>(storage)?,
+        DType::F16 => start::<f16>(storage)?,
+        _ => start::<f32>(storage)?,
+    };
+    Ok(start + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
+}
+
 impl DeviceMemory {
-    pub fn of(slab: &SlabBytes, streams: &Streams) -> Result<Self, OffloadError> {
-        fn address<T: CudaDType>(
-            storage: &candle_core::CudaStorage,
-            streams: &Streams,
-        ) -> candle_core::Result<sys::CUdeviceptr> {
-            // Tracking is off, so the guard that comes with the address orders nothing.
-            Ok(storage.as_cuda_slice::<T>()?.device_ptr(&streams.compute).0)
-        }
-        let (storage, layout) = slab.tensor().storage_and_layout();
-        let Storage::Cuda(storage) = &*storage else {
-            return Err(OffloadError::NotDeviceMemory);
-        };
-        let dtype = slab.tensor().dtype();
-        let start = match dtype {
-            candle_core::DType::BF16 => address::<bf16>(storage, streams)?,
-            candle_core::DType::F16 => address::<f16>(storage, streams)?,
-            _ => address::<f32>(storage, streams)?,
-        };
-        let offset_bytes = layout.start_offset() * dtype.size_in_bytes();
+    pub fn of(slab: &SlabBytes) -> Result<Self, OffloadError> {
         Ok(Self {
-            address: start + offset_bytes as sys::CUdeviceptr,
+            address: device_address(slab.tensor())?,
             bytes: slab.len_bytes(),
         })
     }

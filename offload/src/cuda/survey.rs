@@ -73,7 +73,7 @@ fn host_to_device(
         false => Pinned::not(streams.context(), host),
     };
     let slab = SlabBytes::new(bytes, DType::Bf16, &gpu.device)?;
-    let target = DeviceMemory::of(&slab, streams)?;
+    let target = DeviceMemory::of(&slab)?;
     let mut pcie = None;
     let gbps = rate(streams, bytes, budget, &mut || {
         host.copy_to(target, &streams.copy)?;
@@ -94,7 +94,7 @@ pub(super) fn memory_gbps(gpu: &Gpu, budget: Duration) -> Result<f64, OffloadErr
     let bytes = copy_bytes(streams)? / 2;
     let [from, to] = [0, 1].map(|_| -> Result<_, OffloadError> {
         let slab = SlabBytes::new(bytes, DType::Bf16, &gpu.device)?;
-        Ok((DeviceMemory::of(&slab, streams)?, slab))
+        Ok((DeviceMemory::of(&slab)?, slab))
     });
     let ((from, _from_slab), (to, _to_slab)) = (from?, to?);
     let gbps = rate(streams, 2 * bytes, budget, &mut || {

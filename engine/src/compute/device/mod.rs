@@ -1,0 +1,261 @@
+//! The block on a device. A prompt's rows go through the clear version, whose matrix products are the
+//! device library's. A single row, which is what decoding is made of, has kernels of its own: five
+//! launches a layer where the clear version takes dozens, so that the device reads weights instead of
+//! waiting for orders. Both work on one cache.
+//!
+//! Counted on the stand-in for a device; never timed on a real one.
+
+mod launch;
+
+use candle_core::{DType as TensorDType, Tensor};
+use loader::{DType, ModelConfig, Role};
+use offload::{LayerIndex, Place, Slab};
+
+use super::Compute;
+use super::clear::ClearCompute;
+use crate::device::gpu_sync;
+use crate::ends::{Ends, SharedConfig};
+use crate::error::EngineError;
+use crate::finite::all_finite;
+use crate::profile::{Clock, Stage};
+use crate::rope::inverse_frequencies;
+
+use launch::{Attention, BlockMemory, Kernels, Memory, Norm, Projection, SPAN};
+
+/// See the module.
+#[derive(Debug)]
+pub struct DeviceCompute {
+    config: SharedConfig,
+    /// Computes prompts; its cache, clock marks and logits serve both.
+    clear: ClearCompute,
+    kernels: Kernels,
+    row: Row,
+    /// Of the pass under way, if it is one of a single row.
+    position: Option<usize>,
+}
+
+/// One row's activations, in f32.
+#[derive(Debug)]
+struct Row {
+    x: Vector,
+    qkv: Vector,
+    mixed: Vector,
+    activated: Vector,
+    logits: Vector,
+    frequencies: Vector,
+    /// Of attention over several spans.
+    parts: Vector,
+}
+
+/// A tensor, and where it lies.
+#[derive(Debug)]
+struct Vector {
+    tensor: Tensor,
+    at: Memory,
+}
+
+impl Row {
+    /// Numbers of each of its vectors, in order.
+    fn sizes(config: &ModelConfig, context: usize) -> [usize; 7] {
+        [
+            config.hidden_size,
+            config.q_size() + 2 * config.kv_size(),
+            config.q_size(),
+            config.intermediate_size,
+            config.vocab_size,
+            config.head_dim / 2,
+            context.div_ceil(SPAN) * config.heads * (config.head_dim + 2),
+        ]
+    }
+
+    fn new(config: &ModelConfig, context: usize, place: &dyn Place) -> Result<Self, EngineError> {
+        let device = place.device();
+        let of = |tensor: Tensor| -> Result<Vector, EngineError> {
+            let at = Memory::of(&tensor)?;
+            Ok(Vector { tensor, at })
+        };
+        let zeros = |size: usize| of(Tensor::zeros(size, TensorDType::F32, device)?);
+        let [x, qkv, mixed, activated, logits, frequencies, parts] = Self::sizes(config, context);
+        let turns = Tensor::from_vec(inverse_frequencies(config), frequencies, device)?;
+        Ok(Self {
+            x: zeros(x)?,
+            qkv: zeros(qkv)?,
+            mixed: zeros(mixed)?,
+            activated: zeros(activated)?,
+            logits: zeros(logits)?,
+            frequencies: of(turns)?,
+            parts: zeros(parts)?,
+        })
+    }
+}
+
+impl DeviceCompute {
+    pub fn new(
+        config: SharedConfig,
+        context: usize,
+        place: &dyn Place,
+        numbers: TensorDType,
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
+            clear: ClearCompute::new(config.clone(), context, place, numbers)?,
+            kernels: Kernels::load(place.device(), numbers)?,
+            row: Row::new(&config, context, place)?,
+            position: None,
+            config,
+        })
+    }
+
+    /// Bytes of the cache, for a plan.
+    pub fn cache_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
+        ClearCompute::cache_bytes(config, dtype, context)
+    }
+
+    /// Bytes of everything else a pass takes.
+    pub fn scratch_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
+        let row: usize = Row::sizes(config, context).iter().sum();
+        ClearCompute::scratch_bytes(config, dtype, context) + (row * size_of::<f32>()) as u64
+    }
+
+    fn norm(&self, gain: Memory) -> Norm {
+        let eps = self.config.norm_eps as f32;
+        Norm { gain, eps }
+    }
+
+    /// The row through one block.
+    fn row_through(
+        &mut self,
+        layer: LayerIndex,
+        slab: &Slab,
+        position: usize,
+    ) -> Result<(), EngineError> {
+        let config = &*self.config;
+        let (hidden, ffn, q_size) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.q_size(),
+        );
+        let weights = BlockMemory::of(slab)?;
+        let projection = |weight, bias, count, columns| Projection {
+            weight: weights.at(weight),
+            bias: weights.at(bias),
+            count,
+            columns,
+        };
+        let (keys, values) = &self.clear.caches[layer.as_usize()];
+        let attention = Attention {
+            qkv: self.row.qkv.at,
+            q_gain: weights.at(Role::QNorm),
+            k_gain: weights.at(Role::KNorm),
+            frequencies: self.row.frequencies.at,
+            keys: Memory::of(keys)?,
+            values: Memory::of(values)?,
+            mixed: self.row.mixed.at,
+            parts: self.row.parts.at,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            capacity: keys.dim(1)?,
+            position,
+            seen_from: config
+                .window(layer.as_usize())
+                .map_or(0, |window| (position + 1).saturating_sub(window)),
+            eps: config.norm_eps as f32,
+        };
+        let Row {
+            x,
+            qkv,
+            mixed,
+            activated,
+            ..
+        } = &self.row;
+        let kernels = &self.kernels;
+
+        self.clear.laps.begin()?;
+        let qkv_size = q_size + 2 * config.kv_size();
+        let project = projection(Role::Qkv, Role::QkvBias, qkv_size, hidden);
+        let norm = self.norm(weights.at(Role::InputNorm));
+        kernels.linear(project, norm, x.at, qkv.at)?;
+        kernels.attend(&attention)?;
+        let project = projection(Role::Out, Role::OutBias, hidden, q_size);
+        kernels.linear_added(project, mixed.at, x.at)?;
+        self.clear.laps.end(Stage::Attention)?;
+
+        let project = projection(Role::GateUp, Role::GateUpBias, ffn, hidden);
+        let norm = self.norm(weights.at(Role::PostNorm));
+        kernels.gated(project, norm, x.at, activated.at)?;
+        let project = projection(Role::Down, Role::DownBias, hidden, ffn);
+        kernels.linear_added(project, activated.at, x.at)?;
+        self.clear.laps.end_layer(layer, Stage::Mlp)?;
+        Ok(())
+    }
+
+    /// The logits of the pass, still on the device.
+    fn head(&mut self, ends: &Ends) -> Result<Tensor, EngineError> {
+        if self.position.is_none() {
+            return self.clear.head(ends);
+        }
+        self.clear.laps.begin()?;
+        let head = Memory::of(ends.head().tensor())?;
+        let norm = self.norm(Memory::of(ends.norm.tensor())?);
+        let (count, columns) = (self.config.vocab_size, self.config.hidden_size);
+        let Row { x, logits, .. } = &self.row;
+        let project = Projection::plain(head, count, columns);
+        self.kernels.linear(project, norm, x.at, logits.at)?;
+        self.clear.laps.end(Stage::Head)?;
+        Ok(logits.tensor.clone())
+    }
+}
+
+impl Compute for DeviceCompute {
+    fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
+        let &[token] = tokens else {
+            self.position = None;
+            return self.clear.embed(ends, tokens, position);
+        };
+        self.position = Some(position);
+        self.clear.laps.begin()?;
+        let table = Memory::of(ends.embedding.tensor())?;
+        let columns = self.config.hidden_size;
+        self.kernels.embed(table, token, self.row.x.at, columns)?;
+        self.clear.laps.end(Stage::Embed)?;
+        Ok(())
+    }
+
+    fn block(
+        &mut self,
+        layer: LayerIndex,
+        slab: &Slab,
+        clock: &mut Clock,
+    ) -> Result<(), EngineError> {
+        match self.position {
+            Some(position) => self.row_through(layer, slab, position),
+            None => self.clear.block(layer, slab, clock),
+        }
+    }
+
+    fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
+        let logits = self.head(ends)?;
+        self.clear.bring(&logits)
+    }
+
+    fn finish_likeliest(&mut self, ends: &Ends) -> Result<Option<u32>, EngineError> {
+        let logits = self.head(ends)?;
+        self.clear.bring_likeliest(&logits)
+    }
+
+    fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {
+        self.clear.tell(clock)
+    }
+
+    fn rows_are_finite(&self) -> Result<bool, EngineError> {
+        if self.position.is_none() {
+            return self.clear.rows_are_finite();
+        }
+        let row: Vec<f32> = gpu_sync!("row", self.row.x.tensor.to_vec1())?;
+        Ok(all_finite(&row))
+    }
+
+    fn logits(&mut self) -> &mut [f32] {
+        self.clear.logits()
+    }
+}
