@@ -105,6 +105,7 @@ Status queue(void *handle, int a_way, int b_way, int m, int n, int k, double alp
         touches.push_back(touched(b, b_turned ? n : k, b_turned ? k : n, batches, false));
     }
     for (const Touch &touch : touches) must_be_allocated("matrix product", touch.from, touch.to - touch.from);
+    count("library call", "matrix product");
     stream->submit("matrix product", touches, [product] {
         product.c.kind == F64 ? multiply<double>(product) : multiply<float>(product);
     });

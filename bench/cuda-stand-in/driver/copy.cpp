@@ -53,13 +53,14 @@ bool is_copy(uint64_t which, uint64_t count) { return which != 0 && which == cou
 
 Result to_device(Address to, const void *from, size_t bytes, Stream &stream) {
     must_be_allocated("copy to the device", to, bytes);
-    uint64_t count;
+    count("copy", "to the device", bytes);
+    uint64_t which;
     {
         std::lock_guard lock(link_mutex);
-        count = ++host_to_device;
+        which = ++host_to_device;
     }
-    if (is_copy(settings().fail_copy, count)) return OUT_OF_MEMORY;
-    bool fails = is_copy(settings().fail_arrival, count);
+    if (is_copy(settings().fail_copy, which)) return OUT_OF_MEMORY;
+    bool fails = is_copy(settings().fail_arrival, which);
     std::vector<Touch> touches{{to, to + bytes, true}};
     if (count_copy(from, bytes, +1)) {
         stream.submit("copy to the device", touches, [&stream, to, from, bytes, fails] {
@@ -90,6 +91,7 @@ Result to_device(Address to, const void *from, size_t bytes, Stream &stream) {
 
 Result to_host(void *to, Address from, size_t bytes, Stream &stream) {
     must_be_allocated("copy to the host", from, bytes);
+    count("copy", "to the host", bytes);
     bool pinned = count_copy(to, bytes, +1);
     stream.submit("copy to the host", {{from, from + bytes, false}}, [&stream, to, from, bytes, pinned] {
         if (!pinned) {
@@ -136,6 +138,7 @@ Result cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void *handle
     if (bytes == 0) return SUCCESS;
     must_be_allocated("copy on the device", to, bytes);
     must_be_allocated("copy on the device", from, bytes);
+    count("copy", "on the device", bytes);
     stream->submit("copy on the device", {{to, to + bytes, true}, {from, from + bytes, false}},
                    [to, from, bytes] { memcpy(pointer(to), pointer(from), bytes); });
     return SUCCESS;
@@ -146,6 +149,7 @@ Result cuMemsetD8Async(Address to, uint8_t value, size_t bytes, void *handle) {
     STREAM(handle);
     if (bytes == 0) return SUCCESS;
     must_be_allocated("fill", to, bytes);
+    count("fill", "memory", bytes);
     stream->submit("fill", {{to, to + bytes, true}}, [to, value, bytes] { memset(pointer(to), value, bytes); });
     return SUCCESS;
 }

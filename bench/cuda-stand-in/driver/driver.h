@@ -41,8 +41,12 @@ struct Settings {
     uint64_t seed, delay_us, memory_bytes, pinned_bytes, fail_copy, fail_arrival, devices;
     double link_gbps;
     bool judge_order;
+    std::string count_file;
 };
 const Settings &settings();
+
+// One more of these, for CUDA_STAND_IN_COUNT.
+void count(const char *kind, const char *name, size_t bytes = 0);
 
 // Says what the program did wrong and ends it: a real device would go on with wrong data.
 [[noreturn]] __attribute__((format(printf, 1, 2))) void fatal(const char *format, ...);
@@ -94,7 +98,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
     std::mutex mutex;
     std::condition_variable changed;
     std::vector<Work> queue;
-    uint64_t queued = 0, done = 0;
+    uint64_t queued = 0, done = 0, waited_for = 0;
     bool closing = false;
     // What is ordered before the next work. Guarded by the mutex of all order, in order.cpp.
     Knowledge knows;

@@ -102,6 +102,7 @@ Result cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned
         value += (kernel.parameters[i].bytes + 7) / 8;
     }
     auto touches = touches_of(kernel, launch->parameters);
+    count("launch", kernel.name);
     stream->submit(kernel.name, touches, [launch, stream = stream.get()] {
         if (stream->dice().next() % 32 == 0) stream->dice().dawdle();
         run_kernel(*launch);

@@ -106,6 +106,7 @@ Result cuMemAlloc_v2(Address *address, size_t bytes) {
     CHECK();
     if (bytes == 0) return INVALID_VALUE;
     if (Result error = reserve(bytes, address)) return error;
+    count("allocation", "at once", bytes);
     poison(*address, bytes);
     return SUCCESS;
 }
@@ -115,6 +116,7 @@ Result cuMemAllocAsync(Address *address, size_t bytes, void *handle) {
     *address = 0;
     if (bytes == 0) return SUCCESS;
     if (Result error = reserve(bytes, address)) return error;
+    count("allocation", "on a stream", bytes);
     Address from = *address;
     stream->submit("allocation", {{from, from + bytes, true}}, [from, bytes] { poison(from, bytes); });
     return SUCCESS;

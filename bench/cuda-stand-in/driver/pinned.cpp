@@ -31,6 +31,7 @@ Result pin(void *start, size_t bytes, bool allocated) {
     if (next != pinned.end() && next->first < to) return HOST_MEMORY_ALREADY_REGISTERED;
     if (next != pinned.begin() && std::prev(next)->second.to > from) return HOST_MEMORY_ALREADY_REGISTERED;
     if (pinned_bytes + (to - from) > settings().pinned_bytes) return OUT_OF_MEMORY;
+    count("allocation", "pinned", bytes);
     pinned_bytes += to - from;
     pinned[from] = {to, start, allocated, 0};
     return SUCCESS;

@@ -19,7 +19,7 @@ uint64_t number(const char *name, uint64_t otherwise) {
 
 const Settings &settings() {
     static const Settings *read = [] {
-        const char *rate = getenv("CUDA_STAND_IN_LINK_GBPS");
+        const char *rate = getenv("CUDA_STAND_IN_LINK_GBPS"), *count = getenv("CUDA_STAND_IN_COUNT");
         fprintf(stderr, "cuda stand-in: no GPU takes part; nothing here is a measurement\n");
         return new Settings{
             number("CUDA_STAND_IN_SEED", 1),
@@ -31,6 +31,7 @@ const Settings &settings() {
             number("CUDA_STAND_IN_DEVICES", 1),
             rate ? atof(rate) : 0.0,
             number("CUDA_STAND_IN_JUDGE_ORDER", 1) != 0,
+            count ? count : "",
         };
     }();
     return *read;

@@ -1,6 +1,7 @@
 // Streams: each a queue and a thread. And the events between them.
 #include <chrono>
 #include <thread>
+#include <utility>
 
 #include "driver.h"
 
@@ -93,6 +94,8 @@ void Stream::synchronize() {
     {
         std::unique_lock lock(mutex);
         uint64_t until = queued;
+        // Who has waited already waits for nothing.
+        if (until != std::exchange(waited_for, until)) count("wait", "for a stream");
         changed.wait(lock, [&] { return done >= until; });
     }
     host_learns(before);
@@ -223,6 +226,7 @@ Result cuEventSynchronize(void *event) {
     if (!event) return INVALID_HANDLE;
     auto mark = static_cast<Event *>(event)->last();
     if (!mark) return SUCCESS;
+    count("wait", "for an event");
     {
         std::unique_lock lock(mark->mutex);
         mark->changed.wait(lock, [&] { return mark->done; });

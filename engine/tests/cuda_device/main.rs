@@ -4,6 +4,7 @@
 #![cfg(feature = "cuda")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod counts;
 mod operations;
 mod stand_in;
 mod streams;

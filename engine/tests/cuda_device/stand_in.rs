@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use candle_core::cuda_backend::cudarc::driver::{result, sys};
 use candle_core::{DType, Device, Tensor};
 
+use crate::counts::{COUNT, counts_of};
 use crate::streams::{LeftOut, chain, is_right};
 
 /// Set by the stand-in's environment.
@@ -86,6 +87,25 @@ fn a_copy_fails_where_it_is_asked_to() {
         assert!(!output.status.success(), "{which}");
         assert!(said(&output).contains("CUDA_ERROR_"), "{}", said(&output));
     }
+}
+
+#[test]
+fn what_was_asked_of_the_device_is_counted() {
+    if !is_there() {
+        return;
+    }
+    let counts = counts_of(|file| alone("stand_in::copies", &[(COUNT, file)]));
+    for what in ["to the device", "to the host"] {
+        assert_eq!(counts.of("copy", what), (4, 32), "{counts:?}");
+    }
+    assert_eq!(counts.of("wait", "for a stream").0, 4, "{counts:?}");
+    assert_eq!(counts.all("launch").0, 0, "{counts:?}");
+    let counts = counts_of(|file| alone("stand_in::operates", &[(COUNT, file)]));
+    // Fresh memory is filled by a call; the sum and its root are a kernel each.
+    assert_eq!(counts.of("fill", "memory"), (1, 120), "{counts:?}");
+    assert_eq!(counts.all("launch").0, 2, "{counts:?}");
+    assert_eq!(counts.of("launch", "usqrt_f32").0, 1, "{counts:?}");
+    assert_eq!(counts.of("library call", "matrix product").0, 1);
 }
 
 #[test]
@@ -201,6 +221,16 @@ fn copies() {
         let there = Tensor::new(&[1f32, 2.0], &device).unwrap();
         assert_eq!(there.to_vec1::<f32>().unwrap(), [1.0, 2.0]);
     }
+}
+
+#[test]
+#[ignore = "run by the tests above, alone"]
+fn operates() {
+    let device = Device::new_cuda_with_stream(0).unwrap();
+    let zeros = Tensor::zeros((5, 6), DType::F32, &device).unwrap();
+    let square = zeros.matmul(&zeros.t().unwrap()).unwrap();
+    square.sum_all().and_then(|sum| sum.sqrt()).unwrap();
+    device.synchronize().unwrap();
 }
 
 #[test]
