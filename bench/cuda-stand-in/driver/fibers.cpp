@@ -86,17 +86,18 @@ void stay(State state) {
 
 // Tells the lanes of a warp what they asked for, where all of them have come; these may go on.
 void exchange(unsigned first, std::vector<Fiber *> &go) {
-    unsigned here = 0;
+    unsigned here = 0, alive = 0;
     auto lane = [&](unsigned i) { return first + i < threads ? waiting[first + i] : nullptr; };
-    for (unsigned i = 0; i < WARP; i++)
-        if (lane(i) && lane(i)->state == AT_WARP) here |= 1u << i;
+    for (unsigned i = 0; i < WARP; i++) {
+        if (!lane(i)) continue;
+        alive |= 1u << i;
+        if (lane(i)->state == AT_WARP) here |= 1u << i;
+    }
     for (unsigned i = 0; i < WARP; i++) {
         if (!(here >> i & 1)) continue;
         Fiber &fiber = *lane(i);
-        bool missing = false;
         // A lane that ended is not waited for.
-        for (unsigned j = 0; j < WARP; j++) missing |= fiber.mask >> j & 1 && lane(j) && !(here >> j & 1);
-        if (missing) continue;
+        if (fiber.mask & alive & ~here) continue;
         bool given = fiber.lane < WARP && fiber.mask >> fiber.lane & 1 && here >> fiber.lane & 1;
         fiber.answer = given ? lane(fiber.lane)->given : fiber.given;
         go.push_back(&fiber);
