@@ -12,7 +12,7 @@ use crate::compute::Kernels;
 use crate::cores;
 use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::kernels::{LayerCache, Products, Team, measure_gflops, read_in_parallel};
+use crate::kernels::{Products, Team, measure_gflops, read_in_parallel};
 use crate::load::{self, Loading, Progress, WrapLink};
 use crate::memory;
 use crate::profile::{
@@ -222,11 +222,11 @@ impl Model {
         let config = self.config();
         let head_bytes = config.vocab_size * config.hidden_size * self.blueprint.dtype().bytes();
         let blocks_bytes = config.layers * self.blueprint.layout.weight_bytes();
-        let position_bytes = LayerCache::bytes_for(config.kv_heads, config.head_dim, 1);
+        let cache_bytes = self.blueprint.plan.fixed().cache;
         Ok(*self.memory.get_or_init(|| MemoryLimit {
             gbps,
             weight_bytes: (blocks_bytes + head_bytes) as u64,
-            cache_bytes_per_position: (position_bytes * config.layers) as u64,
+            cache_bytes_per_position: cache_bytes / self.blueprint.context as u64,
         }))
     }
 

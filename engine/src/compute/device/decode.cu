@@ -74,8 +74,9 @@ struct Load<1> {
     static __device__ void row(float (&to)[1], const float *from) { to[0] = *from; }
 };
 
-// Sums over a block of threads. Every thread has them.
+// Sums over a block of threads, which is made of whole warps. Every thread has them.
 
+// The most that there are.
 constexpr unsigned THREADS = 128, WARPS = THREADS / 32;
 
 template <unsigned COUNT>
@@ -89,7 +90,7 @@ __device__ void sum_of_threads(float (&values)[COUNT]) {
     __syncthreads();
     for (unsigned i = 0; i < COUNT; i++) {
         values[i] = 0;
-        for (unsigned warp = 0; warp < WARPS; warp++) values[i] += parts[warp][i];
+        for (unsigned warp = 0; warp < blockDim.x / 32; warp++) values[i] += parts[warp][i];
     }
 }
 
@@ -100,7 +101,7 @@ __device__ float largest_of_threads(float value) {
     if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = value;
     __syncthreads();
     value = parts[0];
-    for (unsigned warp = 1; warp < WARPS; warp++) value = fmaxf(value, parts[warp]);
+    for (unsigned warp = 1; warp < blockDim.x / 32; warp++) value = fmaxf(value, parts[warp]);
     return value;
 }
 
@@ -117,8 +118,8 @@ __device__ void add_packs(float (&sums)[ROWS + 1], const T *const (&rows)[ROWS],
     float weights[STEPS][ROWS][PACK];
     for (unsigned step = 0; step < STEPS; step++)
         for (unsigned row = 0; row < ROWS; row++)
-            Load<PACK>::once(weights[step][row], rows[row] + at + step * PACK * THREADS);
-    for (unsigned step = 0; step < STEPS; step++, at += PACK * THREADS) {
+            Load<PACK>::once(weights[step][row], rows[row] + at + step * PACK * blockDim.x);
+    for (unsigned step = 0; step < STEPS; step++, at += PACK * blockDim.x) {
         float vector[PACK];
         Load<PACK>::row(vector, x + at);
         if (NORMED) {
@@ -137,9 +138,9 @@ __device__ void add_packs(float (&sums)[ROWS + 1], const T *const (&rows)[ROWS],
 template <bool NORMED, unsigned PACK, typename T>
 __device__ void add_products(float (&sums)[ROWS + 1], const T *const (&rows)[ROWS], const T *gain,
                              const float *x, unsigned columns) {
-    constexpr unsigned STRIDE = PACK * THREADS;
+    const unsigned stride = PACK * blockDim.x;
     unsigned at = PACK * threadIdx.x;
-    for (; at + STRIDE < columns; at += 2 * STRIDE) add_packs<2, NORMED, PACK>(sums, rows, gain, x, at);
+    for (; at + stride < columns; at += 2 * stride) add_packs<2, NORMED, PACK>(sums, rows, gain, x, at);
     if (at < columns) add_packs<1, NORMED, PACK>(sums, rows, gain, x, at);
 }
 
@@ -244,9 +245,9 @@ struct Attention {
 
 template <typename T, unsigned PACK>
 __device__ void attend(const Attention &a, const T *q_gain, const T *k_gain, T *keys, T *values) {
-    extern __shared__ float shared[];
+    extern __shared__ float4 shared[];
     const unsigned size = a.head_size;
-    float *query = shared, *own_key = query + size, *scores = own_key + size, *sums = scores + SPAN;
+    float *query = reinterpret_cast<float *>(shared), *own_key = query + size, *scores = own_key + size, *sums = scores + SPAN;
 
     const unsigned head = blockIdx.x, kv_head = head / (a.heads / a.kv_heads);
     const unsigned from = a.seen_from + SPAN * blockIdx.y, to = min(from + SPAN, a.position + 1);

@@ -22,9 +22,9 @@ use crate::error::EngineError;
 
 const DECODE: &str = include_str!(concat!(env!("OUT_DIR"), "/decode.ptx"));
 
-/// As in `decode.cu`: threads of a block, the rows of a matrix that it multiplies, and the positions
-/// that it looks at.
-const THREADS: u32 = 128;
+/// As in `decode.cu`: the most threads of a block, the rows of a matrix that it multiplies, and the
+/// positions that it looks at.
+const THREADS: usize = 128;
 const ROWS: usize = 4;
 pub const SPAN: usize = 256;
 
@@ -67,6 +67,7 @@ impl<'a> BlockMemory<'a> {
 #[derive(Debug)]
 pub struct Kernels {
     stream: Arc<CudaStream>,
+    number_bytes: usize,
     embed: CudaFunction,
     linear: CudaFunction,
     linear_added: CudaFunction,
@@ -145,6 +146,7 @@ impl Kernels {
             gated: find(&format!("gated_{suffix}"))?,
             attend: find(&format!("attend_{suffix}"))?,
             join_spans: find("join_spans")?,
+            number_bytes: numbers.size_in_bytes(),
             stream,
         })
     }
@@ -157,9 +159,9 @@ impl Kernels {
         row: Memory,
         columns: usize,
     ) -> Result<(), EngineError> {
-        let grid = [columns.div_ceil(THREADS as usize), 1];
+        let grid = [columns.div_ceil(THREADS), 1];
         let args = [at(table), at(row), Arg::Count(token), count(columns)];
-        self.launch(&self.embed, grid, 0, &args)
+        self.launch(&self.embed, grid, THREADS, 0, &args)
     }
 
     /// `y = W norm(x) + bias`
@@ -171,7 +173,8 @@ impl Kernels {
         y: Memory,
     ) -> Result<(), EngineError> {
         let grid = [of.count.div_ceil(ROWS), 1];
-        self.launch(&self.linear, grid, 0, &normed(of, norm, x, y))
+        let args = normed(of, norm, x, y);
+        self.launch(&self.linear, grid, self.threads(of), 0, &args)
     }
 
     /// `y += W x + bias`
@@ -185,7 +188,7 @@ impl Kernels {
             count(of.count),
             count(of.columns),
         ];
-        self.launch(&self.linear_added, grid, 0, &args)
+        self.launch(&self.linear_added, grid, self.threads(of), 0, &args)
     }
 
     /// `y = silu(gate) * up`, where gates and ups are `of.count` rows each of `W norm(x) + bias`.
@@ -197,7 +200,8 @@ impl Kernels {
         y: Memory,
     ) -> Result<(), EngineError> {
         let grid = [of.count.div_ceil(ROWS / 2), 1];
-        self.launch(&self.gated, grid, 0, &normed(of, norm, x, y))
+        let args = normed(of, norm, x, y);
+        self.launch(&self.gated, grid, self.threads(of), 0, &args)
     }
 
     /// Puts the row's own key and value into the cache, and mixes the values of what it looks at.
@@ -221,20 +225,28 @@ impl Kernels {
             Arg::Number(of.eps),
         ];
         // Query, key, scores, and each team's sums: a pack for each thread, or one team's.
-        let floats = 2 * of.head_dim + SPAN + of.head_dim.max(THREADS as usize * 8);
+        let floats = 2 * of.head_dim + SPAN + of.head_dim.max(THREADS * 8);
         let shared_bytes = floats * size_of::<f32>();
-        self.launch(&self.attend, [of.heads, spans], shared_bytes, &args)?;
+        let grid = [of.heads, spans];
+        self.launch(&self.attend, grid, THREADS, shared_bytes, &args)?;
         if spans == 1 {
             return Ok(());
         }
         let args = [at(of.parts), at(of.mixed), count(spans), count(of.head_dim)];
-        self.launch(&self.join_spans, [of.heads, 1], 0, &args)
+        self.launch(&self.join_spans, [of.heads, 1], THREADS, 0, &args)
+    }
+
+    /// Threads of a block that multiplies: as many as a row has 16 bytes, in whole warps.
+    fn threads(&self, of: Projection) -> usize {
+        let packs = (of.columns * self.number_bytes).div_ceil(16);
+        packs.next_multiple_of(32).clamp(32, THREADS)
     }
 
     fn launch(
         &self,
         function: &CudaFunction,
         grid: [usize; 2],
+        threads: usize,
         shared_bytes: usize,
         args: &[Arg],
     ) -> Result<(), EngineError> {
@@ -248,7 +260,7 @@ impl Kernels {
         }
         let config = LaunchConfig {
             grid_dim: (grid[0] as u32, grid[1] as u32, 1),
-            block_dim: (THREADS, 1, 1),
+            block_dim: (threads as u32, 1, 1),
             shared_mem_bytes: shared_bytes as u32,
         };
         // SAFETY: the arguments are those of the kernel, in its order: each function above spells one
