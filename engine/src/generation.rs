@@ -7,8 +7,8 @@ use offload::LoadRecord;
 
 use crate::error::EngineError;
 use crate::profile::{LongSpan, PassTiming, Recording, Timing, Totals, stage};
-use crate::session::{Session, Wanted};
-use crate::text::{Detokenizer, Sampler, Sampling, StopStrings};
+use crate::session::Session;
+use crate::text::{Candidates, Detokenizer, Sampler, Sampling, StopStrings};
 
 /// How to continue a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -223,18 +223,8 @@ impl<'s, 'm> Generation<'s, 'm> {
             0 => &self.tokens[..],
             _ => &self.tokens[self.tokens.len() - 1..],
         };
-        let wanted = match self.sampler.takes_the_likeliest() {
-            true => Wanted::Likeliest,
-            false => Wanted::Logits,
-        };
-        let likeliest = self.session.forward(rows, wanted)?;
-        let token = stage!(self.session.clock, Sampling, {
-            let (logits, clock) = self.session.logits_and_clock();
-            match likeliest {
-                Some(token) => token,
-                None => self.sampler.sample(logits, &self.tokens, clock)?,
-            }
-        });
+        let candidates = self.session.forward(rows, self.sampler.wants())?;
+        let token = stage!(self.session.clock, Sampling, self.sample(candidates)?);
         if self.eos_token_ids.contains(&token) {
             self.ended = Some(Ended::EndOfText);
             return Ok(None);
@@ -242,6 +232,18 @@ impl<'s, 'm> Generation<'s, 'm> {
         self.tokens.push(token);
         let text = stage!(self.session.clock, Decode, self.text_of(token));
         Ok(Some((token, text)))
+    }
+
+    /// Of the candidates, if they decide it; else of all logits, with the same outcome.
+    fn sample(&mut self, candidates: Option<Candidates>) -> Result<u32, EngineError> {
+        if let Some(candidates) = candidates {
+            let clock = &mut self.session.clock;
+            if let Ok(token) = self.sampler.choose(&candidates, &self.tokens, clock) {
+                return Ok(token);
+            }
+        }
+        let (logits, clock) = self.session.all_logits()?;
+        Ok(self.sampler.sample(logits, &self.tokens, clock)?)
     }
 
     fn text_of(&mut self, token: u32) -> String {

@@ -20,6 +20,7 @@ use crate::model::Model;
 use crate::profile::{
     Clock, OpenSpan, PassTiming, Recording, SpanName, Stage, Startup, Timing, span, stage,
 };
+use crate::text::{Candidates, Wanted};
 
 /// See the module.
 pub struct Session<'m> {
@@ -97,13 +98,13 @@ impl<'m> Session<'m> {
         self.end_pass()
     }
 
-    /// A pass up to its logits, or to the likeliest token if that was wanted and needs no logits
+    /// A pass up to its logits, or to the likeliest tokens if those may do and come without the logits
     /// here. What then becomes of them is part of the pass until `end_pass`.
     pub(crate) fn forward(
         &mut self,
         tokens: &[u32],
         wanted: Wanted,
-    ) -> Result<Option<u32>, EngineError> {
+    ) -> Result<Option<Candidates>, EngineError> {
         self.model.blueprint.check_tokens(tokens, self.position)?;
         let Self {
             model,
@@ -148,19 +149,12 @@ impl<'m> Session<'m> {
                 visit.loaded(model.stack.last_load().filter(|_| streamed));
             }
         });
-        let likeliest = stage!(
-            clock,
-            Head,
-            match wanted {
-                Wanted::Logits => compute.finish(&model.ends).map(|()| None),
-                Wanted::Likeliest => compute.finish_likeliest(&model.ends),
-            }?
-        );
-        if likeliest.is_none() && !all_finite(compute.logits()) {
+        let candidates = stage!(clock, Head, compute.finish_wanted(&model.ends, wanted)?);
+        if candidates.is_none() && !all_finite(compute.logits()) {
             return Err(self.not_finite(tokens)?);
         }
         self.position += tokens.len();
-        Ok(likeliest)
+        Ok(candidates)
     }
 
     /// Makes the last pass again and looks at its rows after each layer. The cache has room for it:
@@ -212,13 +206,16 @@ impl<'m> Session<'m> {
         Ok(self.clock.end_pass(&self.loads))
     }
 
-    /// The logits after the last pass's last token. Yours to change: sampling does.
+    /// The logits after the last token of the last [`Session::pass`]. Yours to change: sampling does.
+    /// What is generated on a device may have needed none, and leaves older ones here.
     pub fn logits(&mut self) -> &mut [f32] {
         self.compute.logits()
     }
 
-    pub(crate) fn logits_and_clock(&mut self) -> (&mut [f32], &mut Clock) {
-        (self.compute.logits(), &mut self.clock)
+    /// The same, where the last pass may have brought candidates in their place.
+    pub(crate) fn all_logits(&mut self) -> Result<(&mut [f32], &mut Clock), EngineError> {
+        self.compute.bring_logits()?;
+        Ok((self.compute.logits(), &mut self.clock))
     }
 
     /// The loads of the last pass.
@@ -269,13 +266,6 @@ impl<'m> Session<'m> {
     ) -> Result<Generation<'_, 'm>, EngineError> {
         Generation::new(self, prompt, options)
     }
-}
-
-/// What a pass is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    Logits,
-    Likeliest,
 }
 
 /// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.

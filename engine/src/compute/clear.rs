@@ -250,22 +250,6 @@ impl ClearCompute {
         self.logits = gpu_sync!("logits", logits.to_vec1())?;
         Ok(())
     }
-
-    /// Looks for the likeliest token on the device, and brings it in one small copy; with it a sum,
-    /// which shows numbers that are none. The logits come only then.
-    pub(super) fn bring_likeliest(&mut self, logits: &Tensor) -> Result<Option<u32>, EngineError> {
-        // A token is exact as f32: no vocabulary has 2^24.
-        let token = logits.argmax_keepdim(0)?.to_dtype(TensorDType::F32)?;
-        let both = Tensor::cat(&[token, logits.sum_keepdim(0)?], 0)?;
-        let both: Vec<f32> = gpu_sync!("token", both.to_vec1())?;
-        if let [token, sum] = both[..]
-            && sum.is_finite()
-        {
-            return Ok(Some(token as u32));
-        }
-        self.logits = gpu_sync!("logits that are no numbers", logits.to_vec1())?;
-        Ok(None)
-    }
 }
 
 impl Compute for ClearCompute {
@@ -304,15 +288,6 @@ impl Compute for ClearCompute {
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
         let logits = self.head(ends)?;
         self.bring(&logits)
-    }
-
-    fn finish_likeliest(&mut self, ends: &Ends) -> Result<Option<u32>, EngineError> {
-        if self.device.is_cpu() {
-            self.finish(ends)?;
-            return Ok(None);
-        }
-        let logits = self.head(ends)?;
-        self.bring_likeliest(&logits)
     }
 
     fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {

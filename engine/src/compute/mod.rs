@@ -14,6 +14,7 @@ use offload::{LayerIndex, Slab};
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::profile::Clock;
+use crate::text::{Candidates, Wanted};
 
 /// Rows of a prompt that pass through a block together. Long prompts are cut into chunks of this
 /// size *inside* a visit: every layer is streamed once for the whole prompt, and no score matrix
@@ -55,11 +56,20 @@ pub trait Compute {
     /// a pass that has gone wrong.
     fn rows_are_finite(&self) -> Result<bool, EngineError>;
 
-    /// Ends the pass for who needs no more than its likeliest token. `None`: the logits are there, and
-    /// it has to be looked for in them.
-    fn finish_likeliest(&mut self, ends: &Ends) -> Result<Option<u32>, EngineError> {
+    /// Ends the pass for who may do with less than its logits. Where none come back, the logits are
+    /// there: on the host they are, and so they are where one of them is no number.
+    fn finish_wanted(
+        &mut self,
+        ends: &Ends,
+        _wanted: Wanted,
+    ) -> Result<Option<Candidates>, EngineError> {
         self.finish(ends)?;
         Ok(None)
+    }
+
+    /// Brings the logits after all, where candidates came in their place.
+    fn bring_logits(&mut self) -> Result<(), EngineError> {
+        Ok(())
     }
 
     /// The logits of the last finished pass, one for each token of the vocabulary.

@@ -18,6 +18,6 @@ pub use detokenize::Detokenizer;
 pub use error::TextError;
 pub use guard::panics_are_errors;
 pub use python::today;
-pub use sampler::{Sampler, Sampling};
+pub use sampler::{Candidates, NeedsAll, Ranked, Sampler, Sampling, Wanted};
 pub use stop::{Emit, StopStrings};
 pub use tokenizer::Tokenizer;

@@ -4,7 +4,7 @@
 //! It must not know what is being drawn.
 
 /// xoshiro256++, its state filled from the seed by splitmix64.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Random {
     state: [u64; 4],
 }

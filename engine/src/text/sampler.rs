@@ -1,17 +1,29 @@
 //! From logits to one token: repetition penalty, temperature, top-k, top-p, min-p, a draw,
 //! in the order in which transformers applies them. All buffers are made once; a call
 //! allocates nothing. It must not know where logits come from or what tokens mean.
-
-use std::cmp::Ordering;
+//!
+//! The draw goes down the tokens from the likeliest on ([`ranking`]), so that the likeliest few
+//! mostly decide it: a device sends [`Candidates`] in place of the logits, and the token is the same.
 
 use crate::profile::{Clock, stage};
 
 use super::error::TextError;
-use super::random::{Random, exp_nonpositive};
-use scan::{kth_largest, likeliest};
+use super::random::Random;
+use penalty::{Seen, penalise};
+use ranking::{Ranking, Total};
+use scan::{likeliest, total_weight};
 
+pub use candidates::{Candidates, NeedsAll, Wanted};
+pub use rank::Ranked;
+
+mod candidates;
+mod penalty;
+mod rank;
+mod ranking;
 mod scan;
 
+#[cfg(test)]
+mod agreement;
 #[cfg(test)]
 mod tests;
 
@@ -91,48 +103,66 @@ impl Sampling {
 pub struct Sampler {
     sampling: Sampling,
     vocab_size: usize,
+    /// 0 is off.
+    top_k: usize,
     random: Random,
-    candidates: Vec<Candidate>,
-    /// Of every token, when top-k is off.
-    weights: Vec<f32>,
-    /// The largest logits, when it is on.
-    top: Vec<f32>,
+    ranking: Ranking,
     seen: Seen,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Candidate {
-    /// Probability relative to the likeliest token, which has 1.
-    weight: f32,
-    id: u32,
-}
+/// Of a whole row, so many are ranked first: mostly enough. Then more, then all.
+const FIRST_RANKED: usize = 256;
+const MORE_RANKED: usize = 4096;
 
 impl Sampler {
     /// `vocab_size` is the number of logits, which may be more than the tokenizer knows.
     pub fn new(sampling: Sampling, vocab_size: usize) -> Result<Self, TextError> {
         sampling.validate()?;
         let greedy = sampling.temperature == 0.0;
-        let top_k = if greedy {
-            0
-        } else {
-            sampling.top_k.min(vocab_size)
+        let penalises = sampling.repetition_penalty != 1.0;
+        let top_k = match sampling.top_k {
+            k if greedy || k >= vocab_size => 0,
+            k => k,
         };
-        let room = |wanted: bool, count: usize| if wanted { count.min(vocab_size) } else { 0 };
+        let sought = match (greedy, top_k) {
+            (true, _) => 0,
+            (false, 0) => MORE_RANKED.min(vocab_size),
+            (false, k) => k,
+        };
+        let ranked = match (greedy, penalises) {
+            (true, false) => 0,
+            (true, true) => Candidates::MOST,
+            (false, _) => vocab_size,
+        };
         Ok(Self {
-            candidates: Vec::with_capacity(room(!greedy, vocab_size)),
-            weights: vec![0.0; room(!greedy && (top_k == 0 || top_k == vocab_size), vocab_size)],
-            // Twice k and some: a full buffer is cut back to k, so that costs little a push.
-            top: Vec::with_capacity(room(top_k > 0, 2 * top_k + 1024)),
-            seen: Seen::new(room(sampling.repetition_penalty != 1.0, vocab_size)),
+            ranking: Ranking::new(ranked.min(vocab_size), sought),
+            seen: Seen::new(if penalises { vocab_size } else { 0 }),
             random: Random::new(sampling.seed),
             sampling,
             vocab_size,
+            top_k,
         })
     }
 
-    /// Whether the likeliest token is all it looks for: logits as they come, and no chance.
-    pub fn takes_the_likeliest(&self) -> bool {
-        self.sampling.temperature == 0.0 && self.sampling.repetition_penalty == 1.0
+    /// What it has to see of the next pass.
+    pub fn wants(&self) -> Wanted {
+        let Sampling {
+            temperature,
+            repetition_penalty,
+            ..
+        } = self.sampling;
+        let greedy = temperature == 0.0;
+        // One that moves tokens up may move up any; and of ties with the last only some are seen.
+        if repetition_penalty < 1.0 || self.top_k >= Candidates::MOST {
+            return Wanted::Logits;
+        }
+        let count = match greedy && repetition_penalty == 1.0 {
+            true => 1,
+            false => Candidates::MOST,
+        };
+        // What the others weigh is nothing to the greedy one.
+        let temperature = if greedy { 1.0 } else { temperature };
+        Wanted::Best { count, temperature }
     }
 
     /// Chooses the next token. `history` is everything so far, prompt included; the logits
@@ -161,161 +191,82 @@ impl Sampler {
         if self.sampling.temperature == 0.0 {
             return Ok(likeliest);
         }
+        let chance = self.random.uniform();
+        if self.top_k > 0 {
+            let total = stage!(clock, TopK, {
+                self.ranking.rank(logits, self.top_k);
+                self.ranking
+                    .keep_top_k(self.top_k, self.sampling.temperature)
+            });
+            let drawn = total.and_then(|total| self.draw(total, chance, clock));
+            return Ok(drawn.unwrap_or(likeliest));
+        }
         let peak = logits[likeliest as usize];
-        let total = match self.sampling.top_k {
-            0 => self.gather(logits, peak),
-            _ => stage!(clock, TopK, self.gather(logits, peak)),
+        let total = Total::exactly(total_weight(logits, peak, self.sampling.temperature));
+        let drawn = match self.sampling.top_p < 1.0 {
+            true => stage!(clock, TopP, self.draw_of_all(logits, total, chance)),
+            false => self.draw_of_all(logits, total, chance),
         };
-        if self.sampling.top_p < 1.0 {
-            let wanted = f64::from(self.sampling.top_p) * total;
-            stage!(clock, TopP, keep_top_p(&mut self.candidates, wanted));
-        }
-        Ok(self.draw().unwrap_or(likeliest))
+        Ok(drawn.unwrap_or(likeliest))
     }
 
-    /// Fills the candidates with the tokens that top-k leaves, less those that neither top-p
-    /// nor min-p can keep. Returns what all that top-k leaves weigh together.
-    fn gather(&mut self, logits: &[f32], peak: f32) -> f64 {
-        let Sampling {
-            temperature, top_k, ..
-        } = self.sampling;
-        let weight = |logit: f32| exp_nonpositive((logit - peak) / temperature);
-        self.candidates.clear();
-        if top_k == 0 || top_k >= logits.len() {
-            for (slot, &logit) in self.weights.iter_mut().zip(logits) {
-                *slot = weight(logit);
-            }
-            let total = total_weight(&self.weights, |&weight| weight);
-            let floor = self.needed_weight(total, logits.len());
-            for (id, &weight) in self.weights.iter().enumerate() {
-                if weight >= floor {
-                    let id = id as u32;
-                    self.candidates.push(Candidate { weight, id });
-                }
-            }
-            return total;
-        }
-        let floor = kth_largest(logits, top_k, &mut self.top);
-        for (id, &logit) in logits.iter().enumerate() {
-            if logit >= floor {
-                let (weight, id) = (weight(logit), id as u32);
-                self.candidates.push(Candidate { weight, id });
+    /// Ranks no more of a row than it takes. All of it always decides.
+    fn draw_of_all(&mut self, logits: &[f32], total: Total, chance: f64) -> Result<u32, NeedsAll> {
+        let mut drawn = Err(NeedsAll);
+        for count in [FIRST_RANKED, MORE_RANKED, self.vocab_size] {
+            self.ranking.rank(logits, count.min(self.vocab_size));
+            drawn = self.ranking.draw(&self.sampling, total, chance);
+            if drawn.is_ok() {
+                break;
             }
         }
-        let total = total_weight(&self.candidates, |candidate| candidate.weight);
-        let floor = self.needed_weight(total, self.candidates.len());
-        self.candidates
-            .retain(|candidate| candidate.weight >= floor);
-        total
+        drawn
     }
 
-    /// A token below this is cut by min-p or cannot be needed for top-p: all that are below
-    /// the mean of what top-p may cut weigh less than that together.
-    fn needed_weight(&self, total: f64, tokens: usize) -> f32 {
-        let spare = (1.0 - f64::from(self.sampling.top_p)) * total / tokens as f64;
-        // Rounded down by a hair, so that the comparison in f32 errs towards keeping.
-        (spare as f32 * 0.999)
-            .max(self.sampling.min_p)
-            .max(f32::MIN_POSITIVE)
-    }
-
-    fn draw(&mut self) -> Option<u32> {
-        let total = total_weight(&self.candidates, |candidate| candidate.weight);
-        let mut left = self.random.uniform() * total;
-        for candidate in &self.candidates {
-            left -= f64::from(candidate.weight);
-            if left < 0.0 {
-                return Some(candidate.id);
-            }
+    /// Chooses the token that [`Sampler::sample`] would choose of the logits that these candidates
+    /// are of; or says that it takes those.
+    pub fn choose(
+        &mut self,
+        candidates: &Candidates,
+        history: &[u32],
+        clock: &mut Clock,
+    ) -> Result<u32, NeedsAll> {
+        let all = candidates.best.len() + candidates.others;
+        if all != self.vocab_size || self.sampling.repetition_penalty < 1.0 {
+            return Err(NeedsAll);
         }
-        // Rounding can leave a crumb after the last one.
-        self.candidates.last().map(|candidate| candidate.id)
-    }
-}
-
-/// Cuts the candidates to the fewest that weigh as much as wanted (all, if they do not).
-/// Sorts a batch at a time: the likeliest few are usually enough.
-fn keep_top_p(candidates: &mut Vec<Candidate>, wanted: f64) {
-    let (mut sorted, mut batch, mut held) = (0, 64, 0.0);
-    while sorted < candidates.len() {
-        let end = candidates.len().min(sorted + batch);
-        if end < candidates.len() {
-            candidates[sorted..].select_nth_unstable_by(end - sorted - 1, by_weight);
+        if let Wanted::Best { count: 1, .. } = self.wants() {
+            return candidates.best.first().map(|t| t.id()).ok_or(NeedsAll);
         }
-        candidates[sorted..end].sort_unstable_by(by_weight);
-        for kept in sorted..end {
-            held += f64::from(candidates[kept].weight);
-            if held >= wanted {
-                candidates.truncate(kept + 1);
-                return;
-            }
+        let (sampling, seen) = (&self.sampling, &mut self.seen);
+        let total = self
+            .ranking
+            .rank_candidates(candidates, sampling, history, seen)?;
+        if self.sampling.temperature == 0.0 {
+            return self.ranking.likeliest().ok_or(NeedsAll);
         }
-        sorted = end;
-        batch *= 4;
-    }
-}
-
-/// Most likely first; the id makes the order total, so a seed means the same everywhere.
-fn by_weight(a: &Candidate, b: &Candidate) -> Ordering {
-    b.weight.total_cmp(&a.weight).then(a.id.cmp(&b.id))
-}
-
-/// The sum in a fixed order that leaves eight additions in flight.
-fn total_weight<T>(items: &[T], weight: impl Fn(&T) -> f32) -> f64 {
-    let mut lanes = [0.0; 8];
-    let chunks = items.chunks_exact(lanes.len());
-    let rest = chunks.remainder();
-    for chunk in chunks.chain([rest]) {
-        for (lane, item) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(weight(item));
-        }
-    }
-    lanes.iter().sum()
-}
-
-fn penalise(logits: &mut [f32], history: &[u32], seen: &mut Seen, penalty: f32) {
-    seen.forget();
-    for &id in history {
-        // An id past the model's output (an added token it never says) has no logit.
-        let Some(logit) = logits.get_mut(id as usize) else {
-            continue;
+        let total = match self.top_k {
+            0 => total,
+            k => stage!(
+                clock,
+                TopK,
+                self.ranking.keep_top_k(k, self.sampling.temperature)
+            )?,
         };
-        if seen.first_time(id) && logit.is_finite() {
-            let penalised = if *logit < 0.0 {
-                *logit * penalty
-            } else {
-                *logit / penalty
-            };
-            *logit = penalised.clamp(f32::MIN, f32::MAX);
-        }
-    }
-}
-
-/// A set of ids that is emptied by counting up, not by writing a vocabulary of zeroes.
-#[derive(Debug, Clone)]
-struct Seen {
-    round: u32,
-    last_round: Vec<u32>,
-}
-
-impl Seen {
-    fn new(ids: usize) -> Self {
-        Self {
-            round: 0,
-            last_round: vec![0; ids],
-        }
+        // Who needs all draws once more, and at the same place.
+        let mut random = self.random.clone();
+        let token = self.draw(total, random.uniform(), clock)?;
+        self.random = random;
+        Ok(token)
     }
 
-    fn forget(&mut self) {
-        self.round = self.round.wrapping_add(1);
-        if self.round == 0 {
-            self.last_round.fill(0);
-            self.round = 1;
+    fn draw(&mut self, total: Total, chance: f64, clock: &mut Clock) -> Result<u32, NeedsAll> {
+        let Self {
+            ranking, sampling, ..
+        } = self;
+        match sampling.top_p < 1.0 {
+            true => stage!(clock, TopP, ranking.draw(sampling, total, chance)),
+            false => ranking.draw(sampling, total, chance),
         }
-    }
-
-    fn first_time(&mut self, id: u32) -> bool {
-        let last = &mut self.last_round[id as usize];
-        std::mem::replace(last, self.round) != self.round
     }
 }

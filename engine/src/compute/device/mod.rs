@@ -238,11 +238,6 @@ impl Compute for DeviceCompute {
         self.clear.bring(&logits)
     }
 
-    fn finish_likeliest(&mut self, ends: &Ends) -> Result<Option<u32>, EngineError> {
-        let logits = self.head(ends)?;
-        self.clear.bring_likeliest(&logits)
-    }
-
     fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {
         self.clear.tell(clock)
     }

@@ -2,6 +2,7 @@
 //! They must not know what happens to the tokens they find.
 
 use super::TextError;
+use super::ranking::weight;
 
 /// The token with the largest logit, the lowest id among equals; finds bad logits on the way.
 /// Chunk by chunk: what is asked of a whole chunk has no branches and is vectorised.
@@ -63,4 +64,22 @@ pub(super) fn kth_largest(logits: &[f32], k: usize, top: &mut Vec<f32>) -> f32 {
         return f32::NEG_INFINITY;
     }
     *top.select_nth_unstable_by(k - 1, descending).1
+}
+
+/// What all tokens weigh together: a sum in a fixed order that leaves eight additions in flight.
+pub(super) fn total_weight(logits: &[f32], peak: f32, temperature: f32) -> f64 {
+    // Weighed by the chunk and then added: both loops are vectorised.
+    let mut weights = [0.0; 256];
+    let mut lanes = [0.0; 8];
+    for chunk in logits.chunks(weights.len()) {
+        for (slot, &logit) in weights.iter_mut().zip(chunk) {
+            *slot = weight(logit, peak, temperature);
+        }
+        for eight in weights[..chunk.len()].chunks(lanes.len()) {
+            for (lane, &weight) in lanes.iter_mut().zip(eight) {
+                *lane += f64::from(weight);
+            }
+        }
+    }
+    lanes.iter().sum()
 }

@@ -1,3 +1,6 @@
+use super::penalty::Seen;
+use super::ranking::Total;
+use super::scan::total_weight;
 use super::*;
 use crate::profile::Clock;
 
@@ -297,6 +300,23 @@ fn reference(logits: &[f32], s: &Sampling) -> Vec<f64> {
     p
 }
 
+/// The tokens that can be drawn: as many as lie below the last chance there is.
+fn kept(sampler: &mut Sampler, logits: &[f32]) -> Vec<usize> {
+    let Sampler {
+        sampling, ranking, ..
+    } = sampler;
+    let peak = logits.iter().copied().fold(NONE, f32::max);
+    ranking.rank(logits, logits.len());
+    let total = match sampler.top_k {
+        0 => Total::exactly(total_weight(logits, peak, sampling.temperature)),
+        k => ranking.keep_top_k(k, sampling.temperature).unwrap(),
+    };
+    let last = ranking.draw(sampling, total, 1.0).unwrap();
+    let ranked = ranking.ids();
+    let end = ranked.iter().position(|&id| id == last).unwrap();
+    ranked[..=end].iter().map(|&id| id as usize).collect()
+}
+
 #[test]
 fn the_kept_set_is_that_of_a_full_sort() {
     let mut random = Random::new(3);
@@ -313,10 +333,7 @@ fn the_kept_set_is_that_of_a_full_sort() {
             s.min_p = [0.0, 0.05][round / 12 % 2];
         });
         let mut sampler = Sampler::new(settings, vocab).unwrap();
-        sampler
-            .sample(&mut logits.clone(), &[], &mut Clock::default())
-            .unwrap();
-        let mut kept: Vec<usize> = sampler.candidates.iter().map(|c| c.id as usize).collect();
+        let mut kept = kept(&mut sampler, &logits);
         kept.sort_unstable();
         let p = reference(&logits, &settings);
         let expected: Vec<usize> = (0..vocab).filter(|&id| p[id] > 0.0).collect();
@@ -343,12 +360,8 @@ fn nothing_is_allocated_after_the_first() {
 
 fn check_buffers(mut sampler: Sampler) {
     let place = |s: &Sampler| {
-        (
-            (s.candidates.as_ptr(), s.candidates.capacity()),
-            (s.weights.as_ptr(), s.weights.capacity()),
-            (s.top.as_ptr(), s.top.capacity()),
-            (s.seen.last_round.as_ptr(), s.seen.last_round.capacity()),
-        )
+        let seen = &s.seen.last_round;
+        (s.ranking.places(), seen.as_ptr(), seen.capacity())
     };
     let before = place(&sampler);
     for step in 0..50u32 {
@@ -366,8 +379,10 @@ fn the_round_counter_may_wrap() {
     let mut seen = Seen::new(2);
     seen.round = u32::MAX - 1;
     for _ in 0..4 {
-        seen.forget();
-        assert!(seen.first_time(1));
-        assert!(!seen.first_time(1));
+        assert_eq!(seen.look_at(&[1, 7, 1]), 1);
+        assert!(seen.take(1));
+        assert!(!seen.take(1));
+        assert!(!seen.take(0));
+        assert!(!seen.take(7));
     }
 }
