@@ -7,10 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{
-    EngineError, GenerationOptions, Kernels, Model, ModelOptions, Source, profile::Summary,
-    profile::Window,
+    EngineError, GenerationOptions, Kernels, Model, ModelOptions, Source,
+    profile::{Clock, Summary, Window},
+    text::{Sampler, Sampling},
 };
-use loader::DType;
+use loader::synth::{self, SynthSpec};
+use loader::{DType, Family};
 use offload::{Home, LoadKind, PlaceChoice, Prefetch, Residency};
 use serde::Deserialize;
 
@@ -262,6 +264,89 @@ fn the_demo_says_the_same_for_every_n_and_loads_ahead() {
             let text = summary.to_string();
             assert!(text.contains("ASYNC"), "{text}");
         }
+    }
+}
+
+/// What is sampled from what the device sends is what is sampled from all its logits.
+#[test]
+fn the_device_samples_what_its_logits_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    let spec = SynthSpec {
+        vocab_size: 3_000,
+        std_dev: 0.4,
+        ..SynthSpec::tiny(Family::Llama)
+    };
+    synth::write(&path, &spec, &mut |_, _| {}).unwrap();
+    let source = Source::Directory(path);
+    let mut model = on_device(&source, Residency::Auto, None, Kernels::Fast, None);
+    let settings: [fn(&mut Sampling); 8] = [
+        |s| s.temperature = 0.0,
+        |s| (s.temperature, s.repetition_penalty) = (0.0, 1.5),
+        |s| s.top_k = 20,
+        |s| (s.top_k, s.top_p, s.repetition_penalty) = (20, 0.8, 1.05),
+        |s| s.top_p = 0.9,
+        |s| (s.min_p, s.temperature) = (0.1, 1.3),
+        |s| s.repetition_penalty = 0.9,
+        |s| s.temperature = 30.0,
+    ];
+    for (seed, change) in settings.into_iter().enumerate() {
+        let mut sampling = Sampling {
+            temperature: 0.8,
+            seed: seed as u64,
+            ..Sampling::default()
+        };
+        change(&mut sampling);
+        let options = GenerationOptions {
+            max_new_tokens: 8,
+            ignore_eos: true,
+            sampling,
+            ..Default::default()
+        };
+        let mut session = model.session().unwrap();
+        let (output, _) = session
+            .generate_with_timing(vec![1, 2, 3], options)
+            .unwrap();
+
+        let mut session = model.session().unwrap();
+        let mut sampler = Sampler::new(sampling, spec.vocab_size).unwrap();
+        let (mut tokens, mut seen) = (vec![1, 2, 3], 0);
+        while tokens.len() < 3 + 8 {
+            session.pass(&tokens[seen..]).unwrap();
+            seen = tokens.len();
+            let mut clock = Clock::default();
+            let token = sampler.sample(session.logits(), &tokens, &mut clock);
+            tokens.push(token.unwrap());
+        }
+        assert_eq!(output.tokens, tokens[3..], "{sampling:?}");
+    }
+}
+
+#[test]
+fn numbers_that_are_none_become_no_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    let spec = SynthSpec {
+        std_dev: 1e37,
+        ..SynthSpec::tiny(Family::Llama)
+    };
+    synth::write(&path, &spec, &mut |_, _| {}).unwrap();
+    let source = Source::Directory(path);
+    let mut model = on_device(&source, Residency::Auto, None, Kernels::Fast, None);
+    for temperature in [0.0, 1.0] {
+        let mut session = model.session().unwrap();
+        let options = GenerationOptions {
+            sampling: Sampling {
+                temperature,
+                ..Sampling::default()
+            },
+            ..Default::default()
+        };
+        let output = session.generate_with_timing(vec![1, 2, 3], options);
+        assert!(
+            matches!(output, Err(EngineError::NotFinite { .. })),
+            "{output:?}"
+        );
     }
 }
 

@@ -6,5 +6,7 @@
 
 mod counts;
 mod operations;
+mod selection;
 mod stand_in;
 mod streams;
+mod tokens;

@@ -13,11 +13,11 @@ use crate::counts::{COUNT, counts_of};
 use crate::streams::{LeftOut, chain, is_right};
 
 /// Set by the stand-in's environment.
-fn is_there() -> bool {
+pub fn is_there() -> bool {
     std::env::var_os("CUDA_STAND_IN").is_some()
 }
 
-fn alone(case: &str, environment: &[(&str, &str)]) -> Output {
+pub fn alone(case: &str, environment: &[(&str, &str)]) -> Output {
     Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", case])
         .envs(environment.iter().copied())

@@ -2,7 +2,7 @@
     unsafe_code,
     reason = "kernels take addresses, and believe what they are told of them"
 )]
-//! The device kernels (`decode.cu`), and the one place where they are launched.
+//! The device kernels (`decode.cu`, `select.cu`), and the one place where they are launched.
 //!
 //! What makes it sound: every address comes from a tensor (`Memory::of`) whose owner outlives the
 //! launch, and memory that is given back is given back in the order of the same stream; all of it is
@@ -21,12 +21,16 @@ use offload::{OffloadError, Slab, device_address};
 use crate::error::EngineError;
 
 const DECODE: &str = include_str!(concat!(env!("OUT_DIR"), "/decode.ptx"));
+const SELECT: &str = include_str!(concat!(env!("OUT_DIR"), "/select.ptx"));
 
 /// As in `decode.cu`: the most threads of a block, the rows of a matrix that it multiplies, and the
 /// positions that it looks at.
 const THREADS: usize = 128;
 const ROWS: usize = 4;
 pub const SPAN: usize = 256;
+
+/// Threads of the one block that selects, as in `select.cu`.
+pub const SELECTING: usize = 1024;
 
 /// Where a tensor's first number lies on the device. Valid while somebody holds the tensor.
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +78,7 @@ pub struct Kernels {
     gated: CudaFunction,
     attend: CudaFunction,
     join_spans: CudaFunction,
+    select_best: CudaFunction,
 }
 
 /// A matrix, and the vectors that go with it.
@@ -131,8 +136,11 @@ impl Kernels {
     /// Those for weights and cache in `numbers`.
     pub fn load(device: &Device, numbers: DType) -> Result<Self, EngineError> {
         let stream = device.as_cuda_device()?.cuda_stream();
-        let module = stream.context().load_module(DECODE.into());
-        let module = module.map_err(|error| driver("loading the kernels", error))?;
+        let load = |code: &str| {
+            let module = stream.context().load_module(code.into());
+            module.map_err(|error| driver("loading the kernels", error))
+        };
+        let module = load(DECODE)?;
         let suffix = match numbers {
             DType::F16 => "f16",
             DType::BF16 => "bf16",
@@ -146,6 +154,7 @@ impl Kernels {
             gated: find(&format!("gated_{suffix}"))?,
             attend: find(&format!("attend_{suffix}"))?,
             join_spans: find("join_spans")?,
+            select_best: self::find(&load(SELECT)?, "select_best")?,
             number_bytes: numbers.size_in_bytes(),
             stream,
         })
@@ -242,6 +251,26 @@ impl Kernels {
         packs.next_multiple_of(32).clamp(32, THREADS)
     }
 
+    /// To `found`, in numbers of 64 bits: whether the logits are finite, and the likeliest `wanted` of
+    /// them.
+    pub fn select_best(
+        &self,
+        logits: Memory,
+        among: usize,
+        wanted: usize,
+        temperature: f32,
+        found: Memory,
+    ) -> Result<(), EngineError> {
+        let args = [
+            at(logits),
+            at(found),
+            count(among),
+            count(wanted),
+            Arg::Number(temperature),
+        ];
+        self.launch(&self.select_best, [1, 1], SELECTING, 0, &args)
+    }
+
     fn launch(
         &self,
         function: &CudaFunction,
@@ -264,7 +293,7 @@ impl Kernels {
             shared_mem_bytes: shared_bytes as u32,
         };
         // SAFETY: the arguments are those of the kernel, in its order: each function above spells one
-        // signature of `decode.cu`. Of the addresses the module speaks.
+        // signature of `decode.cu` or `select.cu`. Of the addresses the module speaks.
         unsafe { launch.launch(config) }
             .map(drop)
             .map_err(|error| driver("launching a kernel", error))

@@ -6,6 +6,7 @@
 //! Counted on the stand-in for a device; never timed on a real one.
 
 mod launch;
+mod select;
 
 use candle_core::{DType as TensorDType, Tensor};
 use loader::{DType, ModelConfig, Role};
@@ -19,8 +20,10 @@ use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, Stage};
 use crate::rope::inverse_frequencies;
+use crate::text::{Candidates, Wanted};
 
 use launch::{Attention, BlockMemory, Kernels, Memory, Norm, Projection, SPAN};
+use select::Selection;
 
 /// See the module.
 #[derive(Debug)]
@@ -30,6 +33,9 @@ pub struct DeviceCompute {
     clear: ClearCompute,
     kernels: Kernels,
     row: Row,
+    selection: Selection,
+    /// The logits of the last pass, where candidates came in their place.
+    left_there: Option<Tensor>,
     /// Of the pass under way, if it is one of a single row.
     position: Option<usize>,
 }
@@ -100,6 +106,8 @@ impl DeviceCompute {
             clear: ClearCompute::new(config.clone(), context, place, numbers)?,
             kernels: Kernels::load(place.device(), numbers)?,
             row: Row::new(&config, context, place)?,
+            selection: Selection::on(place.device())?,
+            left_there: None,
             position: None,
             config,
         })
@@ -113,7 +121,9 @@ impl DeviceCompute {
     /// Bytes of everything else a pass takes.
     pub fn scratch_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
         let row: usize = Row::sizes(config, context).iter().sum();
-        ClearCompute::scratch_bytes(config, dtype, context) + (row * size_of::<f32>()) as u64
+        ClearCompute::scratch_bytes(config, dtype, context)
+            + (row * size_of::<f32>()) as u64
+            + Selection::BYTES
     }
 
     fn norm(&self, gain: Memory) -> Norm {
@@ -208,6 +218,7 @@ impl DeviceCompute {
 
 impl Compute for DeviceCompute {
     fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
+        self.left_there = None;
         let &[token] = tokens else {
             self.position = None;
             return self.clear.embed(ends, tokens, position);
@@ -236,6 +247,33 @@ impl Compute for DeviceCompute {
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
         let logits = self.head(ends)?;
         self.clear.bring(&logits)
+    }
+
+    fn finish_wanted(
+        &mut self,
+        ends: &Ends,
+        wanted: Wanted,
+    ) -> Result<Option<Candidates>, EngineError> {
+        let Wanted::Best { count, temperature } = wanted else {
+            self.finish(ends)?;
+            return Ok(None);
+        };
+        let logits = self.head(ends)?;
+        let found = self
+            .selection
+            .best(&self.kernels, &logits, count, temperature)?;
+        match found {
+            Some(_) => self.left_there = Some(logits),
+            None => self.clear.bring(&logits)?,
+        }
+        Ok(found)
+    }
+
+    fn bring_logits(&mut self) -> Result<(), EngineError> {
+        match self.left_there.take() {
+            Some(logits) => self.clear.bring(&logits),
+            None => Ok(()),
+        }
     }
 
     fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {
