@@ -38,6 +38,7 @@ cuda-check:
 # The tests of the feature `cuda`, on a stand-in for a device that measures nothing (bench/cuda-stand-in).
 cuda-stand-in:
 	bench/cuda-stand-in/with cargo test --locked --release --workspace --features cli/cuda,bench/cuda --test cuda_device --test cuda --test ring
+	bench/cuda-stand-in/with cargo test --locked --release --workspace --features cli/cuda,bench/cuda --test cli -- on_a_device
 
 # The feature `profiling`: compiles without a warning, and its spans are as documented. Leaves its
 # binary in target/release/engine until the next build, so `ci` builds after it.

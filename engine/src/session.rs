@@ -148,6 +148,8 @@ impl<'m> Session<'m> {
                 })?;
                 visit.loaded(model.stack.last_load().filter(|_| streamed));
             }
+            // What follows waits for a device without looking at the flag.
+            model.stack.near_the_end()?;
         });
         let candidates = stage!(clock, Head, compute.finish_wanted(&model.ends, wanted)?);
         if candidates.is_none() && !all_finite(compute.logits()) {

@@ -5,6 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use engine::{
     EngineError, GenerationOptions, Kernels, Model, ModelOptions, Source,
@@ -377,4 +381,70 @@ fn what_a_gpu_cannot_do_is_refused() {
         Model::open(&Source::Demo, options),
         Err(EngineError::EmulatedOnDevice)
     ));
+}
+
+/// Over a link so slow that a token takes seconds, which the stand-in can be told to have: in a
+/// process of its own.
+#[test]
+fn a_wait_for_a_device_can_be_given_up() {
+    if std::env::var_os("CUDA_STAND_IN").is_none() {
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "gives_up_its_waits"])
+        .env("CUDA_STAND_IN_LINK_GBPS", "0.001")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Of copies that are staged it is the visit that waits, of those from pinned homes the token's end.
+#[test]
+#[ignore = "run by the test above, with a slow link"]
+fn gives_up_its_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    // 0.8 MB a layer.
+    let spec = SynthSpec {
+        hidden_size: 192,
+        intermediate_size: 512,
+        ..SynthSpec::tiny(Family::Qwen2)
+    };
+    synth::write(&path, &spec.with_layers(4), &mut |_, _| {}).unwrap();
+    let source = Source::Directory(path);
+    let tokens = |model: &mut Model, flag: &Arc<AtomicBool>| -> Vec<u32> {
+        let mut session = model.session().unwrap();
+        session.cancel_with(Arc::clone(flag));
+        let options = GenerationOptions {
+            max_new_tokens: 2,
+            ignore_eos: true,
+            ..Default::default()
+        };
+        let generation = session.generate(vec![1, 2, 3], options).unwrap();
+        generation.map(|piece| piece.unwrap().token).collect()
+    };
+    let never = Arc::default();
+    let mut resident = on_device(&source, Residency::Layers(4), None, Kernels::Fast, None);
+    let expected = tokens(&mut resident, &never);
+    for home in [Home::Disk, Home::Ram] {
+        let mut model = on_device(
+            &source,
+            Residency::Layers(0),
+            Some(home),
+            Kernels::Fast,
+            None,
+        );
+        let flag = Arc::new(AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                flag.store(true, Ordering::Relaxed);
+            });
+            let started = Instant::now();
+            assert_eq!(tokens(&mut model, &flag), [0; 0], "{home:?}");
+            let took = started.elapsed();
+            assert!(took < Duration::from_millis(600), "{home:?}: {took:?}");
+        });
+        assert_eq!(tokens(&mut model, &never), expected, "{home:?}");
+    }
 }

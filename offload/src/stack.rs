@@ -16,10 +16,11 @@
 //!   the file. Dropping the stack hangs up both channels and joins the thread.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -36,6 +37,10 @@ use crate::ticket::{Ticket, Visited};
 
 /// How long a wait for a copy goes on before it looks whether anybody still wants it.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Naps between two looks at a device: an eighth of what has been waited, within these. What is then
+/// left of the unit is longer.
+const NAPS: RangeInclusive<Duration> = Duration::from_micros(20)..=Duration::from_millis(1);
 
 /// When streamed blocks are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +128,27 @@ impl StreamedStack {
             Err(panic) => {
                 ring.unsaid = released.err();
                 resume_unwind(panic)
+            }
+        }
+    }
+
+    /// Lets the device come near the end of the unit, whose visits are all ordered: until only the
+    /// last of them and what follows it are to be waited for, the flag of `cancel_with` counts.
+    /// On the host visits are over when they have returned, and this is nothing.
+    pub fn near_the_end(&mut self) -> Result<(), OffloadError> {
+        let (Some(ring), Some(visited)) = (&mut self.ring, self.visited.iter().rev().nth(1)) else {
+            return Ok(());
+        };
+        let block = visited.record.block;
+        let from = Instant::now();
+        loop {
+            match visited.is_over() {
+                Ok(true) => return Ok(()),
+                Ok(false) if ring.cancel.load(Ordering::Relaxed) => {
+                    return Err(OffloadError::Cancelled { block });
+                }
+                Ok(false) => thread::sleep((from.elapsed() / 8).clamp(*NAPS.start(), *NAPS.end())),
+                Err(source) => return Err(ring.fail(block, Failure::Link(source))),
             }
         }
     }

@@ -8,11 +8,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use loader::{Checksum, Stretch};
 
 use crate::block::BlockId;
@@ -162,6 +162,7 @@ impl Link for VerifyingLink {
         Ok(Arc::new(VerifiedMark {
             inner: mark,
             verdict: verified,
+            heard: Mutex::default(),
             took: OnceLock::new(),
         }))
     }
@@ -191,14 +192,40 @@ impl Drop for VerifyingLink {
 struct VerifiedMark {
     inner: Arc<dyn Mark>,
     verdict: Receiver<Result<Duration, LinkError>>,
+    /// The verdict, from when it came until `wait` takes it.
+    heard: Mutex<Option<Result<Duration, LinkError>>>,
     took: OnceLock<Duration>,
 }
 
 impl Mark for VerifiedMark {
+    fn landed_within(&self, patience: Duration) -> bool {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.is_none() {
+            *heard = match self.verdict.recv_timeout(patience) {
+                Ok(verdict) => Some(verdict),
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => Some(Err(LinkError::WorkersGone)),
+            };
+        }
+        true
+    }
+
     fn wait(&self) -> Result<(), LinkError> {
-        let took = self.verdict.recv().map_err(|_| LinkError::WorkersGone)??;
+        let heard = self
+            .heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let took = match heard {
+            Some(verdict) => verdict?,
+            None => self.verdict.recv().map_err(|_| LinkError::WorkersGone)??,
+        };
         self.took.get_or_init(|| took);
         Ok(())
+    }
+
+    fn is_over(&self) -> Result<bool, LinkError> {
+        self.inner.is_over()
     }
 
     fn release(&self) -> Result<(), LinkError> {

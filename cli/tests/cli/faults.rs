@@ -19,10 +19,14 @@ const WEIGHTS: &str = "model.safetensors";
 
 /// Runs for minutes if nobody ends it; every layer is read again for every token.
 fn endless(command: &mut Command, made: &Made) -> UnderWay {
-    let line = "--prompt-tokens 1,2,3 --max-new-tokens 100000 --context 100003 --ignore-eos \
-                --num-gpu-layers 0 --weights disk";
+    endless_with("--context 100003 --weights disk", command, made)
+}
+
+fn endless_with(rest: &str, command: &mut Command, made: &Made) -> UnderWay {
+    let line = "--prompt-tokens 1,2,3 --max-new-tokens 100000 --ignore-eos --num-gpu-layers 0";
     command.args(["generate", "--model", &made.name()]);
-    UnderWay::start(command.args(line.split_whitespace()))
+    command.args(line.split_whitespace());
+    UnderWay::start(command.args(rest.split_whitespace()))
 }
 
 fn long() -> SynthSpec {
@@ -311,14 +315,48 @@ fn a_thread_that_is_refused_is_told() {
 fn a_read_that_hangs_does_not_hold_up_ctrl_c() {
     let made = make(&long());
     let faults = [("FAULT_FILE", WEIGHTS), ("FAULT_READS", "slow:60:20000")];
-    let mut under_way = endless(&mut faulty(&faults), &made);
-    under_way.text_has_come();
-    thread::sleep(Duration::from_millis(200));
-    under_way.signal("INT");
+    for rest in ["--weights disk", "--weights disk --verify"] {
+        let mut under_way = endless_with(rest, &mut faulty(&faults), &made);
+        under_way.text_has_come();
+        thread::sleep(Duration::from_millis(200));
+        under_way.signal("INT");
+        interrupted_soon(under_way);
+    }
+}
+
+#[track_caller]
+fn interrupted_soon(under_way: UnderWay) {
     let run = under_way.ends_soon();
     assert_eq!(run.code, 130, "{run:?}");
     let last = run.stderr.lines().last().unwrap();
     assert!(last.ends_with("interrupted"), "{last}");
+}
+
+/// On a device there are more places to wait: for a staged copy, and for the token.
+#[cfg(feature = "cuda")]
+#[test]
+fn on_a_device_neither_disk_nor_link_holds_up_ctrl_c() {
+    if std::env::var_os("CUDA_STAND_IN").is_none() {
+        return;
+    }
+    // 86 kB a layer: at this rate a token takes nearly three seconds.
+    let made = make(&tiny().with_layers(6));
+    let crawls = ("CUDA_STAND_IN_LINK_GBPS", "0.0002");
+    let hangs = [("FAULT_FILE", WEIGHTS), ("FAULT_READS", "slow:60:20000")];
+    let unpinned = [crawls, ("CUDA_STAND_IN_PINNED_BYTES", "400000")];
+    for (home, faults) in [
+        ("disk", &hangs[..]),
+        ("disk", &[crawls]),
+        ("ram", &unpinned),
+        ("ram", &[crawls]),
+    ] {
+        let rest = format!("--device cuda --weights {home}");
+        let mut under_way = endless_with(&rest, &mut faulty(faults), &made);
+        under_way.text_has_come();
+        thread::sleep(Duration::from_millis(200));
+        under_way.signal("INT");
+        interrupted_soon(under_way);
+    }
 }
 
 #[test]

@@ -7,13 +7,14 @@
 //!
 //! `landed` is what compute waits for; `released` is what the next copy into the slot waits for.
 //! The host waits for neither. A copy that is staged is not ordered at once: then, and only then,
-//! the visit's thread waits until it is, because a stream cannot wait for an event to come.
+//! the visit's thread waits until it is, because a stream cannot wait for an event to come. That
+//! wait can be given up, like one for a copy on the host.
 //!
 //! A set of events is used again after as many visits as there are in a unit of work, and slots: by
 //! then the unit it belonged to is over and has been read.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cudarc::driver::{CudaEvent, DriverError};
 
@@ -30,8 +31,15 @@ pub(super) struct VisitEvents {
     asked: CudaEvent,
     met: CudaEvent,
     released: CudaEvent,
-    order: Mutex<Order>,
+    state: Mutex<State>,
     ordered: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    order: Order,
+    /// Whether `asked` is on its stream: once a visit, however often it is tried.
+    asked: bool,
 }
 
 /// Whether the copy has been ordered on its stream.
@@ -45,6 +53,12 @@ enum Order {
     Failed(Option<LinkError>),
 }
 
+impl Order {
+    fn is_pending(&self) -> bool {
+        matches!(self, Self::Pending)
+    }
+}
+
 impl VisitEvents {
     pub fn new(streams: &Arc<Streams>) -> Result<Self, DriverError> {
         Ok(Self {
@@ -53,40 +67,73 @@ impl VisitEvents {
             asked: streams.timed_event()?,
             met: streams.timed_event()?,
             released: streams.timed_event()?,
-            order: Mutex::new(Order::Pending),
+            state: Mutex::new(State {
+                order: Order::Pending,
+                asked: false,
+            }),
             ordered: Condvar::new(),
             streams: Arc::clone(streams),
         })
     }
 
+    /// For another visit.
+    fn renew(&self) {
+        let mut state = self.lock();
+        state.order = Order::Pending;
+        state.asked = false;
+    }
+
     fn set(&self, order: Order) {
-        *self.lock() = order;
+        self.lock().order = order;
         self.ordered.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Order> {
-        // One value, whole after every statement: poison means nothing here.
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The compute stream comes to where it needs the block, before the host waits for anything.
+    fn ask(&self) -> Result<(), DriverError> {
+        let mut state = self.lock();
+        if !state.asked {
+            self.asked.record(&self.streams.compute)?;
+            state.asked = true;
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Plain values, valid after every statement: poison means nothing here.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Mark for VisitEvents {
-    fn wait(&self) -> Result<(), LinkError> {
-        self.asked.record(&self.streams.compute)?;
-        let mut order = self.lock();
-        while matches!(*order, Order::Pending) {
-            order = self
-                .ordered
-                .wait(order)
-                .unwrap_or_else(PoisonError::into_inner);
+    fn landed_within(&self, patience: Duration) -> bool {
+        if self.ask().is_err() {
+            // `wait` asks again, and tells.
+            return true;
         }
-        if let Order::Failed(error) = &mut *order {
+        let waited = self
+            .ordered
+            .wait_timeout_while(self.lock(), patience, |state| state.order.is_pending());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.order.is_pending()
+    }
+
+    fn wait(&self) -> Result<(), LinkError> {
+        self.ask()?;
+        let ordered = self
+            .ordered
+            .wait_while(self.lock(), |state| state.order.is_pending());
+        let mut state = ordered.unwrap_or_else(PoisonError::into_inner);
+        if let Order::Failed(error) = &mut state.order {
             return Err(error.take().unwrap_or(LinkError::WorkersGone));
         }
-        drop(order);
+        drop(state);
         self.streams.compute.wait(&self.landed)?;
         self.met.record(&self.streams.compute)?;
         Ok(())
+    }
+
+    fn is_over(&self) -> Result<bool, LinkError> {
+        Ok(self.released.try_is_complete()?)
     }
 
     fn release(&self) -> Result<(), LinkError> {
@@ -94,7 +141,7 @@ impl Mark for VisitEvents {
     }
 
     fn arrival(&self) -> Result<Arrival, LinkError> {
-        let staged_from = match &*self.lock() {
+        let staged_from = match &self.lock().order {
             Order::Given { staged_from } => *staged_from,
             _ => None,
         };
@@ -133,7 +180,7 @@ impl Copy {
         after: Option<Arc<VisitEvents>>,
         poison: bool,
     ) -> Self {
-        events.set(Order::Pending);
+        events.renew();
         Self {
             to,
             after,
