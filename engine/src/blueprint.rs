@@ -151,7 +151,7 @@ impl Blueprint {
             .memory_bytes
             .or_else(|| place.free_bytes())
             .or_else(memory::available_bytes);
-        let mut link = link_info(&checkpoint, &options, on_device)?;
+        let mut link = link_info(&checkpoint, &options, place.as_ref())?;
         let mut request = PlanRequest {
             layers: config.layers,
             block: block_bytes(&checkpoint, &layout, &link, on_device)?,
@@ -167,7 +167,7 @@ impl Blueprint {
         let mut plan = ResidencyPlan::new(&request)?;
         // What streams to a device lives in RAM, if RAM has room for it.
         if on_device && options.home.is_none() && !fits_host(&plan) {
-            link = link_to(Home::Disk, &checkpoint, on_device, None);
+            link = link_to(Home::Disk, &checkpoint, place.as_ref(), None);
             request.block = block_bytes(&checkpoint, &layout, &link, on_device)?;
             plan = ResidencyPlan::new(&request)?;
         }
@@ -254,8 +254,9 @@ fn context(options: &ModelOptions, max_positions: usize) -> Result<usize, Engine
 fn link_info(
     checkpoint: &Checkpoint,
     options: &ModelOptions,
-    on_device: bool,
+    place: &dyn Place,
 ) -> Result<LinkInfo, EngineError> {
+    let on_device = !place.device().is_cpu();
     if let Some(gbps) = options.link_gbps {
         if !LINK_GBPS.contains(&gbps) {
             return Err(EngineError::LinkRate { gbps });
@@ -275,20 +276,23 @@ fn link_info(
         (None, None) if on_device => Home::Ram,
         (None, None) => Home::Disk,
     };
-    Ok(link_to(home, checkpoint, on_device, emulated_gbps))
+    Ok(link_to(home, checkpoint, place, emulated_gbps))
 }
 
 fn link_to(
     home: Home,
     checkpoint: &Checkpoint,
-    on_device: bool,
+    place: &dyn Place,
     emulated_gbps: Option<f64>,
 ) -> LinkInfo {
-    let access = match (home, on_device) {
-        (Home::Disk, _) => checkpoint.access_report().to_string(),
-        (Home::Ram, false) => "memory copy".into(),
+    let access = match home {
+        Home::Disk => checkpoint.access_report().to_string(),
+        Home::Ram if place.device().is_cpu() => "memory copy".into(),
         // Whether all of it can be pinned shows when it is.
-        (Home::Ram, true) => "the copy engine from pinned memory".into(),
+        Home::Ram => match place.near() {
+            Some(node) => format!("the copy engine from pinned memory, on {node}"),
+            None => "the copy engine from pinned memory".into(),
+        },
     };
     LinkInfo {
         home,

@@ -222,7 +222,7 @@ fn ram_homes(
         let origin: Arc<str> =
             format!("RAM (packed from {})", blueprint.checkpoint.location()).into();
         let fill = |to: &mut [u8]| -> Result<(), EngineError> { Ok(read(blueprint, &source, to)?) };
-        let home = RamHome::filled(origin, source.slab_bytes(), fill)?;
+        let home = RamHome::filled(origin, source.slab_bytes(), blueprint.place.near(), fill)?;
         progress(source.stored_bytes());
         homes.insert(BlockId::new(STACK, layer), home);
     }

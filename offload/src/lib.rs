@@ -11,6 +11,7 @@ mod error;
 mod itinerary;
 mod latch;
 mod link;
+mod numa;
 mod place;
 mod plan;
 mod predict;
@@ -32,6 +33,7 @@ pub use error::{LinkError, OffloadError, THREADS_HINT};
 pub use itinerary::Itinerary;
 pub use latch::Latch;
 pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
+pub use numa::{NumaNode, NumaShare};
 pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, Stopwatch, open};
 pub use plan::{
     BlockBytes, BufferBytes, FixedBytes, PlanError, PlanRequest, Residency, ResidencyPlan, Spread,

@@ -14,6 +14,7 @@ use crate::cuda;
 use crate::disk::DiskLink;
 use crate::error::OffloadError;
 use crate::link::Link;
+use crate::numa::NumaNode;
 use crate::ram::{RamHome, RamLink, measure_copy_gbps};
 use crate::slab::SlabBytes;
 
@@ -24,6 +25,11 @@ pub trait Place: fmt::Debug + Send + Sync {
 
     /// Memory that can still be taken there. `None`: it is the host's, and the system knows.
     fn free_bytes(&self) -> Option<u64>;
+
+    /// Where in the host's memory homes should lie. `None`: there is nothing to choose.
+    fn near(&self) -> Option<NumaNode> {
+        None
+    }
 
     /// Lets `fill` write what `to` is to hold. Returns when it does.
     fn fill(&self, to: &SlabBytes, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), OffloadError>;

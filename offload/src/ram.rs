@@ -17,6 +17,7 @@ use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
 use crate::latch::Latch;
 use crate::link::{Link, Mark};
+use crate::numa::NumaNode;
 use crate::slab::SlabBytes;
 use crate::slot::Slot;
 
@@ -33,10 +34,12 @@ pub struct RamHome {
 }
 
 impl RamHome {
-    /// Host memory for a block, filled by `fill` before anybody else sees it.
+    /// Host memory for a block, on a node where one is given, filled by `fill` before anybody else
+    /// sees it.
     pub fn filled<E>(
         origin: Arc<str>,
         bytes: usize,
+        near: Option<NumaNode>,
         fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<Self, E>
     where
@@ -44,6 +47,7 @@ impl RamHome {
     {
         // What the bytes mean is nobody's business here; slabs are whole numbers of any dtype.
         let home = SlabBytes::new(bytes, DType::Bf16, &Device::Cpu)?;
+        home.prefer(near)?;
         home.write(fill)??;
         Ok(Self {
             origin,

@@ -11,6 +11,7 @@ use loader::huge_pages::{self, HUGE_PAGE_BYTES};
 use loader::{BlockLayout, DType, Role};
 
 use crate::error::OffloadError;
+use crate::numa::NumaNode;
 
 /// Slabs smaller than a huge page start on a page, and have their pages to themselves: a driver
 /// that pins memory for a device pins whole pages.
@@ -86,6 +87,15 @@ impl SlabBytes {
     /// Its size.
     pub fn len_bytes(&self) -> usize {
         self.0.elem_count() * self.0.dtype().size_in_bytes()
+    }
+
+    /// Asks for its pages on a node, where one is given (host memory only). To be called before it is
+    /// filled.
+    pub(crate) fn prefer(&self, node: Option<NumaNode>) -> Result<(), OffloadError> {
+        match node {
+            Some(node) => self.read(|bytes| node.prefer(bytes)),
+            None => Ok(()),
+        }
     }
 
     /// All of it, as one row of numbers.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::cuda;
 use crate::error::OffloadError;
+use crate::numa::NumaNode;
 
 /// One device as it was found.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,6 +18,8 @@ pub struct DeviceSurvey {
     pub driver: (i32, i32),
     /// The bus while copies ran over it; an idle one may have gone to sleep.
     pub pcie: Option<Pcie>,
+    /// The host's memory that it is near to, where there are several.
+    pub numa_node: Option<NumaNode>,
     /// Host to device, from pinned memory and from ordinary memory, in GB/s.
     pub pinned_gbps: f64,
     pub pageable_gbps: f64,

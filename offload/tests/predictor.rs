@@ -44,7 +44,7 @@ fn stack(
                 bytes.fill(layer.0 as u8 + 1);
                 Ok::<_, OffloadError>(())
             };
-            let home = RamHome::filled("RAM".into(), layout.slab_bytes(), fill).unwrap();
+            let home = RamHome::filled("RAM".into(), layout.slab_bytes(), None, fill).unwrap();
             (BlockId::new(STACK, layer), home)
         })
         .collect();

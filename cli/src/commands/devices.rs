@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::Machine;
-use offload::DeviceSurvey;
+use offload::{DeviceSurvey, NumaNode};
 use serde::Serialize;
 
 use crate::args::DevicesArgs;
@@ -39,6 +39,7 @@ struct Cuda {
     driver_cuda: String,
     pcie_speed: Option<String>,
     pcie_width: Option<u32>,
+    numa_node: Option<u32>,
     pinned_gbps: f64,
     pageable_gbps: f64,
     memory_copy_gbps: f64,
@@ -79,6 +80,7 @@ fn cuda((ordinal, survey): (usize, DeviceSurvey)) -> Cuda {
         driver_cuda: dotted(survey.driver),
         pcie_speed,
         pcie_width,
+        numa_node: survey.numa_node.map(NumaNode::index),
         pinned_gbps: survey.pinned_gbps,
         pageable_gbps: survey.pageable_gbps,
         memory_copy_gbps: survey.memory_gbps,
@@ -135,8 +137,11 @@ fn text(found: &Found) -> String {
         line(
             "host to it",
             format!(
-                "{:.1} GB/s from pinned memory, {:.1} GB/s from other memory",
-                device.pinned_gbps, device.pageable_gbps
+                "{:.1} GB/s from pinned memory, {:.1} GB/s from other memory{}",
+                device.pinned_gbps,
+                device.pageable_gbps,
+                (device.numa_node)
+                    .map_or_else(String::new, |node| format!(", on NUMA node {node}"))
             ),
         );
     }

@@ -2,6 +2,7 @@
 //! takes microseconds and no waiting; what cannot be pinned goes through `staging`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +15,7 @@ use super::visit::{Copy, VisitEvents};
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError};
 use crate::link::{Link, Mark};
+use crate::numa::NumaNode;
 use crate::place::{Homes, RingShape};
 use crate::ram::RamHome;
 use crate::slab::SlabBytes;
@@ -56,6 +58,7 @@ impl CudaLink {
     /// The link, and how the homes are read by it.
     pub fn connect(
         streams: &Arc<Streams>,
+        near: Option<NumaNode>,
         homes: Homes,
         ring: &RingShape,
         progress: &mut dyn FnMut(u64),
@@ -67,9 +70,11 @@ impl CudaLink {
                 for block in disk.blocks() {
                     facts.insert(block, Facts::of(&disk, block));
                 }
-                let buffers = Staging::buffers(streams, ring)?;
+                let buffers = Staging::buffers(streams, near, ring)?;
+                let place = placed(near, buffers.iter().map(Buffer::memory))?;
                 let staging = Staging::start(buffers, Homes::Disk(disk), ring)?;
-                let access = "direct reads into a pinned staging ring, then the copy engine".into();
+                let access =
+                    format!("direct reads into a pinned staging ring{place}, then the copy engine");
                 (Some(staging), access)
             }
             Homes::Ram { blocks, gbps } => {
@@ -80,20 +85,27 @@ impl CudaLink {
                 }
                 let all = blocks.len();
                 let Refused { mut blocks, said } = pin_all(streams, blocks, &mut pinned, progress);
-                match said {
-                    None => (None, "the copy engine from pinned memory".into()),
-                    Some(said) => {
-                        let buffers = make_room(streams, ring, &mut pinned, &mut blocks, &facts)?;
-                        let access = format!(
-                            "the copy engine from pinned memory for {} of {all} layers; the others \
-                             pass a pinned staging ring, because the system refused to pin more \
-                             ({said})",
-                            pinned.len(),
-                        );
-                        let homes = Homes::Ram { blocks, gbps };
-                        (Some(Staging::start(buffers, homes, ring)?), access)
+                let buffers = match said {
+                    None => None,
+                    Some(_) => {
+                        let room = make_room(streams, near, ring, &mut pinned, &mut blocks, &facts);
+                        Some(room?)
                     }
+                };
+                let staged = buffers.iter().flatten().map(Buffer::memory);
+                let place = placed(near, pinned.values().map(Pinned::memory).chain(staged))?;
+                let mut access = format!("the copy engine from pinned memory{place}");
+                if let Some(said) = said {
+                    let _ = write!(
+                        access,
+                        " for {} of {all} layers; the others pass a pinned staging ring, because \
+                         the system refused to pin more ({said})",
+                        pinned.len(),
+                    );
                 }
+                let homes = Homes::Ram { blocks, gbps };
+                let staging = buffers.map(|buffers| Staging::start(buffers, homes, ring));
+                (staging.transpose()?, access)
             }
         };
         // See `visit` for why this many.
@@ -181,16 +193,32 @@ impl Drop for CudaLink {
     }
 }
 
+/// Where pinned memory turned out to be, if there was a choice.
+fn placed<'a>(
+    near: Option<NumaNode>,
+    memory: impl Iterator<Item = &'a SlabBytes>,
+) -> Result<String, OffloadError> {
+    let Some(node) = near else {
+        return Ok(String::new());
+    };
+    let mut share = node.share();
+    for memory in memory {
+        memory.read(|bytes| share.add(bytes))?;
+    }
+    Ok(format!(", {share}"))
+}
+
 /// Staging buffers, where the system pins no more: homes give up their place until there is room.
 fn make_room(
     streams: &Streams,
+    near: Option<NumaNode>,
     ring: &RingShape,
     pinned: &mut BTreeMap<BlockId, Pinned>,
     unpinned: &mut BTreeMap<BlockId, RamHome>,
     facts: &BTreeMap<BlockId, Facts>,
 ) -> Result<Vec<Buffer>, OffloadError> {
     loop {
-        let refused = match Staging::buffers(streams, ring) {
+        let refused = match Staging::buffers(streams, near, ring) {
             Ok(buffers) => return Ok(buffers),
             Err(refused) => refused,
         };

@@ -35,6 +35,7 @@ use cudarc::driver::{CudaContext, DriverError};
 use loader::DType;
 
 use crate::error::{LinkError, OffloadError};
+use crate::numa::NumaNode;
 use crate::place::{Connection, Homes, Place, RingShape, Stopwatch};
 use crate::slab::SlabBytes;
 
@@ -42,6 +43,7 @@ use link::CudaLink;
 use pinned::{DeviceMemory, Pinned};
 use stopwatch::CudaStopwatch;
 use streams::Streams;
+use survey::pci_address;
 
 pub use pinned::device_address;
 pub(crate) use survey::survey;
@@ -55,6 +57,7 @@ const RESERVE_BYTES: u64 = 256 << 20;
 pub(crate) struct Gpu {
     device: Device,
     streams: Arc<Streams>,
+    near: Option<NumaNode>,
     /// Host memory that loading passes through on its way to the device.
     stage: Mutex<Option<Pinned>>,
 }
@@ -80,9 +83,11 @@ impl Gpu {
         // ours, and no tensor of this device exists yet.
         unsafe { compute.context().disable_event_tracking() };
         let streams = Streams::beside(compute).map_err(opening)?;
+        let near = pci_address(streams.context()).and_then(|address| NumaNode::of_pci(&address));
         Ok(Self {
             device,
             streams: Arc::new(streams),
+            near,
             stage: Mutex::new(None),
         })
     }
@@ -99,6 +104,7 @@ impl Gpu {
             return Ok(stage);
         }
         let memory = SlabBytes::new(bytes, DType::Bf16, &Device::Cpu)?;
+        memory.prefer(self.near)?;
         Ok(Pinned::new(self.streams.context(), memory.clone())
             .unwrap_or_else(|_| Pinned::not(self.streams.context(), memory)))
     }
@@ -112,6 +118,10 @@ impl Place for Gpu {
     fn free_bytes(&self) -> Option<u64> {
         let (free, _) = self.streams.context().mem_get_info().ok()?;
         Some((free as u64).saturating_sub(RESERVE_BYTES))
+    }
+
+    fn near(&self) -> Option<NumaNode> {
+        self.near
     }
 
     fn fill(&self, to: &SlabBytes, fill: &mut dyn FnMut(&mut [u8])) -> Result<(), OffloadError> {
@@ -137,7 +147,7 @@ impl Place for Gpu {
         // The slots were allocated on the compute stream; the copy stream meets them now.
         // waits: at load time
         self.streams.compute.synchronize().map_err(opening)?;
-        let (link, access) = CudaLink::connect(&self.streams, homes, ring, progress)?;
+        let (link, access) = CudaLink::connect(&self.streams, self.near, homes, ring, progress)?;
         Ok(Connection {
             link: Box::new(link),
             access: Some(access),

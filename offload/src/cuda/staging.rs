@@ -21,8 +21,9 @@ use super::visit::Copy;
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError};
 use crate::link::{Link, Mark};
+use crate::numa::NumaNode;
 use crate::place::{Homes, RingShape};
-use crate::slab::Slab;
+use crate::slab::{Slab, SlabBytes};
 use crate::slot::Slot;
 
 /// One filling, one being copied, one waiting for either.
@@ -53,12 +54,23 @@ struct Filling {
     mark: Arc<dyn Mark>,
 }
 
+impl Buffer {
+    pub fn memory(&self) -> &SlabBytes {
+        self.pinned.memory()
+    }
+}
+
 impl Staging {
-    /// Pins the buffers.
-    pub fn buffers(streams: &Streams, ring: &RingShape) -> Result<Vec<Buffer>, OffloadError> {
+    /// Pins the buffers, on a node of the host where one is given.
+    pub fn buffers(
+        streams: &Streams,
+        near: Option<NumaNode>,
+        ring: &RingShape,
+    ) -> Result<Vec<Buffer>, OffloadError> {
         let buffer = |index| {
             let slot = buffer_slot(ring, index)?;
             let memory = slot.slab().bytes().clone();
+            memory.prefer(near)?;
             match Pinned::new(streams.context(), memory) {
                 Ok(pinned) => Ok(Buffer { slot, pinned }),
                 Err(error) => Err(OffloadError::NotPinned {

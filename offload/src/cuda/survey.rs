@@ -39,6 +39,7 @@ pub(crate) fn survey(ordinal: usize, budget: Duration) -> Result<DeviceSurvey, O
         compute_capability: context.compute_capability().map_err(opening)?,
         driver: driver_version().map_err(opening)?,
         pcie,
+        numa_node: gpu.near,
         pinned_gbps,
         pageable_gbps,
         memory_gbps: memory_gbps(&gpu, budget)?,
@@ -62,6 +63,7 @@ fn host_to_device(
     let streams = &gpu.streams;
     let bytes = copy_bytes(streams)?;
     let host = SlabBytes::new(bytes, DType::Bf16, &Device::Cpu)?;
+    host.prefer(gpu.near)?;
     // Not zeros, and touched: the system backs untouched pages with one page of zeros.
     host.write(|bytes| {
         for (index, byte) in bytes.iter_mut().enumerate() {
@@ -153,8 +155,8 @@ fn driver_version() -> Result<(i32, i32), DriverError> {
     Ok((version / 1000, version % 1000 / 10))
 }
 
-/// The bus as it is now: read while a copy is under way.
-fn pcie_of(context: &CudaContext) -> Option<Pcie> {
+/// Where the device is on the bus, as the system spells it.
+pub(super) fn pci_address(context: &CudaContext) -> Option<String> {
     let mut name = [0; 32];
     // SAFETY: see the module; the driver ends the name with a zero within the length given.
     let name = unsafe {
@@ -164,10 +166,12 @@ fn pcie_of(context: &CudaContext) -> Option<Pcie> {
             .ok()?;
         CStr::from_ptr(name.as_ptr())
     };
-    let folder = format!(
-        "/sys/bus/pci/devices/{}",
-        name.to_str().ok()?.to_lowercase()
-    );
+    Some(name.to_str().ok()?.to_lowercase())
+}
+
+/// The bus as it is now: read while a copy is under way.
+fn pcie_of(context: &CudaContext) -> Option<Pcie> {
+    let folder = format!("/sys/bus/pci/devices/{}", pci_address(context)?);
     let read = |file: &str| fs::read_to_string(format!("{folder}/{file}")).ok();
     Some(Pcie {
         speed: read("current_link_speed")?.trim().to_owned(),

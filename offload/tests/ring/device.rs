@@ -23,7 +23,10 @@ fn stack_on_device(case: &Case, place: &Arc<dyn Place>) -> StreamedStack {
             Ok(())
         };
         let origin = format!("layer {layer}").into();
-        (id, RamHome::filled(origin, homes[&id].len(), fill).unwrap())
+        (
+            id,
+            RamHome::filled(origin, homes[&id].len(), place.near(), fill).unwrap(),
+        )
     });
     let homes_in_ram = Homes::Ram {
         blocks: streamed.collect(),

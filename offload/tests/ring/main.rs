@@ -360,7 +360,7 @@ fn a_slow_bus_does_not_keep_the_stack_from_ending() {
                 };
                 (
                     id,
-                    RamHome::filled("here".into(), bytes.len(), fill).unwrap(),
+                    RamHome::filled("here".into(), bytes.len(), None, fill).unwrap(),
                 )
             })
             .collect();
@@ -478,7 +478,7 @@ fn the_ram_link_streams_the_same_bits() {
                     };
                     (
                         id,
-                        RamHome::filled("here".into(), bytes.len(), fill).unwrap(),
+                        RamHome::filled("here".into(), bytes.len(), None, fill).unwrap(),
                     )
                 })
                 .collect();
