@@ -13,7 +13,8 @@ namespace stand_in {
 namespace {
 
 std::mutex mutex;
-Knowledge host;
+// Left to the system at the end, as below: streams may still be at work then.
+auto &host = *new Knowledge;
 
 struct Past {
     unsigned stream;
@@ -22,7 +23,7 @@ struct Past {
     std::string what;
 };
 // By allocation. What a newer touch of the same stream covers is forgotten.
-std::map<Address, std::list<Past>> pasts;
+auto &pasts = *new std::map<Address, std::list<Past>>;
 const size_t REMEMBERED = 256;
 
 bool overlap(const Touch &a, const Touch &b) { return a.from < b.to && b.from < a.to; }
