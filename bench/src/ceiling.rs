@@ -34,12 +34,19 @@ impl Ceiling {
     /// GB/s of one sweep by all threads.
     pub fn measure_gbps(&self) -> f64 {
         let started = Instant::now();
+        self.read_part(0, 1);
+        size_of_val(&*self.memory) as f64 / started.elapsed().as_secs_f64() / 1e9
+    }
+
+    /// All threads read the `part`th of `parts` equal parts.
+    pub fn read_part(&self, part: usize, parts: usize) {
+        let bounds = |part| self.memory.len() * part / parts;
+        let values = &self.memory[bounds(part)..bounds(part + 1)];
         thread::scope(|scope| {
-            for part in self.memory.chunks(self.memory.len().div_ceil(self.threads)) {
-                scope.spawn(move || black_box(sum(part)));
+            for share in values.chunks(values.len().div_ceil(self.threads).max(1)) {
+                scope.spawn(move || black_box(sum(share)));
             }
         });
-        size_of_val(&*self.memory) as f64 / started.elapsed().as_secs_f64() / 1e9
     }
 }
 

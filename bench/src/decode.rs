@@ -60,7 +60,7 @@ pub fn run(run: &Run) -> Result<()> {
 }
 
 /// What one token must read: every block, and the head. One row of the embedding is nothing.
-fn weight_bytes_per_token(model: &Model) -> usize {
+pub fn weight_bytes_per_token(model: &Model) -> usize {
     let config = model.config();
     let dtype = model.blueprint().dtype().bytes();
     let head = config.vocab_size * config.hidden_size * dtype;

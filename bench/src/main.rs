@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod ceiling;
+mod cold;
 mod decode;
 mod overhead;
 mod prefill;
@@ -37,9 +38,12 @@ enum What {
         #[arg(long, default_value_t = 128)]
         prompt_tokens: usize,
     },
+    /// A start with the model's files not in the page cache, against what reading them takes
+    /// (writes /proc/sys/vm/drop_caches, so: Linux, as root)
+    Cold(cold::Cold),
     /// The cost of looking: `--profile`, and spans where they are compiled in
     Overhead(overhead::Overhead),
-    /// Streaming from disk, against the disk's direct-read ceiling
+    /// Streaming from disk, against the disk's direct-read ceiling, alone and beside memory reads
     Stream {
         #[command(flatten)]
         run: Run,
@@ -68,6 +72,7 @@ struct Run {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().what {
+        What::Cold(args) => cold::run(&args),
         What::Decode(run) => decode::run(&run),
         What::Overhead(args) => overhead::run(&args),
         What::Prefill { run, prompt_tokens } => prefill::run(&run, prompt_tokens),

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use loader::{Checkpoint, DType, Whole};
-use offload::SlabBytes;
+use loader::{Access, Checkpoint, DType, Whole};
+use offload::{Home, SlabBytes};
 
-use crate::blueprint::Blueprint;
+use crate::blueprint::{Blueprint, STREAM_ACCESS};
 use crate::error::EngineError;
 use crate::load;
 
@@ -27,23 +27,27 @@ impl Ends {
             .sum::<usize>() as u64
     }
 
-    pub fn load(blueprint: &Blueprint, progress: &mut dyn FnMut(u64)) -> Result<Self, EngineError> {
-        let (checkpoint, dtype) = (&blueprint.checkpoint, blueprint.dtype());
-        let device = blueprint.place.device();
-        let mut read = |which| -> Result<SlabBytes, EngineError> {
-            let source = checkpoint.weight(which, dtype)?;
-            let bytes = SlabBytes::new(source.slab_bytes(), dtype, device)?;
-            load::fill(blueprint, &bytes, &source)?;
-            progress(source.stored_bytes());
-            Ok(bytes)
-        };
+    /// The first that a pass needs; [`Ends::load`] takes it.
+    pub fn embedding(
+        blueprint: &Blueprint,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<SlabBytes, EngineError> {
+        read(blueprint, Whole::Embedding, progress)
+    }
+
+    pub fn load(
+        blueprint: &Blueprint,
+        embedding: SlabBytes,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, EngineError> {
+        let tied = blueprint.checkpoint.config.tied_embeddings;
         Ok(Self {
-            dtype,
-            embedding: read(Whole::Embedding)?,
-            norm: read(Whole::FinalNorm)?,
-            head: match checkpoint.config.tied_embeddings {
+            dtype: blueprint.dtype(),
+            embedding,
+            norm: read(blueprint, Whole::FinalNorm, progress)?,
+            head: match tied {
                 true => None,
-                false => Some(read(Whole::LmHead)?),
+                false => Some(read(blueprint, Whole::LmHead, progress)?),
             },
         })
     }
@@ -57,6 +61,28 @@ impl Ends {
         Whole::ALL
             .into_iter()
             .filter(move |&which| !(tied && which == Whole::LmHead))
+    }
+}
+
+fn read(
+    blueprint: &Blueprint,
+    which: Whole,
+    progress: &mut dyn FnMut(u64),
+) -> Result<SlabBytes, EngineError> {
+    let dtype = blueprint.dtype();
+    let source = blueprint.checkpoint.weight(which, dtype)?;
+    let bytes = SlabBytes::new(source.slab_bytes(), dtype, blueprint.place.device())?;
+    load::fill(blueprint, &bytes, &source, access(blueprint))?;
+    progress(source.stored_bytes());
+    Ok(bytes)
+}
+
+/// Where layers are streamed from disk, every token takes longer than these take from there: then
+/// they need no second copy in the page cache.
+fn access(blueprint: &Blueprint) -> Access {
+    match (blueprint.link.home, blueprint.plan.streamed_count()) {
+        (Home::Disk, 1..) => STREAM_ACCESS,
+        _ => Access::Buffered,
     }
 }
 

@@ -1,5 +1,6 @@
-//! Brings a blueprint's weights to where they will live: the ring first, so that its slots fill
-//! while the rest is read; then embedding and head, then the resident blocks.
+//! Brings a blueprint's weights to where they will live: the embedding, then the ring, so that its
+//! slots fill while the rest is read; then the head, then the resident blocks. With the ring before
+//! all of it a disk would have filled the slots, and idle, long before the last of the others came.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub(crate) fn load(
     wrap: WrapLink<'_>,
 ) -> Result<Loading, EngineError> {
     let place = blueprint.place.as_ref();
+    let embedding = Ends::embedding(blueprint, progress)?;
     let (mut stack, access) = stream(blueprint, progress, wrap)?;
     // A session will take as much for its cache and activations: room that no layer may take.
     let fixed = blueprint.plan.fixed();
@@ -50,7 +52,7 @@ pub(crate) fn load(
         }
         false => None,
     };
-    let ends = Ends::load(blueprint, progress)?;
+    let ends = Ends::load(blueprint, embedding, progress)?;
     for (resident, layer) in blueprint.plan.resident().enumerate() {
         let slab = Slab::new(&blueprint.layout, place.device()).map_err(|error| match error {
             OffloadError::OutOfDeviceMemory { bytes, .. } => EngineError::DeviceFull {
@@ -61,7 +63,7 @@ pub(crate) fn load(
             error => error.into(),
         })?;
         let source = source_of(blueprint, layer)?;
-        fill(blueprint, slab.bytes(), &source)?;
+        fill(blueprint, slab.bytes(), &source, Access::Buffered)?;
         stack.keep(BlockId::new(STACK, layer), slab);
         progress(source.stored_bytes());
     }
@@ -78,17 +80,23 @@ pub(crate) fn fill(
     blueprint: &Blueprint,
     to: &SlabBytes,
     source: &BlockSource,
+    access: Access,
 ) -> Result<(), EngineError> {
     let mut done = Ok(());
-    let mut fill = |bytes: &mut [u8]| done = read(blueprint, source, bytes);
+    let mut fill = |bytes: &mut [u8]| done = read(blueprint, source, bytes, access);
     blueprint.place.fill(to, &mut fill)?;
     Ok(done?)
 }
 
 /// Reads, and with `--verify` looks at what came.
-fn read(blueprint: &Blueprint, source: &BlockSource, to: &mut [u8]) -> Result<(), loader::Error> {
+fn read(
+    blueprint: &Blueprint,
+    source: &BlockSource,
+    to: &mut [u8],
+    access: Access,
+) -> Result<(), loader::Error> {
     let checkpoint = &blueprint.checkpoint;
-    loader::read_block(checkpoint, source, to, Access::Buffered)?;
+    loader::read_block(checkpoint, source, to, access)?;
     match &blueprint.verification {
         Some(verification) => verification.check(checkpoint, source, to),
         None => Ok(()),
@@ -221,7 +229,9 @@ fn ram_homes(
         let source = source_of(blueprint, layer)?;
         let origin: Arc<str> =
             format!("RAM (packed from {})", blueprint.checkpoint.location()).into();
-        let fill = |to: &mut [u8]| -> Result<(), EngineError> { Ok(read(blueprint, &source, to)?) };
+        let fill = |to: &mut [u8]| -> Result<(), EngineError> {
+            Ok(read(blueprint, &source, to, Access::Buffered)?)
+        };
         let home = RamHome::filled(origin, source.slab_bytes(), blueprint.place.near(), fill)?;
         progress(source.stored_bytes());
         homes.insert(BlockId::new(STACK, layer), home);

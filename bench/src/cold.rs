@@ -1,0 +1,104 @@
+//! A cold start: the time from the start of the process to its first token, with the whole page
+//! cache dropped before, over the time that reading the model's files takes at the disk's peak.
+
+use std::fs;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use engine::Source;
+use engine::profile::Sample;
+
+const DROP: &str = "/proc/sys/vm/drop_caches";
+
+/// After the drop, for the system to put in order what it was given back.
+const REST: Duration = Duration::from_millis(500);
+
+const PEAK_BUDGET: Duration = Duration::from_millis(1000);
+
+#[derive(Debug, Args)]
+pub struct Cold {
+    /// A checkpoint folder (`engine synth DIR --shape bench-1.3b` makes one)
+    #[arg(long)]
+    model: PathBuf,
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Resident layers
+    #[arg(long, default_value_t = 0)]
+    num_gpu_layers: usize,
+    /// The program to start; without it the `engine` beside this one
+    #[arg(long)]
+    engine: Option<PathBuf>,
+}
+
+pub fn run(args: &Cold) -> Result<()> {
+    let engine = match &args.engine {
+        Some(engine) => engine.clone(),
+        None => std::env::current_exe()?.with_file_name("engine"),
+    };
+    let checkpoint = Source::Directory(args.model.clone()).open()?;
+    let bytes: u64 = checkpoint.sources().iter().map(|file| file.len()).sum();
+    let measure = || loader::measure_read_gbps(&checkpoint, PEAK_BUDGET);
+    let (mut firsts_ms, mut exits_ms) = (Sample::default(), Sample::default());
+    let (mut peaks, mut ratios) = (Sample::default(), Sample::default());
+    let mut before = measure()?.gbps;
+    for round in 1..=args.rounds {
+        fs::write(DROP, "3").with_context(|| format!("cannot write {DROP}"))?;
+        std::thread::sleep(REST);
+        let (first, exit) = start(args, &engine)?;
+        let after = measure()?.gbps;
+        let peak = f64::midpoint(before, after);
+        before = after;
+        let ratio = first.as_secs_f64() / (bytes as f64 / 1e9 / peak);
+        println!(
+            "round {round}: first token after {:.0} ms, exit after {:.0} ms, peak {peak:.2} GB/s, {ratio:.2} times bytes/peak",
+            first.as_secs_f64() * 1e3,
+            exit.as_secs_f64() * 1e3,
+        );
+        firsts_ms.push(first.as_secs_f64() * 1e3);
+        exits_ms.push(exit.as_secs_f64() * 1e3);
+        peaks.push(peak);
+        ratios.push(ratio);
+    }
+    println!("direct-read peak, GB/s:     {peaks}");
+    println!("start to first token, ms:   {firsts_ms}");
+    println!("start to exit, ms:          {exits_ms}");
+    println!("first token over bytes/peak: {ratios}");
+    Ok(())
+}
+
+/// When the first byte of the first token came, and when the process had ended.
+fn start(args: &Cold, engine: &PathBuf) -> Result<(Duration, Duration)> {
+    let mut command = Command::new(engine);
+    command
+        .args([
+            "generate",
+            "--weights",
+            "disk",
+            "--context",
+            "64",
+            "--quiet",
+        ])
+        .args(["--prompt-tokens", "1,2,3,4", "--max-new-tokens", "1"])
+        .args(["--num-gpu-layers", &args.num_gpu_layers.to_string()])
+        .arg("--model")
+        .arg(&args.model)
+        .stdout(Stdio::piped());
+    let started = Instant::now();
+    let mut process = command
+        .spawn()
+        .with_context(|| format!("cannot start {}", engine.display()))?;
+    let mut out = process.stdout.take().context("no output to read from")?;
+    let read = out.read(&mut [0])?;
+    let first = started.elapsed();
+    let status = process.wait()?;
+    let exit = started.elapsed();
+    ensure!(
+        read == 1 && status.success(),
+        "it gave no token and ended with {status}"
+    );
+    Ok((first, exit))
+}
