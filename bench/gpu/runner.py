@@ -50,6 +50,8 @@ class Runner:
             os.environ,
             LD_LIBRARY_PATH=":".join(path).strip(":"),
             ENGINE_FIXTURES=str(kit / "fixtures"),
+            # The driver finishes the kernels once, not in every program.
+            CUDA_CACHE_PATH=str(logs.parent / "kernels"),
             HF_HUB_OFFLINE="1",
             TRANSFORMERS_OFFLINE="1",
             TOKENIZERS_PARALLELISM="false",

@@ -38,8 +38,8 @@ use crate::ticket::{Ticket, Visited};
 /// How long a wait for a copy goes on before it looks whether anybody still wants it.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Naps between two looks at a device: an eighth of what has been waited, within these. What is then
-/// left of the unit is longer.
+/// Naps between two looks at a device, within these: half of a visit's share of what has been waited,
+/// so that what is then left of the unit is longer.
 const NAPS: RangeInclusive<Duration> = Duration::from_micros(20)..=Duration::from_millis(1);
 
 /// When streamed blocks are loaded.
@@ -140,6 +140,7 @@ impl StreamedStack {
             return Ok(());
         };
         let block = visited.record.block;
+        let visits = u32::try_from(self.visited.len()).unwrap_or(u32::MAX / 2);
         let from = Instant::now();
         loop {
             match visited.is_over() {
@@ -147,7 +148,10 @@ impl StreamedStack {
                 Ok(false) if ring.cancel.load(Ordering::Relaxed) => {
                     return Err(OffloadError::Cancelled { block });
                 }
-                Ok(false) => thread::sleep((from.elapsed() / 8).clamp(*NAPS.start(), *NAPS.end())),
+                Ok(false) => {
+                    let nap = from.elapsed() / (2 * visits);
+                    thread::sleep(nap.clamp(*NAPS.start(), *NAPS.end()));
+                }
                 Err(source) => return Err(ring.fail(block, Failure::Link(source))),
             }
         }

@@ -30,6 +30,8 @@ pub struct ClearCompute {
     pub(super) caches: Vec<(Tensor, Tensor)>,
     /// Cosines and sines: (positions, head dim / 2).
     turns: (Tensor, Tensor),
+    /// 0, 1, 2 and so on; exact as f32, of which no context has 2^24.
+    positions: Tensor,
     /// The pass's rows, in chunks.
     chunks: Vec<Tensor>,
     /// The last mask that was needed: all layers of a pass with the same window share it.
@@ -51,7 +53,8 @@ impl ClearCompute {
         let half = frequencies.len();
         let frequencies = Tensor::from_vec(frequencies, (1, half), device)?;
         let positions: Vec<f32> = (0..capacity).map(|position| position as f32).collect();
-        let angles = Tensor::from_vec(positions, (capacity, 1), device)?.matmul(&frequencies)?;
+        let positions = Tensor::from_vec(positions, (capacity, 1), device)?;
+        let angles = positions.matmul(&frequencies)?;
         let cache = || {
             let shape = (config.kv_heads, capacity, config.head_dim);
             Tensor::zeros(shape, numbers, device)
@@ -65,6 +68,7 @@ impl ClearCompute {
                 angles.cos()?.to_dtype(numbers)?,
                 angles.sin()?.to_dtype(numbers)?,
             ),
+            positions,
             chunks: Vec::new(),
             mask: None,
             numbers,
@@ -92,8 +96,9 @@ impl ClearCompute {
         let projected = 3 * rows * (config.q_size() + 2 * config.kv_size());
         let ffn = rows * 5 * config.intermediate_size;
         let narrow = kept + 4 * rows * hidden + projected.max(ffn);
-        // Scores before the mask, after it, and as shares.
-        let wide = 3 * rows * config.heads * context + rows * context + 2 * config.vocab_size;
+        // Scores before the mask, after it, and as shares; the mask, and what it is made of.
+        let masks = 2 * rows * context + context;
+        let wide = 3 * rows * config.heads * context + masks + 2 * config.vocab_size;
         (narrow * dtype.bytes() + wide * size_of::<f32>()) as u64
     }
 
@@ -217,7 +222,7 @@ impl ClearCompute {
             return Ok(());
         }
         self.mask = match shape.hides_something() {
-            true => Some((shape, shape.tensor(&self.device)?)),
+            true => Some((shape, shape.tensor(&self.positions)?)),
             false => None,
         };
         Ok(())
@@ -331,19 +336,22 @@ impl MaskShape {
         self.rows > 1 || self.position >= self.window
     }
 
-    /// 0 where a row may look, minus infinity elsewhere.
-    fn tensor(self, device: &Device) -> candle_core::Result<Tensor> {
+    /// 0 where a row may look, minus infinity elsewhere. Made where it is used: that of a long
+    /// prompt's chunk is millions of numbers, and each layer needs those of all chunks.
+    fn tensor(self, positions: &Tensor) -> candle_core::Result<Tensor> {
         let seen = self.position + self.rows;
-        let values: Vec<f32> = (0..self.rows)
-            .flat_map(|row| {
-                let at = self.position + row;
-                (0..seen).map(move |key| match key <= at && at - key < self.window {
-                    true => 0.0,
-                    false => f32::NEG_INFINITY,
-                })
-            })
-            .collect();
-        Tensor::from_vec(values, (1, 1, self.rows, seen), device)
+        let rows = positions.narrow(0, self.position, self.rows)?;
+        let keys = positions.narrow(0, 0, seen)?.reshape((1, seen))?;
+        let mut hidden = keys.broadcast_gt(&rows)?;
+        if self.window < seen {
+            let first = (rows - (self.window as f64 - 1.0))?;
+            hidden = (hidden + keys.broadcast_lt(&first)?)?;
+        }
+        let shape = (self.rows, seen);
+        let value = |value: f32| Tensor::new(value, positions.device())?.broadcast_as(shape);
+        hidden
+            .where_cond(&value(f32::NEG_INFINITY)?, &value(0.0)?)?
+            .reshape((1, 1, self.rows, seen))
     }
 }
 

@@ -110,6 +110,9 @@ __device__ float largest_of_threads(float value) {
 // same for all of them, comes last.
 
 constexpr unsigned ROWS = 4;
+// Blocks of threads that share a multiprocessor. Said to the compiler, which else saves registers for
+// more of them, and to that end asks for few loads at a time.
+constexpr unsigned RESIDENT = 6;
 
 // STEPS packs of each row, all of them asked for before the first is used.
 template <unsigned STEPS, bool NORMED, unsigned PACK, typename T>
@@ -208,7 +211,7 @@ __device__ void gated(const T *weight, const T *bias, const T *gain, const float
 
 // Positions that a block of threads looks at; a longer context takes more blocks, whose parts are
 // put together afterwards. Fixed, so that the order of sums is.
-constexpr unsigned SPAN = 256;
+constexpr unsigned SPAN = 64;
 // Threads that make one score together.
 constexpr unsigned TEAM = 8;
 
@@ -273,25 +276,30 @@ __device__ void attend(const Attention &a, const T *q_gain, const T *k_gain, T *
     }
     __syncthreads();
 
+    // Those whose keys and values are in the cache.
+    const unsigned kept_to = has_own ? to - 1 : to;
     const float scale = rsqrtf(float(size));
     const unsigned member = threadIdx.x % TEAM;
-    for (unsigned first = from; first < to; first += THREADS / TEAM) {
-        const unsigned position = first + threadIdx.x / TEAM;
+    const auto product = [&](auto load, const auto *key) {
         float score = 0;
-        if (position < to) {
-            const T *key = keys + size_t(position) * size;
-            for (unsigned at = PACK * member; at < size; at += PACK * TEAM) {
-                float numbers[PACK];
-                if (has_own && position == a.position)
-                    Load<PACK>::row(numbers, own_key + at);
-                else
-                    Load<PACK>::again(numbers, key + at);
-                for (unsigned i = 0; i < PACK; i++) score += numbers[i] * query[at + i];
-            }
+        for (unsigned at = PACK * member; at < size; at += PACK * TEAM) {
+            float numbers[PACK];
+            load(numbers, key + at);
+            for (unsigned i = 0; i < PACK; i++) score += numbers[i] * query[at + i];
         }
+        return score;
+    };
+    const auto keep = [&](float score, unsigned position) {
         for (unsigned by = TEAM / 2; by; by /= 2) score += __shfl_xor_sync(0xffffffffu, score, by);
         if (member == 0 && position < to) scores[position - from] = score * scale;
+    };
+    for (unsigned first = from; first < kept_to; first += THREADS / TEAM) {
+        const unsigned position = first + threadIdx.x / TEAM;
+        const bool here = position < kept_to;
+        const T *key = keys + size_t(position) * size;
+        keep(here ? product(Load<PACK>::template again<T>, key) : 0, here ? position : to);
     }
+    if (has_own) keep(product(Load<PACK>::row, own_key), threadIdx.x / TEAM == 0 ? a.position : to);
     __syncthreads();
 
     float largest = -INFINITY, total[1] = {0};
@@ -309,13 +317,19 @@ __device__ void attend(const Attention &a, const T *q_gain, const T *k_gain, T *
     for (unsigned at = PACK * (threadIdx.x % members); team < teams && at < size; at += PACK * members) {
         float mixed[PACK];
         for (unsigned i = 0; i < PACK; i++) mixed[i] = 0;
-        for (unsigned position = from + team; position < to; position += teams) {
-            float numbers[PACK];
-            if (has_own && position == a.position)
-                for (unsigned i = 0; i < PACK; i++) numbers[i] = widen(narrow<T>(own_value[at + i]));
-            else
-                Load<PACK>::again(numbers, values + size_t(position) * size + at);
+        const auto mix = [&](const float (&numbers)[PACK], unsigned position) {
             for (unsigned i = 0; i < PACK; i++) mixed[i] += scores[position - from] * numbers[i];
+        };
+#pragma unroll 4
+        for (unsigned position = from + team; position < kept_to; position += teams) {
+            float numbers[PACK];
+            Load<PACK>::again(numbers, values + size_t(position) * size + at);
+            mix(numbers, position);
+        }
+        if (has_own && team == 0) {
+            float numbers[PACK];
+            for (unsigned i = 0; i < PACK; i++) numbers[i] = widen(narrow<T>(own_value[at + i]));
+            mix(numbers, a.position);
         }
         for (unsigned i = 0; i < PACK; i++) sums[team * size + at + i] = mixed[i];
     }
@@ -368,17 +382,17 @@ extern "C" __global__ void join_spans(const float *parts, float *mixed, unsigned
         const unsigned at = blockIdx.x * blockDim.x + threadIdx.x;                                                \
         if (at < columns) row[at] = widen(table[size_t(token) * columns + at]);                                   \
     }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)                                               \
         linear_##name(const T *weight, const T *bias, const T *gain, const float *x, float *y, unsigned count,    \
                       unsigned columns, float eps) {                                                              \
         linear<true>(weight, bias, gain, x, y, count, columns, eps);                                              \
     }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)                                               \
         linear_added_##name(const T *weight, const T *bias, const float *x, float *y, unsigned count,             \
                             unsigned columns) {                                                                   \
         linear<false, T>(weight, bias, nullptr, x, y, count, columns, 0);                                         \
     }                                                                                                             \
-    extern "C" __global__ void __launch_bounds__(THREADS)                                                         \
+    extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT)                                               \
         gated_##name(const T *weight, const T *bias, const T *gain, const float *x, float *y, unsigned count,     \
                      unsigned columns, float eps) {                                                               \
         gated<T>(weight, bias, gain, x, y, count, columns, eps);                                                  \

@@ -27,7 +27,7 @@ const SELECT: &str = include_str!(concat!(env!("OUT_DIR"), "/select.ptx"));
 /// positions that it looks at.
 const THREADS: usize = 128;
 const ROWS: usize = 4;
-pub const SPAN: usize = 256;
+pub const SPAN: usize = 64;
 
 /// Threads of the one block that selects, as in `select.cu`.
 pub const SELECTING: usize = 1024;

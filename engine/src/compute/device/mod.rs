@@ -25,6 +25,9 @@ use crate::text::{Candidates, Wanted};
 use launch::{Attention, BlockMemory, Kernels, Memory, Norm, Projection, SPAN};
 use select::Selection;
 
+/// The largest head that the kernels have shared memory for; no known model comes near it.
+const HEAD_MOST: usize = 2048;
+
 /// See the module.
 #[derive(Debug)]
 pub struct DeviceCompute {
@@ -219,7 +222,7 @@ impl DeviceCompute {
 impl Compute for DeviceCompute {
     fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
         self.left_there = None;
-        let &[token] = tokens else {
+        let (&[token], true) = (tokens, self.config.head_dim <= HEAD_MOST) else {
             self.position = None;
             return self.clear.embed(ends, tokens, position);
         };

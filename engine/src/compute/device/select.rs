@@ -64,5 +64,8 @@ fn roundings(sum: f32, terms: usize) -> (f64, f64) {
     let off = additions as f64 * f64::from(f32::EPSILON);
     let lost = terms as f64 * f64::from(f32::MIN_POSITIVE);
     let sum = f64::from(sum);
-    (sum * (1.0 - off), sum * (1.0 + off) + lost)
+    (
+        (sum * (1.0 - off) - lost).max(0.0),
+        sum * (1.0 + off) + lost,
+    )
 }
