@@ -90,13 +90,11 @@ impl<'a, T> Shared<'a, T> {
 /// Floats a cache line.
 pub(crate) const LINE: usize = 16;
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; LINE]);
-
 /// Zeroed floats that start on a cache line; the length is fixed.
 pub(crate) struct Buffer {
-    lines: Vec<Line>,
+    /// Longer by up to a line, of which the first float on a cache line is the buffer's first.
+    floats: Vec<f32>,
+    start: usize,
     len: usize,
 }
 
@@ -107,19 +105,19 @@ impl std::fmt::Debug for Buffer {
 }
 
 impl Buffer {
-    /// `len` zeros.
+    /// `len` zeros. Those of a large buffer are the system's zero pages, which take memory and time
+    /// when they are written: a cache is as long as the context, and mostly longer than the text.
     pub fn zeroed(len: usize) -> Self {
-        let count = len.div_ceil(LINE);
-        let mut lines = Vec::with_capacity(count);
+        let mut floats = vec![0.0; len.next_multiple_of(LINE) + LINE];
         // Before the first touch: rows of activations are far apart, a page each otherwise.
-        advise_huge_pages(lines.spare_capacity_mut());
-        lines.resize(count, Line([0.0; LINE]));
-        Buffer { lines, len }
+        advise_huge_pages(&mut floats);
+        let start = floats.as_ptr().align_offset(LINE * size_of::<f32>());
+        Buffer { floats, start, len }
     }
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
+        size_of_val(&*self.floats)
     }
 }
 
@@ -127,15 +125,13 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: `Line` is an array of floats without padding, and `len` fits the lines.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.floats[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as for `deref`, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.floats[self.start..self.start + self.len]
     }
 }
 
