@@ -153,17 +153,18 @@ def memory(job, found):
         return
     overhead_bytes = small_watch.most_bytes() - small["plan"]["total_bytes"]
     planned_bytes = stats["plan"]["total_bytes"]
-    # Loading climbs, and the end gives back; the run itself is the second half of what is between.
-    readings = list(watch.readings)
-    while readings[-1] < 0.99 * watch.most_bytes():
-        readings.pop()
-    late = readings[len(readings) // 2 :]
+    # Loading climbs, so the first half is left out. The end gives back, in a few of the last
+    # readings: medians pass over those.
+    quarter = len(watch.readings) // 4
+    third, last = (
+        statistics.median(watch.readings[part * quarter : (part + 1) * quarter]) for part in (2, 3)
+    )
     found |= {
         "overhead_bytes": overhead_bytes,
         "planned_bytes": planned_bytes,
         "used_bytes": watch.most_bytes(),
         "off_percent": 100 * ((watch.most_bytes() - overhead_bytes) / planned_bytes - 1),
-        "grown_percent": 100 * (max(late) - min(late)) / max(late),
+        "grown_percent": 100 * (last / third - 1),
     }
 
 

@@ -74,14 +74,7 @@ pub fn run(args: &Cold) -> Result<()> {
 fn start(args: &Cold, engine: &PathBuf) -> Result<(Duration, Duration)> {
     let mut command = Command::new(engine);
     command
-        .args([
-            "generate",
-            "--weights",
-            "disk",
-            "--context",
-            "64",
-            "--quiet",
-        ])
+        .args(["generate", "--weights", "disk", "--quiet"])
         .args(["--prompt-tokens", "1,2,3,4", "--max-new-tokens", "1"])
         .args(["--num-gpu-layers", &args.num_gpu_layers.to_string()])
         .arg("--model")

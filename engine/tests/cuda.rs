@@ -395,7 +395,9 @@ fn a_wait_for_a_device_can_be_given_up() {
         .env("CUDA_STAND_IN_LINK_GBPS", "0.001")
         .output()
         .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    // None of that name would be a success.
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{output:?}");
 }
 
 /// Of copies that are staged it is the visit that waits, of those from pinned homes the token's end.

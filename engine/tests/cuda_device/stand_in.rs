@@ -17,12 +17,19 @@ pub fn is_there() -> bool {
     std::env::var_os("CUDA_STAND_IN").is_some()
 }
 
+/// Runs one test in a process of its own; whether it passed is the caller's to say.
 pub fn alone(case: &str, environment: &[(&str, &str)]) -> Output {
-    Command::new(std::env::current_exe().unwrap())
+    let output = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", case])
         .envs(environment.iter().copied())
         .output()
-        .unwrap()
+        .unwrap();
+    // None of that name would be a success.
+    assert!(
+        said(&output).contains("running 1 test"),
+        "{case}: {output:?}"
+    );
+    output
 }
 
 fn said(output: &Output) -> String {

@@ -1,6 +1,6 @@
 //! The block on a device. A prompt's rows go through the clear version, whose matrix products are the
 //! device library's. A single row, which is what decoding is made of, has kernels of its own: five
-//! launches a layer where the clear version takes dozens, so that the device reads weights instead of
+//! launches a layer where the clear version takes 22, so that the device reads weights instead of
 //! waiting for orders. Both work on one cache.
 //!
 //! Counted on the stand-in for a device; never timed on a real one.
