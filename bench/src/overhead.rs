@@ -12,7 +12,7 @@ use clap::Args;
 #[cfg(feature = "profiling")]
 use engine::profile::SpanLog;
 use engine::profile::{Sample, Streaming, Summary, Window};
-use engine::{Generation, GenerationOptions, Model, ModelOptions, Source};
+use engine::{Generation, GenerationOptions, Measured, Model, ModelOptions, Source};
 use offload::Residency;
 
 /// Tokens before the first round.
@@ -41,7 +41,7 @@ pub struct Overhead {
 /// What is switched on and off.
 trait Looking {
     fn switch(&mut self, on: bool);
-    fn token(&mut self, generation: &Generation<'_, '_>, piece: &engine::Piece);
+    fn pass(&mut self, pass: &Measured);
 }
 
 pub fn run(args: &Overhead) -> Result<()> {
@@ -150,7 +150,10 @@ fn tokens(
         let Some(piece) = generation.next() else {
             anyhow::bail!("the generation ended early");
         };
-        looking.token(generation, &piece?);
+        piece?;
+        for pass in generation.measured() {
+            looking.pass(pass);
+        }
     }
     Ok(started.elapsed().as_secs_f64())
 }
@@ -186,11 +189,11 @@ impl Looking for Profile {
         self.window.clear();
     }
 
-    fn token(&mut self, generation: &Generation<'_, '_>, piece: &engine::Piece) {
+    fn pass(&mut self, pass: &Measured) {
         if !self.on {
             return;
         }
-        self.window.add(&piece.timing, generation.loads(), false);
+        self.window.add(&pass.timing, &pass.loads, false);
         self.tokens += 1;
         if self.tokens.is_multiple_of(SUMMARY_TOKENS) {
             let summary = Summary {
@@ -213,5 +216,5 @@ impl Looking for Spans {
         self.0.pause(!on);
     }
 
-    fn token(&mut self, _: &Generation<'_, '_>, _: &engine::Piece) {}
+    fn pass(&mut self, _: &Measured) {}
 }

@@ -3,10 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use offload::LoadRecord;
-
 use crate::error::EngineError;
-use crate::profile::{LongSpan, PassTiming, Recording, Timing, Totals, stage};
+use crate::past::Measured;
+use crate::profile::{LongSpan, Recording, Timing, Totals, stage};
 use crate::session::Session;
 use crate::text::{Candidates, Detokenizer, Sampler, Sampling, StopStrings};
 
@@ -51,7 +50,6 @@ pub struct Piece {
     pub token: u32,
     /// What can be printed now; may be empty, or hold back what could become a stop string.
     pub text: String,
-    pub timing: PassTiming,
 }
 
 /// A whole continuation.
@@ -137,9 +135,10 @@ impl<'s, 'm> Generation<'s, 'm> {
         })
     }
 
-    /// The loads of the last token's pass.
-    pub fn loads(&self) -> &[LoadRecord] {
-        self.session.loads()
+    /// The passes of which all has come to be known since `next` was called before: on the host the
+    /// last token's. On a device they come a token later, and the last two together with the end.
+    pub fn measured(&self) -> &[Measured] {
+        self.session.measured()
     }
 
     pub fn ended(&self) -> Option<Ended> {
@@ -161,7 +160,10 @@ impl<'s, 'm> Generation<'s, 'm> {
         text
     }
 
-    pub fn report(&self) -> Report {
+    /// What it has come to so far.
+    pub fn report(&mut self) -> Report {
+        // What a device cannot say any more is left out; an error was given out before.
+        let _ = self.settle();
         Report {
             prompt_tokens: self.prompt_tokens,
             tokens: self.tokens[self.prompt_tokens..].to_vec(),
@@ -204,17 +206,27 @@ impl<'s, 'm> Generation<'s, 'm> {
                 stage!(self.session.clock, Step, index = done, self.say()?)
             }
         };
-        let timing = self.session.end_pass()?;
-        self.totals.add(&timing, self.session.loads());
+        self.session.end_pass()?;
         let now = Instant::now();
         self.time_to_first_token
             .get_or_insert_with(|| now - self.started);
         self.generating.get_or_insert((now, now)).1 = now;
-        Ok(said.map(|(token, text)| Piece {
-            token,
-            text,
-            timing,
-        }))
+        Ok(said.map(|(token, text)| Piece { token, text }))
+    }
+
+    /// Nothing comes after the last pass: what is not known of it is read now.
+    fn settle(&mut self) -> Result<(), EngineError> {
+        let told = self.session.measured().len();
+        let settled = self.session.settle();
+        self.add_from(told);
+        settled
+    }
+
+    /// Adds what has come to be known to the totals, but for the first `told` passes of it.
+    fn add_from(&mut self, told: usize) {
+        for pass in self.session.measured().iter().skip(told) {
+            self.totals.add(&pass.timing, &pass.loads);
+        }
     }
 
     /// One pass, and what is said after it: a token and the text that can be printed now.
@@ -262,23 +274,29 @@ impl Iterator for Generation<'_, '_> {
     type Item = Result<Piece, EngineError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended.is_some() {
-            return None;
-        }
-        let next = match self.step() {
-            Ok(piece) => piece.map(Ok),
+        self.session.forget_measured();
+        let stepped = match self.ended {
+            Some(_) => Ok(None),
+            None => self.step(),
+        };
+        self.add_from(0);
+        let settled = match &stepped {
+            Ok(None) | Err(EngineError::Interrupted) => self.settle(),
+            _ => Ok(()),
+        };
+        let next = match stepped {
             Err(EngineError::Interrupted) => {
                 self.ended = Some(Ended::Interrupted);
-                None
+                Ok(None)
             }
-            Err(error) => {
-                self.ended = Some(Ended::Failed);
-                Some(Err(error))
-            }
+            stepped => settled.and(stepped),
         };
+        if next.is_err() {
+            self.ended = Some(Ended::Failed);
+        }
         if self.ended.is_some() {
             self.span = LongSpan::default();
         }
-        next
+        next.transpose()
     }
 }

@@ -36,6 +36,7 @@ mod load;
 mod machine;
 pub mod memory;
 mod model;
+mod past;
 pub mod profile;
 mod prompt;
 mod rope;
@@ -56,6 +57,7 @@ pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report
 pub use load::{Progress, WrapLink};
 pub use machine::{Machine, measure_host_memory_gbps};
 pub use model::{Loaded, Model};
+pub use past::Measured;
 pub use prompt::tokenizer_of;
 pub use session::Session;
 pub use trial::{Trial, TrialRun, in_turns, open_measured};

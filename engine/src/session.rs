@@ -17,6 +17,7 @@ use crate::finite::{Culprit, all_finite, broken_weights};
 use crate::generation::{Generation, GenerationOptions, Output};
 use crate::load::STACK;
 use crate::model::Model;
+use crate::past::{Measured, Past};
 use crate::profile::{
     Clock, OpenSpan, PassTiming, Recording, SpanName, Stage, Startup, Timing, span, stage,
 };
@@ -28,9 +29,10 @@ pub struct Session<'m> {
     compute: Box<dyn Compute>,
     /// Positions already in the cache.
     position: usize,
-    loads: Vec<LoadRecord>,
     cancel: Arc<AtomicBool>,
+    /// Of the pass under way.
     pub(crate) clock: Clock,
+    past: Past,
     /// Takes the times of ordering work for a device, which nobody asks for.
     ordering: Clock,
     pub(crate) startup: Startup,
@@ -48,15 +50,14 @@ impl<'m> Session<'m> {
     pub(crate) fn new(model: &'m mut Model) -> Result<Self, EngineError> {
         let mut startup = model.startup.clone();
         let compute = stage!(startup, Init, compute_of(model)?);
-        let loads = Vec::with_capacity(2 * model.stack.streamed_count());
         let cancel = Arc::<AtomicBool>::default();
         // The flag of the session before means nothing to this one.
         model.stack.cancel_with(Arc::clone(&cancel));
         Ok(Self {
+            past: Past::new(model.blueprint.on_device()),
             model,
             compute,
             position: 0,
-            loads,
             cancel,
             clock: Clock::default(),
             ordering: Clock::default(),
@@ -77,13 +78,13 @@ impl<'m> Session<'m> {
 
     /// Keeps a timeline of every pass from now on; [`Session::take_recording`] has it.
     pub fn record(&mut self) {
-        self.clock
-            .record(Recording::new(self.startup.spans.clone()));
+        self.clock.keep_spans();
+        self.past.record(Recording::new(self.startup.spans.clone()));
     }
 
     /// The timeline so far, and the end of recording.
     pub fn take_recording(&mut self) -> Option<Recording> {
-        self.clock.take_recording()
+        self.past.take_recording()
     }
 
     /// Positions still free in the cache.
@@ -94,8 +95,14 @@ impl<'m> Session<'m> {
     /// Sends `tokens` through the model after what it has seen already. All of them share one
     /// visit of each layer.
     pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
+        self.past.forget();
         self.forward(tokens, Wanted::Logits)?;
-        self.end_pass()
+        self.end_pass()?;
+        self.settle()?;
+        Ok(self
+            .measured()
+            .last()
+            .map_or_else(PassTiming::default, |pass| pass.timing))
     }
 
     /// A pass up to its logits, or to the likeliest tokens if those may do and come without the logits
@@ -109,10 +116,10 @@ impl<'m> Session<'m> {
         let Self {
             model,
             compute,
-            loads,
             cancel,
             position,
             clock,
+            past,
             ordering,
             ..
         } = self;
@@ -123,7 +130,6 @@ impl<'m> Session<'m> {
             false => clock,
         };
         model.stack.finish_unit()?;
-        loads.clear();
         stage!(clock, Embed, compute.embed(&model.ends, tokens, *position)?);
         stage!(clock, Blocks, {
             for layer in LayerIndex::first(model.blueprint.config.layers) {
@@ -148,6 +154,8 @@ impl<'m> Session<'m> {
                 })?;
                 visit.loaded(model.stack.last_load().filter(|_| streamed));
             }
+            // A device has work now, and need not wait for this.
+            past.read(&mut model.stack, &mut **compute)?;
             // What follows waits for a device without looking at the flag.
             model.stack.near_the_end()?;
         });
@@ -196,16 +204,24 @@ impl<'m> Session<'m> {
         })
     }
 
-    pub(crate) fn end_pass(&mut self) -> Result<PassTiming, EngineError> {
-        self.model.stack.take_records(&mut self.loads)?;
-        if self.model.blueprint.on_device() {
-            self.compute.tell(&mut self.clock)?;
-            for load in &self.loads {
-                let (asked, met) = (load.asked_at, load.visit_from());
-                self.clock.device_stage(Stage::Transfer, asked, met);
-            }
-        }
-        Ok(self.clock.end_pass(&self.loads))
+    /// The pass is over. What a device knows of it is read in the course of the next, or by `settle`.
+    pub(crate) fn end_pass(&mut self) -> Result<(), EngineError> {
+        let (stack, compute) = (&mut self.model.stack, &mut *self.compute);
+        self.past.add(&mut self.clock, stack, compute)
+    }
+
+    /// Reads what is not known yet of the last pass.
+    pub(crate) fn settle(&mut self) -> Result<(), EngineError> {
+        self.past.read(&mut self.model.stack, &mut *self.compute)
+    }
+
+    /// The passes of which all has come to be known since `forget_measured`.
+    pub(crate) fn measured(&self) -> &[Measured] {
+        self.past.measured()
+    }
+
+    pub(crate) fn forget_measured(&mut self) {
+        self.past.forget();
     }
 
     /// The logits after the last token of the last [`Session::pass`]. Yours to change: sampling does.
@@ -220,9 +236,9 @@ impl<'m> Session<'m> {
         Ok((self.compute.logits(), &mut self.clock))
     }
 
-    /// The loads of the last pass.
+    /// The loads of the last [`Session::pass`].
     pub fn loads(&self) -> &[LoadRecord] {
-        &self.loads
+        self.measured().last().map_or(&[], |pass| &pass.loads)
     }
 
     /// Generates to the end, and tells where the time went.

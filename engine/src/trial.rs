@@ -11,6 +11,7 @@ use crate::error::EngineError;
 use crate::generation::{Ended, GenerationOptions};
 use crate::memory;
 use crate::model::{Loaded, Model};
+use crate::past::Measured;
 use crate::profile::{Streaming, Timing, Window, ms};
 
 /// What to run.
@@ -93,15 +94,19 @@ impl TrialRun {
         let mut generation = session.generate(prompt, generation)?;
         let (mut prompt, mut decode) = (Window::default(), Window::default());
         let (mut token_ms, mut text) = (Vec::new(), String::new());
-        while let Some(piece) = generation.next() {
-            let piece = piece?;
-            text.push_str(&piece.text);
-            let loads = generation.loads();
-            if prompt.is_empty() {
-                prompt.add(&piece.timing, loads, true);
-            } else {
-                decode.add(&piece.timing, loads, false);
-                token_ms.push(ms(piece.timing.total));
+        loop {
+            let piece = generation.next().transpose()?;
+            for Measured { timing, loads } in generation.measured() {
+                if prompt.is_empty() {
+                    prompt.add(timing, loads, true);
+                } else {
+                    decode.add(timing, loads, false);
+                    token_ms.push(ms(timing.total));
+                }
+            }
+            match piece {
+                Some(piece) => text.push_str(&piece.text),
+                None => break,
             }
         }
         text.push_str(&generation.rest());

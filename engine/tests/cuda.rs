@@ -234,17 +234,24 @@ fn the_demo_says_the_same_for_every_n_and_loads_ahead() {
         let mut generation = session.generate(prompt, options).unwrap();
         let mut window = Window::default();
         let (mut ahead, mut loads) = (0, 0);
-        while let Some(piece) = generation.next() {
-            let piece = piece.unwrap();
-            ahead += generation
-                .loads()
-                .iter()
-                .filter(|load| load.kind == LoadKind::Async)
-                .count();
-            loads += generation.loads().len();
-            assert_eq!(generation.loads().len(), 28 - resident);
-            window.add(&piece.timing, generation.loads(), window.is_empty());
+        let mut known = Vec::new();
+        loop {
+            let more = generation.next().transpose().unwrap().is_some();
+            known.push(generation.measured().len());
+            for pass in generation.measured() {
+                let kinds = pass.loads.iter().map(|load| load.kind);
+                ahead += kinds.filter(|&kind| kind == LoadKind::Async).count();
+                loads += pass.loads.len();
+                assert_eq!(pass.loads.len(), 28 - resident);
+                window.add(&pass.timing, &pass.loads, window.is_empty());
+            }
+            if !more {
+                break;
+            }
         }
+        // Each pass while the device is at work on the next, and the last with the end.
+        assert_eq!(known[0], 0, "{known:?}");
+        assert!(known[1..].iter().all(|&passes| passes == 1), "{known:?}");
         // What the device does is timed by the device.
         let tree = format!("{}", generation.report().timing.tree());
         let mlp = tree

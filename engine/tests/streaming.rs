@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use engine::profile::{Summary, Window};
-use engine::{Blueprint, EngineError, GenerationOptions, Kernels, Model, ModelOptions, Source};
+use engine::{
+    Blueprint, EngineError, GenerationOptions, Kernels, Measured, Model, ModelOptions, Source,
+};
 use loader::synth::{self, SynthSpec};
 use loader::{DType, Family};
 use offload::{Home, LoadKind, Prefetch, Residency, Spread};
@@ -120,15 +122,18 @@ fn the_report_counts_every_load_and_byte() {
         let mut generation = session.generate(vec![1, 2, 3], options).unwrap();
         let mut window = Window::default();
         while let Some(piece) = generation.next() {
-            let piece = piece.unwrap();
-            assert_eq!(generation.loads().len(), 3);
-            assert!(generation.loads().iter().all(|load| load.kind == kind));
-            let timing = piece.timing;
+            piece.unwrap();
+            // On the host a pass is known when it is over.
+            let [Measured { timing, loads }] = generation.measured() else {
+                panic!("{:?}", generation.measured());
+            };
+            assert_eq!(loads.len(), 3);
+            assert!(loads.iter().all(|load| load.kind == kind));
             assert!(
                 timing.compute() + timing.stalled() <= timing.total,
                 "{timing:?}"
             );
-            window.add(&timing, generation.loads(), timing.rows > 1);
+            window.add(timing, loads, timing.rows > 1);
         }
         let totals = generation.report().totals;
         assert_eq!(totals.loads_async + totals.loads_sync, 18);

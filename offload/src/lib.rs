@@ -44,6 +44,6 @@ pub use record::{LoadKind, LoadRecord};
 pub use search::{Candidate, Choices, HomeChoice, search};
 pub use slab::{Slab, SlabBytes, candle_dtype};
 pub use slot::Slot;
-pub use stack::{Prefetch, StreamedStack};
+pub use stack::{Prefetch, StreamedStack, Visits};
 pub use survey::{DeviceSurvey, Pcie, survey};
 pub use verify::{Expectation, Reference, VerifyingLink};

@@ -52,8 +52,8 @@ pub trait Mark: Send + Sync {
         Ok(())
     }
 
-    /// When all that happened. Asked once the unit of work is over and compute has been waited
-    /// for: a device knows by then.
+    /// When all that happened. Asked when the unit of work is over and compute has been waited for,
+    /// so that a device knows, and before the visits of the unit after the next.
     fn arrival(&self) -> Result<Arrival, LinkError>;
 
     /// What holding the bytes against their checksums took, where that was done.

@@ -58,8 +58,14 @@ pub trait Stopwatch: fmt::Debug + Send {
     /// Marks the moment at which the device comes to here.
     fn stamp(&mut self) -> Result<(), OffloadError>;
 
-    /// When it came to each mark, in order, and begins anew. To be asked when the device has been
-    /// waited for.
+    /// Keeps the marks so far for `read`, in place of those kept before, and begins anew.
+    fn set_aside(&mut self);
+
+    /// Forgets the marks since then.
+    fn forget(&mut self);
+
+    /// When the device came to each mark that was set aside, in order. To be asked when it has been
+    /// waited for: it may be at work on what came after them.
     fn read(&mut self, times: &mut Vec<Instant>) -> Result<(), OffloadError>;
 }
 

@@ -51,6 +51,10 @@ pub enum Prefetch {
     AtNeed,
 }
 
+/// The visits of a unit of work whose records are read later.
+#[derive(Debug, Default)]
+pub struct Visits(Vec<Visited>);
+
 #[derive(Debug)]
 pub struct StreamedStack {
     resident: BTreeMap<BlockId, Slab>,
@@ -180,7 +184,28 @@ impl StreamedStack {
     /// Moves the records of the visits since the last call to the end of `into`. To be called when
     /// the unit of work is over and compute has been waited for.
     pub fn take_records(&mut self, into: &mut Vec<LoadRecord>) -> Result<(), OffloadError> {
-        for visited in self.visited.drain(..) {
+        let mut visits = Visits(std::mem::take(&mut self.visited));
+        let read = self.read(&mut visits, into);
+        self.visited = visits.0;
+        read
+    }
+
+    /// The same in two steps, for who has the next unit to see to first: the visits of the one that
+    /// is over leave the stack, in place of what `aside` held before, ...
+    pub fn set_aside(&mut self, aside: &mut Visits) {
+        aside.0.clear();
+        aside.0.reserve(self.visited.len());
+        std::mem::swap(&mut aside.0, &mut self.visited);
+    }
+
+    /// ... and their records are read at any time before the visits of the unit after the next:
+    /// what a device knows of them is overwritten then.
+    pub fn read(
+        &mut self,
+        aside: &mut Visits,
+        into: &mut Vec<LoadRecord>,
+    ) -> Result<(), OffloadError> {
+        for visited in aside.0.drain(..) {
             let block = visited.record.block;
             match (visited.complete(), self.ring.as_mut()) {
                 (Ok(record), _) => into.push(record),

@@ -157,22 +157,27 @@ fn drive(
     writer: &mut Writer,
     mut profile: Option<&mut Profile>,
 ) -> Result<(), Failure> {
-    while let Some(piece) = generation.next() {
-        let piece = piece?;
-        writer.token(piece.token, &piece.text)?;
-        let loads = generation.loads();
-        match &mut profile {
-            None => {}
-            Some(Profile::Summaries(profiler)) => profiler.token(&piece.timing, loads),
-            Some(Profile::Live(live)) => {
-                let due = live.token(&piece.timing, loads);
-                if due {
-                    writer.draw(live);
+    loop {
+        let piece = generation.next().transpose()?;
+        if let Some(piece) = &piece {
+            writer.token(piece.token, &piece.text)?;
+        }
+        for pass in generation.measured() {
+            match &mut profile {
+                None => {}
+                Some(Profile::Summaries(profiler)) => profiler.pass(pass),
+                Some(Profile::Live(live)) => {
+                    let due = live.pass(pass);
+                    if due {
+                        writer.draw(live);
+                    }
                 }
             }
         }
+        if piece.is_none() {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// The ways to look at a run.

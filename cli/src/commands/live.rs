@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use engine::memory;
 use engine::profile::{PassTiming, Streaming, Totals, Window};
+use engine::{Measured, memory};
 use offload::LoadRecord;
 
 use super::panel::Panel;
@@ -46,21 +46,21 @@ impl Live {
         }
     }
 
-    /// Takes in one token. Whether the panel is to be drawn.
-    pub fn token(&mut self, pass: &PassTiming, loads: &[LoadRecord]) -> bool {
+    /// Takes in one token's pass. Whether the panel is to be drawn.
+    pub fn pass(&mut self, pass: &Measured) -> bool {
         let mut kept = match self.recent.len() {
             NOW_TOKENS => self.recent.pop_front().map(|token| token.loads),
             _ => None,
         }
         .unwrap_or_default();
         kept.clear();
-        kept.extend_from_slice(loads);
+        kept.extend_from_slice(&pass.loads);
         self.recent.push_back(Token {
-            pass: *pass,
+            pass: pass.timing,
             loads: kept,
             first: self.tokens == 0,
         });
-        self.totals.add(pass, loads);
+        self.totals.add(&pass.timing, &pass.loads);
         self.tokens += 1;
         let due = self
             .drawn

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use engine::profile::{PassTiming, SUMMARY_EVERY, Streaming, Summary, Window};
-use offload::LoadRecord;
+use engine::Measured;
+use engine::profile::{SUMMARY_EVERY, Streaming, Summary, Window};
 
 use crate::output::Console;
 
@@ -32,9 +32,9 @@ impl Profiler {
         }
     }
 
-    /// Takes in one token; prints when a summary is due.
-    pub fn token(&mut self, pass: &PassTiming, loads: &[LoadRecord]) {
-        self.window.add(pass, loads, self.tokens == 0);
+    /// Takes in one token's pass; prints when a summary is due.
+    pub fn pass(&mut self, pass: &Measured) {
+        self.window.add(&pass.timing, &pass.loads, self.tokens == 0);
         self.tokens += 1;
         self.window_tokens += 1;
         if self.window_tokens >= self.every || self.window_from.elapsed() >= SUMMARY_EVERY {

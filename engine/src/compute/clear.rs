@@ -260,7 +260,7 @@ impl ClearCompute {
 impl Compute for ClearCompute {
     fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
         let table = self.matrix(&ends.embedding)?;
-        self.laps.begin()?;
+        self.laps.begin_pass()?;
         self.chunks.clear();
         for chunk in tokens.chunks(CHUNK_ROWS) {
             let rows = table.index_select(&Tensor::new(chunk, &self.device)?, 0)?;
@@ -293,6 +293,10 @@ impl Compute for ClearCompute {
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
         let logits = self.head(ends)?;
         self.bring(&logits)
+    }
+
+    fn end_pass(&mut self) {
+        self.laps.end_pass();
     }
 
     fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {

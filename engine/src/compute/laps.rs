@@ -1,5 +1,6 @@
 //! What a device did when, for the clock of a pass: marks on its own time line, read when the pass
-//! is over. The host meanwhile only orders, and times nothing.
+//! is over, as a rule while the device is at work on the next. The host meanwhile only orders, and
+//! times nothing.
 
 use std::time::Instant;
 
@@ -7,11 +8,13 @@ use offload::{LayerIndex, OffloadError, Place, Stopwatch};
 
 use crate::profile::{Clock, SpanName, Stage};
 
-/// The marks of the pass under way. On the host there is no stopwatch, and all of this is nothing.
+/// The marks of the pass under way, and of the one before. On the host there is no stopwatch, and all
+/// of this is nothing.
 #[derive(Debug)]
 pub struct Laps {
     watch: Option<Box<dyn Stopwatch>>,
     marks: Vec<Mark>,
+    aside: Vec<Mark>,
     times: Vec<Instant>,
 }
 
@@ -30,8 +33,18 @@ impl Laps {
         Self {
             watch: place.stopwatch(),
             marks: Vec::new(),
+            aside: Vec::new(),
             times: Vec::new(),
         }
+    }
+
+    /// A pass begins. One that was cut short left marks of its own, which nobody asks for.
+    pub fn begin_pass(&mut self) -> Result<(), OffloadError> {
+        self.marks.clear();
+        if let Some(watch) = &mut self.watch {
+            watch.forget();
+        }
+        self.begin()
     }
 
     pub fn begin(&mut self) -> Result<(), OffloadError> {
@@ -55,14 +68,21 @@ impl Laps {
         Ok(())
     }
 
-    /// Tells the clock of all marks, and forgets them. The device has been waited for.
+    /// The pass is over, and `tell` is about it from now on.
+    pub fn end_pass(&mut self) {
+        std::mem::swap(&mut self.marks, &mut self.aside);
+        if let Some(watch) = &mut self.watch {
+            watch.set_aside();
+        }
+    }
+
+    /// Tells the clock of the last pass's marks. The device has been waited for at its end.
     pub fn tell(&mut self, clock: &mut Clock) -> Result<(), OffloadError> {
         let Some(watch) = &mut self.watch else {
             return Ok(());
         };
         watch.read(&mut self.times)?;
-        // A pass that was cut short left marks of its own, and they are read with these.
-        let pairs = self.marks.drain(..).zip(&self.times);
+        let pairs = self.aside.drain(..).zip(&self.times);
         let (mut from, mut layer_from) = (None, None);
         let mut blocks: Option<(Instant, Instant)> = None;
         for (mark, &at) in pairs {

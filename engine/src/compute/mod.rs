@@ -46,8 +46,11 @@ pub trait Compute {
     /// Ends the pass: the final norm and the head over its last row.
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError>;
 
-    /// Tells the clock when the stages of the pass were, where the host could not see it. The pass
-    /// is finished.
+    /// The pass is over: what `tell` tells is about it, until the next one is.
+    fn end_pass(&mut self) {}
+
+    /// Tells the clock when the stages of the last pass were, where the host could not see it. The next
+    /// one may be under way.
     fn tell(&mut self, _clock: &mut Clock) -> Result<(), EngineError> {
         Ok(())
     }

@@ -1,13 +1,11 @@
 //! The clock of a session, and the macros that tell it of a stage. Wall clock always; with the
 //! feature `profiling`, a tracing span of the same name. What was measured ends as typed records:
-//! a [`PassTiming`] a pass, and spans for a timeline where a [`Recording`] was asked for.
+//! a [`PassTiming`] a pass, and spans for a timeline where one was asked for.
 
 use std::time::Instant;
 
-use offload::LoadRecord;
-
 use super::pass::PassTiming;
-use super::recording::{Recording, Span, SpanName};
+use super::recording::{Span, SpanName};
 use super::stage::Stage;
 
 /// Runs an expression as a stage of the pass under way: `stage!(clock, Embed, expression)`, or
@@ -45,59 +43,57 @@ pub(crate) use past_stage;
 #[derive(Debug)]
 pub struct Clock {
     pass: PassTiming,
-    pass_from: Instant,
-    recording: Option<Recording>,
+    from: Instant,
+    to: Instant,
+    /// Where a timeline is kept.
+    spans: Option<Vec<Span>>,
 }
 
 impl Default for Clock {
     fn default() -> Self {
+        let now = Instant::now();
         Self {
             pass: PassTiming::default(),
-            pass_from: Instant::now(),
-            recording: None,
+            from: now,
+            to: now,
+            spans: None,
         }
     }
 }
 
 impl Clock {
-    /// Keeps a timeline from now on.
-    pub fn record(&mut self, recording: Recording) {
-        self.recording = Some(recording);
+    /// Keeps the spans of its passes from now on, for a timeline.
+    pub fn keep_spans(&mut self) {
+        self.spans.get_or_insert_default();
     }
 
-    pub fn take_recording(&mut self) -> Option<Recording> {
-        self.recording.take()
-    }
-
-    /// A pass of `rows` rows from `position` on begins; one that was cut short is forgotten.
+    /// A pass of `rows` rows from `position` on begins; the one before is forgotten.
     pub fn begin_pass(&mut self, rows: usize, position: usize) {
         self.pass = PassTiming {
             rows,
             position,
             ..PassTiming::default()
         };
-        self.pass_from = Instant::now();
-        if let Some(recording) = &mut self.recording {
-            recording.begin_pass();
+        self.from = Instant::now();
+        if let Some(spans) = &mut self.spans {
+            spans.clear();
         }
     }
 
-    /// What the pass under way has taken so far.
-    pub fn pass(&self) -> PassTiming {
-        PassTiming {
-            total: self.pass_from.elapsed(),
-            ..self.pass
-        }
+    /// The pass is over. What a device did of it may still be told.
+    pub fn end_pass(&mut self) {
+        self.to = Instant::now();
+        self.pass.total = self.to - self.from;
     }
 
-    /// The pass is over, and with it the timeline's step.
-    pub fn end_pass(&mut self, loads: &[LoadRecord]) -> PassTiming {
-        let to = Instant::now();
-        self.pass.total = to - self.pass_from;
-        if let Some(recording) = &mut self.recording {
-            recording.end_pass(self.pass_from, to, &self.pass, loads);
-        }
-        self.pass
+    /// Of the pass that is over.
+    pub fn pass(&self) -> &PassTiming {
+        &self.pass
+    }
+
+    /// The pass that is over, for a timeline.
+    pub(super) fn step(&self) -> (Instant, Instant, &[Span]) {
+        (self.from, self.to, self.spans.as_deref().unwrap_or(&[]))
     }
 
     /// A stage of this pass was at it from `from` to `to`.
@@ -118,8 +114,8 @@ impl Clock {
 
     /// Something of this pass that belongs on a timeline and is not a stage.
     pub fn span(&mut self, name: SpanName, from: Instant, to: Instant) {
-        if let Some(recording) = &mut self.recording {
-            recording.span(Span { name, from, to });
+        if let Some(spans) = &mut self.spans {
+            spans.push(Span { name, from, to });
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use offload::{LayerIndex, LoadRecord};
 
+use super::clock::Clock;
 use super::pass::PassTiming;
 use super::stage::Stage;
 use crate::memory;
@@ -50,7 +51,6 @@ pub struct Recording {
     /// Passes that came after the recording was full.
     pub left_out: usize,
     spans_left: usize,
-    under_way: Vec<Span>,
 }
 
 impl Recording {
@@ -60,38 +60,25 @@ impl Recording {
             steps: Vec::new(),
             left_out: 0,
             spans_left: SPANS_MAX,
-            under_way: Vec::new(),
         }
     }
 
-    pub(super) fn begin_pass(&mut self) {
-        self.under_way.clear();
-    }
-
-    pub(super) fn span(&mut self, span: Span) {
-        self.under_way.push(span);
-    }
-
-    pub(super) fn end_pass(
-        &mut self,
-        from: Instant,
-        to: Instant,
-        timing: &PassTiming,
-        loads: &[LoadRecord],
-    ) {
-        let spans = self.under_way.len() + loads.len();
-        if spans > self.spans_left {
+    /// The pass that the clock measured last, of which all is known.
+    pub(crate) fn add(&mut self, clock: &Clock, loads: &[LoadRecord]) {
+        let (from, to, spans) = clock.step();
+        let count = spans.len() + loads.len();
+        if count > self.spans_left {
             self.left_out += 1;
             // Nothing after a gap: a timeline with holes reads as idle time.
             self.spans_left = 0;
             return;
         }
-        self.spans_left -= spans;
+        self.spans_left -= count;
         self.steps.push(StepRecord {
             from,
             to,
-            timing: *timing,
-            spans: self.under_way.clone(),
+            timing: *clock.pass(),
+            spans: spans.to_vec(),
             loads: loads.to_vec(),
             memory_bytes: memory::held_bytes(),
         });

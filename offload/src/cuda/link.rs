@@ -109,7 +109,7 @@ impl CudaLink {
             }
         };
         // See `visit` for why this many.
-        let events = (0..ring.visits + ring.slots)
+        let events = (0..2 * ring.visits + ring.slots)
             .map(|_| VisitEvents::new(streams).map(Arc::new))
             .collect::<Result<_, _>>()
             .map_err(super::opening)?;

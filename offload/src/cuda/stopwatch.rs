@@ -1,5 +1,5 @@
-//! Stamps on the compute stream: events of a pool that grows to what a pass needs and is then used
-//! again and again.
+//! Stamps on the compute stream: events of two pools that grow to what a pass needs and then take
+//! turns. One is read while the other is on the stream.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,6 +13,12 @@ use crate::place::Stopwatch;
 #[derive(Debug)]
 pub(super) struct CudaStopwatch {
     streams: Arc<Streams>,
+    now: Pool,
+    aside: Pool,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
     events: Vec<CudaEvent>,
     used: usize,
 }
@@ -21,29 +27,31 @@ impl CudaStopwatch {
     pub fn new(streams: &Arc<Streams>) -> Self {
         Self {
             streams: Arc::clone(streams),
-            events: Vec::new(),
-            used: 0,
+            now: Pool::default(),
+            aside: Pool::default(),
         }
     }
+}
 
-    fn record(&mut self) -> Result<(), DriverError> {
+impl Pool {
+    fn record(&mut self, streams: &Streams) -> Result<(), DriverError> {
         if self.used == self.events.len() {
-            self.events.push(self.streams.timed_event()?);
+            self.events.push(streams.timed_event()?);
         }
-        self.events[self.used].record(&self.streams.compute)?;
+        self.events[self.used].record(&streams.compute)?;
         self.used += 1;
         Ok(())
     }
 
     /// From the first mark on, which keeps the small differences exact.
-    fn times(&self, times: &mut Vec<Instant>) -> Result<(), DriverError> {
+    fn times(&self, streams: &Streams, times: &mut Vec<Instant>) -> Result<(), DriverError> {
         let Some((first, used)) = self.events.first().zip(self.events.get(..self.used)) else {
             return Ok(());
         };
         if used.is_empty() {
             return Ok(());
         }
-        let from = self.streams.at(first)?;
+        let from = streams.at(first)?;
         for event in used {
             times.push(from + between(first, event)?);
         }
@@ -53,14 +61,21 @@ impl CudaStopwatch {
 
 impl Stopwatch for CudaStopwatch {
     fn stamp(&mut self) -> Result<(), OffloadError> {
-        self.record().map_err(timing)
+        self.now.record(&self.streams).map_err(timing)
+    }
+
+    fn set_aside(&mut self) {
+        std::mem::swap(&mut self.now, &mut self.aside);
+        self.now.used = 0;
+    }
+
+    fn forget(&mut self) {
+        self.now.used = 0;
     }
 
     fn read(&mut self, times: &mut Vec<Instant>) -> Result<(), OffloadError> {
         times.clear();
-        let read = self.times(times);
-        self.used = 0;
-        read.map_err(timing)
+        self.aside.times(&self.streams, times).map_err(timing)
     }
 }
 

@@ -10,8 +10,8 @@
 //! the visit's thread waits until it is, because a stream cannot wait for an event to come. That
 //! wait can be given up, like one for a copy on the host.
 //!
-//! A set of events is used again after as many visits as there are in a unit of work, and slots: by
-//! then the unit it belonged to is over and has been read.
+//! A set of events is used again after as many visits as there are in two units of work, and slots:
+//! by then the unit it belonged to has been read, which is while the device is at work on the next.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

@@ -227,7 +227,7 @@ impl Compute for DeviceCompute {
             return self.clear.embed(ends, tokens, position);
         };
         self.position = Some(position);
-        self.clear.laps.begin()?;
+        self.clear.laps.begin_pass()?;
         let table = Memory::of(ends.embedding.tensor())?;
         let columns = self.config.hidden_size;
         self.kernels.embed(table, token, self.row.x.at, columns)?;
@@ -277,6 +277,10 @@ impl Compute for DeviceCompute {
             Some(logits) => self.clear.bring(&logits),
             None => Ok(()),
         }
+    }
+
+    fn end_pass(&mut self) {
+        self.clear.end_pass();
     }
 
     fn tell(&mut self, clock: &mut Clock) -> Result<(), EngineError> {
