@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use candle_core::DType as TensorDType;
-use offload::{BlockId, LayerIndex, LoadRecord};
+use offload::{BlockId, LayerIndex, LoadRecord, ResidencyPlan};
 
 use crate::compute::clear::ClearCompute;
 use crate::compute::device::DeviceCompute;
@@ -157,7 +157,11 @@ impl<'m> Session<'m> {
             // A device has work now, and need not wait for this.
             past.read(&mut model.stack, &mut **compute)?;
             // What follows waits for a device without looking at the flag.
-            model.stack.near_the_end()?;
+            if let Some((layer, parts)) = last_look(&model.blueprint.plan, tokens.len())
+                && compute.come_to(layer, parts, cancel)?
+            {
+                return Err(EngineError::Interrupted);
+            }
         });
         let candidates = stage!(clock, Head, compute.finish_wanted(&model.ends, wanted)?);
         if candidates.is_none() && !all_finite(compute.logits()) {
@@ -284,6 +288,21 @@ impl<'m> Session<'m> {
     ) -> Result<Generation<'_, 'm>, EngineError> {
         Generation::new(self, prompt, options)
     }
+}
+
+/// Up to which layer a device is waited for with an eye on the flag, and the parts its time until then
+/// falls into: the last streamed layer but one, or where all are resident, a few before the end of a
+/// prompt. A resident token is over too soon to be given up.
+fn last_look(plan: &ResidencyPlan, rows: usize) -> Option<(LayerIndex, usize)> {
+    let (streamed, layers) = (plan.streamed_count(), plan.layers());
+    let at = match streamed {
+        0 if rows > 1 => {
+            LayerIndex::first(layers).nth(layers - 1 - layers.div_ceil(8).min(layers - 1))
+        }
+        0 | 1 => None,
+        _ => plan.streamed().nth(streamed - 2),
+    };
+    at.map(|layer| (layer, if streamed > 0 { streamed } else { layers }))
 }
 
 /// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.

@@ -407,6 +407,53 @@ fn a_wait_for_a_device_can_be_given_up() {
     assert!(said.contains("1 passed"), "{output:?}");
 }
 
+/// With all layers resident there is no link to be late, but a prompt's kernels may be.
+#[test]
+fn a_prompt_that_a_device_is_at_can_be_given_up() {
+    if std::env::var_os("CUDA_STAND_IN").is_none() {
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "gives_up_a_prompt"])
+        .env("CUDA_STAND_IN_DELAY_US", "300000")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{output:?}");
+}
+
+#[test]
+#[ignore = "run by the test above, on a slow device"]
+fn gives_up_a_prompt() {
+    let mut model = on_device(&Source::Demo, Residency::All, None, Kernels::Fast, None);
+    let flag = Arc::new(AtomicBool::new(false));
+    let mut session = model.session().unwrap();
+    session.cancel_with(Arc::clone(&flag));
+    std::thread::scope(|scope| {
+        // When the prompt has all its orders: the device takes seconds for them.
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(1000));
+            flag.store(true, Ordering::Relaxed);
+        });
+        let started = Instant::now();
+        let given_up = session.pass(&[1, 2, 3]);
+        let took = started.elapsed();
+        assert!(
+            matches!(given_up, Err(EngineError::Interrupted)),
+            "{given_up:?}"
+        );
+        assert!(took < Duration::from_millis(1600), "{took:?}");
+    });
+    // The device goes on with what it was ordered to do; the answer after it is the same.
+    flag.store(false, Ordering::Relaxed);
+    session.pass(&[1, 2, 3]).unwrap();
+    let after = session.logits().to_vec();
+    drop(session);
+    let mut fresh = model.session().unwrap();
+    fresh.pass(&[1, 2, 3]).unwrap();
+    assert_eq!(fresh.logits(), after);
+}
+
 /// Of copies that are staged it is the visit that waits, of those from pinned homes the token's end.
 #[test]
 #[ignore = "run by the test above, with a slow link"]

@@ -40,12 +40,6 @@ pub trait Mark: Send + Sync {
     /// device it makes the compute stream wait, and returns at once.
     fn wait(&self) -> Result<(), LinkError>;
 
-    /// Whether the visit's own reads are over, which a device comes to later than the host: for who
-    /// would rather give up than wait for it.
-    fn is_over(&self) -> Result<bool, LinkError> {
-        Ok(true)
-    }
-
     /// The visit has issued its last read of the slab: no copy into it may overtake that. On the
     /// host the reads are over when it is called, and there is nothing to do.
     fn release(&self) -> Result<(), LinkError> {

@@ -58,6 +58,9 @@ pub trait Stopwatch: fmt::Debug + Send {
     /// Marks the moment at which the device comes to here.
     fn stamp(&mut self) -> Result<(), OffloadError>;
 
+    /// Whether the device has come to the mark made `back` marks before the last. Waits for nothing.
+    fn has_come(&self, back: usize) -> Result<bool, OffloadError>;
+
     /// Keeps the marks so far for `read`, in place of those kept before, and begins anew.
     fn set_aside(&mut self);
 

@@ -16,11 +16,10 @@
 //!   the file. Dropping the stack hangs up both channels and joins the thread.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -37,10 +36,6 @@ use crate::ticket::{Ticket, Visited};
 
 /// How long a wait for a copy goes on before it looks whether anybody still wants it.
 const PATIENCE: Duration = Duration::from_millis(50);
-
-/// Naps between two looks at a device, within these: half of a visit's share of what has been waited,
-/// so that what is then left of the unit is longer.
-const NAPS: RangeInclusive<Duration> = Duration::from_micros(20)..=Duration::from_millis(1);
 
 /// When streamed blocks are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,31 +127,6 @@ impl StreamedStack {
             Err(panic) => {
                 ring.unsaid = released.err();
                 resume_unwind(panic)
-            }
-        }
-    }
-
-    /// Lets the device come near the end of the unit, whose visits are all ordered: until only the
-    /// last of them and what follows it are to be waited for, the flag of `cancel_with` counts.
-    /// On the host visits are over when they have returned, and this is nothing.
-    pub fn near_the_end(&mut self) -> Result<(), OffloadError> {
-        let (Some(ring), Some(visited)) = (&mut self.ring, self.visited.iter().rev().nth(1)) else {
-            return Ok(());
-        };
-        let block = visited.record.block;
-        let visits = u32::try_from(self.visited.len()).unwrap_or(u32::MAX / 2);
-        let from = Instant::now();
-        loop {
-            match visited.is_over() {
-                Ok(true) => return Ok(()),
-                Ok(false) if ring.cancel.load(Ordering::Relaxed) => {
-                    return Err(OffloadError::Cancelled { block });
-                }
-                Ok(false) => {
-                    let nap = from.elapsed() / (2 * visits);
-                    thread::sleep(nap.clamp(*NAPS.start(), *NAPS.end()));
-                }
-                Err(source) => return Err(ring.fail(block, Failure::Link(source))),
             }
         }
     }

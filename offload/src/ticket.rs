@@ -63,11 +63,6 @@ impl Visited {
         caught(|| self.mark.release())
     }
 
-    /// See [`Mark::is_over`].
-    pub fn is_over(&self) -> Result<bool, LinkError> {
-        caught(|| self.mark.is_over())
-    }
-
     /// The whole record, once the unit of work is over.
     pub fn complete(self) -> Result<LoadRecord, LinkError> {
         let Arrival {

@@ -224,10 +224,6 @@ impl Mark for VerifiedMark {
         Ok(())
     }
 
-    fn is_over(&self) -> Result<bool, LinkError> {
-        self.inner.is_over()
-    }
-
     fn release(&self) -> Result<(), LinkError> {
         self.inner.release()
     }

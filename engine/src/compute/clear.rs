@@ -4,6 +4,8 @@
 //! weights' own, which touches nothing twice and is what a device's matrix units want. Sums, norms
 //! and softmax are f32 either way.
 
+use std::sync::atomic::AtomicBool;
+
 use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
@@ -288,6 +290,15 @@ impl Compute for ClearCompute {
             self.chunks[index] = rows;
         }
         Ok(())
+    }
+
+    fn come_to(
+        &self,
+        layer: LayerIndex,
+        parts: usize,
+        cancel: &AtomicBool,
+    ) -> Result<bool, EngineError> {
+        Ok(self.laps.come_to(layer, parts, cancel)?)
     }
 
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {

@@ -2,7 +2,10 @@
 //! is over, as a rule while the device is at work on the next. The host meanwhile only orders, and
 //! times nothing.
 
-use std::time::Instant;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use offload::{LayerIndex, OffloadError, Place, Stopwatch};
 
@@ -17,6 +20,9 @@ pub struct Laps {
     aside: Vec<Mark>,
     times: Vec<Instant>,
 }
+
+/// Naps between two looks at a device, within these: half of a part of what has been waited for.
+const NAPS: RangeInclusive<Duration> = Duration::from_micros(20)..=Duration::from_millis(1);
 
 /// What a moment on the device ends.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +72,32 @@ impl Laps {
         watch.stamp()?;
         self.marks.push(mark);
         Ok(())
+    }
+
+    /// Lets the device come to the end of a layer that it has its orders for, unless the flag is raised
+    /// before: whether it was. Until then its time falls into `parts` of about the same length, and as
+    /// much is left after it: a nap is over long before the device would have nothing to do.
+    pub fn come_to(
+        &self,
+        layer: LayerIndex,
+        parts: usize,
+        cancel: &AtomicBool,
+    ) -> Result<bool, OffloadError> {
+        let is_it = |mark: &Mark| matches!(mark, Mark::Layer(of, _) if *of == layer);
+        let back = self.marks.iter().rev().position(is_it);
+        let (Some(watch), Some(back)) = (&self.watch, back) else {
+            return Ok(false);
+        };
+        let parts = u32::try_from(parts).unwrap_or(u32::MAX / 2);
+        let from = Instant::now();
+        while !watch.has_come(back)? {
+            if cancel.load(Ordering::Relaxed) {
+                return Ok(true);
+            }
+            let nap = from.elapsed() / (2 * parts);
+            thread::sleep(nap.clamp(*NAPS.start(), *NAPS.end()));
+        }
+        Ok(false)
     }
 
     /// The pass is over, and `tell` is about it from now on.

@@ -9,6 +9,8 @@ pub mod device;
 pub mod fast;
 mod laps;
 
+use std::sync::atomic::AtomicBool;
+
 use offload::{LayerIndex, Slab};
 
 use crate::ends::Ends;
@@ -42,6 +44,18 @@ pub trait Compute {
         slab: &Slab,
         clock: &mut Clock,
     ) -> Result<(), EngineError>;
+
+    /// Waits until a device that has all its orders for the layers comes to the end of one of them, or
+    /// the flag is raised: whether it was. `parts`: as many stretches of time, about alike, will have
+    /// passed. (What ends the pass waits without looking at the flag.)
+    fn come_to(
+        &self,
+        _layer: LayerIndex,
+        _parts: usize,
+        _cancel: &AtomicBool,
+    ) -> Result<bool, EngineError> {
+        Ok(false)
+    }
 
     /// Ends the pass: the final norm and the head over its last row.
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError>;

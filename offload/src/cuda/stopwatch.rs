@@ -64,6 +64,12 @@ impl Stopwatch for CudaStopwatch {
         self.now.record(&self.streams).map_err(timing)
     }
 
+    fn has_come(&self, back: usize) -> Result<bool, OffloadError> {
+        let at = self.now.used.checked_sub(back + 1);
+        let event = at.and_then(|at| self.now.events.get(at));
+        event.map_or(Ok(true), |event| event.try_is_complete().map_err(timing))
+    }
+
     fn set_aside(&mut self) {
         std::mem::swap(&mut self.now, &mut self.aside);
         self.now.used = 0;

@@ -132,10 +132,6 @@ impl Mark for VisitEvents {
         Ok(())
     }
 
-    fn is_over(&self) -> Result<bool, LinkError> {
-        Ok(self.released.try_is_complete()?)
-    }
-
     fn release(&self) -> Result<(), LinkError> {
         Ok(self.released.record(&self.streams.compute)?)
     }

@@ -8,6 +8,8 @@
 mod launch;
 mod select;
 
+use std::sync::atomic::AtomicBool;
+
 use candle_core::{DType as TensorDType, Tensor};
 use loader::{DType, ModelConfig, Role};
 use offload::{LayerIndex, Place, Slab};
@@ -245,6 +247,15 @@ impl Compute for DeviceCompute {
             Some(position) => self.row_through(layer, slab, position),
             None => self.clear.block(layer, slab, clock),
         }
+    }
+
+    fn come_to(
+        &self,
+        layer: LayerIndex,
+        parts: usize,
+        cancel: &AtomicBool,
+    ) -> Result<bool, EngineError> {
+        self.clear.come_to(layer, parts, cancel)
     }
 
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
