@@ -329,7 +329,7 @@ fn block_bytes(
                 slab,
                 link: block.stored_bytes(),
                 home: 0,
-                buffers: DiskLink::buffers(&block),
+                buffers: DiskLink::buffers(&block, checkpoint.sources()),
             }
         }
         Home::Ram if link.emulated_gbps.is_some() => BlockBytes::of_slab(slab),

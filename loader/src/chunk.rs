@@ -2,10 +2,11 @@
 //! chunks of a bounded size, and each chunk knows where its bytes go. Planned once per block;
 //! knows ranges and dtypes, no tensors.
 //!
-//! A chunk is read into a bounce buffer and scattered from there, because direct I/O wants page
-//! alignment and the safetensors format does not give it. The detour is a copy within
-//! memory, which is little beside the disk.
+//! A chunk is read into a bounce buffer and scattered from there, because direct I/O wants offset and
+//! address aligned, and neither the safetensors format nor the order of a slab gives it that. Where a
+//! slab may begin at an address that suits the file, most of its bytes need no detour: see `route`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::convert::convert;
@@ -32,27 +33,62 @@ pub struct Scatter {
 pub struct Chunk {
     /// Index into [`crate::Checkpoint::sources`].
     pub source: usize,
-    /// A multiple of [`DIRECT_ALIGN_BYTES`].
+    /// A multiple of [`DIRECT_ALIGN_BYTES`], or for a straight one of [`Storage::direct_align`].
     pub offset: u64,
-    /// Bytes of buffer, a multiple of [`DIRECT_ALIGN_BYTES`], at most [`CHUNK_BYTES`]; may reach
-    /// past the end of the file.
+    /// Bytes of buffer, a multiple like `offset`, at most [`CHUNK_BYTES`]; may reach past the end of
+    /// the file, unless it is straight.
     pub len: usize,
     /// Bytes that must arrive: up to the end of the last entry.
     pub need: usize,
     /// Of the slab.
     pub dtype: DType,
     pub entries: Vec<Scatter>,
+    /// One entry, and nothing else: even a direct read brings it to its place in the slab without a
+    /// buffer.
+    pub straight: bool,
 }
 
 impl Chunk {
-    /// Brings the bytes into `buf`, which grows if it is too small.
-    pub fn read(
+    /// Brings the bytes to their places. `part` lends a range of the slab that is this chunk's own:
+    /// straight where nothing has to be aligned or converted, through `buf` otherwise, which grows
+    /// if it is too small.
+    pub fn bring<'a>(
         &self,
         sources: &[Arc<dyn Storage>],
         buf: &mut AlignedBuf,
         access: Access,
+        mut part: impl FnMut(Range<usize>) -> &'a mut [u8],
     ) -> Result<(), Error> {
         let source = &sources[self.source];
+        let mut place = |entry: &Scatter| part(entry.to..entry.to + self.slab_len(entry));
+        match (access, self.entries.as_slice()) {
+            (Access::Direct, [entry]) if self.straight => {
+                source.read_direct(self.offset, place(entry), self.need)
+            }
+            (Access::Buffered, entries) if self.keeps_dtype() => {
+                entries.iter().try_for_each(|entry| {
+                    source.read_at(self.offset + entry.from as u64, place(entry))
+                })
+            }
+            (_, entries) => {
+                self.read(source.as_ref(), buf, access)?;
+                let buf = buf.as_slice();
+                for entry in entries {
+                    let stored = &buf[entry.from..entry.from + entry.len];
+                    convert(entry.stored, stored, self.dtype, place(entry));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Brings the bytes into `buf`.
+    fn read(
+        &self,
+        source: &dyn Storage,
+        buf: &mut AlignedBuf,
+        access: Access,
+    ) -> Result<(), Error> {
         buf.reserve(self.len);
         let buf = &mut buf.as_mut_slice()[..self.len];
         match access {
@@ -65,14 +101,13 @@ impl Chunk {
         }
     }
 
-    /// Brings what [`Chunk::read`] left in `buf` to its places in the slab.
-    pub fn scatter(&self, buf: &AlignedBuf, slab: &mut [u8]) {
-        let buf = buf.as_slice();
-        for entry in &self.entries {
-            let place = &mut slab[entry.to..entry.to + self.slab_len(entry)];
-            let stored = &buf[entry.from..entry.from + entry.len];
-            convert(entry.stored, stored, self.dtype, place);
-        }
+    fn keeps_dtype(&self) -> bool {
+        self.entries.iter().all(|entry| entry.stored == self.dtype)
+    }
+
+    /// Bytes of buffer that it takes.
+    pub fn buffer_bytes(&self) -> usize {
+        if self.straight { 0 } else { self.len }
     }
 
     /// Bytes of the slab that an entry fills.
@@ -100,35 +135,52 @@ impl Fill<'_> {
         self.chunk
     }
 
-    /// Reads the chunk into its parts: straight where nothing has to be aligned or converted,
-    /// through `buf` otherwise.
+    /// Reads the chunk into its parts.
     pub fn run(
         &mut self,
         sources: &[Arc<dyn Storage>],
         buf: &mut AlignedBuf,
         access: Access,
     ) -> Result<(), Error> {
-        let chunk = self.chunk;
-        let straight = access == Access::Buffered
-            && chunk
-                .entries
-                .iter()
-                .all(|entry| entry.stored == chunk.dtype);
-        if straight {
-            let source = &sources[chunk.source];
-            for (entry, part) in chunk.entries.iter().zip(&mut self.parts) {
-                source.read_at(chunk.offset + entry.from as u64, part)?;
-            }
-            return Ok(());
-        }
-        chunk.read(sources, buf, access)?;
-        let buf = buf.as_slice();
-        for (entry, part) in chunk.entries.iter().zip(&mut self.parts) {
-            let stored = &buf[entry.from..entry.from + entry.len];
-            convert(entry.stored, stored, chunk.dtype, part);
-        }
-        Ok(())
+        // Each is asked for once, in order.
+        let mut parts = self.parts.iter_mut();
+        let part = |_| parts.next().map(|part| &mut **part).unwrap_or_default();
+        self.chunk.bring(sources, buf, access, part)
     }
+}
+
+/// A range of the slab, and the chunk that fills it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    to: usize,
+    len: usize,
+    index: usize,
+}
+
+/// All of them, in the order of the slab.
+///
+/// # Panics
+/// If two claim the same byte or one lies outside: a planning bug.
+fn claims(chunks: &[Chunk], slab_bytes: usize) -> Vec<Claim> {
+    let of = |(index, chunk): (usize, &Chunk)| {
+        let claim = |entry: &Scatter| Claim {
+            to: entry.to,
+            len: chunk.slab_len(entry),
+            index,
+        };
+        chunk.entries.iter().map(claim).collect::<Vec<_>>()
+    };
+    let mut claims: Vec<Claim> = chunks.iter().enumerate().flat_map(of).collect();
+    claims.sort_unstable();
+    let mut end = 0;
+    for Claim { to, len, index } in &claims {
+        assert!(
+            *to >= end && to + len <= slab_bytes,
+            "chunk {index} claims {len} bytes at {to} of the slab, not its own"
+        );
+        end = to + len;
+    }
+    claims
 }
 
 /// Divides the slab among the chunks.
@@ -136,20 +188,10 @@ impl Fill<'_> {
 /// # Panics
 /// If two entries claim the same byte of the slab or one lies outside it: a planning bug.
 pub fn assign<'a>(chunks: &'a [Chunk], slab: &'a mut [u8]) -> Vec<Fill<'a>> {
-    let mut claims: Vec<(usize, usize, usize)> = Vec::new();
-    for (index, chunk) in chunks.iter().enumerate() {
-        for entry in &chunk.entries {
-            claims.push((entry.to, chunk.slab_len(entry), index));
-        }
-    }
-    claims.sort_unstable();
+    let claims = claims(chunks, slab.len());
     let mut parts: Vec<Vec<(usize, &'a mut [u8])>> = chunks.iter().map(|_| Vec::new()).collect();
     let (mut rest, mut rest_start) = (slab, 0);
-    for (to, len, index) in claims {
-        assert!(
-            to >= rest_start && to - rest_start + len <= rest.len(),
-            "chunk {index} claims {len} bytes at {to} of the slab, not its own"
-        );
+    for Claim { to, len, index } in claims {
         let (part, tail) = rest.split_at_mut(to - rest_start + len);
         parts[index].push((to, &mut part[to - rest_start..]));
         (rest, rest_start) = (tail, to + len);
@@ -228,6 +270,7 @@ fn new_chunk(source: usize, at: u64, dtype: DType) -> Chunk {
         need: 0,
         dtype,
         entries: Vec::new(),
+        straight: false,
     }
 }
 
@@ -239,6 +282,111 @@ fn joins(chunk: &Chunk, source: usize, at: u64) -> bool {
         && at >= end
         && at - end < DIRECT_ALIGN_BYTES as u64
         && at - chunk.offset + DType::F32.bytes() as u64 <= CHUNK_BYTES as u64
+}
+
+/// How a block's bytes come into a slab that may begin somewhat later in its memory than that does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Route {
+    /// How much later, for most of the bytes to lie in memory as in their file, but for whole
+    /// multiples of what direct reads want. Less than [`DIRECT_ALIGN_BYTES`], from which on the
+    /// slab's memory begins.
+    pub shift: usize,
+    /// In the order of the files.
+    pub chunks: Vec<Chunk>,
+}
+
+/// A piece that is shorter goes through a buffer with its neighbours: one read less.
+const STRAIGHT_LEAST: usize = 64 << 10;
+
+/// Cuts pieces into chunks, as many of them straight as can be.
+///
+/// # Panics
+/// If two pieces claim the same byte of the slab or one lies outside it: a bug of the caller's.
+pub(crate) fn route(
+    pieces: &[Piece],
+    dtype: DType,
+    slab_bytes: usize,
+    sources: &[Arc<dyn Storage>],
+) -> Route {
+    let align = |piece: &Piece| sources[piece.source].direct_align();
+    let shift = best_shift(pieces, dtype, align);
+    let mut chunks = Vec::new();
+    let mut detours = Vec::new();
+    for piece in pieces {
+        match straight(piece, dtype, shift, align(piece)) {
+            Some(body) => {
+                chunks.extend(straight_chunks(piece, &body, dtype));
+                detours.push(piece.part(0..body.start));
+                detours.push(piece.part(body.end..piece.len));
+            }
+            None => detours.push(piece.clone()),
+        }
+    }
+    chunks.extend(plan(&detours, dtype));
+    chunks.sort_by_key(|chunk| (chunk.source, chunk.offset));
+    claims(&chunks, slab_bytes);
+    Route { shift, chunks }
+}
+
+/// The one that serves most of the bytes.
+fn best_shift(pieces: &[Piece], dtype: DType, align: impl Fn(&Piece) -> usize) -> usize {
+    let mut served: Vec<(usize, usize)> = Vec::new();
+    for piece in pieces.iter().filter(|piece| piece.stored == dtype) {
+        let shift = misfit(piece, 0, align(piece));
+        match served.iter_mut().find(|(of, _)| *of == shift) {
+            Some((_, bytes)) => *bytes += piece.len,
+            None => served.push((shift, piece.len)),
+        }
+    }
+    // Numbers do not begin in the middle of one.
+    let whole = |(shift, _): &&(usize, usize)| shift % dtype.bytes() == 0;
+    let best = served.iter().filter(whole).max_by_key(|(_, bytes)| *bytes);
+    best.map_or(0, |(shift, _)| *shift)
+}
+
+/// How much too early its place is for its file, in a slab that is shifted so far.
+fn misfit(piece: &Piece, shift: usize, align: usize) -> usize {
+    let place = ((piece.slab_offset + shift) % align) as u64;
+    ((piece.offset + align as u64 - place) % align as u64) as usize
+}
+
+/// The part of the piece that direct reads bring to its place, if there is enough of it.
+fn straight(piece: &Piece, dtype: DType, shift: usize, align: usize) -> Option<Range<usize>> {
+    if piece.stored != dtype || misfit(piece, shift, align) != 0 {
+        return None;
+    }
+    let end = piece.offset + piece.len as u64;
+    let (from, to) = (
+        piece.offset.next_multiple_of(align as u64),
+        end / align as u64 * align as u64,
+    );
+    let body = (from - piece.offset) as usize..to.checked_sub(piece.offset)? as usize;
+    (body.len() >= STRAIGHT_LEAST).then_some(body)
+}
+
+fn straight_chunks<'a>(
+    piece: &'a Piece,
+    body: &Range<usize>,
+    dtype: DType,
+) -> impl Iterator<Item = Chunk> + 'a {
+    let end = body.end;
+    body.clone().step_by(CHUNK_BYTES).map(move |from| {
+        let len = CHUNK_BYTES.min(end - from);
+        Chunk {
+            source: piece.source,
+            offset: piece.offset + from as u64,
+            len,
+            need: len,
+            dtype,
+            entries: vec![Scatter {
+                from: 0,
+                len,
+                to: piece.slab_offset + from,
+                stored: piece.stored,
+            }],
+            straight: true,
+        }
+    })
 }
 
 #[cfg(test)]

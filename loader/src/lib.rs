@@ -40,7 +40,7 @@ pub mod synth;
 pub use buffer::AlignedBuf;
 pub use checkpoint::{Checkpoint, TensorEntry};
 pub use checksum::{ALGORITHM as CHECKSUM_ALGORITHM, Checksum, NoChecksum, Stretch};
-pub use chunk::{CHUNK_BYTES, Chunk, Fill, Scatter, assign};
+pub use chunk::{CHUNK_BYTES, Chunk, Fill, Route, Scatter, assign};
 pub use config::{Family, ModelConfig, Rope, RopeScaling};
 pub use convert::convert;
 pub use dtype::{DType, UnknownDType};

@@ -1,9 +1,12 @@
 //! Where on disk the bytes of one slab are: which range of which file goes to which offset. Built
 //! from names and shapes, checked, and then free of both: the readers see only ranges.
 
-use crate::chunk::{self, Chunk};
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::chunk::{self, Chunk, Route};
 use crate::layout::{Placement, Role};
-use crate::{BlockLayout, Checkpoint, DType, Error, TensorEntry};
+use crate::{BlockLayout, Checkpoint, DType, Error, Storage, TensorEntry};
 
 /// One tensor's way into a slab.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +55,27 @@ impl BlockSource {
         self.pieces.iter().map(|piece| piece.len as u64).sum()
     }
 
-    /// The reads that fill the slab. Plan once, keep, and run as often as the block is needed.
+    /// The reads that fill the slab.
     pub fn chunks(&self) -> Vec<Chunk> {
         chunk::plan(&self.pieces, self.dtype)
+    }
+
+    /// The same for a slab that may be shifted. Plan once, keep, and run as often as the block is
+    /// needed. Its chunks share no byte of the slab.
+    pub fn route(&self, sources: &[Arc<dyn Storage>]) -> Route {
+        chunk::route(&self.pieces, self.dtype, self.slab_bytes, sources)
+    }
+}
+
+impl Piece {
+    /// Some of it, which is not converted.
+    pub(crate) fn part(&self, range: Range<usize>) -> Self {
+        Self {
+            offset: self.offset + range.start as u64,
+            len: range.len(),
+            slab_offset: self.slab_offset + range.start,
+            ..self.clone()
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 use common::{make, reference_slab, reference_tensors, specs};
 use loader::synth::SynthSpec;
 use loader::{
-    Access, AccessReport, AlignedBuf, BlockLayout, Checkpoint, DType, Error, Family, Whole, convert,
+    Access, AccessReport, AlignedBuf, BlockLayout, Checkpoint, Chunk, DIRECT_ALIGN_BYTES, DType,
+    Error, Family, Route, Whole, assign, convert,
 };
 
 fn read(checkpoint: &Checkpoint, layer: usize, layout: &BlockLayout, access: Access) -> Vec<u8> {
@@ -187,17 +188,45 @@ fn chunks_can_be_run_by_hand_in_any_order() {
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     let layout = checkpoint.block_layout(DType::Bf16);
     let expected = reference_slab(&reference_tensors(&made.dir), 1, &layout);
-    let mut chunks = checkpoint.block(1, &layout).unwrap().chunks();
-    chunks.reverse();
+    let chunks = checkpoint.block(1, &layout).unwrap().chunks();
     let mut slab = vec![0; layout.slab_bytes()];
     let mut buf = AlignedBuf::for_chunks();
-    for chunk in &chunks {
-        chunk
-            .read(checkpoint.sources(), &mut buf, Access::Direct)
+    for mut fill in assign(&chunks, &mut slab).into_iter().rev() {
+        fill.run(checkpoint.sources(), &mut buf, Access::Direct)
             .unwrap();
-        chunk.scatter(&buf, &mut slab);
     }
     assert!(slab == expected);
+}
+
+/// Of real files: the bytes that pass no buffer, and all of them in the right places.
+#[test]
+fn a_route_reads_most_bytes_straight_to_their_places() {
+    // Matrices of 128 KiB, so that what cannot be read straight is little beside them.
+    let spec = SynthSpec {
+        hidden_size: 256,
+        intermediate_size: 512,
+        ..SynthSpec::tiny(Family::Qwen2)
+    };
+    let made = make(&spec);
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    let layout = checkpoint.block_layout(DType::Bf16);
+    let tensors = reference_tensors(&made.dir);
+    for layer in 0..checkpoint.config.layers {
+        let block = checkpoint.block(layer, &layout).unwrap();
+        let Route { shift, chunks } = block.route(checkpoint.sources());
+        assert!(shift < DIRECT_ALIGN_BYTES && shift % DType::Bf16.bytes() == 0);
+        let straight = chunks.iter().filter(|chunk| chunk.straight);
+        let straight: usize = straight.map(Chunk::stored_bytes).sum();
+        assert!(straight * 10 > layout.weight_bytes() * 8, "{straight}");
+        let mut memory = AlignedBuf::new(DIRECT_ALIGN_BYTES + layout.slab_bytes());
+        let slab = &mut memory.as_mut_slice()[shift..shift + layout.slab_bytes()];
+        let mut buf = AlignedBuf::new(0);
+        for mut fill in assign(&chunks, slab) {
+            fill.run(checkpoint.sources(), &mut buf, Access::Direct)
+                .unwrap();
+        }
+        assert!(slab == reference_slab(&tensors, layer, &layout));
+    }
 }
 
 #[test]

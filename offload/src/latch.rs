@@ -1,5 +1,6 @@
 //! The mark of a copy made by host threads: a count of parts still to land. One per copy in
-//! flight, opened by the last part or by the first error.
+//! flight, opened when the last part has landed or failed, and whoever lent the memory to the parts
+//! has it back.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,12 +11,14 @@ use crate::link::{Arrival, Mark};
 #[derive(Debug)]
 pub struct Latch {
     state: Mutex<State>,
-    opened: Condvar,
+    changed: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
     parts_left: usize,
+    /// Somebody has lent the memory to the parts.
+    lent: bool,
     error: Option<LinkError>,
     copy_from: Option<Instant>,
     copy_to: Option<Instant>,
@@ -27,14 +30,40 @@ impl Latch {
         let copy_to = (parts == 0).then(Instant::now);
         let state = State {
             parts_left: parts,
+            lent: false,
             error: None,
             copy_from: copy_to,
             copy_to,
         };
         Self {
             state: Mutex::new(state),
-            opened: Condvar::new(),
+            changed: Condvar::new(),
         }
+    }
+
+    /// The same, and it stays closed until `returned`.
+    pub fn lent(parts: usize) -> Self {
+        let latch = Self::new(parts);
+        latch.lock().lent = true;
+        latch
+    }
+
+    /// Blocks until every part has landed or failed: nobody has the memory any more.
+    pub fn wait_for_parts(&self) {
+        let waited = self
+            .changed
+            .wait_while(self.lock(), |state| state.parts_left > 0);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whoever lent the memory has it back, or could not lend it.
+    pub fn returned(&self, result: Result<(), LinkError>) {
+        let mut state = self.lock();
+        state.lent = false;
+        if let Err(error) = result {
+            state.error.get_or_insert(error);
+        }
+        self.changed.notify_all();
     }
 
     /// The first byte is about to move.
@@ -52,7 +81,7 @@ impl Latch {
         // An error does not open the latch early: other workers may still be writing the slab.
         if state.parts_left == 0 {
             state.copy_to = Some(Instant::now());
-            self.opened.notify_all();
+            self.changed.notify_all();
         }
     }
 
@@ -62,23 +91,26 @@ impl Latch {
     }
 }
 
+impl State {
+    fn is_closed(&self) -> bool {
+        self.parts_left > 0 || self.lent
+    }
+}
+
 impl Mark for Latch {
     fn landed_within(&self, patience: Duration) -> bool {
         let waited = self
-            .opened
-            .wait_timeout_while(self.lock(), patience, |state| state.parts_left > 0);
+            .changed
+            .wait_timeout_while(self.lock(), patience, |state| state.is_closed());
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.parts_left == 0
+        !state.is_closed()
     }
 
     fn wait(&self) -> Result<(), LinkError> {
-        let mut state = self.lock();
-        while state.parts_left > 0 {
-            state = self
-                .opened
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
+        let waited = self
+            .changed
+            .wait_while(self.lock(), |state| state.is_closed());
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         state.error.take().map_or(Ok(()), Err)
     }
 

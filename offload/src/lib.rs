@@ -10,6 +10,7 @@ mod disk;
 mod error;
 mod itinerary;
 mod latch;
+mod lent;
 mod link;
 mod numa;
 mod place;

@@ -97,7 +97,12 @@ fn ordered_at(free_since: Instant) -> Instant {
     }
 }
 
-fn issue(link: &mut dyn Link, block: BlockId, slot: Slot, ahead: bool) -> Result<Ticket, Failure> {
+fn issue(
+    link: &mut dyn Link,
+    block: BlockId,
+    mut slot: Slot,
+    ahead: bool,
+) -> Result<Ticket, Failure> {
     let came_at = Instant::now();
     // A panic in a link is this run's error; the slot goes with the run.
     let started = catch_unwind(AssertUnwindSafe(|| {
@@ -110,7 +115,10 @@ fn issue(link: &mut dyn Link, block: BlockId, slot: Slot, ahead: bool) -> Result
             bytes
         )
         .entered();
-        (bytes, link.start(block, &slot))
+        let started = slot
+            .shift_to(link.shift(block))
+            .and_then(|()| link.start(block, &slot));
+        (bytes, started)
     }));
     let issued_at = match ahead {
         true => ordered_at(slot.free_since),

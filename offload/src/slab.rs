@@ -1,6 +1,9 @@
 //! One block's memory: a 1-D tensor and the weight views built over it once. A refill writes the
 //! tensor's bytes in place and the views follow, because they share its storage; nothing is
 //! allocated after start-up. Knows the layout's offsets, not what the weights mean.
+//!
+//! In host memory a slab has room to begin somewhat later, so that a disk can bring bytes to an
+//! address that suits their place in the file.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -8,7 +11,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use half::vec::HalfBitsVecExt;
 use loader::huge_pages::{self, HUGE_PAGE_BYTES};
-use loader::{BlockLayout, DType, Role};
+use loader::{BlockLayout, DIRECT_ALIGN_BYTES, DType, Role};
 
 use crate::error::OffloadError;
 use crate::numa::NumaNode;
@@ -20,6 +23,9 @@ const PAGE_BYTES: usize = 4096;
 /// A block's bytes in compute memory. Not `Clone`: whoever holds the slab is its state.
 #[derive(Debug)]
 pub struct Slab {
+    /// More than `bytes`, if it can be shifted.
+    memory: SlabBytes,
+    shift: usize,
     bytes: SlabBytes,
     layout: Arc<BlockLayout>,
     views: Vec<(Role, Tensor)>,
@@ -33,7 +39,28 @@ pub struct SlabBytes(Tensor);
 impl Slab {
     /// Fresh memory for one block. On the CPU it is not touched yet: pages appear when filled.
     pub fn new(layout: &Arc<BlockLayout>, device: &Device) -> Result<Self, OffloadError> {
-        let bytes = SlabBytes::new(layout.slab_bytes(), layout.dtype(), device)?;
+        let room = match device {
+            Device::Cpu => DIRECT_ALIGN_BYTES,
+            _ => 0,
+        };
+        let memory = SlabBytes::new(layout.slab_bytes() + room, layout.dtype(), device)?;
+        Self::over(memory, layout, 0)
+    }
+
+    /// The same memory as another slab, which begins `shift` bytes into it: less than
+    /// [`DIRECT_ALIGN_BYTES`], and whole numbers. Only one of them holds a block at any time.
+    pub(crate) fn shifted(&self, shift: usize) -> Result<Self, OffloadError> {
+        Self::over(self.memory.clone(), &self.layout, shift)
+    }
+
+    fn over(
+        memory: SlabBytes,
+        layout: &Arc<BlockLayout>,
+        shift: usize,
+    ) -> Result<Self, OffloadError> {
+        let number = layout.dtype().bytes();
+        let elements = layout.slab_bytes() / number;
+        let bytes = SlabBytes(memory.0.narrow(0, shift / number, elements)?);
         let views = layout
             .placements()
             .iter()
@@ -48,10 +75,21 @@ impl Slab {
             })
             .collect::<Result<_, candle_core::Error>>()?;
         Ok(Self {
+            memory,
+            shift,
             bytes,
             layout: Arc::clone(layout),
             views,
         })
+    }
+
+    /// All of its memory, in which it begins at `shift`.
+    pub fn memory(&self) -> &SlabBytes {
+        &self.memory
+    }
+
+    pub(crate) fn shift(&self) -> usize {
+        self.shift
     }
 
     pub fn layout(&self) -> &Arc<BlockLayout> {

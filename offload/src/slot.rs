@@ -1,15 +1,18 @@
-//! A slot: one slab that blocks pass through. **Whoever holds the slot is its state**: in the
+//! A slot: one slab's memory that blocks pass through. **Whoever holds the slot is its state**: in the
 //! `free` channel it is empty, in a ticket it is being filled, in a visit it is read. There is no
 //! state to read and none to forget to update.
 
 use std::time::Instant;
 
+use crate::error::LinkError;
 use crate::slab::Slab;
 
 /// Not `Clone`, on purpose.
 #[derive(Debug)]
 pub struct Slot {
-    pub(crate) slab: Slab,
+    /// Over one memory: for blocks that begin at different places in it. The first is the one that a
+    /// block is in.
+    slabs: Vec<Slab>,
     /// Its place among the ring's slots: for records, never for decisions.
     pub(crate) index: u16,
     /// When it was last given to the ring. With prefetch, that orders its next load: what comes
@@ -20,7 +23,7 @@ pub struct Slot {
 impl Slot {
     pub fn new(slab: Slab) -> Self {
         Self {
-            slab,
+            slabs: vec![slab],
             index: 0,
             free_since: Instant::now(),
         }
@@ -28,7 +31,24 @@ impl Slot {
 
     /// The memory to fill.
     pub fn slab(&self) -> &Slab {
-        &self.slab
+        &self.slabs[0]
+    }
+
+    /// Lets the next block begin `shift` bytes into the memory. A shift is built once, and kept: a
+    /// model has as many as it has files, at the most.
+    pub(crate) fn shift_to(&mut self, shift: usize) -> Result<(), LinkError> {
+        let known = self.slabs.iter().position(|slab| slab.shift() == shift);
+        let at = match known {
+            Some(at) => at,
+            None => {
+                let slab = self.slab().shifted(shift);
+                self.slabs
+                    .push(slab.map_err(|error| LinkError::Slab(error.to_string()))?);
+                self.slabs.len() - 1
+            }
+        };
+        self.slabs.swap(0, at);
+        Ok(())
     }
 
     /// Its place among the ring's slots.

@@ -114,7 +114,7 @@ impl StreamedStack {
         let ring = self.ring.as_mut().ok_or(OffloadError::Unknown { block })?;
         let (slot, mut visited) = ring.take(block)?;
         // A panic in the closure must not keep the slot: the next visits would wait for it.
-        let result = catch_unwind(AssertUnwindSafe(|| work(&slot.slab)));
+        let result = catch_unwind(AssertUnwindSafe(|| work(slot.slab())));
         let released = ring.give_back(slot, &mut visited);
         self.visited.push(visited);
         match result {

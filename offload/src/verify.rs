@@ -167,6 +167,10 @@ impl Link for VerifyingLink {
         }))
     }
 
+    fn shift(&self, block: BlockId) -> usize {
+        self.inner.as_ref().map_or(0, |inner| inner.shift(block))
+    }
+
     fn origin(&self, block: BlockId) -> Arc<str> {
         let inner = self.inner.as_ref();
         inner.map_or_else(|| "nowhere".into(), |inner| inner.origin(block))

@@ -147,7 +147,7 @@ fn read_both(
     Ok(first.read(|first| second.read(|second| work(first, second)))??)
 }
 
-/// Bytes as numbers. Slabs begin on a cache line and their weights on 256 bytes, so the cast
+/// Bytes as numbers. Slabs begin at a whole number, and their weights at multiples of many, so the cast
 /// cannot meet a crooked address.
 fn weights(dtype: DType, bytes: &[u8]) -> Weights<'_> {
     match dtype {

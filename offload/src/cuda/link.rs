@@ -165,7 +165,7 @@ impl Link for CudaLink {
         let copy = Copy::new(&events, target.memory, after, poison);
         match (self.pinned.get(&block), &self.staging) {
             (Some(home), _) => {
-                copy.order(home, None)?;
+                copy.order(home.from(0), None)?;
             }
             (None, Some(staging)) => staging.carry(block, copy)?,
             (None, None) => return Err(LinkError::NoHome),

@@ -130,6 +130,7 @@ impl Place for Gpu {
         stage.memory().write(|memory| fill(&mut memory[..bytes]))?;
         let target = DeviceMemory::of(to)?;
         stage
+            .from(0)
             .copy_to(target, &self.streams.compute)
             // waits: at load time, once a block
             .and_then(|()| self.streams.compute.synchronize())

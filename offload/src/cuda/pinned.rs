@@ -69,11 +69,27 @@ impl Pinned {
         &self.memory
     }
 
-    /// Orders a copy of the first bytes to the device, as many as there is room for.
-    pub fn copy_to(&self, to: DeviceMemory, stream: &CudaStream) -> Result<(), DriverError> {
-        self.context.bind_to_thread()?;
-        self.memory
+    /// What is in it from `start` on.
+    pub fn from(&self, start: usize) -> Filled<'_> {
+        Filled { home: self, start }
+    }
+}
+
+/// Where in host memory the bytes are that a device is to have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Filled<'a> {
+    home: &'a Pinned,
+    start: usize,
+}
+
+impl Filled<'_> {
+    /// Orders a copy to the device, of as many bytes as there is room for.
+    pub fn copy_to(self, to: DeviceMemory, stream: &CudaStream) -> Result<(), DriverError> {
+        self.home.context.bind_to_thread()?;
+        self.home
+            .memory
             .read(|from| {
+                let from = &from[self.start..];
                 let from = &from[..to.bytes.min(from.len())];
                 // SAFETY: both ranges are alive and of this size (see the module and `DeviceMemory`),
                 // and nobody writes `from` before the copy is over.

@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use candle_core::Device;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::pinned::Pinned;
+use super::pinned::{Filled, Pinned};
 use super::streams::Streams;
 use super::visit::Copy;
 use crate::block::BlockId;
@@ -58,6 +58,11 @@ impl Buffer {
     pub fn memory(&self) -> &SlabBytes {
         self.pinned.memory()
     }
+
+    /// What is filled.
+    fn filled(&self) -> Filled<'_> {
+        self.pinned.from(self.slot.slab().shift())
+    }
 }
 
 impl Staging {
@@ -69,7 +74,7 @@ impl Staging {
     ) -> Result<Vec<Buffer>, OffloadError> {
         let buffer = |index| {
             let slot = buffer_slot(ring, index)?;
-            let memory = slot.slab().bytes().clone();
+            let memory = slot.slab().memory().clone();
             memory.prefer(near)?;
             match Pinned::new(streams.context(), memory) {
                 Ok(pinned) => Ok(Buffer { slot, pinned }),
@@ -143,8 +148,9 @@ fn stage(
     filling: &Sender<Filling>,
 ) {
     for job in jobs {
-        let Ok(buffer) = free.recv() else { return };
-        match link.start(job.block, &buffer.slot) {
+        let Ok(mut buffer) = free.recv() else { return };
+        let shifted = buffer.slot.shift_to(link.shift(job.block));
+        match shifted.and_then(|()| link.start(job.block, &buffer.slot)) {
             Ok(mark) => {
                 let _ = filling.send(Filling { job, buffer, mark });
             }
@@ -166,7 +172,7 @@ fn forward(filling: &Receiver<Filling>, free: &Sender<Buffer>) {
         };
         let landed = job
             .copy
-            .order(&buffer.pinned, Some(arrival.copy_from))
+            .order(buffer.filled(), Some(arrival.copy_from))
             .and_then(|ordered| ordered.landed());
         // An error of the device is the next call's too: the visit hears of it there.
         if landed.is_err() || free.send(buffer).is_err() {

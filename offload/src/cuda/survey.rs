@@ -78,7 +78,7 @@ fn host_to_device(
     let target = DeviceMemory::of(&slab)?;
     let mut pcie = None;
     let gbps = rate(streams, bytes, budget, &mut || {
-        host.copy_to(target, &streams.copy)?;
+        host.from(0).copy_to(target, &streams.copy)?;
         if pcie.is_none() {
             pcie = pcie_of(streams.context());
         }

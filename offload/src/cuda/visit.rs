@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use cudarc::driver::{CudaEvent, DriverError};
 
-use super::pinned::{DeviceMemory, Pinned};
+use super::pinned::{DeviceMemory, Filled};
 use super::streams::{Streams, between};
 use crate::error::LinkError;
 use crate::link::{Arrival, DeviceVisit, Mark};
@@ -189,7 +189,7 @@ impl Copy {
     /// Orders it on the copy stream.
     pub fn order(
         mut self,
-        from: &Pinned,
+        from: Filled<'_>,
         staged_from: Option<Instant>,
     ) -> Result<Ordered, DriverError> {
         self.open = false;
@@ -202,7 +202,7 @@ impl Copy {
         Ok(Ordered(Arc::clone(&self.events)))
     }
 
-    fn put_on_stream(&self, from: &Pinned) -> Result<(), DriverError> {
+    fn put_on_stream(&self, from: Filled<'_>) -> Result<(), DriverError> {
         let stream = &self.events.streams.copy;
         if let Some(after) = &self.after {
             stream.wait(&after.released)?;
