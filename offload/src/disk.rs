@@ -4,15 +4,15 @@
 //! straight to their places in the slot; those at the edges of a tensor, of tensors that lie askew, or
 //! of another dtype, are read into the worker's own buffer and scattered from there.
 //!
-//! A filler holds a slot's lock while workers fill it, each its own part. There are as many fillers as
-//! slots; they take copies, and deal out their reads, in the order in which the copies were started.
+//! A filler takes a copy, deals out its reads, and holds the slot's lock while workers, and itself, fill
+//! it part by part.
 //!
-//! Host memory taken: one buffer a worker and the slots. Nothing of the file stays behind.
+//! Host memory taken: one buffer a thread and the slots. Nothing of the file stays behind.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -27,10 +27,10 @@ use crate::plan::BufferBytes;
 use crate::slab::SlabBytes;
 use crate::slot::Slot;
 
-/// Reads in flight. Few saturate a local disk; the others hide the latency of slower and networked
-/// ones, and keep the disk at work while workers wait for a core that computes (with 16 the disk
+/// Threads, and so reads in flight. Few saturate a local disk; the others hide the latency of slower and networked
+/// ones, and keep the disk at work while others wait for a core that computes (with 16 the disk
 /// idled for 3 to 8 % of a token). They sleep in the kernel nearly all the time.
-const WORKERS: usize = 32;
+const READERS: usize = 32;
 
 #[derive(Debug)]
 pub struct DiskLink {
@@ -38,7 +38,6 @@ pub struct DiskLink {
     queue: Option<Sender<Copy>>,
     /// Raised on drop: queued chunks are then skipped, so that ending does not wait for them.
     ending: Arc<AtomicBool>,
-    /// Fillers and workers.
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -65,13 +64,13 @@ struct Job {
 }
 
 impl DiskLink {
-    /// What the workers' buffers take while blocks like this one are streamed: for the plan.
+    /// What the threads' buffers take while blocks like this one are streamed: for the plan.
     pub fn buffers(block: &BlockSource, sources: &[Arc<dyn Storage>]) -> BufferBytes {
         let Route { chunks, .. } = block.route(sources);
         BufferBytes {
             each: buffer_bytes(chunks.iter()) as u64,
             per_slot: chunks.len() as u64,
-            most: WORKERS as u64,
+            most: READERS as u64,
         }
     }
 
@@ -88,10 +87,15 @@ impl DiskLink {
             .map(|(block, source)| (block, Arc::new(Home::of(&source, sources))))
             .collect();
         let chunks = |home: &Arc<Home>| home.route.chunks.len();
-        let in_flight = blocks.values().map(chunks).max().unwrap_or(0) * slots;
+        let chunks_max = blocks.values().map(chunks).max().unwrap_or(0);
         let buffer_bytes = buffer_bytes(blocks.values().flat_map(|home| &home.route.chunks));
+        // More than there can be chunks in flight would only wait.
+        let threads = READERS.min(chunks_max * slots);
+        let fillers = match chunks_max {
+            0 | 1 => threads,
+            _ => slots.min(threads / 2),
+        };
         let (queue, copies) = bounded(slots);
-        let (chunk_queue, jobs) = bounded(in_flight);
         // What is started before one is refused ends with this.
         let mut link = Self {
             blocks,
@@ -99,36 +103,34 @@ impl DiskLink {
             ending: Arc::default(),
             threads: Vec::new(),
         };
-        let copies = Arc::new(Mutex::new(copies));
-        for index in 0..slots {
-            let filler = Filler {
-                copies: Arc::clone(&copies),
-                queue: chunk_queue.clone(),
-            };
-            link.spawn(format!("disk-slot-{index}"), move || filler.run())?;
-        }
-        // The fillers have theirs: workers end with those, also where one of them is refused.
-        drop(chunk_queue);
-        // More than there can be chunks in flight would only wait.
-        for index in 0..WORKERS.min(in_flight) {
-            let worker = Worker {
-                sources: sources.to_vec(),
-                access,
-                jobs: jobs.clone(),
-                ending: Arc::clone(&link.ending),
-            };
+        // After the link, so that it goes first: workers end with the last who could deal.
+        let (dealt, jobs) = bounded(chunks_max * slots);
+        let reader = || Reader {
+            sources: sources.to_vec(),
+            access,
+            ending: Arc::clone(&link.ending),
             // As large as the largest chunk, and here before any work: nothing is allocated later.
-            let buffer = AlignedBuf::new(buffer_bytes);
-            link.spawn(format!("disk-{index}"), move || worker.run(buffer))?;
+            buffer: AlignedBuf::new(buffer_bytes),
+        };
+        let readers: Vec<Reader> = (0..threads).map(|_| reader()).collect();
+        for (index, reader) in readers.into_iter().enumerate() {
+            if index < fillers {
+                let (copies, dealt) = (copies.clone(), dealt.clone());
+                link.spawn(index, move || reader.fill(&copies, &dealt))?;
+            } else {
+                let jobs = jobs.clone();
+                link.spawn(index, move || reader.work(&jobs))?;
+            }
         }
         Ok(link)
     }
 
     fn spawn(
         &mut self,
-        name: String,
+        index: usize,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), OffloadError> {
+        let name = format!("disk-{index}");
         let thread = thread::Builder::new().name(name.clone()).spawn(run);
         self.threads
             .push(thread.map_err(|source| OffloadError::refused(&name, source))?);
@@ -143,7 +145,7 @@ impl DiskLink {
     }
 }
 
-/// Of one worker, for blocks of these chunks.
+/// Of one thread, for blocks of these chunks.
 fn buffer_bytes<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> usize {
     chunks.map(Chunk::buffer_bytes).max().unwrap_or(0)
 }
@@ -200,76 +202,75 @@ impl Drop for DiskLink {
         self.ending.store(true, Ordering::Relaxed);
         self.queue = None;
         for thread in self.threads.drain(..) {
-            // A worker reports its panics through the latch; there is nothing left to say here.
+            // A thread reports its panics through the latch; there is nothing left to say here.
             let _ = thread.join();
         }
     }
 }
 
-struct Filler {
-    /// Whoever holds it takes the next copy, and deals out its reads before anybody takes another.
-    copies: Arc<Mutex<Receiver<Copy>>>,
-    queue: Sender<Job>,
+/// What a thread of the link reads with.
+struct Reader {
+    sources: Vec<Arc<dyn Storage>>,
+    access: Access,
+    ending: Arc<AtomicBool>,
+    buffer: AlignedBuf,
 }
 
-impl Filler {
-    fn run(self) {
-        loop {
-            let turn = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-            let Ok(Copy { home, slab, latch }) = turn.recv() else {
-                return;
-            };
+impl Reader {
+    /// A filler's life. (Two copies that are started in the same moment may be dealt in the wrong order:
+    /// not worth a lock, which small blocks would feel.)
+    fn fill(mut self, copies: &Receiver<Copy>, dealt: &Sender<Job>) {
+        for Copy { home, slab, latch } in copies {
             let lent = slab.write(|bytes| {
+                let job = |chunk, slab| Job {
+                    home: Arc::clone(&home),
+                    chunk,
+                    slab,
+                    latch: Arc::clone(&latch),
+                };
                 let deal = |slab| {
-                    for chunk in 0..home.route.chunks.len() {
-                        let job = Job {
-                            home: Arc::clone(&home),
-                            chunk,
-                            slab,
-                            latch: Arc::clone(&latch),
-                        };
+                    let last = home.route.chunks.len().checked_sub(1);
+                    for chunk in 0..last.unwrap_or(0) {
                         // There is room, and there are workers as long as there are fillers.
-                        if self.queue.send(job).is_err() {
+                        if dealt.send(job(chunk, slab)).is_err() {
                             latch.part(Err(LinkError::WorkersGone));
                         }
                     }
-                    drop(turn);
+                    if let Some(last) = last {
+                        self.run(&job(last, slab));
+                    }
                 };
                 Lent::to(bytes, deal, || latch.wait_for_parts());
             });
             latch.returned(lent.map_err(|error| LinkError::Slab(error.to_string())));
         }
     }
-}
 
-struct Worker {
-    sources: Vec<Arc<dyn Storage>>,
-    access: Access,
-    jobs: Receiver<Job>,
-    ending: Arc<AtomicBool>,
-}
-
-impl Worker {
-    fn run(self, mut buffer: AlignedBuf) {
-        for job in &self.jobs {
-            if self.ending.load(Ordering::Relaxed) {
-                // Whoever still waits for it must not wait for ever.
-                job.latch.part(Err(LinkError::WorkersGone));
-                continue;
-            }
-            let done = catch_unwind(AssertUnwindSafe(|| self.carry(&job, &mut buffer)))
-                .unwrap_or_else(|panic| Err(LinkError::Panicked(panic_message(panic.as_ref()))));
-            job.latch.part(done);
+    /// A worker's life.
+    fn work(mut self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            self.run(&job);
         }
     }
 
+    fn run(&mut self, job: &Job) {
+        if self.ending.load(Ordering::Relaxed) {
+            // Whoever still waits for it must not wait for ever.
+            job.latch.part(Err(LinkError::WorkersGone));
+            return;
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| self.carry(job)))
+            .unwrap_or_else(|panic| Err(LinkError::Panicked(panic_message(panic.as_ref()))));
+        job.latch.part(done);
+    }
+
     #[expect(unsafe_code, reason = "a part of a slab is borrowed")]
-    fn carry(&self, job: &Job, buffer: &mut AlignedBuf) -> Result<(), LinkError> {
+    fn carry(&mut self, job: &Job) -> Result<(), LinkError> {
         job.latch.begin();
         let chunk = &job.home.route.chunks[job.chunk];
         // SAFETY: the filler waits for this job's word, which comes when this is over, and the ranges
         // that a route's chunks ask for, each once, do not overlap.
         let part = |range| unsafe { job.slab.part(range) };
-        Ok(chunk.bring(&self.sources, buffer, self.access, part)?)
+        Ok(chunk.bring(&self.sources, &mut self.buffer, self.access, part)?)
     }
 }

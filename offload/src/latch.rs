@@ -11,7 +11,9 @@ use crate::link::{Arrival, Mark};
 #[derive(Debug)]
 pub struct Latch {
     state: Mutex<State>,
-    changed: Condvar,
+    /// For whoever lent the memory, and for whoever wants what is in it.
+    parts_over: Condvar,
+    opened: Condvar,
 }
 
 #[derive(Debug)]
@@ -37,7 +39,8 @@ impl Latch {
         };
         Self {
             state: Mutex::new(state),
-            changed: Condvar::new(),
+            parts_over: Condvar::new(),
+            opened: Condvar::new(),
         }
     }
 
@@ -51,7 +54,7 @@ impl Latch {
     /// Blocks until every part has landed or failed: nobody has the memory any more.
     pub fn wait_for_parts(&self) {
         let waited = self
-            .changed
+            .parts_over
             .wait_while(self.lock(), |state| state.parts_left > 0);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
@@ -63,7 +66,7 @@ impl Latch {
         if let Err(error) = result {
             state.error.get_or_insert(error);
         }
-        self.changed.notify_all();
+        self.opened.notify_all();
     }
 
     /// The first byte is about to move.
@@ -81,7 +84,10 @@ impl Latch {
         // An error does not open the latch early: other workers may still be writing the slab.
         if state.parts_left == 0 {
             state.copy_to = Some(Instant::now());
-            self.changed.notify_all();
+            match state.lent {
+                true => self.parts_over.notify_all(),
+                false => self.opened.notify_all(),
+            }
         }
     }
 
@@ -100,7 +106,7 @@ impl State {
 impl Mark for Latch {
     fn landed_within(&self, patience: Duration) -> bool {
         let waited = self
-            .changed
+            .opened
             .wait_timeout_while(self.lock(), patience, |state| state.is_closed());
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !state.is_closed()
@@ -108,7 +114,7 @@ impl Mark for Latch {
 
     fn wait(&self) -> Result<(), LinkError> {
         let waited = self
-            .changed
+            .opened
             .wait_while(self.lock(), |state| state.is_closed());
         let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         state.error.take().map_or(Ok(()), Err)
