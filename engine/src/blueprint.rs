@@ -316,20 +316,23 @@ fn block_bytes(
     on_device: bool,
 ) -> Result<BlockBytes, EngineError> {
     let slab = layout.slab_bytes() as u64;
+    let stored = checkpoint.block(0, layout)?.stored_bytes();
     Ok(match link.home {
         // Homes and buffers are the host's, and the plan is for the device's memory.
         Home::Disk if on_device => BlockBytes {
-            link: checkpoint.block(0, layout)?.stored_bytes(),
+            link: stored,
             ..BlockBytes::of_slab(slab)
         },
         Home::Ram if on_device => BlockBytes::of_slab(slab),
         Home::Disk => {
-            let block = checkpoint.block(0, layout)?;
+            let blocks = (0..checkpoint.config.layers)
+                .map(|layer| checkpoint.block(layer, layout))
+                .collect::<Result<Vec<_>, _>>()?;
             BlockBytes {
                 slab,
-                link: block.stored_bytes(),
+                link: stored,
                 home: 0,
-                buffers: DiskLink::buffers(&block, checkpoint.sources()),
+                buffers: DiskLink::buffers(&blocks, checkpoint.sources()),
             }
         }
         Home::Ram if link.emulated_gbps.is_some() => BlockBytes::of_slab(slab),

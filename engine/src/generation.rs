@@ -102,6 +102,9 @@ impl<'s, 'm> Generation<'s, 'm> {
         if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
+        // Passes that were made before are none of this one's.
+        session.settle()?;
+        session.forget_measured();
         let model = session.model();
         let sampler = Sampler::new(options.sampling, model.config().vocab_size)?;
         let eos_token_ids = if options.ignore_eos {
@@ -136,7 +139,8 @@ impl<'s, 'm> Generation<'s, 'm> {
     }
 
     /// The passes of which all has come to be known since `next` was called before: on the host the
-    /// last token's. On a device they come a token later, and the last two together with the end.
+    /// last token's, or of the token that ends the text. On a device they come one call later, and at
+    /// the end all.
     pub fn measured(&self) -> &[Measured] {
         self.session.measured()
     }
@@ -281,15 +285,15 @@ impl Iterator for Generation<'_, '_> {
         };
         self.add_from(0);
         let settled = match &stepped {
-            Ok(None) | Err(EngineError::Interrupted) => self.settle(),
-            _ => Ok(()),
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(_) => self.settle(),
         };
         let next = match stepped {
             Err(EngineError::Interrupted) => {
                 self.ended = Some(Ended::Interrupted);
                 Ok(None)
             }
-            stepped => settled.and(stepped),
+            stepped => stepped.and_then(|piece| settled.map(|()| piece)),
         };
         if next.is_err() {
             self.ended = Some(Ended::Failed);

@@ -24,7 +24,7 @@ pub(crate) struct Past {
     clock: Clock,
     visits: Visits,
     unread: bool,
-    /// What has come to be known since somebody looked: one pass, and at the end two. Kept and
+    /// What has come to be known since somebody looked: one pass, or at the end up to two. Kept and
     /// filled again, like all of this.
     measured: [Measured; 2],
     known: usize,

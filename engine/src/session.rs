@@ -78,12 +78,16 @@ impl<'m> Session<'m> {
 
     /// Keeps a timeline of every pass from now on; [`Session::take_recording`] has it.
     pub fn record(&mut self) {
+        // A pass that was made before does not belong on it.
+        let _ = self.settle();
         self.clock.keep_spans();
         self.past.record(Recording::new(self.startup.spans.clone()));
     }
 
     /// The timeline so far, and the end of recording.
     pub fn take_recording(&mut self) -> Option<Recording> {
+        // What a device cannot say any more is left out.
+        let _ = self.settle();
         self.past.take_recording()
     }
 
@@ -95,7 +99,8 @@ impl<'m> Session<'m> {
     /// Sends `tokens` through the model after what it has seen already. All of them share one
     /// visit of each layer.
     pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
-        self.past.forget();
+        self.settle()?;
+        self.forget_measured();
         self.forward(tokens, Wanted::Logits)?;
         self.end_pass()?;
         self.settle()?;
@@ -291,18 +296,19 @@ impl<'m> Session<'m> {
 }
 
 /// Up to which layer a device is waited for with an eye on the flag, and the parts its time until then
-/// falls into: the last streamed layer but one, or where all are resident, a few before the end of a
-/// prompt. A resident token is over too soon to be given up.
+/// falls into: the last streamed layer but one, whose successor takes long. Of a prompt, whose every
+/// layer may, at least to a few before the end. A resident token is over too soon to be given up.
 fn last_look(plan: &ResidencyPlan, rows: usize) -> Option<(LayerIndex, usize)> {
     let (streamed, layers) = (plan.streamed_count(), plan.layers());
-    let at = match streamed {
-        0 if rows > 1 => {
-            LayerIndex::first(layers).nth(layers - 1 - layers.div_ceil(8).min(layers - 1))
-        }
-        0 | 1 => None,
-        _ => plan.streamed().nth(streamed - 2),
-    };
-    at.map(|layer| (layer, if streamed > 0 { streamed } else { layers }))
+    let by_link = streamed
+        .checked_sub(2)
+        .and_then(|at| plan.streamed().nth(at));
+    let by_rows = (rows > 1)
+        .then(|| LayerIndex::first(layers).nth(layers.saturating_sub(1 + layers.div_ceil(8))))
+        .flatten();
+    by_link
+        .map(|layer| (layer, streamed))
+        .max(by_rows.map(|layer| (layer, layers)))
 }
 
 /// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.

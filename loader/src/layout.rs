@@ -4,8 +4,8 @@
 
 use crate::{DType, ModelConfig};
 
-/// Every weight in a slab begins at a multiple of this: a cache line, a vector, and what device
-/// kernels like.
+/// Every weight begins at a multiple of this from where its slab does: what device kernels like. (On
+/// the host a slab may begin at any number.)
 pub const SLAB_ALIGN_BYTES: usize = 256;
 
 /// What a weight is for. Fused weights stand as one: their rows follow each other.

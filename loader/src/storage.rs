@@ -125,7 +125,7 @@ impl FileStorage {
     }
 
     fn direct_file(&self) -> Option<&File> {
-        if self.direct_refused.load(Ordering::Relaxed) {
+        if self.direct_refused.load(Ordering::Relaxed) || self.first_page.get() == Some(&false) {
             return None;
         }
         self.direct

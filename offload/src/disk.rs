@@ -64,18 +64,23 @@ struct Job {
 }
 
 impl DiskLink {
-    /// What the threads' buffers take while blocks like this one are streamed: for the plan.
-    pub fn buffers(block: &BlockSource, sources: &[Arc<dyn Storage>]) -> BufferBytes {
-        let Route { chunks, .. } = block.route(sources);
-        BufferBytes {
-            each: buffer_bytes(chunks.iter()) as u64,
-            per_slot: chunks.len() as u64,
+    /// What the threads' buffers take while blocks like these are streamed: for the plan. Blocks
+    /// differ: those that lie askew in their file pass a buffer.
+    pub fn buffers(blocks: &[BlockSource], sources: &[Arc<dyn Storage>]) -> BufferBytes {
+        let mut buffers = BufferBytes {
             most: READERS as u64,
+            ..BufferBytes::default()
+        };
+        for block in blocks {
+            let Route { chunks, .. } = block.route(sources);
+            buffers.each = buffers.each.max(buffer_bytes(chunks.iter()) as u64);
+            buffers.per_slot = buffers.per_slot.max(chunks.len() as u64);
         }
+        buffers
     }
 
-    /// `slots`: how many copies can be in flight; the queue has room for all of their chunks, so
-    /// that `start` never waits.
+    /// `slots`: how many copies can be in flight; the queue has room for all of them, so that `start`
+    /// never waits.
     pub fn new(
         sources: &[Arc<dyn Storage>],
         blocks: impl IntoIterator<Item = (BlockId, BlockSource)>,
@@ -93,7 +98,8 @@ impl DiskLink {
         let threads = READERS.min(chunks_max * slots);
         let fillers = match chunks_max {
             0 | 1 => threads,
-            _ => slots.min(threads / 2),
+            // A staging ring has one buffer more than the usual two slots.
+            _ => (slots + 1).min(threads / 2),
         };
         let (queue, copies) = bounded(slots);
         // What is started before one is refused ends with this.
@@ -221,7 +227,7 @@ impl Reader {
     /// not worth a lock, which small blocks would feel.)
     fn fill(mut self, copies: &Receiver<Copy>, dealt: &Sender<Job>) {
         for Copy { home, slab, latch } in copies {
-            let lent = slab.write(|bytes| {
+            let fill = |bytes: &mut [u8]| {
                 let job = |chunk, slab| Job {
                     home: Arc::clone(&home),
                     chunk,
@@ -241,8 +247,13 @@ impl Reader {
                     }
                 };
                 Lent::to(bytes, deal, || latch.wait_for_parts());
+            };
+            let filled = catch_unwind(AssertUnwindSafe(|| slab.write(fill)));
+            latch.returned(match filled {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(LinkError::Slab(error.to_string())),
+                Err(panic) => Err(LinkError::Panicked(panic_message(panic.as_ref()))),
             });
-            latch.returned(lent.map_err(|error| LinkError::Slab(error.to_string())));
         }
     }
 

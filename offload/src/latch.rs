@@ -59,12 +59,13 @@ impl Latch {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Whoever lent the memory has it back, or could not lend it.
+    /// Whoever lent the memory has it back, or never lent it: no part will land any more.
     pub fn returned(&self, result: Result<(), LinkError>) {
         let mut state = self.lock();
         state.lent = false;
         if let Err(error) = result {
             state.error.get_or_insert(error);
+            state.parts_left = 0;
         }
         self.opened.notify_all();
     }

@@ -1,6 +1,5 @@
 //! One block's memory: a 1-D tensor and the weight views built over it once. A refill writes the
-//! tensor's bytes in place and the views follow, because they share its storage; nothing is
-//! allocated after start-up. Knows the layout's offsets, not what the weights mean.
+//! tensor's bytes in place and the views follow, because they share its storage. Knows the layout's offsets, not what the weights mean.
 //!
 //! In host memory a slab has room to begin somewhat later, so that a disk can bring bytes to an
 //! address that suits their place in the file.

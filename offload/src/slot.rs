@@ -34,8 +34,9 @@ impl Slot {
         &self.slabs[0]
     }
 
-    /// Lets the next block begin `shift` bytes into the memory. A shift is built once, and kept: a
-    /// model has as many as it has files, at the most.
+    /// Lets the next block begin `shift` bytes into the memory. The views for a shift are built when a
+    /// block first needs it, and kept: there is one shift for a model whose layers are whole pages, and
+    /// rarely more than a dozen.
     pub(crate) fn shift_to(&mut self, shift: usize) -> Result<(), LinkError> {
         let known = self.slabs.iter().position(|slab| slab.shift() == shift);
         let at = match known {

@@ -158,8 +158,8 @@ fn drive(
     mut profile: Option<&mut Profile>,
 ) -> Result<(), Failure> {
     loop {
-        let piece = generation.next().transpose()?;
-        if let Some(piece) = &piece {
+        let next = generation.next();
+        if let Some(Ok(piece)) = &next {
             writer.token(piece.token, &piece.text)?;
         }
         for pass in generation.measured() {
@@ -174,7 +174,7 @@ fn drive(
                 }
             }
         }
-        if piece.is_none() {
+        if next.transpose()?.is_none() {
             return Ok(());
         }
     }

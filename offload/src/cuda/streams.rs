@@ -52,7 +52,7 @@ impl Streams {
 }
 
 /// The time from one event to another. Both have happened, as a rule, and then nothing is waited
-/// for: there are some two hundred a token, between which the device has nothing to do.
+/// for: there are some two hundred a token.
 pub(super) fn between(from: &CudaEvent, to: &CudaEvent) -> Result<Duration, DriverError> {
     // SAFETY: the module says it.
     let told = unsafe { result::event::elapsed(from.cu_event(), to.cu_event()) };
