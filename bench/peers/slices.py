@@ -89,8 +89,10 @@ def main():
         for program in programs:
             program.process.kill()
     for command, rate in zip(asked.commands, rates):
+        if min(rate) == 0:
+            sys.exit(f"error: no token came in {asked.seconds} s\nhint: longer slices (--seconds), or a quieter machine")
         print(f"{statistics.median(rate):6.2f} tok/s ({min(rate):.2f} to {max(rate):.2f})  {command}")
-    ratios = sorted(a / max(b, 1e-9) for a, b in zip(*rates))
+    ratios = sorted(a / b for a, b in zip(*rates))
     # Between which ranks the true median lies with 95 %.
     rank = max(0, int((len(ratios) - 1.96 * len(ratios) ** 0.5) / 2))
     print(
