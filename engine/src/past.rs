@@ -1,6 +1,6 @@
 //! Passes that are over, from their end to when all is known of them. On the host that is at once. A
-//! device's times are read a pass later, when it has its orders for the next: reading them takes
-//! longer than giving orders for a small layer, and until it has some the device would wait.
+//! device's times are read a pass later, when it has its orders for the next: before, it would wait
+//! while they are read.
 
 use offload::{LoadRecord, StreamedStack, Visits};
 
@@ -51,6 +51,7 @@ impl Past {
     }
 
     pub fn take_recording(&mut self) -> Option<Recording> {
+        self.clock.drop_spans();
         self.recording.take()
     }
 

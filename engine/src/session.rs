@@ -88,6 +88,7 @@ impl<'m> Session<'m> {
     pub fn take_recording(&mut self) -> Option<Recording> {
         // What a device cannot say any more is left out.
         let _ = self.settle();
+        self.clock.drop_spans();
         self.past.take_recording()
     }
 

@@ -390,6 +390,36 @@ fn what_a_gpu_cannot_do_is_refused() {
     ));
 }
 
+/// The last pass of a generation that was left is not known yet when the next one begins.
+#[test]
+fn a_generation_that_is_left_leaves_nothing_to_the_next() {
+    let mut model = on_device(
+        &Source::Demo,
+        Residency::Layers(14),
+        None,
+        Kernels::Fast,
+        None,
+    );
+    let mut session = model.session().unwrap();
+    let options = GenerationOptions {
+        max_new_tokens: 4,
+        ignore_eos: true,
+        ..Default::default()
+    };
+    let mut left = session.generate(vec![1, 2, 3], options.clone()).unwrap();
+    left.next().unwrap().unwrap();
+    left.next().unwrap().unwrap();
+    let mut generation = session.generate(vec![4, 5, 6, 7, 8], options).unwrap();
+    let mut known = 0;
+    while let Some(piece) = generation.next() {
+        piece.unwrap();
+        known += generation.measured().len();
+    }
+    known += generation.measured().len();
+    let totals = generation.report().totals;
+    assert_eq!((totals.prompt.rows, totals.decode_passes, known), (5, 3, 4));
+}
+
 /// Over a link so slow that a token takes seconds, which the stand-in can be told to have: in a
 /// process of its own.
 #[test]

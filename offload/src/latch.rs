@@ -131,3 +131,27 @@ impl Mark for Latch {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lent_memory_is_there_when_it_was_returned_and_not_before() {
+        let latch = Latch::lent(1);
+        latch.part(Ok(()));
+        latch.wait_for_parts();
+        assert!(!latch.landed_within(Duration::ZERO));
+        latch.returned(Ok(()));
+        assert!(latch.landed_within(Duration::ZERO));
+        latch.wait().unwrap();
+    }
+
+    #[test]
+    fn memory_that_could_not_be_lent_is_waited_for_by_nobody() {
+        let latch = Latch::lent(7);
+        latch.returned(Err(LinkError::WorkersGone));
+        assert!(latch.landed_within(Duration::ZERO));
+        latch.wait().unwrap_err();
+    }
+}

@@ -54,7 +54,7 @@ pub struct Visits(Vec<Visited>);
 pub struct StreamedStack {
     resident: BTreeMap<BlockId, Slab>,
     ring: Option<Ring>,
-    /// Visits of streamed blocks since their records were last taken; allocated once.
+    /// Visits of streamed blocks since they were last set aside; allocated once.
     visited: Vec<Visited>,
 }
 
@@ -151,25 +151,17 @@ impl StreamedStack {
         Ok(())
     }
 
-    /// Moves the records of the visits since the last call to the end of `into`. To be called when
-    /// the unit of work is over and compute has been waited for.
-    pub fn take_records(&mut self, into: &mut Vec<LoadRecord>) -> Result<(), OffloadError> {
-        let mut visits = Visits(std::mem::take(&mut self.visited));
-        let read = self.read(&mut visits, into);
-        self.visited = visits.0;
-        read
-    }
-
-    /// The same in two steps, for who has the next unit to see to first: the visits of the one that
-    /// is over leave the stack, in place of what `aside` held before, ...
+    /// Moves the visits of the unit of work that is over out of the next one's way, in place of what
+    /// `aside` held before.
     pub fn set_aside(&mut self, aside: &mut Visits) {
         aside.0.clear();
         aside.0.reserve(self.visited.len());
         std::mem::swap(&mut aside.0, &mut self.visited);
     }
 
-    /// ... and their records are read at any time before the visits of the unit after the next:
-    /// what a device knows of them is overwritten then.
+    /// Moves the records of those visits to the end of `into`. To be called when compute has been
+    /// waited for at the unit's end, and before the visits of the unit after the next: what a device
+    /// knows of them is overwritten then.
     pub fn read(
         &mut self,
         aside: &mut Visits,
@@ -186,7 +178,7 @@ impl StreamedStack {
         Ok(())
     }
 
-    /// What the last load turned out to be, until its record is taken.
+    /// What the last load turned out to be, until it is set aside.
     pub fn last_load(&self) -> Option<LoadKind> {
         self.visited.last().map(|visited| visited.record.kind)
     }

@@ -67,6 +67,11 @@ impl Clock {
         self.spans.get_or_insert_default();
     }
 
+    /// The end of that.
+    pub fn drop_spans(&mut self) {
+        self.spans = None;
+    }
+
     /// A pass of `rows` rows from `position` on begins; the one before is forgotten.
     pub fn begin_pass(&mut self, rows: usize, position: usize) {
         self.pass = PassTiming {

@@ -88,17 +88,19 @@ fn on_a_device_the_records_are_in_order_on_its_own_clock() {
         let place = open(PlaceChoice::Cuda(0)).unwrap();
         let case = Case::new(6, 2, 2);
         let mut stack = stack_on_device(&case, &place);
-        let mut records: Vec<LoadRecord> = Vec::new();
+        let (mut records, mut aside) = (Vec::<LoadRecord>::new(), Visits::default());
         let mut state = Tensor::ones((1, HIDDEN), TensorDType::F32, place.device()).unwrap();
         for _ in 0..TOKENS {
             for layer in 0..case.layers {
                 let visit = stack.visit(block(layer), |slab| work(slab, &state));
                 state = visit.unwrap();
             }
-            // Later its events would be those of another visit.
+            // Those of the unit before, when all of this one's are ordered: as late as they may be.
+            stack.read(&mut aside, &mut records).unwrap();
             place.device().synchronize().unwrap();
-            stack.take_records(&mut records).unwrap();
+            stack.set_aside(&mut aside);
         }
+        stack.read(&mut aside, &mut records).unwrap();
         assert_eq!(records.len(), TOKENS * 4);
         for record in &records {
             assert!(record.copy_from <= record.copy_to, "{record:?}");

@@ -19,7 +19,7 @@ use loader::{BlockLayout, DType, ModelConfig, Role};
 use offload::{
     BlockBytes, BlockId, FixedBytes, Itinerary, LayerIndex, Link, LoadKind, LoadRecord,
     OffloadError, PlanRequest, Prefetch, RamHome, RamLink, Residency, ResidencyPlan, Slab, Slot,
-    Spread, StackId, StreamedStack,
+    Spread, StackId, StreamedStack, Visits,
 };
 
 const STACK: StackId = StackId(0);
@@ -222,7 +222,9 @@ fn kinds(case: &Case) -> Vec<LoadKind> {
     let mut stack = case.stack();
     run(&mut stack, case.layers).unwrap();
     let mut records: Vec<LoadRecord> = Vec::new();
-    stack.take_records(&mut records).unwrap();
+    let mut aside = Visits::default();
+    stack.set_aside(&mut aside);
+    stack.read(&mut aside, &mut records).unwrap();
     assert_eq!(records.len(), TOKENS * (case.layers - case.resident));
     assert!(
         records

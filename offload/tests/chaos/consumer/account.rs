@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 
-use offload::{BlockId, LoadKind, LoadRecord, OffloadError, Prefetch};
+use offload::{BlockId, LoadKind, LoadRecord, OffloadError, Prefetch, Visits};
 
 use super::{Consumer, Expected, check};
 use crate::schedule::FaultKind;
@@ -45,7 +45,9 @@ impl Consumer<'_> {
 
     pub(super) fn take_records(&mut self) -> Result<(), String> {
         let mut records: Vec<LoadRecord> = Vec::new();
-        let taken = self.stack.take_records(&mut records);
+        let mut aside = Visits::default();
+        self.stack.set_aside(&mut aside);
+        let taken = self.stack.read(&mut aside, &mut records);
         let mut unseen = std::mem::take(&mut self.unseen);
         let fault = self.schedule.first_fault();
         let fault = fault.filter(|fault| fault.kind.is_at_arrival());
