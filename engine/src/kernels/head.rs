@@ -23,7 +23,7 @@ pub fn embed(table: Matrix<'_>, token: usize, out: &mut [f32]) {
         table.cols(),
         out.len()
     );
-    table.data().widen_into(token * table.cols(), out);
+    table.row_into(token, out);
 }
 
 /// `out = head * norm(hidden_row)`, over the whole vocabulary.

@@ -3,6 +3,8 @@
 
 use half::{bf16, f16};
 
+use super::compact::Compact;
+
 /// Numbers of one format, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub enum Weights<'a> {
@@ -67,10 +69,19 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// The numbers of a matrix, row by row.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers<'a> {
+    /// As the checkpoint has them.
+    Plain(Weights<'a>),
+    /// bfloat16 in three quarters of its bytes.
+    Compact(Compact<'a>),
+}
+
 /// A row-major matrix of weights, `rows` outputs by `cols` inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    data: Weights<'a>,
+    numbers: Numbers<'a>,
     rows: usize,
     cols: usize,
 }
@@ -86,12 +97,16 @@ impl<'a> Matrix<'a> {
             "a {rows} x {cols} matrix over {} numbers",
             data.len()
         );
-        Matrix { data, rows, cols }
+        Matrix {
+            numbers: Numbers::Plain(data),
+            rows,
+            cols,
+        }
     }
 
     /// The numbers, row by row.
-    pub fn data(&self) -> Weights<'a> {
-        self.data
+    pub fn numbers(&self) -> Numbers<'a> {
+        self.numbers
     }
 
     /// Outputs.
@@ -104,8 +119,33 @@ impl<'a> Matrix<'a> {
         self.cols
     }
 
-    /// Bytes of memory behind the matrix.
+    /// Bytes of memory that reading the matrix takes.
     pub fn bytes(&self) -> usize {
-        self.data.bytes()
+        match self.numbers {
+            Numbers::Plain(data) => data.bytes(),
+            Numbers::Compact(data) => data.bytes(),
+        }
+    }
+
+    /// The numbers of a row, widened.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` is not as long as one.
+    pub fn row_into(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.cols);
+        match self.numbers {
+            Numbers::Plain(data) => data.widen_into(row * self.cols, out),
+            Numbers::Compact(data) => data.row_into(row, |col, number| out[col] = number.to_f32()),
+        }
+    }
+}
+
+impl<'a> From<Compact<'a>> for Matrix<'a> {
+    fn from(data: Compact<'a>) -> Self {
+        Matrix {
+            numbers: Numbers::Compact(data),
+            rows: data.rows(),
+            cols: data.cols(),
+        }
     }
 }

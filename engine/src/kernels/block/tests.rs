@@ -161,10 +161,12 @@ impl Model {
                 .collect()
         };
         let linear = |x: &[f64], m: Matrix<'_>, bias: Option<Weights<'_>>| -> Vec<f64> {
+            let mut weights = vec![0.0; m.cols()];
             let row = |r: usize| {
+                m.row_into(r, &mut weights);
                 let start = bias.map_or(0.0, |b| f64::from(b.get(r)));
-                let product = |(c, x): (usize, &f64)| f64::from(m.data().get(r * m.cols() + c)) * x;
-                start + x.iter().enumerate().map(product).sum::<f64>()
+                let product = |(w, x): (&f32, &f64)| f64::from(*w) * x;
+                start + weights.iter().zip(x).map(product).sum::<f64>()
             };
             (0..m.rows()).map(row).collect()
         };

@@ -10,9 +10,17 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::Isa;
+use crate::kernels::compact::{Head, Place};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
+
+#[inline(always)]
+unsafe fn part_bf16(both: __m256i) -> [__m256; 2] {
+    let even = _mm256_slli_epi32::<16>(both);
+    let odd = _mm256_and_si256(both, _mm256_set1_epi32(!0xffff));
+    [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
+}
 
 impl Isa for Avx2 {
     type V = __m256;
@@ -37,10 +45,7 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_bf16_pair(from: *const bf16) -> [__m256; 2] {
-        let both = _mm256_loadu_si256(from.cast());
-        let even = _mm256_slli_epi32::<16>(both);
-        let odd = _mm256_and_si256(both, _mm256_set1_epi32(!0xffff));
-        [_mm256_castsi256_ps(even), _mm256_castsi256_ps(odd)]
+        part_bf16(_mm256_loadu_si256(from.cast()))
     }
     #[inline(always)]
     unsafe fn part([a, b]: [__m256; 2]) -> [__m256; 2] {
@@ -51,6 +56,31 @@ impl Isa for Avx2 {
             _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(even)),
             _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(odd)),
         ]
+    }
+    /// The exponents that the codes stand for.
+    type Key = __m128i;
+    #[inline(always)]
+    unsafe fn key(head: Head) -> __m128i {
+        let codes = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let above = _mm_add_epi8(codes, _mm_set1_epi8(head.base.cast_signed()));
+        let zero = _mm_set1_epi8(head.of_zero.cast_signed());
+        _mm_blendv_epi8(above, zero, _mm_cmpeq_epi8(codes, _mm_setzero_si128()))
+    }
+    #[inline(always)]
+    unsafe fn load_compact_pair(group: *const u8, at: usize, key: __m128i) -> [__m256; 2] {
+        let place = Place::of(at);
+        let codes = _mm_loadu_si128(group.add(place.codes).cast());
+        let codes = if place.shift == 0 {
+            codes
+        } else {
+            _mm_srli_epi16::<4>(codes)
+        };
+        let codes = _mm_and_si128(codes, _mm_set1_epi8(15));
+        let exponents = _mm256_cvtepu8_epi16(_mm_shuffle_epi8(key, codes));
+        // Widened with its sign, a tail has it at both ends of the number: the upper one is wanted.
+        let tails = _mm256_cvtepi8_epi16(_mm_loadu_si128(group.add(place.tails).cast()));
+        let tails = _mm256_and_si256(tails, _mm256_set1_epi16(0x807f_u16.cast_signed()));
+        part_bf16(_mm256_or_si256(tails, _mm256_slli_epi16::<7>(exponents)))
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m256) {

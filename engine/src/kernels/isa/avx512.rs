@@ -10,9 +10,57 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::Isa;
+use crate::kernels::compact::{Head, Place};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const ASKS_TWICE: bool = false>;
+
+/// The exponents that the codes of a compact row stand for, in their places, twice: a permutation
+/// looks at five bits of its index, and what is above a code's four then does not matter.
+#[derive(Clone, Copy)]
+pub(crate) struct Key(__m512i);
+
+impl Key {
+    #[inline(always)]
+    pub unsafe fn of(head: Head) -> Self {
+        let codes = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        let codes = _mm512_cvtepi8_epi16(_mm256_broadcastsi128_si256(codes));
+        let above = _mm512_add_epi16(codes, _mm512_set1_epi16(i16::from(head.base)));
+        let zero = _mm512_set1_epi16(i16::from(head.of_zero));
+        let is_zero = _mm512_testn_epi16_mask(codes, codes);
+        Key(_mm512_slli_epi16::<7>(_mm512_mask_mov_epi16(
+            above, is_zero, zero,
+        )))
+    }
+
+    /// 32 numbers of a group, strays not minded, from place `at` (a multiple of 32) on.
+    ///
+    /// # Safety
+    /// The group is readable.
+    #[inline(always)]
+    pub unsafe fn numbers(self, group: *const u8, at: usize) -> __m512i {
+        let place = Place::of(at);
+        let codes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(group.add(place.codes).cast()));
+        let codes = if place.shift == 0 {
+            codes
+        } else {
+            _mm512_srli_epi16::<4>(codes)
+        };
+        let exponents = _mm512_permutexvar_epi16(codes, self.0);
+        // Widened with its sign, a tail has it at both ends of the number: the upper one is wanted.
+        let tails = _mm512_cvtepi8_epi16(_mm256_loadu_si256(group.add(place.tails).cast()));
+        let kept = _mm512_set1_epi16(0x807f_u16 as i16);
+        const EITHER_OF_BOTH: i32 = 0b1110_1010;
+        _mm512_ternarylogic_epi64::<EITHER_OF_BOTH>(tails, kept, exponents)
+    }
+}
+
+#[inline(always)]
+unsafe fn part_bf16(both: __m512i) -> [__m512; 2] {
+    let even = _mm512_slli_epi32::<16>(both);
+    let odd = _mm512_and_si512(both, _mm512_set1_epi32(!0xffff));
+    [_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)]
+}
 
 impl<const ASKS_TWICE: bool> Isa for Avx512<ASKS_TWICE> {
     type V = __m512;
@@ -38,10 +86,7 @@ impl<const ASKS_TWICE: bool> Isa for Avx512<ASKS_TWICE> {
     }
     #[inline(always)]
     unsafe fn load_bf16_pair(from: *const bf16) -> [__m512; 2] {
-        let both = _mm512_loadu_si512(from.cast());
-        let even = _mm512_slli_epi32::<16>(both);
-        let odd = _mm512_and_si512(both, _mm512_set1_epi32(!0xffff));
-        [_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)]
+        part_bf16(_mm512_loadu_si512(from.cast()))
     }
     #[inline(always)]
     unsafe fn part([a, b]: [__m512; 2]) -> [__m512; 2] {
@@ -51,6 +96,15 @@ impl<const ASKS_TWICE: bool> Isa for Avx512<ASKS_TWICE> {
             _mm512_permutex2var_ps(a, even, b),
             _mm512_permutex2var_ps(a, odd, b),
         ]
+    }
+    type Key = Key;
+    #[inline(always)]
+    unsafe fn key(head: Head) -> Key {
+        Key::of(head)
+    }
+    #[inline(always)]
+    unsafe fn load_compact_pair(group: *const u8, at: usize, key: Key) -> [__m512; 2] {
+        part_bf16(key.numbers(group, at))
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: __m512) {

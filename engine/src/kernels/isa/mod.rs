@@ -19,10 +19,11 @@ mod portable;
 
 use half::{bf16, f16};
 
+use super::compact::Head;
 use super::level::Level;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, Key};
 pub(crate) use portable::Portable;
 
 /// The widest vector of any level, in floats; buffers are padded to it.
@@ -46,6 +47,12 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn load_bf16_pair(from: *const bf16) -> [Self::V; 2];
     /// Two vectors that follow one another, in the order of [`Isa::load_bf16_pair`].
     unsafe fn part(pair: [Self::V; 2]) -> [Self::V; 2];
+    /// What the codes of a compact row stand for.
+    type Key: Copy;
+    unsafe fn key(head: Head) -> Self::Key;
+    /// The numbers of two vectors from place `at` of a compact group on, in the order of
+    /// [`Isa::load_bf16_pair`]. `at` is a multiple of two vectors; the group is readable.
+    unsafe fn load_compact_pair(group: *const u8, at: usize, key: Self::Key) -> [Self::V; 2];
     unsafe fn store(to: *mut f32, v: Self::V);
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;

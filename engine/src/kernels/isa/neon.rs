@@ -11,9 +11,18 @@ use std::arch::asm;
 use half::{bf16, f16};
 
 use super::Isa;
+use crate::kernels::compact::{Head, Place};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon;
+
+#[inline(always)]
+unsafe fn part_bf16(both: uint16x8_t) -> [float32x4_t; 2] {
+    let both = vreinterpretq_u32_u16(both);
+    let even = vshlq_n_u32::<16>(both);
+    let odd = vandq_u32(both, vdupq_n_u32(!0xffff));
+    [vreinterpretq_f32_u32(even), vreinterpretq_f32_u32(odd)]
+}
 
 impl Isa for Neon {
     type V = float32x4_t;
@@ -43,14 +52,32 @@ impl Isa for Neon {
     }
     #[inline(always)]
     unsafe fn load_bf16_pair(from: *const bf16) -> [float32x4_t; 2] {
-        let both = vreinterpretq_u32_u16(vld1q_u16(from.cast()));
-        let even = vshlq_n_u32::<16>(both);
-        let odd = vandq_u32(both, vdupq_n_u32(!0xffff));
-        [vreinterpretq_f32_u32(even), vreinterpretq_f32_u32(odd)]
+        part_bf16(vld1q_u16(from.cast()))
     }
     #[inline(always)]
     unsafe fn part([a, b]: [float32x4_t; 2]) -> [float32x4_t; 2] {
         [vuzp1q_f32(a, b), vuzp2q_f32(a, b)]
+    }
+    /// The exponents that the codes stand for.
+    type Key = uint8x16_t;
+    #[inline(always)]
+    unsafe fn key(head: Head) -> uint8x16_t {
+        let exponents: [u8; 16] = std::array::from_fn(|code| head.exponent(code as u8));
+        vld1q_u8(exponents.as_ptr())
+    }
+    #[inline(always)]
+    unsafe fn load_compact_pair(group: *const u8, at: usize, key: uint8x16_t) -> [float32x4_t; 2] {
+        let place = Place::of(at);
+        let codes = vld1_u8(group.add(place.codes));
+        let codes = if place.shift == 0 {
+            vand_u8(codes, vdup_n_u8(15))
+        } else {
+            vshr_n_u8::<4>(codes)
+        };
+        let exponents = vshll_n_u8::<7>(vqtbl1_u8(key, codes));
+        // Widened with its sign, a tail has it at both ends of the number: the upper one is wanted.
+        let tails = vreinterpretq_u16_s16(vmovl_s8(vld1_s8(group.add(place.tails).cast())));
+        part_bf16(vorrq_u16(vandq_u16(tails, vdupq_n_u16(0x807f)), exponents))
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: float32x4_t) {

@@ -9,6 +9,7 @@
 use half::{bf16, f16};
 
 use super::Isa;
+use crate::kernels::compact::{Head, Place, number};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
@@ -68,6 +69,25 @@ impl Isa for Portable {
     #[inline(always)]
     unsafe fn part(pair: [Self::V; 2]) -> [Self::V; 2] {
         pair
+    }
+    type Key = Head;
+    #[inline(always)]
+    unsafe fn key(head: Head) -> Head {
+        head
+    }
+    #[inline(always)]
+    unsafe fn load_compact_pair(group: *const u8, at: usize, head: Head) -> [Self::V; 2] {
+        let place = Place::of(at);
+        let codes = group.add(place.codes).cast::<[u8; 2 * LANES]>().read();
+        let tails = group.add(place.tails).cast::<[u8; 2 * LANES]>().read();
+        let number = |i: usize| {
+            let code = codes[i] >> place.shift & 15;
+            f32::from_bits(u32::from(number(head.exponent(code), tails[i])) << 16)
+        };
+        [
+            std::array::from_fn(number),
+            std::array::from_fn(|i| number(LANES + i)),
+        ]
     }
     #[inline(always)]
     unsafe fn store(to: *mut f32, v: Self::V) {

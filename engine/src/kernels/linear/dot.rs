@@ -110,18 +110,47 @@ pub(crate) unsafe fn dot_tile<
     out
 }
 
+/// The rows of a matrix, in whatever form.
+pub(super) trait Rows {
+    /// The dot products of `R` rows from `first` on with `N` activation rows, as [`dot_tile`] makes
+    /// them; what follows the rows is asked for.
+    ///
+    /// # Safety
+    /// All activation rows have `cols` readable numbers; the instructions of `I` are supported.
+    unsafe fn tile<I: Isa, const R: usize, const N: usize>(
+        &self,
+        first: usize,
+        x: [*const f32; N],
+        cols: usize,
+    ) -> [[f32; N]; R];
+}
+
+impl<E: Element> Rows for [E] {
+    #[inline(always)]
+    unsafe fn tile<I: Isa, const R: usize, const N: usize>(
+        &self,
+        first: usize,
+        x: [*const f32; N],
+        cols: usize,
+    ) -> [[f32; N]; R] {
+        let rows = &self[first * cols..(first + R) * cols];
+        let rows = std::array::from_fn(|r| rows.as_ptr().add(r * cols));
+        dot_tile::<I, E, R, N, true>(rows, x, cols)
+    }
+}
+
 /// Up to [`BLOCK_ROWS_MAX`] outputs of a linear layer.
 ///
 /// # Safety
 /// To build and dispatch it: as for [`Linear::run`], with `share` below the number of outputs and no longer
 /// than a block.
-pub(super) struct Dot<'a, E> {
+pub(super) struct Dot<'a, W: ?Sized> {
     pub linear: &'a Linear<'a>,
-    pub data: &'a [E],
+    pub weights: &'a W,
     pub share: Range<usize>,
 }
 
-impl<E: Element> Kernel for Dot<'_, E> {
+impl<W: Rows + ?Sized> Kernel for Dot<'_, W> {
     #[inline(always)]
     unsafe fn call<I: Isa>(self) {
         let linear = self.linear;
@@ -148,7 +177,7 @@ impl<E: Element> Kernel for Dot<'_, E> {
     }
 }
 
-impl<E: Element> Dot<'_, E> {
+impl<W: Rows + ?Sized> Dot<'_, W> {
     #[inline(always)]
     unsafe fn block<I: Isa>(
         &self,
@@ -182,12 +211,9 @@ impl<E: Element> Dot<'_, E> {
             .x
             .get(token * stride..(token + N - 1) * stride + cols);
         let x: [*const f32; N] = std::array::from_fn(|n| x.as_ptr().add(n * stride));
-        let weights = &self.data[first * cols..(first + count) * cols];
-        let row = |index: usize| weights.as_ptr().add(index * cols);
         let mut done = 0;
         while done + 4 <= count {
-            let rows = std::array::from_fn(|r| row(done + r));
-            let sums = dot_tile::<I, E, 4, N, true>(rows, x, cols);
+            let sums = self.weights.tile::<I, 4, N>(first + done, x, cols);
             for (r, sums) in sums.iter().enumerate() {
                 for (n, sum) in sums.iter().enumerate() {
                     out[n][done + r] = *sum;
@@ -196,7 +222,7 @@ impl<E: Element> Dot<'_, E> {
             done += 4;
         }
         while done < count {
-            let [sums] = dot_tile::<I, E, 1, N, true>([row(done)], x, cols);
+            let [sums] = self.weights.tile::<I, 1, N>(first + done, x, cols);
             for (n, sum) in sums.iter().enumerate() {
                 out[n][done] = *sum;
             }

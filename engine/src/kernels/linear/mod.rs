@@ -5,16 +5,19 @@
 // Sound because every worker writes only the outputs of its own share of the weight rows, and
 // because `x` is not written while the layer runs: callers put a barrier before and after it.
 
+mod compact;
 mod dot;
 mod epilogue;
 #[cfg(target_arch = "x86_64")]
 mod tiled;
 
+use std::ops::Range;
+
 use super::isa::dispatch;
 use super::level::Level;
 use super::shared::Shared;
 use super::team::Worker;
-use super::weights::{Matrix, Weights};
+use super::weights::{Matrix, Numbers, Weights};
 
 pub(crate) use dot::dot_tile;
 pub(crate) use epilogue::{Epilogue, Then};
@@ -131,15 +134,15 @@ impl Linear<'_> {
         assert!(self.rows > 0 && self.x_stride >= cols);
         assert!(self.x.len() >= (self.rows - 1) * self.x_stride + cols);
         #[cfg(target_arch = "x86_64")]
-        if let Weights::Bf16(data) = self.weights.data() {
+        if let Some(source) = tiled::Source::of(self.weights.numbers()) {
             match Products::of(level, true, self.rows) {
                 Products::Bf16Tiles => {
                     // SAFETY: passed on from the caller.
-                    return unsafe { tiled::run::<Tiles>(self, data, worker) };
+                    return unsafe { tiled::run::<Tiles>(self, source, worker) };
                 }
                 Products::Bf16Vectors => {
                     // SAFETY: as above.
-                    return unsafe { tiled::run::<Vectors>(self, data, worker) };
+                    return unsafe { tiled::run::<Vectors>(self, source, worker) };
                 }
                 Products::F32 => {}
             }
@@ -149,37 +152,33 @@ impl Linear<'_> {
         let step = (outputs / (PIECES_MIN * worker.threads()) + 1).next_power_of_two() / 2;
         let step = step.clamp(dot::BLOCK_ROWS_MIN, dot::BLOCK_ROWS_MAX);
         worker.deal(outputs, step, |share| {
-            let linear = self;
-            // SAFETY: the caller promises what `Dot` asks for.
+            // SAFETY: the caller promises what `dot` asks for.
             unsafe {
-                match self.weights.data() {
-                    Weights::Bf16(data) => dispatch(
-                        level,
-                        dot::Dot {
-                            linear,
-                            data,
-                            share,
-                        },
-                    ),
-                    Weights::F16(data) => dispatch(
-                        level,
-                        dot::Dot {
-                            linear,
-                            data,
-                            share,
-                        },
-                    ),
-                    Weights::F32(data) => dispatch(
-                        level,
-                        dot::Dot {
-                            linear,
-                            data,
-                            share,
-                        },
-                    ),
+                match self.weights.numbers() {
+                    Numbers::Plain(Weights::Bf16(data)) => self.dot(level, data, share),
+                    Numbers::Plain(Weights::F16(data)) => self.dot(level, data, share),
+                    Numbers::Plain(Weights::F32(data)) => self.dot(level, data, share),
+                    Numbers::Compact(data) => self.dot(level, &data, share),
                 }
             }
         });
+    }
+
+    /// # Safety
+    /// As for [`dot::Dot`].
+    unsafe fn dot<W: dot::Rows + ?Sized>(&self, level: Level, weights: &W, share: Range<usize>) {
+        let linear = self;
+        // SAFETY: passed on from the caller.
+        unsafe {
+            dispatch(
+                level,
+                dot::Dot {
+                    linear,
+                    weights,
+                    share,
+                },
+            );
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 use half::bf16;
 
 use super::*;
+use crate::kernels::compact::{Compact, pack};
 use crate::kernels::level::Level;
 use crate::kernels::shared::Buffer;
 use crate::kernels::team::Team;
@@ -109,6 +110,10 @@ impl Case {
     }
 
     fn run(&self, team: &Team, data: &Data) -> Vec<f32> {
+        self.run_over(team, data, data.weights.matrix(self.rows, self.cols))
+    }
+
+    fn run_over(&self, team: &Team, data: &Data, weights: Matrix<'_>) -> Vec<f32> {
         let mut out = data.out.clone();
         let mut x = data.x.clone();
         let floats = tile_floats(
@@ -127,7 +132,7 @@ impl Case {
                 stride: data.stride,
             };
             let linear = Linear {
-                weights: data.weights.matrix(self.rows, self.cols),
+                weights,
                 x: Shared::new(&mut x),
                 x_stride: self.cols,
                 rows: self.tokens,
@@ -274,6 +279,52 @@ fn long_rows_and_many_tokens() {
                     bias: true,
                 },
             );
+        }
+    }
+}
+
+#[test]
+fn compact_rows_give_the_bits_of_plain_ones() {
+    for team in teams() {
+        for (rows, cols, then) in [
+            (1, 128, Then::Store),
+            (7, 256, Then::Add),
+            (130, 640, Then::SwiGlu),
+            (70, 5120, Then::Store),
+        ] {
+            for tokens in [1, 2, 3, 5, 7, 33, 70] {
+                let format = Format::Bf16;
+                let bias = tokens % 2 == 0;
+                let case = Case {
+                    format,
+                    rows,
+                    cols,
+                    tokens,
+                    then,
+                    bias,
+                };
+                let data = case.data();
+                let Weights::Bf16(plain) = data.weights.weights() else {
+                    unreachable!("weights of another format")
+                };
+                let bytes = Compact::bytes_for(rows, cols).expect("whole groups");
+                let mut memory = vec![0u64; bytes.div_ceil(8)];
+                let memory = &mut bytemuck::cast_slice_mut(&mut memory)[..bytes];
+                pack(&team, plain, cols, memory).expect("room for the strays");
+                let compact = Compact::new(memory, rows, cols);
+                // Even draws: one number in 65,536 is too small for its row's codes.
+                let strays: usize = (0..rows).map(|row| compact.strays(row).count()).sum();
+                assert!(rows * cols < 200_000 || strays > 0, "no strays to test");
+                let expected = case.run(&team, &data);
+                let found = case.run_over(&team, &data, compact.into());
+                assert!(
+                    found
+                        .iter()
+                        .map(|v| v.to_bits())
+                        .eq(expected.iter().map(|v| v.to_bits())),
+                    "{team:?} {rows} x {cols}, {tokens} rows, {then:?}"
+                );
+            }
         }
     }
 }

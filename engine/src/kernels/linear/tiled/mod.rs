@@ -5,7 +5,8 @@
 //! Order of the work, for each block of tokens: the workers pack its activations together; then
 //! each takes its panels of weights (64 rows), a stretch of columns at a time, short enough for the
 //! packed activations of the stretch to stay in the second-level cache for all panels. Weights are
-//! read as they lie; only the edges of a matrix are copied, to be padded. While one panel is
+//! read as they lie; only the edges of a matrix are copied, to be padded, and panels of a compact one,
+//! to be plain. While one panel is
 //! computed the next is asked for from memory.
 #![expect(unsafe_code, reason = "shared buffers and vector instructions")]
 // Sound because packed activations are written in disjoint tiles between two barriers and only read
@@ -23,8 +24,11 @@ use std::marker::PhantomData;
 use half::bf16;
 
 use super::{Linear, Then};
+use crate::kernels::ahead::LINE_BYTES;
+use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES};
 use crate::kernels::isa::Avx512;
 use crate::kernels::team::Worker;
+use crate::kernels::weights::{Numbers, Weights};
 pub(crate) use amx::Tiles;
 pub(crate) use amx::is_usable as amx_is_usable;
 use plan::{DEPTH, GROUPS, Limits, Plan, SIDE, TILE_BYTES, TILE_FLOATS};
@@ -85,11 +89,57 @@ pub(super) fn buffer_floats<M: Multiplier>(
     plan::buffer_floats(M::LIMITS, tokens, rows, cols, threads)
 }
 
+/// A matrix of bf16 weights, in either form.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    Plain(&'a [bf16]),
+    Compact(Compact<'a>),
+}
+
+impl<'a> Source<'a> {
+    /// `None` for numbers of other formats.
+    pub fn of(numbers: Numbers<'a>) -> Option<Self> {
+        match numbers {
+            Numbers::Plain(Weights::Bf16(data)) => Some(Source::Plain(data)),
+            Numbers::Plain(Weights::F16(_) | Weights::F32(_)) => None,
+            Numbers::Compact(data) => Some(Source::Compact(data)),
+        }
+    }
+
+    /// Where a row's steps from `step` on begin, to ask for or, plain, to read; and from one row to
+    /// the next.
+    fn at(self, row: usize, step: usize, cols: usize) -> (*const u8, usize) {
+        match self {
+            Source::Plain(data) => {
+                let at = data.as_ptr().wrapping_add(row * cols + step * DEPTH);
+                (at.cast(), cols * size_of::<bf16>())
+            }
+            Source::Compact(data) => {
+                let row_bytes = data.row_bytes();
+                let at = row * row_bytes + step * DEPTH / GROUP * GROUP_BYTES;
+                (data.groups().as_ptr().wrapping_add(at), row_bytes)
+            }
+        }
+    }
+
+    /// Lines of memory that so many steps of a row take.
+    fn lines(self, steps: usize) -> usize {
+        match self {
+            Source::Plain(_) => steps,
+            Source::Compact(_) => steps * DEPTH * GROUP_BYTES / GROUP / LINE_BYTES,
+        }
+    }
+}
+
 /// The layer on `M`: this worker's part.
 ///
 /// # Safety
 /// As for [`Linear::run`], at a level that has the instructions of `M`.
-pub(super) unsafe fn run<M: Multiplier>(linear: &Linear<'_>, data: &[bf16], worker: &Worker<'_>) {
+pub(super) unsafe fn run<M: Multiplier>(
+    linear: &Linear<'_>,
+    source: Source<'_>,
+    worker: &Worker<'_>,
+) {
     let weights = linear.weights;
     let plan = Plan::new(
         M::LIMITS,
@@ -106,7 +156,7 @@ pub(super) unsafe fn run<M: Multiplier>(linear: &Linear<'_>, data: &[bf16], work
     );
     let job = Job::<M> {
         linear,
-        data,
+        source,
         plan,
         multiplier: PhantomData,
     };
@@ -129,7 +179,7 @@ pub(super) unsafe fn run<M: Multiplier>(linear: &Linear<'_>, data: &[bf16], work
 
 struct Job<'a, M> {
     linear: &'a Linear<'a>,
-    data: &'a [bf16],
+    source: Source<'a>,
     plan: Plan,
     multiplier: PhantomData<M>,
 }
@@ -255,20 +305,22 @@ impl<M: Multiplier> Panel<'_, M> {
         sums: &mut [f32],
     ) {
         let Job {
-            linear, data, plan, ..
+            linear,
+            source,
+            plan,
+            ..
         } = self.job;
         let cols = linear.weights.cols();
         let full_rows = (0..GROUPS).all(|group| self.group(group).1 == SIDE);
         let full_cols = (self.step + self.steps) * DEPTH <= cols;
         // Steps whose weights can be read as they lie; the others are copied.
-        let direct = self.steps - usize::from(!full_cols);
-        let direct = if full_rows { direct } else { 0 };
+        let direct = match source {
+            Source::Plain(_) if full_rows => self.steps - usize::from(!full_cols),
+            Source::Plain(_) | Source::Compact(_) => 0,
+        };
         let lying = Groups {
-            start: std::array::from_fn(|group| {
-                let at = self.group(group).0 * cols + self.step * DEPTH;
-                data.as_ptr().wrapping_add(at).cast()
-            }),
-            row_bytes: cols * size_of::<bf16>(),
+            start: std::array::from_fn(|group| source.at(self.group(group).0, self.step, cols).0),
+            row_bytes: source.at(0, 0, cols).1,
             step_bytes: DEPTH * size_of::<bf16>(),
         };
         assert!(sums.len() >= token_tiles * GROUPS * TILE_FLOATS);
@@ -294,7 +346,7 @@ impl<M: Multiplier> Panel<'_, M> {
     /// # Safety
     /// `edge` is the worker's own.
     unsafe fn copy_edge(&self, step: usize, edge: &mut [f32]) -> Groups {
-        let Job { linear, data, .. } = self.job;
+        let Job { linear, source, .. } = self.job;
         let cols = linear.weights.cols();
         let end = self.step + self.steps;
         let to: *mut u8 = edge.as_mut_ptr().cast();
@@ -304,14 +356,25 @@ impl<M: Multiplier> Panel<'_, M> {
             let count = (end * DEPTH).min(cols) - first;
             for group in 0..GROUPS {
                 let (row, rows) = self.group(group);
-                let range = match rows {
-                    0 => 0..0,
-                    rows => row * cols + first..(row + rows - 1) * cols + first + count,
-                };
-                // SAFETY: the range covers what is read; the group has its own tiles.
-                unsafe {
-                    let to = to.add(group * TILE_BYTES);
-                    pack::pack_weights(data[range].as_ptr(), cols, rows, count, to);
+                // SAFETY: the group has its own tiles.
+                let to = unsafe { to.add(group * TILE_BYTES) };
+                match source {
+                    Source::Plain(data) => {
+                        let range = match rows {
+                            0 => 0..0,
+                            rows => row * cols + first..(row + rows - 1) * cols + first + count,
+                        };
+                        // SAFETY: the range covers what is read.
+                        unsafe { pack::pack_weights(data[range].as_ptr(), cols, rows, count, to) };
+                    }
+                    Source::Compact(data) => {
+                        let rows = match rows {
+                            0 => 0..0,
+                            rows => row..row + rows,
+                        };
+                        // SAFETY: the level has more than what is needed.
+                        unsafe { pack::unpack_weights(&data, rows, step..end, to) };
+                    }
                 }
             }
         }
@@ -324,23 +387,17 @@ impl<M: Multiplier> Panel<'_, M> {
 
     /// What to ask for from memory while this panel is computed: the next one.
     fn ahead(&self) -> Ahead {
-        let Job { linear, data, .. } = self.job;
+        let Job { linear, source, .. } = self.job;
         let cols = linear.weights.cols();
         let next = Panel {
             first: self.first + panel_outputs(linear.epilogue.then),
             ..*self
         };
-        let (row, _) = next.group(0);
-        let (second, _) = next.group(GROUPS / 2);
-        let at = |row: usize| {
-            data.as_ptr()
-                .wrapping_add(row * cols + self.step * DEPTH)
-                .cast()
-        };
+        let at = |group: usize| source.at(next.group(group).0, self.step, cols).0;
         Ahead {
-            halves: [at(row), at(second)],
-            row_bytes: cols * size_of::<bf16>(),
-            lines: self.steps,
+            halves: [at(0), at(GROUPS / 2)],
+            row_bytes: source.at(0, 0, cols).1,
+            lines: source.lines(self.steps),
             row: 0,
             line: 0,
         }

@@ -10,7 +10,12 @@
 
 use std::arch::x86_64::*;
 
+use std::ops::Range;
+
 use half::bf16;
+
+use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES};
+use crate::kernels::isa::Key;
 
 use super::plan::{DEPTH, GROUPS, SIDE, TILE_BYTES};
 
@@ -85,6 +90,45 @@ pub(super) unsafe fn pack_weights(
             let mask = if row < rows { mask } else { 0 };
             let v = _mm512_maskz_loadu_epi16(mask, from.wrapping_add(whole * DEPTH).cast());
             _mm512_store_si512(to.add(whole * GROUPS * TILE_BYTES).cast(), v);
+        }
+    }
+}
+
+/// The same for rows of a compact matrix and steps of their columns.
+///
+/// # Safety
+/// Writes one tile a step.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+pub(super) unsafe fn unpack_weights(
+    weights: &Compact<'_>,
+    rows: Range<usize>,
+    steps: Range<usize>,
+    to: *mut u8,
+) {
+    let from = &weights.groups()[rows.start * weights.row_bytes()..rows.end * weights.row_bytes()];
+    assert!(steps.end * DEPTH <= weights.cols());
+    let tile = |step: usize| to.add((step - steps.start) * GROUPS * TILE_BYTES);
+    for (r, row) in rows.clone().enumerate() {
+        let key = Key::of(weights.head(row));
+        let groups = from.as_ptr().add(r * weights.row_bytes());
+        for step in steps.clone() {
+            let group = groups.add(step * DEPTH / GROUP * GROUP_BYTES);
+            let v = key.numbers(group, step * DEPTH % GROUP);
+            _mm512_store_si512(tile(step).add(r * 64).cast(), v);
+        }
+        for stray in weights.strays(row) {
+            let step = stray.col() / DEPTH;
+            if steps.contains(&step) {
+                let to = tile(step)
+                    .cast::<u16>()
+                    .add(r * DEPTH + stray.col() % DEPTH);
+                to.write(stray.bits());
+            }
+        }
+    }
+    for step in steps.clone() {
+        for r in rows.len()..SIDE {
+            _mm512_store_si512(tile(step).add(r * 64).cast(), _mm512_setzero_si512());
         }
     }
 }
