@@ -1,4 +1,5 @@
-//! Decode with everything resident: weight bytes a second, as a share of the read ceiling.
+//! Decode with everything resident: bytes of memory and of weights a second, as shares of the read
+//! ceiling. The second is larger where resident layers are compact.
 
 use std::time::Instant;
 
@@ -14,21 +15,24 @@ pub fn run(run: &Run) -> Result<()> {
     let options = ModelOptions {
         residency: Residency::All,
         threads: run.threads,
+        resident_form: run.form(),
         ..ModelOptions::default()
     };
     let mut model = Model::open(&Source::Directory(run.model.clone()), options)?;
-    let bytes = weight_bytes_per_token(&model);
+    // What is read, and the numbers that it stands for.
+    let bytes = model.weight_bytes() as f64;
+    let plain = plain_bytes(&model) as f64;
     let threads = run.threads.unwrap_or_else(engine::physical_cores);
-    let ceiling = Ceiling::new(threads, bytes);
-    let bytes = bytes as f64;
+    let ceiling = Ceiling::new(threads, bytes as usize);
     println!(
-        "{threads} threads, {:.3} GB of weights a token",
+        "{threads} threads, {:.3} GB of weights a token, in {:.3} GB of memory",
+        plain / 1e9,
         bytes / 1e9
     );
     let mut session = model.session()?;
     session.pass(&[1, 2, 3, 4])?;
-    let (mut ceilings, mut rates, mut shares) =
-        (Sample::default(), Sample::default(), Sample::default());
+    let (mut ceilings, mut rates) = (Sample::default(), Sample::default());
+    let (mut shares, mut plain_shares) = (Sample::default(), Sample::default());
     for round in 0..=run.rounds {
         let before = ceiling.measure_gbps();
         let started = Instant::now();
@@ -38,31 +42,35 @@ pub fn run(run: &Run) -> Result<()> {
         let tokens_per_s = run.tokens as f64 / started.elapsed().as_secs_f64();
         let limit = f64::midpoint(before, ceiling.measure_gbps());
         let gbps = tokens_per_s * bytes / 1e9;
+        let plain_gbps = tokens_per_s * plain / 1e9;
         println!(
-            "{:>8}: ceiling {limit:5.1} GB/s, decode {gbps:5.1} GB/s, {tokens_per_s:6.2} tok/s, {:5.1}%",
+            "{:>8}: ceiling {limit:5.1} GB/s, decode {gbps:5.1} GB/s, {tokens_per_s:6.2} tok/s, {:5.1}%, of weights {plain_gbps:5.1} GB/s, {:5.1}%",
             if round == 0 {
                 "warm-up".into()
             } else {
                 format!("round {round}")
             },
-            gbps / limit * 100.0
+            gbps / limit * 100.0,
+            plain_gbps / limit * 100.0
         );
         if round > 0 {
             ceilings.push(limit);
             rates.push(tokens_per_s);
             shares.push(gbps / limit * 100.0);
+            plain_shares.push(plain_gbps / limit * 100.0);
         }
     }
     println!("read ceiling, GB/s:  {ceilings}");
     println!("decode, tok/s:       {rates}");
     println!("share of ceiling, %: {shares}");
+    println!("  weights over it, %: {plain_shares}");
     Ok(())
 }
 
-/// What one token must read: every block, and the head. One row of the embedding is nothing.
-pub fn weight_bytes_per_token(model: &Model) -> usize {
+/// The weights of a token as the checkpoint has them: every block, and the head.
+fn plain_bytes(model: &Model) -> usize {
+    let blueprint = model.blueprint();
     let config = model.config();
-    let dtype = model.blueprint().dtype().bytes();
-    let head = config.vocab_size * config.hidden_size * dtype;
-    config.layers * model.blueprint().layout.weight_bytes() + head
+    let head = config.vocab_size * config.hidden_size * blueprint.dtype().bytes();
+    config.layers * blueprint.layout.weight_bytes() + head
 }

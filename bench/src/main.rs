@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use loader::Form;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -68,6 +69,15 @@ struct Run {
     tokens: usize,
     #[arg(long)]
     threads: Option<usize>,
+    /// Keep resident layers as the checkpoint has them, not compact
+    #[arg(long)]
+    plain: bool,
+}
+
+impl Run {
+    fn form(&self) -> Option<Form> {
+        self.plain.then_some(Form::Plain)
+    }
 }
 
 fn main() -> ExitCode {

@@ -14,7 +14,6 @@ use offload::{Home, Residency};
 
 use crate::Run;
 use crate::ceiling::Ceiling;
-use crate::decode::weight_bytes_per_token;
 
 /// Long enough to read about as much as a token streams.
 const PEAK_BUDGET: Duration = Duration::from_millis(1500);
@@ -25,6 +24,7 @@ pub fn run(run: &Run, num_gpu_layers: usize, slots: usize) -> Result<()> {
         residency: Residency::Layers(num_gpu_layers),
         home: Some(Home::Disk),
         threads: run.threads,
+        resident_form: run.form(),
         slots,
         ..ModelOptions::default()
     };
@@ -119,7 +119,7 @@ fn stream(source: &Source, options: &ModelOptions, tokens: usize) -> Result<Stre
     let mut model = Model::open(source, options.clone())?;
     let access = model.blueprint().link.access.clone();
     let layers = model.config().layers;
-    let weight_bytes = weight_bytes_per_token(&model);
+    let weight_bytes = model.weight_bytes() as usize;
     let mut session = model.session()?;
     session.pass(&[1, 2, 3, 4])?;
     let started = Instant::now();

@@ -198,6 +198,7 @@ fn engine_code(error: &EngineError) -> Code {
             | TextError::Template { .. }
             | TextError::TemplateLimit { .. },
         ) => Code::Checkpoint,
+        EngineError::TooManyStrays { .. } => Code::Checkpoint,
         EngineError::Plan(PlanError::TooLarge { .. })
         | EngineError::HomesTooLarge { .. }
         | EngineError::DeviceFull { .. }
@@ -216,6 +217,7 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::TokenOutOfRange { .. }
         | EngineError::EmulatedOnDevice
         | EngineError::IdleTf32
+        | EngineError::NoCompactForm { .. }
         | EngineError::Offload(OffloadError::NotBuilt | OffloadError::NoSuchDevice { .. })
         | EngineError::EmulatedDisk
         | EngineError::VerifyOnDevice

@@ -84,7 +84,7 @@ fn head(c: &mut Criterion) {
     for (name, format) in FORMATS {
         let weights = format(&words);
         let table = part(weights, 0, VOCABULARY, SHAPE.hidden);
-        let norm = part(weights, 0, 1, SHAPE.hidden).data();
+        let norm = numbers(weights, 0, SHAPE.hidden);
         let eps = SHAPE.norm_eps;
         group.throughput(Throughput::Bytes(table.bytes() as u64));
         group.bench_function(name, |b| {
@@ -183,7 +183,7 @@ fn numbers_a_layer() -> usize {
 }
 
 fn block(weights: Weights<'_>, mut start: usize) -> BlockWeights<'_> {
-    let norm = part(weights, 0, 1, SHAPE.hidden).data();
+    let norm = numbers(weights, 0, SHAPE.hidden);
     let [qkv, out, gate_up, down] = sizes().map(|(rows, cols)| {
         start += rows * cols;
         part(weights, start - rows * cols, rows, cols)
@@ -205,13 +205,16 @@ fn block(weights: Weights<'_>, mut start: usize) -> BlockWeights<'_> {
 }
 
 fn part(weights: Weights<'_>, start: usize, rows: usize, cols: usize) -> Matrix<'_> {
-    let range = start..start + rows * cols;
-    let data = match weights {
+    Matrix::new(numbers(weights, start, rows * cols), rows, cols)
+}
+
+fn numbers(weights: Weights<'_>, start: usize, count: usize) -> Weights<'_> {
+    let range = start..start + count;
+    match weights {
         Weights::Bf16(numbers) => Weights::Bf16(&numbers[range]),
         Weights::F16(numbers) => Weights::F16(&numbers[range]),
         Weights::F32(numbers) => Weights::F32(&numbers[range]),
-    };
-    Matrix::new(data, rows, cols)
+    }
 }
 
 /// Ordinary small numbers of either sign in every format, in huge pages where the system gives

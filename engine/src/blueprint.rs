@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loader::{Access, BlockLayout, Checkpoint, DType};
+use loader::{Access, BlockLayout, Checkpoint, DType, Form};
 use offload::{
     BlockBytes, DiskLink, FixedBytes, Home, LinkInfo, Place, PlaceChoice, PlanRequest, Prefetch,
     Residency, ResidencyPlan, Spread,
 };
 
+use crate::compact;
 use crate::compute::device::DeviceCompute;
 use crate::compute::{CHUNK_ROWS, Kernels};
 use crate::demo;
@@ -59,6 +60,8 @@ pub struct ModelOptions {
     pub context: Option<usize>,
     /// `None`: what the system says is available.
     pub memory_bytes: Option<u64>,
+    /// The form of resident matrices; `None`: compact where that is possible and worth it.
+    pub resident_form: Option<Form>,
     pub device: PlaceChoice,
     /// `None`: one a physical core.
     pub threads: Option<usize>,
@@ -81,6 +84,7 @@ impl Default for ModelOptions {
             dtype: None,
             context: None,
             memory_bytes: None,
+            resident_form: None,
             device: PlaceChoice::Auto,
             threads: None,
             kernels: Kernels::Fast,
@@ -109,7 +113,10 @@ pub struct Blueprint {
     pub checkpoint: Checkpoint,
     pub options: ModelOptions,
     pub config: SharedConfig,
+    /// Of a block as it is read, and in the slots.
     pub layout: Arc<BlockLayout>,
+    /// Of a resident one: the same, or compact.
+    pub resident_layout: Arc<BlockLayout>,
     pub context: usize,
     pub plan: ResidencyPlan,
     pub link: LinkInfo,
@@ -142,6 +149,10 @@ impl Blueprint {
         let place = offload::open(options.device)?;
         let on_device = !place.device().is_cpu();
         check_tf32(&options, on_device, dtype)?;
+        let resident_layout = match compact::layout(&options, &layout, config.layers, on_device)? {
+            Some(compact) => Arc::new(compact),
+            None => Arc::clone(&layout),
+        };
         let verification = match options.verify {
             true if on_device => return Err(EngineError::VerifyOnDevice),
             true => Some(Verification::new(&checkpoint, dtype)?),
@@ -154,7 +165,7 @@ impl Blueprint {
         let mut link = link_info(&checkpoint, &options, place.as_ref())?;
         let mut request = PlanRequest {
             layers: config.layers,
-            block: block_bytes(&checkpoint, &layout, &link, on_device)?,
+            block: block_bytes(&checkpoint, &layout, &resident_layout, &link, on_device)?,
             fixed: match on_device {
                 true => device_bytes(&checkpoint, dtype, context),
                 false => fixed_bytes(&checkpoint, dtype, context),
@@ -168,7 +179,7 @@ impl Blueprint {
         // What streams to a device lives in RAM, if RAM has room for it.
         if on_device && options.home.is_none() && !fits_host(&plan) {
             link = link_to(Home::Disk, &checkpoint, place.as_ref(), None);
-            request.block = block_bytes(&checkpoint, &layout, &link, on_device)?;
+            request.block = block_bytes(&checkpoint, &layout, &resident_layout, &link, on_device)?;
             plan = ResidencyPlan::new(&request)?;
         }
         Ok(Self {
@@ -176,6 +187,7 @@ impl Blueprint {
             options,
             config,
             layout,
+            resident_layout,
             context,
             plan,
             link,
@@ -198,7 +210,14 @@ impl Blueprint {
             home,
             ..self.link.clone()
         };
-        block_bytes(&self.checkpoint, &self.layout, &link, self.on_device())
+        let layouts = (&self.layout, &self.resident_layout);
+        block_bytes(
+            &self.checkpoint,
+            layouts.0,
+            layouts.1,
+            &link,
+            self.on_device(),
+        )
     }
 
     /// Whether it computes on a device with memory of its own.
@@ -211,6 +230,19 @@ impl Blueprint {
         self.plan = self
             .plan
             .resized(self.plan.resident_count().saturating_sub(1));
+    }
+
+    /// Whether resident matrices are in compact form.
+    pub fn is_compact(&self) -> bool {
+        self.resident_layout != self.layout
+    }
+
+    /// Plans anew with resident blocks as the checkpoint has them.
+    pub(crate) fn keep_plain(&mut self) -> Result<(), EngineError> {
+        self.resident_layout = Arc::clone(&self.layout);
+        self.request.block = self.block_bytes_in(self.link.home)?;
+        self.plan = ResidencyPlan::new(&self.request)?;
+        Ok(())
     }
 
     pub fn dtype(&self) -> DType {
@@ -312,33 +344,39 @@ fn fits_host(plan: &ResidencyPlan) -> bool {
 fn block_bytes(
     checkpoint: &Checkpoint,
     layout: &BlockLayout,
+    resident_layout: &BlockLayout,
     link: &LinkInfo,
     on_device: bool,
 ) -> Result<BlockBytes, EngineError> {
     let slab = layout.slab_bytes() as u64;
     let stored = checkpoint.block(0, layout)?.stored_bytes();
+    let packs = layout != resident_layout;
+    let plain = BlockBytes {
+        resident: resident_layout.slab_bytes() as u64,
+        packing: if packs { slab } else { 0 },
+        ..BlockBytes::of_slab(slab)
+    };
     Ok(match link.home {
         // Homes and buffers are the host's, and the plan is for the device's memory.
         Home::Disk if on_device => BlockBytes {
             link: stored,
-            ..BlockBytes::of_slab(slab)
+            ..plain
         },
-        Home::Ram if on_device => BlockBytes::of_slab(slab),
+        Home::Ram if on_device => plain,
         Home::Disk => {
             let blocks = (0..checkpoint.config.layers)
                 .map(|layer| checkpoint.block(layer, layout))
                 .collect::<Result<Vec<_>, _>>()?;
             BlockBytes {
-                slab,
                 link: stored,
-                home: 0,
                 buffers: DiskLink::buffers(&blocks, checkpoint.sources()),
+                ..plain
             }
         }
-        Home::Ram if link.emulated_gbps.is_some() => BlockBytes::of_slab(slab),
+        Home::Ram if link.emulated_gbps.is_some() => plain,
         Home::Ram => BlockBytes {
             home: slab,
-            ..BlockBytes::of_slab(slab)
+            ..plain
         },
     })
 }

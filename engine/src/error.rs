@@ -1,7 +1,7 @@
 //! What can go wrong between opening a model and its last token.
 
-use loader::DType;
-use offload::{OffloadError, PlanError, THREADS_HINT};
+use loader::{DType, Role};
+use offload::{LayerIndex, OffloadError, PlanError, THREADS_HINT};
 
 use crate::finite::Culprit;
 use crate::text::TextError;
@@ -74,6 +74,18 @@ pub enum EngineError {
     NotFinite { position: usize, culprit: Culprit },
     #[error("weights on a device cannot be verified: --verify reads them in host memory")]
     VerifyOnDevice,
+    #[error("--resident compact was asked for, and {why}")]
+    NoCompactForm { why: &'static str },
+    #[error(
+        "{role:?} of layer {layer} has no compact form: {strays} of its numbers have exponents of \
+         their own, and there is room for {most}"
+    )]
+    TooManyStrays {
+        layer: LayerIndex,
+        role: Role,
+        strays: usize,
+        most: usize,
+    },
     #[error("the generation was interrupted")]
     Interrupted,
     #[error("a {0} tensor cannot be computed with here")]
@@ -137,6 +149,9 @@ impl EngineError {
             Self::StopWithoutText => "leave out --stop, or add the model's tokenizer.json",
             Self::EmulatedDisk => "use --weights ram with --link-gbps, or leave --link-gbps out",
             Self::NotFinite { culprit, .. } => culprit.hint(),
+            Self::NoCompactForm { .. } | Self::TooManyStrays { .. } => {
+                "leave out --resident compact"
+            }
             Self::VerifyOnDevice => {
                 "leave out --verify, or compute with --device cpu; `engine checksum DIR --check` \
                  looks at the files"

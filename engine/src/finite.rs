@@ -4,8 +4,10 @@
 use std::fmt;
 
 use half::{bf16, f16};
-use loader::{DType, Role};
+use loader::{DType, Form, Role};
 use offload::{LayerIndex, Slab};
+
+use crate::kernels::Compact;
 
 /// The first place of a pass that left NaN or infinity behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,10 +78,13 @@ pub(crate) fn broken_weights(slab: &Slab) -> Vec<Role> {
         let placements = layout.placements().iter();
         let broken = placements.filter(|place| {
             let bytes = &bytes[place.offset..place.offset + place.bytes];
-            !match layout.dtype() {
-                DType::Bf16 => finite(bytes, |value: bf16| value.is_finite()),
-                DType::F16 => finite(bytes, |value: f16| value.is_finite()),
-                DType::F32 => finite(bytes, f32::is_finite),
+            !match (layout.dtype(), &place.shape[..]) {
+                (_, &[rows, cols]) if place.form == Form::Compact => {
+                    Compact::new(bytes, rows, cols).is_finite()
+                }
+                (DType::Bf16, _) => finite(bytes, |value: bf16| value.is_finite()),
+                (DType::F16, _) => finite(bytes, |value: f16| value.is_finite()),
+                (DType::F32, _) => finite(bytes, f32::is_finite),
             }
         });
         broken.map(|place| place.role).collect()

@@ -23,6 +23,7 @@
 
 mod blueprint;
 mod checkup;
+mod compact;
 mod compute;
 mod cores;
 mod demo;

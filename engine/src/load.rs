@@ -12,8 +12,10 @@ use offload::{
 };
 
 use crate::blueprint::{Blueprint, STREAM_ACCESS};
+use crate::compact::Packer;
 use crate::ends::Ends;
 use crate::error::EngineError;
+use crate::kernels::Team;
 use crate::memory;
 use crate::verification::Verification;
 
@@ -31,12 +33,15 @@ pub type WrapLink<'a> = &'a mut dyn FnMut(Box<dyn Link>) -> Box<dyn Link>;
 pub(crate) struct Loading {
     pub ends: Ends,
     pub stack: StreamedStack,
+    /// Of resident blocks, what a token reads.
+    pub resident_bytes: u64,
     /// How the streamed ones are read, where that showed only now.
     pub access: Option<String>,
 }
 
 pub(crate) fn load(
     blueprint: &Blueprint,
+    team: &Team,
     progress: Progress<'_>,
     wrap: WrapLink<'_>,
 ) -> Result<Loading, EngineError> {
@@ -53,17 +58,29 @@ pub(crate) fn load(
         false => None,
     };
     let ends = Ends::load(blueprint, embedding, progress)?;
+    let mut resident_bytes = 0;
+    let packer = match blueprint.is_compact() {
+        true => Some(Packer::new(blueprint, team)?),
+        false => None,
+    };
     for (resident, layer) in blueprint.plan.resident().enumerate() {
-        let slab = Slab::new(&blueprint.layout, place.device()).map_err(|error| match error {
-            OffloadError::OutOfDeviceMemory { bytes, .. } => EngineError::DeviceFull {
-                asked: blueprint.plan.resident_count(),
-                resident,
-                needed_bytes: bytes,
-            },
-            error => error.into(),
-        })?;
+        let slab =
+            Slab::new(&blueprint.resident_layout, place.device()).map_err(|error| match error {
+                OffloadError::OutOfDeviceMemory { bytes, .. } => EngineError::DeviceFull {
+                    asked: blueprint.plan.resident_count(),
+                    resident,
+                    needed_bytes: bytes,
+                },
+                error => error.into(),
+            })?;
         let source = source_of(blueprint, layer)?;
-        fill(blueprint, slab.bytes(), &source, Access::Buffered)?;
+        resident_bytes += match &packer {
+            Some(packer) => packer.fill(layer, &source, &slab)?,
+            None => {
+                fill(blueprint, slab.bytes(), &source, Access::Buffered)?;
+                blueprint.layout.weight_bytes() as u64
+            }
+        };
         stack.keep(BlockId::new(STACK, layer), slab);
         progress(source.stored_bytes());
     }
@@ -71,6 +88,7 @@ pub(crate) fn load(
     Ok(Loading {
         ends,
         stack,
+        resident_bytes,
         access,
     })
 }

@@ -30,6 +30,7 @@ pub struct Model {
     /// The process's compute threads: one a core, shared by all that computes.
     pub(crate) team: Arc<Team>,
     pub(crate) startup: Startup,
+    weight_bytes: u64,
     loaded: Loaded,
     memory: OnceCell<MemoryLimit>,
     arithmetic: OnceCell<ArithmeticLimit>,
@@ -50,21 +51,28 @@ pub struct Loaded {
     pub peak_bytes: Option<u64>,
     /// The resident layers that `auto` had planned, if the device had less room than it said.
     pub lowered_from: Option<usize>,
+    /// Resident layers are not compact, as was planned: their numbers are too varied.
+    pub kept_plain: bool,
 }
 
-/// Loads; where `auto` planned more than the device then has room for, with fewer layers.
-fn load_or_lower(
+/// Loads; where `auto` planned more than the device then has room for, with fewer layers; where
+/// weights turn out to have no compact form, and nobody insisted, plain.
+fn load_as_it_goes(
     blueprint: &mut Blueprint,
+    team: &Team,
     progress: Progress<'_>,
     wrap: WrapLink<'_>,
 ) -> Result<Loading, EngineError> {
     loop {
-        match load::load(blueprint, progress, wrap) {
+        match load::load(blueprint, team, progress, wrap) {
             Err(EngineError::DeviceFull { .. })
                 if blueprint.options.residency == Residency::Auto
                     && blueprint.plan.resident_count() > 0 =>
             {
                 blueprint.lower();
+            }
+            Err(EngineError::TooManyStrays { .. }) if blueprint.options.resident_form.is_none() => {
+                blueprint.keep_plain()?;
             }
             done => return done,
         }
@@ -98,17 +106,25 @@ impl Model {
         wrap: WrapLink<'_>,
     ) -> Result<Self, EngineError> {
         let mut startup = Startup::default();
+        let threads = blueprint.options.threads.unwrap_or_else(cores::physical);
+        let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
+            asked: threads,
+            source,
+        })?;
+        let was_compact = blueprint.is_compact();
         let planned = blueprint.plan.resident_count();
         let mut bytes = 0;
         let Loading {
             ends,
             stack,
+            resident_bytes,
             access,
         } = stage!(
             startup,
             ModelLoad,
-            load_or_lower(
+            load_as_it_goes(
                 &mut blueprint,
+                &team,
                 &mut |read| {
                     bytes += read;
                     progress(read);
@@ -123,17 +139,16 @@ impl Model {
             bytes,
             time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
+            kept_plain: was_compact && !blueprint.is_compact(),
             lowered_from: (planned > blueprint.plan.resident_count()).then_some(planned),
         };
-        let threads = blueprint.options.threads.unwrap_or_else(cores::physical);
-        let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
-            asked: threads,
-            source,
-        })?;
+        let streamed = blueprint.plan.streamed_count() * blueprint.layout.weight_bytes();
+        let weight_bytes = resident_bytes + (streamed + ends.head().len_bytes()) as u64;
         Ok(Self {
             blueprint,
             ends,
             stack,
+            weight_bytes,
             team: Arc::new(team),
             startup,
             loaded,
@@ -144,6 +159,11 @@ impl Model {
 
     pub fn bytes_to_load(blueprint: &Blueprint) -> u64 {
         load::stored_bytes(blueprint)
+    }
+
+    /// Weights that a pass of one row reads from memory: every layer, and the head.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 
     pub fn config(&self) -> &loader::ModelConfig {
@@ -219,13 +239,10 @@ impl Model {
                 read_bytes as f64 / started.elapsed().as_secs_f64() / 1e9
             })?,
         };
-        let config = self.config();
-        let head_bytes = config.vocab_size * config.hidden_size * self.blueprint.dtype().bytes();
-        let blocks_bytes = config.layers * self.blueprint.layout.weight_bytes();
         let cache_bytes = self.blueprint.plan.fixed().cache;
         Ok(*self.memory.get_or_init(|| MemoryLimit {
             gbps,
-            weight_bytes: (blocks_bytes + head_bytes) as u64,
+            weight_bytes: self.weight_bytes,
             cache_bytes_per_position: cache_bytes / self.blueprint.context as u64,
         }))
     }

@@ -1,6 +1,6 @@
 //! Where each weight of a block lies inside one slab of memory. The layout follows from the
 //! configuration alone, so it is the same for every block of a model and a slot built for one
-//! serves all. Knows no file.
+//! serves all. Knows no file, and of a compact weight only how large it is.
 
 use crate::{DType, ModelConfig};
 
@@ -49,6 +49,15 @@ impl Role {
     }
 }
 
+/// How a weight's numbers lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One after another, row by row.
+    Plain,
+    /// As whoever computes has packed them.
+    Compact,
+}
+
 /// Where one weight lies in the slab. `shape` is `[rows, columns]` or `[elements]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
@@ -56,6 +65,7 @@ pub struct Placement {
     pub offset: usize,
     pub bytes: usize,
     pub shape: Vec<usize>,
+    pub form: Form,
 }
 
 /// The places of all weights of one block, in one dtype.
@@ -68,25 +78,45 @@ pub struct BlockLayout {
 
 impl BlockLayout {
     pub fn new(config: &ModelConfig, dtype: DType) -> Self {
-        let mut placements = Vec::new();
-        let mut end = 0usize;
-        for role in Role::ALL {
-            let Some(shape) = shape(config, role) else {
-                continue;
-            };
-            let offset = end.next_multiple_of(SLAB_ALIGN_BYTES);
+        let weight = |role| {
+            let shape = shape(config, role)?;
             let bytes = shape.iter().product::<usize>() * dtype.bytes();
+            Some((role, shape, bytes, Form::Plain))
+        };
+        Self::of(dtype, Role::ALL.into_iter().filter_map(weight))
+    }
+
+    /// The same weights, those in compact form for which `bytes_of` says what they take then.
+    /// `None` if there are none.
+    pub fn compact(&self, bytes_of: impl Fn(&Placement) -> Option<usize>) -> Option<Self> {
+        let weights = self.placements.iter().map(|place| {
+            let (bytes, form) = match bytes_of(place) {
+                Some(bytes) => (bytes, Form::Compact),
+                None => (place.bytes, Form::Plain),
+            };
+            (place.role, place.shape.clone(), bytes, form)
+        });
+        let layout = Self::of(self.dtype, weights);
+        let mut forms = layout.placements.iter().map(|place| place.form);
+        forms.any(|form| form == Form::Compact).then_some(layout)
+    }
+
+    fn of(dtype: DType, weights: impl Iterator<Item = (Role, Vec<usize>, usize, Form)>) -> Self {
+        let mut end = 0usize;
+        let place = |(role, shape, bytes, form)| {
+            let offset = end.next_multiple_of(SLAB_ALIGN_BYTES);
             end = offset + bytes;
-            placements.push(Placement {
+            Placement {
                 role,
                 offset,
                 bytes,
                 shape,
-            });
-        }
+                form,
+            }
+        };
         Self {
             dtype,
-            placements,
+            placements: weights.map(place).collect(),
             slab_bytes: end.next_multiple_of(SLAB_ALIGN_BYTES),
         }
     }

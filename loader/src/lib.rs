@@ -47,7 +47,7 @@ pub use dtype::{DType, UnknownDType};
 pub use error::{Error, HeaderProblem};
 pub use files::SpecialTokens;
 pub use generation::GenerationConfig;
-pub use layout::{BlockLayout, Placement, Role, SLAB_ALIGN_BYTES};
+pub use layout::{BlockLayout, Form, Placement, Role, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{ReadRate, measure_read_gbps};
 pub use read::{READ_THREADS, read_block};

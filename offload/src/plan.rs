@@ -54,8 +54,13 @@ impl FixedBytes {
 /// What one block takes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BlockBytes {
-    /// In compute memory, resident or in a slot.
+    /// In a slot, or wherever else its numbers lie as the checkpoint has them.
     pub slab: u64,
+    /// In compute memory, resident.
+    pub resident: u64,
+    /// While resident blocks are brought into a form that is not the checkpoint's, before cache and
+    /// scratch are touched; 0 where they keep it.
+    pub packing: u64,
     /// Over the link, at each visit of a streamed block.
     pub link: u64,
     /// In the same memory for a streamed block's home; 0 where homes are on disk, or in another
@@ -78,6 +83,8 @@ impl BlockBytes {
     pub fn of_slab(slab: u64) -> Self {
         Self {
             slab,
+            resident: slab,
+            packing: 0,
             link: slab,
             home: 0,
             buffers: BufferBytes::default(),
@@ -256,7 +263,7 @@ impl ResidencyPlan {
     }
 
     pub fn resident_bytes(&self) -> u64 {
-        self.resident_count() as u64 * self.request.block.slab
+        self.resident_count() as u64 * self.request.block.resident
     }
 
     pub fn slot_bytes(&self) -> u64 {
@@ -284,10 +291,20 @@ impl ResidencyPlan {
         most.min(per_slot * self.slots() as u64) * each
     }
 
+    /// What packing takes beyond the cache and the scratch, whose memory is not in use yet.
+    pub fn packing_bytes(&self) -> u64 {
+        let FixedBytes { cache, scratch, .. } = self.request.fixed;
+        match self.resident_count() {
+            0 => 0,
+            _ => self.request.block.packing.saturating_sub(cache + scratch),
+        }
+    }
+
     /// All of the memory that the plan takes.
     pub fn total_bytes(&self) -> u64 {
         let blocks = self.resident_bytes() + self.slot_bytes() + self.home_bytes();
-        blocks + self.buffer_bytes() + self.request.fixed.total()
+        let link = self.buffer_bytes();
+        blocks + link + self.request.fixed.total() + self.packing_bytes()
     }
 }
 
@@ -398,9 +415,11 @@ mod tests {
     }
 
     #[test]
-    fn homes_in_the_same_memory_and_the_links_buffers_are_counted() {
+    fn homes_in_the_same_memory_buffers_and_packing_are_counted() {
         let block = BlockBytes {
             slab: 100,
+            resident: 80,
+            packing: 35,
             link: 50,
             home: 100,
             buffers: BufferBytes {
@@ -414,9 +433,11 @@ mod tests {
             ..request(7, Residency::Layers(3))
         };
         let plan = ResidencyPlan::new(&request).unwrap();
-        assert_eq!(plan.total_bytes(), 300 + 200 + 400 + 5 * 7 + 60);
+        // Packing has the cache's 20 and the scratch's 10, and 5 of its own.
+        assert_eq!(plan.total_bytes(), 240 + 200 + 400 + 5 * 7 + 60 + 5);
         assert_eq!(plan.resized(6).buffer_bytes(), 4 * 7);
-        assert_eq!(plan.resized(7).total_bytes(), 700 + 60);
+        assert_eq!(plan.resized(7).total_bytes(), 560 + 60 + 5);
+        assert_eq!(plan.resized(0).packing_bytes(), 0);
         assert_eq!(plan.streamed_bytes_per_pass(), 200);
     }
 

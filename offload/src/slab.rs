@@ -10,7 +10,7 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
 use half::vec::HalfBitsVecExt;
 use loader::huge_pages::{self, HUGE_PAGE_BYTES};
-use loader::{BlockLayout, DIRECT_ALIGN_BYTES, DType, Role};
+use loader::{BlockLayout, DIRECT_ALIGN_BYTES, DType, Form, Role};
 
 use crate::error::OffloadError;
 use crate::numa::NumaNode;
@@ -63,6 +63,7 @@ impl Slab {
         let views = layout
             .placements()
             .iter()
+            .filter(|placement| placement.form == Form::Plain)
             .map(|placement| {
                 let elements = placement.shape.iter().product();
                 let start = placement.offset / layout.dtype().bytes();
@@ -95,7 +96,7 @@ impl Slab {
         &self.layout
     }
 
-    /// The view of one weight, if the family has it.
+    /// The view of one weight, if the family has it, and its numbers lie plain.
     pub fn view(&self, role: Role) -> Option<&Tensor> {
         self.views
             .iter()

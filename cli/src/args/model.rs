@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use engine::{ModelOptions, Source};
-use loader::DType;
+use loader::{DType, Form};
 use offload::PlaceChoice;
 
 use super::size::Size;
@@ -28,6 +28,10 @@ pub struct ModelArgs {
     /// Memory that the plan may take, like 6GiB or 6144MiB [default: what is available]
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
+    /// Resident matrices of bf16 in three quarters of their bytes, without loss, or as the
+    /// checkpoint has them [default: compact, where a CPU computes and the layers are 64 MiB or more]
+    #[arg(long, value_name = "FORM")]
+    pub resident: Option<ResidentForm>,
 }
 
 impl ModelArgs {
@@ -42,8 +46,18 @@ impl ModelArgs {
         options.dtype = self.dtype;
         options.device = self.device.0;
         options.context = self.context;
+        options.resident_form = self.resident.map(|form| match form {
+            ResidentForm::Compact => Form::Compact,
+            ResidentForm::Plain => Form::Plain,
+        });
         options.memory_bytes = self.memory.map(|Size(bytes)| bytes);
     }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ResidentForm {
+    Compact,
+    Plain,
 }
 
 /// A device as it is spelled.

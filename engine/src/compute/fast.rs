@@ -1,11 +1,10 @@
 //! The block by this crate's own kernels, over weights in host memory in the checkpoint's number
 //! format: one parallel region a block, nothing allocated after start-up.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use loader::{BlockLayout, DType, Role};
+use loader::{BlockLayout, DType, Form, Role};
 use offload::{LayerIndex, Slab, SlabBytes};
 
 use super::{CHUNK_ROWS, Compute};
@@ -13,8 +12,8 @@ use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::kernels::{
-    BlockShape, BlockWeights, LayerCache, Matrix, Phase, PhaseSpan, RopeTable, Scratch, Team,
-    Weights, embed, forward_block, logits,
+    BlockShape, BlockWeights, Compact, LayerCache, Matrix, Phase, PhaseSpan, RopeTable, Scratch,
+    Team, Weights, embed, forward_block, logits,
 };
 use crate::profile::{Clock, past_stage};
 use crate::rope::inverse_frequencies;
@@ -162,22 +161,24 @@ fn matrix(dtype: DType, bytes: &[u8], rows: usize, cols: usize) -> Matrix<'_> {
 }
 
 fn block_weights<'a>(layout: &BlockLayout, bytes: &'a [u8]) -> BlockWeights<'a> {
-    let of = |range: Range<usize>| weights(layout.dtype(), &bytes[range]);
-    let vector = |role| {
+    let dtype = layout.dtype();
+    let part = |role| {
         let place = layout.get(role)?;
-        Some(of(place.offset..place.offset + place.bytes))
+        Some((place, &bytes[place.offset..place.offset + place.bytes]))
     };
-    let required = |role| match layout.get(role) {
-        Some(place) => (
-            of(place.offset..place.offset + place.bytes),
-            &place.shape[..],
-        ),
+    let required = |role| match part(role) {
+        Some(part) => part,
         None => unreachable!("a block without {role:?}: every layout has it"),
     };
-    let norm = |role| required(role).0;
-    let projection = |role| match required(role) {
-        (values, &[rows, cols]) => Matrix::new(values, rows, cols),
-        (_, shape) => unreachable!("{role:?} is laid out as {shape:?}, not as a matrix"),
+    let vector = |role| part(role).map(|(_, bytes)| weights(dtype, bytes));
+    let norm = |role| weights(dtype, required(role).1);
+    let projection = |role| {
+        let (place, bytes) = required(role);
+        match (&place.shape[..], place.form) {
+            (&[rows, cols], Form::Plain) => matrix(dtype, bytes, rows, cols),
+            (&[rows, cols], Form::Compact) => Compact::new(bytes, rows, cols).into(),
+            (shape, _) => unreachable!("{role:?} is laid out as {shape:?}, not as a matrix"),
+        }
     };
     BlockWeights {
         input_norm: norm(Role::InputNorm),

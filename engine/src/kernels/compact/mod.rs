@@ -222,6 +222,18 @@ impl<'a> Compact<'a> {
         self.strays[from..to].iter().map(|&bits| Stray(bits))
     }
 
+    /// Whether all numbers are.
+    pub fn is_finite(&self) -> bool {
+        let mut finite = true;
+        for row in 0..self.rows {
+            // The place of a stray is told first with a number that codes can say.
+            let mut numbers = vec![bf16::ZERO; self.cols];
+            self.row_into(row, |col, number| numbers[col] = number);
+            finite &= numbers.iter().all(|number| number.is_finite());
+        }
+        finite
+    }
+
     /// Tells every number of a row, and its column; a stray's place is told before, with another.
     ///
     /// # Panics

@@ -134,6 +134,7 @@ impl Made {
                 time: Duration::ZERO,
                 peak_bytes: None,
                 lowered_from: None,
+                kept_plain: false,
             },
             timing: Timing::new(
                 &Startup::default(),
