@@ -132,6 +132,9 @@ impl Failure {
             Self::Usage(Usage::Idle(Idle::NothingStreamed { .. })) => {
                 "leave it out, or stream some layers: lower --num-gpu-layers, or `auto`"
             }
+            Self::Usage(Usage::Idle(Idle::NothingResident)) => {
+                "leave it out, or keep some layers: --num-gpu-layers 1 or more"
+            }
             Self::Usage(Usage::Idle(Idle::Slots { streamed, .. })) => {
                 return Some(format!("use --slots {streamed} or fewer"));
             }

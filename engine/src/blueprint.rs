@@ -232,9 +232,12 @@ impl Blueprint {
             .resized(self.plan.resident_count().saturating_sub(1));
     }
 
-    /// Whether resident matrices are in compact form.
-    pub fn is_compact(&self) -> bool {
-        self.resident_layout != self.layout
+    /// The form of resident matrices.
+    pub fn resident_form(&self) -> Form {
+        match self.resident_layout == self.layout {
+            true => Form::Plain,
+            false => Form::Compact,
+        }
     }
 
     /// Plans anew with resident blocks as the checkpoint has them.

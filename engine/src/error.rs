@@ -74,7 +74,7 @@ pub enum EngineError {
     NotFinite { position: usize, culprit: Culprit },
     #[error("weights on a device cannot be verified: --verify reads them in host memory")]
     VerifyOnDevice,
-    #[error("--resident compact was asked for, and {why}")]
+    #[error("--resident-form compact was asked for, and {why}")]
     NoCompactForm { why: &'static str },
     #[error(
         "{role:?} of layer {layer} has no compact form: {strays} of its numbers have exponents of \
@@ -150,7 +150,7 @@ impl EngineError {
             Self::EmulatedDisk => "use --weights ram with --link-gbps, or leave --link-gbps out",
             Self::NotFinite { culprit, .. } => culprit.hint(),
             Self::NoCompactForm { .. } | Self::TooManyStrays { .. } => {
-                "leave out --resident compact"
+                "leave out --resident-form compact"
             }
             Self::VerifyOnDevice => {
                 "leave out --verify, or compute with --device cpu; `engine checksum DIR --check` \

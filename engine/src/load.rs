@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use loader::{Access, BlockSource, DType};
+use loader::{Access, BlockSource, DType, Form};
 use offload::{
     BlockId, Connection, DiskLink, Expectation, Home, Homes, Itinerary, LayerIndex, Link,
     OffloadError, RamHome, RingShape, Slab, SlabBytes, Slot, StackId, StreamedStack, VerifyingLink,
@@ -59,9 +59,9 @@ pub(crate) fn load(
     };
     let ends = Ends::load(blueprint, embedding, progress)?;
     let mut resident_bytes = 0;
-    let packer = match blueprint.is_compact() {
-        true => Some(Packer::new(blueprint, team)?),
-        false => None,
+    let packer = match blueprint.resident_form() {
+        Form::Compact => Some(Packer::new(blueprint, team)?),
+        Form::Plain => None,
     };
     for (resident, layer) in blueprint.plan.resident().enumerate() {
         let slab =

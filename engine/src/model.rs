@@ -111,7 +111,7 @@ impl Model {
             asked: threads,
             source,
         })?;
-        let was_compact = blueprint.is_compact();
+        let form = blueprint.resident_form();
         let planned = blueprint.plan.resident_count();
         let mut bytes = 0;
         let Loading {
@@ -139,7 +139,7 @@ impl Model {
             bytes,
             time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
-            kept_plain: was_compact && !blueprint.is_compact(),
+            kept_plain: blueprint.resident_form() != form,
             lowered_from: (planned > blueprint.plan.resident_count()).then_some(planned),
         };
         let streamed = blueprint.plan.streamed_count() * blueprint.layout.weight_bytes();

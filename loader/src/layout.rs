@@ -58,6 +58,15 @@ pub enum Form {
     Compact,
 }
 
+impl Form {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Compact => "compact",
+        }
+    }
+}
+
 /// Where one weight lies in the slab. `shape` is `[rows, columns]` or `[elements]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {

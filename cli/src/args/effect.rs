@@ -4,7 +4,7 @@
 
 use offload::{Residency, ResidencyPlan};
 
-use super::{LinkArgs, ResidencyArgs};
+use super::{LinkArgs, ModelArgs, ResidencyArgs};
 use crate::failure::Usage;
 
 /// What was typed for nothing, and why.
@@ -14,6 +14,8 @@ pub enum Idle {
     NothingStreamed { options: Vec<&'static str> },
     #[error("--slots {asked} comes to {streamed}, because no more layers are streamed")]
     Slots { asked: usize, streamed: usize },
+    #[error("nothing is resident, so --resident-form has no effect")]
+    NothingResident,
 }
 
 impl Idle {
@@ -21,12 +23,14 @@ impl Idle {
         match self {
             Self::NothingStreamed { options } => options,
             Self::Slots { .. } => &["--slots"],
+            Self::NothingResident => &["--resident-form"],
         }
     }
 }
 
 /// What to tell the user beside the plan, unless it is to be refused.
 pub fn idle(
+    model: &ModelArgs,
     residency: &ResidencyArgs,
     link: &LinkArgs,
     plan: &ResidencyPlan,
@@ -38,6 +42,11 @@ pub fn idle(
             .filter(|&asked| asked > streamed)
             .map(|asked| Idle::Slots { asked, streamed }),
     };
+    let resident = plan.resident_count() > 0;
+    let found = found.or_else(|| {
+        let idle = model.resident_form.is_some() && !resident;
+        idle.then_some(Idle::NothingResident)
+    });
     match found {
         Some(idle) if residency.residency() != Residency::Auto => Err(Usage::Idle(idle)),
         found => Ok(found),

@@ -31,7 +31,7 @@ pub struct ModelArgs {
     /// Resident matrices of bf16 in three quarters of their bytes, without loss, or as the
     /// checkpoint has them [default: compact, where a CPU computes and the layers are 64 MiB or more]
     #[arg(long, value_name = "FORM")]
-    pub resident: Option<ResidentForm>,
+    pub resident_form: Option<ResidentForm>,
 }
 
 impl ModelArgs {
@@ -46,7 +46,7 @@ impl ModelArgs {
         options.dtype = self.dtype;
         options.device = self.device.0;
         options.context = self.context;
-        options.resident_form = self.resident.map(|form| match form {
+        options.resident_form = self.resident_form.map(|form| match form {
             ResidentForm::Compact => Form::Compact,
             ResidentForm::Plain => Form::Plain,
         });

@@ -36,6 +36,6 @@ impl SetupArgs {
 
     /// What was typed and has no effect in this plan, unless it contradicts what was typed.
     pub fn idle(&self, plan: &ResidencyPlan) -> Result<Option<Idle>, Usage> {
-        effect::idle(&self.residency, &self.link, plan)
+        effect::idle(&self.model, &self.residency, &self.link, plan)
     }
 }

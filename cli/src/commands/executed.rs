@@ -20,6 +20,8 @@ pub struct Executed {
     memory_bytes: Option<u64>,
     total_bytes: u64,
     resident_layers: Vec<usize>,
+    /// How their matrices lie in memory.
+    resident_form: Option<&'static str>,
     streamed_layers: Vec<usize>,
     placement: &'static str,
     slots: usize,
@@ -51,6 +53,7 @@ impl Executed {
             memory_bytes: blueprint.memory_bytes,
             total_bytes: plan.total_bytes(),
             resident_layers: plan.resident().map(LayerIndex::as_usize).collect(),
+            resident_form: (plan.resident_count() > 0).then(|| blueprint.resident_form().name()),
             streamed_layers: plan.streamed().map(LayerIndex::as_usize).collect(),
             placement: plan.spread().name(),
             slots: plan.slots(),

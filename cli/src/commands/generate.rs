@@ -123,6 +123,11 @@ fn load(blueprint: Blueprint, console: &Console) -> Result<Model, Failure> {
             model.blueprint().plan.resident_count()
         ));
     }
+    if loaded.kept_plain {
+        console.say(format_args!(
+            "note: resident layers stay plain: their numbers are too varied for the compact form"
+        ));
+    }
     Ok(model)
 }
 

@@ -1,7 +1,7 @@
 //! What is said before a model is loaded: the plan, and where streamed weights live.
 
 use engine::{Blueprint, Verification};
-use loader::{AccessReport, CHECKSUM_ALGORITHM};
+use loader::{AccessReport, CHECKSUM_ALGORITHM, Form};
 use offload::{Home, LinkInfo, Prefetch};
 
 use crate::args::Idle;
@@ -87,6 +87,10 @@ fn plan(blueprint: &Blueprint) -> Table {
         "resident".into(),
         layers(plan.resident_count()),
         memory(plan.resident_bytes()),
+        match (plan.resident_count(), blueprint.resident_form()) {
+            (1.., Form::Compact) => "compact: three quarters of the bytes, no loss".into(),
+            _ => String::new(),
+        },
     ]);
     table.row([
         "streamed".into(),
@@ -107,6 +111,14 @@ fn plan(blueprint: &Blueprint) -> Table {
             "read buffers".into(),
             String::new(),
             memory(plan.buffer_bytes()),
+        ]);
+    }
+    if plan.packing_bytes() > 0 {
+        table.row([
+            "packing".into(),
+            String::new(),
+            memory(plan.packing_bytes()),
+            "while loading, beyond cache and scratch".into(),
         ]);
     }
     table.row([

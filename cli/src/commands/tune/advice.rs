@@ -1,7 +1,7 @@
 //! What to type, and what would move the limit.
 
 use engine::{MachineRates, ModelOptions, Source};
-use loader::DType;
+use loader::{DType, Form};
 use offload::{Candidate, Home, Spread};
 use serde::Serialize;
 
@@ -101,6 +101,11 @@ fn command(source: &Source, options: &ModelOptions, candidate: &Candidate) -> St
     }
     if let Some(dtype) = options.dtype.map(DType::name) {
         add("--dtype", dtype.into());
+    }
+    if let Some(form) = options.resident_form.map(Form::name)
+        && plan.resident_count() > 0
+    {
+        add("--resident-form", form.into());
     }
     if let Some(threads) = options.threads {
         add("--threads", threads.to_string());
