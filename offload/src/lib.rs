@@ -26,6 +26,7 @@ mod stack;
 mod survey;
 mod ticket;
 mod verify;
+mod zero_pages;
 
 pub use block::{BlockId, LayerIndex, StackId};
 pub use cuda::device_address;

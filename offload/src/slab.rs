@@ -14,6 +14,7 @@ use loader::{BlockLayout, DIRECT_ALIGN_BYTES, DType, Form, Role};
 
 use crate::error::OffloadError;
 use crate::numa::NumaNode;
+use crate::zero_pages::zero_pages;
 
 /// Slabs smaller than a huge page start on a page, and have their pages to themselves: a driver
 /// that pins memory for a device pins whole pages.
@@ -240,26 +241,15 @@ fn host_tensor(bytes: usize, dtype: DType) -> Result<Tensor, OffloadError> {
     }
 }
 
-/// Zeroed memory of primitive numbers: the standard library asks the system for zero pages and
-/// writes none of them. Running out is an error here, not an abort.
-fn zero_pages<T: Clone + Default>(elements: usize) -> Result<Vec<T>, OffloadError> {
-    let mut probe = Vec::<T>::new();
-    probe
-        .try_reserve_exact(elements)
-        .map_err(|_| OffloadError::OutOfMemory {
-            bytes: (elements * size_of::<T>()) as u64,
-        })?;
-    drop(probe);
-    Ok(vec![T::default(); elements])
-}
-
 fn aligned<T: candle_core::WithDType>(
     values: Vec<T>,
     elements: usize,
     align: usize,
 ) -> Result<Tensor, OffloadError> {
     let start = values.as_ptr().align_offset(align);
-    huge_pages::advise(&values);
+    // As far as they are filled: the last would take memory that nobody planned.
+    let whole = elements - elements % (HUGE_PAGE_BYTES / size_of::<T>());
+    huge_pages::advise(&values[start..start + whole]);
     let all = values.len();
     Ok(Tensor::from_vec(values, all, &Device::Cpu)?.narrow(0, start, elements)?)
 }

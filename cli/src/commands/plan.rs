@@ -21,6 +21,8 @@ struct Plans {
     placement: &'static str,
     weights: &'static str,
     access: String,
+    /// How the matrices of resident layers lie in memory.
+    resident_form: &'static str,
     link_gbps: Option<f64>,
     /// A rate that was given, not measured.
     emulated: bool,
@@ -105,6 +107,7 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         placement: blueprint.plan.spread().name(),
         weights: blueprint.link.home.name(),
         access: blueprint.link.access.clone(),
+        resident_form: blueprint.resident_form().name(),
         link_gbps,
         emulated: link_gbps.is_some(),
         auto: match too_large {
@@ -189,11 +192,12 @@ fn text(plans: &Plans) -> String {
             .into(),
     };
     format!(
-        "{}: {} layers of {}, {}, context {}, memory {limit}\n\n{table}\n\n{floor}",
+        "{}: {} layers of {}, {}, resident {}, context {}, memory {limit}\n\n{table}\n\n{floor}",
         plans.model,
         plans.layers,
         memory(plans.block_bytes),
         plans.dtype,
+        plans.resident_form,
         plans.context,
     )
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::thread;
 
+use loader::synth::SynthSpec;
 use serde_json::{Value, json};
 
 use crate::common::{Made, Run, make, tiny};
@@ -355,6 +356,47 @@ fn every_combination_of_compute_flags_is_in_effect_or_refused() {
             ),
         }
     });
+}
+
+/// `--resident-form` is kept by the plan, carried out, and refused where it could not be.
+#[test]
+fn the_form_of_resident_layers_is_in_effect_or_refused() {
+    let made = make(&SynthSpec {
+        hidden_size: 128,
+        intermediate_size: 256,
+        ..tiny().with_layers(LAYERS)
+    });
+    let tokens = generate(&made, "").ok().json()["tokens"].clone();
+    let resident_bytes = |form: &str| {
+        let flags = format!("--num-gpu-layers 4 --resident-form {form}");
+        let run = generate(&made, &flags).ok().json();
+        assert_eq!(run["tokens"], tokens);
+        assert_eq!(run["plan"]["resident_form"], json!(form));
+        let plan = made.run("plan", &format!("--json --resident-form {form}"));
+        let plan = plan.ok().json();
+        assert_eq!(plan["resident_form"], json!(form));
+        assert_eq!(plan["plans"][4]["total_bytes"], run["plan"]["total_bytes"]);
+        plan["plans"][4]["resident_bytes"].as_f64().unwrap()
+    };
+    let share = resident_bytes("compact") / resident_bytes("plain");
+    // The output projection's rows are 64 numbers: it stays plain.
+    assert!((0.75..0.85).contains(&share), "{share}");
+    for flags in ["--kernels clear", "--dtype f32"] {
+        let flags = format!("--resident-form compact {flags}");
+        generate(&made, &flags).fails(2, &["--resident-form compact", "leave out"]);
+    }
+    let none = "--num-gpu-layers 0 --resident-form plain";
+    generate(&made, none).fails(2, &["nothing is resident"]);
+    let none = generate(&made, "--num-gpu-layers 0").ok().json();
+    assert_eq!(none["plan"]["resident_form"], Value::Null);
+    let narrow = make(&tiny());
+    generate(&narrow, "--resident-form compact").fails(2, &["multiple of 128"]);
+    let tuned = "--tokens 4 --repeats 1 --verify 1 --memory 64MiB --resident-form compact";
+    let tuned = made.run("tune", tuned).ok();
+    assert!(
+        tuned.stdout.contains("--resident-form compact"),
+        "{tuned:?}"
+    );
 }
 
 /// The other commands that run a model refuse the same, and `plan` shows what it is asked for.

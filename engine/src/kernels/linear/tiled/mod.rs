@@ -373,7 +373,7 @@ impl<M: Multiplier> Panel<'_, M> {
                             rows => row..row + rows,
                         };
                         // SAFETY: the level has more than what is needed.
-                        unsafe { pack::unpack_weights(&data, rows, step..end, to) };
+                        unsafe { pack::unpack_weights(data, rows, step..end, to) };
                     }
                 }
             }

@@ -1,0 +1,51 @@
+//! Zeroed memory that nothing backs before it is written, or an error where there is none. (Asking
+//! with `try_reserve` first, and giving back, teaches the C library to take the next from its heap,
+//! where it has to write the zeros itself, all of them.)
+#![expect(
+    unsafe_code,
+    reason = "the allocator has zeroed memory, and a Vec no way to ask for it"
+)]
+// Sound because the memory has the layout of the Vec's, is as long, and holds zeros, which every
+// `Zeroable` may be.
+
+use std::alloc::{Layout, alloc_zeroed};
+
+use bytemuck::Zeroable;
+
+use crate::error::OffloadError;
+
+pub(crate) fn zero_pages<T: Zeroable>(elements: usize) -> Result<Vec<T>, OffloadError> {
+    let refused = || OffloadError::OutOfMemory {
+        bytes: (elements as u64).saturating_mul(size_of::<T>() as u64),
+    };
+    let layout = Layout::array::<T>(elements).map_err(|_| refused())?;
+    if layout.size() == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the layout is not empty.
+    let start = unsafe { alloc_zeroed(layout) };
+    match start.is_null() {
+        true => Err(refused()),
+        // SAFETY: see the top of the file.
+        false => Ok(unsafe { Vec::from_raw_parts(start.cast(), elements, elements) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_zero_and_too_many_are_an_error() {
+        for elements in [0, 1, 1000, 1 << 22] {
+            let values = zero_pages::<u32>(elements).expect("a few megabytes");
+            assert!(values.len() == elements && values.iter().all(|value| *value == 0));
+        }
+        for elements in [usize::MAX, usize::MAX / 4, 1 << 60] {
+            assert!(matches!(
+                zero_pages::<u32>(elements),
+                Err(OffloadError::OutOfMemory { .. })
+            ));
+        }
+    }
+}
