@@ -76,7 +76,6 @@ impl Products {
 /// Rows from which bf16 weights meet activations in bf16 parts, where the level has such products.
 /// With tiles: where they are faster; fewer rows are bound by memory in either form, and exact in
 /// f32. With vectors activations are rounded, so short passes stay exact.
-#[cfg(any(target_arch = "x86_64", test))]
 fn tile_rows_min(level: Level) -> Option<usize> {
     match level {
         Level::Portable | Level::Neon | Level::Avx2 | Level::Avx512 => None,
