@@ -12,6 +12,7 @@ pub fn run(run: &Run, prompt_tokens: usize) -> Result<()> {
     let options = ModelOptions {
         residency: Residency::All,
         threads: run.threads,
+        resident_form: run.form(),
         ..ModelOptions::default()
     };
     let mut model = Model::open(&Source::Directory(run.model.clone()), options)?;

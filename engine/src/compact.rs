@@ -7,7 +7,7 @@ use offload::{LayerIndex, Slab, SlabBytes};
 use crate::blueprint::{Blueprint, ModelOptions};
 use crate::compute::Kernels;
 use crate::error::EngineError;
-use crate::kernels::{self, Compact, Team, TooManyStrays};
+use crate::kernels::{self, Compact, Level, Team, TooManyStrays};
 use crate::load;
 
 /// Layers that together take less lie in a processor's caches, where bytes cost little and packing
@@ -34,8 +34,9 @@ pub(crate) fn layout(
         (Some(Form::Compact), Err(why)) => Err(EngineError::NoCompactForm { why }),
         (Some(Form::Compact), Ok(compact)) => Ok(Some(compact)),
         (None, Ok(compact)) => {
-            let worth = layers.saturating_mul(layout.slab_bytes()) >= WORTH_BYTES;
-            Ok(worth.then_some(compact))
+            let large = layers.saturating_mul(layout.slab_bytes()) >= WORTH_BYTES;
+            let gains = large && Level::detect().gains_from_compact();
+            Ok(gains.then_some(compact))
         }
     }
 }

@@ -28,7 +28,7 @@ fn streaming_everything_from_disk_peaks_under_40_percent_of_a_resident_run() {
     };
     let peak = |run: &serde_json::Value| run["peak_memory_bytes"].as_u64().unwrap();
     let resident = run("--no-offload --resident-form plain");
-    let compact = run("--no-offload");
+    let compact = run("--no-offload --resident-form compact");
     let streamed = run("--num-gpu-layers 0 --weights disk");
     assert_eq!(streamed["tokens"], resident["tokens"]);
     assert!(peak(&resident) > spec.weight_bytes());

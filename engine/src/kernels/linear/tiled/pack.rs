@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES};
+use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES, Head};
 use crate::kernels::isa::Key;
 
 use super::plan::{DEPTH, GROUPS, SIDE, TILE_BYTES};
@@ -105,17 +105,29 @@ pub(super) unsafe fn unpack_weights(
     steps: Range<usize>,
     to: *mut u8,
 ) {
-    let from = &weights.groups()[rows.start * weights.row_bytes()..rows.end * weights.row_bytes()];
-    assert!(steps.end * DEPTH <= weights.cols());
+    let row_bytes = weights.row_bytes();
+    let from = &weights.groups()[rows.start * row_bytes..rows.end * row_bytes];
+    assert!(rows.len() <= SIDE && steps.end * DEPTH <= weights.cols());
+    let mut keys = [Key::of(Head::default()); SIDE];
+    for (key, row) in keys.iter_mut().zip(rows.clone()) {
+        *key = Key::of(weights.head(row));
+    }
+    // Tile by tile: the lines of a row, a tile or more apart, all want the same place in a cache.
     let tile = |step: usize| to.add((step - steps.start) * GROUPS * TILE_BYTES);
-    for (r, row) in rows.clone().enumerate() {
-        let key = Key::of(weights.head(row));
-        let groups = from.as_ptr().add(r * weights.row_bytes());
-        for step in steps.clone() {
-            let group = groups.add(step * DEPTH / GROUP * GROUP_BYTES);
-            let v = key.numbers(group, step * DEPTH % GROUP);
-            _mm512_store_si512(tile(step).add(r * 64).cast(), v);
+    for step in steps.clone() {
+        let groups = from
+            .as_ptr()
+            .wrapping_add(step * DEPTH / GROUP * GROUP_BYTES);
+        let to = tile(step);
+        for r in 0..rows.len() {
+            let v = keys[r].numbers(groups.add(r * row_bytes), step * DEPTH % GROUP);
+            _mm512_store_si512(to.add(r * 64).cast(), v);
         }
+        for r in rows.len()..SIDE {
+            _mm512_store_si512(to.add(r * 64).cast(), _mm512_setzero_si512());
+        }
+    }
+    for (r, row) in rows.enumerate() {
         for stray in weights.strays(row) {
             let step = stray.col() / DEPTH;
             if steps.contains(&step) {
@@ -124,11 +136,6 @@ pub(super) unsafe fn unpack_weights(
                     .add(r * DEPTH + stray.col() % DEPTH);
                 to.write(stray.bits());
             }
-        }
-    }
-    for step in steps.clone() {
-        for r in rows.len()..SIDE {
-            _mm512_store_si512(tile(step).add(r * 64).cast(), _mm512_setzero_si512());
         }
     }
 }
