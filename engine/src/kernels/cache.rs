@@ -23,8 +23,8 @@ impl LayerCache {
             kv_heads,
             head_dim,
             capacity,
-            keys: Buffer::zeroed(floats),
-            values: Buffer::zeroed(floats),
+            keys: Buffer::growing(floats),
+            values: Buffer::growing(floats),
         }
     }
 

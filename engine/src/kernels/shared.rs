@@ -105,12 +105,20 @@ impl std::fmt::Debug for Buffer {
 }
 
 impl Buffer {
-    /// `len` zeros. Those of a large buffer are the system's zero pages, which take memory and time
-    /// when they are written: a cache is as long as the context, and mostly longer than the text.
+    /// `len` zeros, for what is soon written all over. In huge pages, where the system grants them:
+    /// rows of activations are far apart, a page each otherwise.
     pub fn zeroed(len: usize) -> Self {
-        let mut floats = vec![0.0; len.next_multiple_of(LINE) + LINE];
-        // Before the first touch: rows of activations are far apart, a page each otherwise.
-        advise_huge_pages(&mut floats);
+        let mut buffer = Self::growing(len);
+        // Before the first touch.
+        advise_huge_pages(&mut buffer.floats);
+        buffer
+    }
+
+    /// `len` zeros, for what fills from one end, and mostly not to the other. They are the system's
+    /// zero pages, which take memory and time when they are written: a cache is as long as the
+    /// context, and its first row would take a huge page for each head of each layer.
+    pub fn growing(len: usize) -> Self {
+        let floats = vec![0.0; len.next_multiple_of(LINE) + LINE];
         let start = floats.as_ptr().align_offset(LINE * size_of::<f32>());
         Buffer { floats, start, len }
     }
