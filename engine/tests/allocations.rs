@@ -12,8 +12,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use engine::{Model, ModelOptions, Source};
-use loader::Family;
 use loader::synth::{self, SynthSpec};
+use loader::{Family, Form};
 use offload::Residency;
 
 struct Counting;
@@ -42,13 +42,14 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 /// Allocations, their bytes and the largest of them, for each of some tokens after a warm-up.
-fn per_token(source: &Source, resident: usize) -> (usize, usize, usize) {
+fn per_token(source: &Source, resident: usize, form: Form) -> (usize, usize, usize) {
     const TOKENS: usize = 20;
     let residency = Residency::Layers(resident);
     let mut model = Model::open(
         source,
         ModelOptions {
             residency,
+            resident_form: Some(form),
             ..Default::default()
         },
     )
@@ -77,15 +78,23 @@ fn decoding_allocates_no_weights_no_cache_and_no_activations() {
     let path = directory.path().join("model");
     synth::write(
         &path,
-        &SynthSpec::tiny(Family::Qwen2).with_layers(LAYERS),
+        &SynthSpec {
+            hidden_size: 128,
+            ..SynthSpec::tiny(Family::Qwen2).with_layers(LAYERS)
+        },
         &mut |_, _| {},
     )
     .unwrap();
     let source = Source::Directory(path);
 
-    assert_eq!(per_token(&source, LAYERS).0, 0, "all resident");
-
-    let (allocations, bytes, largest) = per_token(&source, 0);
+    for form in [Form::Plain, Form::Compact] {
+        assert_eq!(
+            per_token(&source, LAYERS, form).0,
+            0,
+            "all resident, {form:?}"
+        );
+    }
+    let (allocations, bytes, largest) = per_token(&source, 0, Form::Plain);
     assert!(
         allocations <= 2 * LAYERS,
         "{allocations} allocations a token"
