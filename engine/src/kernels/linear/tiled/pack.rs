@@ -119,8 +119,8 @@ pub(super) unsafe fn unpack_weights(
             .as_ptr()
             .wrapping_add(step * DEPTH / GROUP * GROUP_BYTES);
         let to = tile(step);
-        for r in 0..rows.len() {
-            let v = keys[r].numbers(groups.add(r * row_bytes), step * DEPTH % GROUP);
+        for (r, key) in keys[..rows.len()].iter().enumerate() {
+            let v = key.numbers(groups.add(r * row_bytes), step * DEPTH % GROUP);
             _mm512_store_si512(to.add(r * 64).cast(), v);
         }
         for r in rows.len()..SIDE {
