@@ -203,6 +203,7 @@ fn engine_code(error: &EngineError) -> Code {
         ) => Code::Checkpoint,
         EngineError::TooManyStrays { .. } => Code::Checkpoint,
         EngineError::Plan(PlanError::TooLarge { .. })
+        | EngineError::PlainTooLarge { .. }
         | EngineError::HomesTooLarge { .. }
         | EngineError::DeviceFull { .. }
         | EngineError::Offload(

@@ -240,11 +240,15 @@ impl Blueprint {
         }
     }
 
-    /// Plans anew with resident blocks as the checkpoint has them.
-    pub(crate) fn keep_plain(&mut self) -> Result<(), EngineError> {
+    /// Plans anew with resident blocks as the checkpoint has them, for the reason given.
+    pub(crate) fn keep_plain(&mut self, varied: EngineError) -> Result<(), EngineError> {
         self.resident_layout = Arc::clone(&self.layout);
         self.request.block = self.block_bytes_in(self.link.home)?;
-        self.plan = ResidencyPlan::new(&self.request)?;
+        self.plan =
+            ResidencyPlan::new(&self.request).map_err(|source| EngineError::PlainTooLarge {
+                varied: varied.into(),
+                source,
+            })?;
         Ok(())
     }
 

@@ -27,7 +27,7 @@ pub(crate) fn layout(
         Kernels::Fast if layout.dtype() != DType::Bf16 => Err("only bf16 has a compact form"),
         Kernels::Fast => layout
             .compact(bytes_of)
-            .ok_or("no matrix has rows of a multiple of 128 numbers"),
+            .ok_or("no matrix has rows of a multiple of 128 numbers, up to 65,536"),
     };
     match (options.resident_form, compact) {
         (Some(Form::Plain), _) | (None, Err(_)) => Ok(None),

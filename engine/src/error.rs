@@ -86,6 +86,11 @@ pub enum EngineError {
         strays: usize,
         most: usize,
     },
+    #[error("the resident layers stay plain, because {varied}; so {source}")]
+    PlainTooLarge {
+        varied: Box<EngineError>,
+        source: PlanError,
+    },
     #[error("the generation was interrupted")]
     Interrupted,
     #[error("a {0} tensor cannot be computed with here")]
@@ -149,6 +154,12 @@ impl EngineError {
             Self::StopWithoutText => "leave out --stop, or add the model's tokenizer.json",
             Self::EmulatedDisk => "use --weights ram with --link-gbps, or leave --link-gbps out",
             Self::NotFinite { culprit, .. } => culprit.hint(),
+            Self::PlainTooLarge { source, .. } => {
+                return Some(format!(
+                    "add --resident-form plain to plan with that from the start; {}",
+                    source.hint()
+                ));
+            }
             Self::NoCompactForm { .. } | Self::TooManyStrays { .. } => {
                 "leave out --resident-form compact"
             }

@@ -60,8 +60,8 @@ pub(crate) fn load(
     let ends = Ends::load(blueprint, embedding, progress)?;
     let mut resident_bytes = 0;
     let packer = match blueprint.resident_form() {
-        Form::Compact => Some(Packer::new(blueprint, team)?),
-        Form::Plain => None,
+        Form::Compact if blueprint.plan.resident_count() > 0 => Some(Packer::new(blueprint, team)?),
+        Form::Compact | Form::Plain => None,
     };
     for (resident, layer) in blueprint.plan.resident().enumerate() {
         let slab =

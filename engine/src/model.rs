@@ -71,8 +71,10 @@ fn load_as_it_goes(
             {
                 blueprint.lower();
             }
-            Err(EngineError::TooManyStrays { .. }) if blueprint.options.resident_form.is_none() => {
-                blueprint.keep_plain()?;
+            Err(varied @ EngineError::TooManyStrays { .. })
+                if blueprint.options.resident_form.is_none() =>
+            {
+                blueprint.keep_plain(varied)?;
             }
             done => return done,
         }
@@ -135,12 +137,14 @@ impl Model {
         if let Some(access) = access {
             blueprint.link.access = access;
         }
+        let kept_plain = blueprint.resident_form() != form;
         let loaded = Loaded {
             bytes,
             time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
-            kept_plain: blueprint.resident_form() != form,
-            lowered_from: (planned > blueprint.plan.resident_count()).then_some(planned),
+            kept_plain,
+            lowered_from: (!kept_plain && planned > blueprint.plan.resident_count())
+                .then_some(planned),
         };
         let streamed = blueprint.plan.streamed_count() * blueprint.layout.weight_bytes();
         let weight_bytes = resident_bytes + (streamed + ends.head().len_bytes()) as u64;

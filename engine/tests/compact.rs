@@ -201,13 +201,17 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
         ..options(2, None)
     };
     let error = Model::open(&source, tight.clone()).unwrap_err();
-    assert!(matches!(error, EngineError::Plan(_)), "{error}");
+    assert!(
+        matches!(error, EngineError::PlainTooLarge { .. }),
+        "{error}"
+    );
+    assert!(error.hint().unwrap().contains("--resident-form plain"));
     let auto = ModelOptions {
         residency: Residency::Auto,
         ..tight
     };
     let model = Model::open(&source, auto).unwrap();
-    assert!(model.loaded().kept_plain);
+    assert!(model.loaded().kept_plain && model.loaded().lowered_from.is_none());
     let blueprint = model.blueprint();
     assert!(Some(blueprint.plan.total_bytes()) <= blueprint.memory_bytes);
 }

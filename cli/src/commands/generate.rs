@@ -44,6 +44,11 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         model.measure_memory()?;
         model.measure_arithmetic();
     }
+    let loaded = model.loaded();
+    let idle = match loaded.kept_plain || loaded.lowered_from.is_some() {
+        true => preface::plan_again(model.blueprint(), &args.setup, &console)?,
+        false => idle,
+    };
     let facts = Facts::of(model, idle.as_ref());
     let streaming = model.streaming(peak_gbps);
     let mut profile = (args.output.profile)

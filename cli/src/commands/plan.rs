@@ -43,6 +43,7 @@ struct Row {
     ends_bytes: u64,
     scratch_bytes: u64,
     buffer_bytes: u64,
+    packing_bytes: u64,
     total_bytes: u64,
     fits: bool,
     /// What the link alone takes for one token; the compute is not known without running.
@@ -132,6 +133,7 @@ fn row(plan: &ResidencyPlan, memory_bytes: Option<u64>, link_gbps: Option<f64>) 
         ends_bytes: fixed.ends,
         scratch_bytes: fixed.scratch,
         buffer_bytes: plan.buffer_bytes(),
+        packing_bytes: plan.packing_bytes(),
         total_bytes: plan.total_bytes(),
         fits: memory_bytes.is_none_or(|limit| plan.total_bytes() <= limit),
         link_floor_ms: link_gbps.map(|gbps| streamed_bytes_per_token as f64 / gbps / 1e6),
@@ -169,7 +171,7 @@ fn text(plans: &Plans) -> String {
             gigabytes(row.streamed_bytes_per_token),
             format!("{} x {}", row.slots, memory(plans.block_bytes)),
             memory(row.cache_bytes),
-            memory(row.ends_bytes + row.scratch_bytes + row.buffer_bytes),
+            memory(row.ends_bytes + row.scratch_bytes + row.buffer_bytes + row.packing_bytes),
             memory(row.total_bytes),
             match row.link_floor_ms {
                 Some(ms) => format!("{ms:.1}"),

@@ -4,7 +4,8 @@ use engine::{Blueprint, Verification};
 use loader::{AccessReport, CHECKSUM_ALGORITHM, Form};
 use offload::{Home, LinkInfo, Prefetch};
 
-use crate::args::Idle;
+use crate::args::{Idle, SetupArgs};
+use crate::failure::Usage;
 use crate::output::{Align, Console, Style, Table, memory};
 
 pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
@@ -31,6 +32,17 @@ pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
         ));
     }
     note(idle, console);
+}
+
+/// The plan that was carried out, where it is not the one that was printed.
+pub fn plan_again(
+    blueprint: &Blueprint,
+    setup: &SetupArgs,
+    console: &Console,
+) -> Result<Option<Idle>, Usage> {
+    console.say(format_args!("Plan, as it was carried out:"));
+    console.say(plan(blueprint));
+    setup.idle(&blueprint.plan)
 }
 
 /// What was typed for nothing.

@@ -6,6 +6,8 @@ use loader::synth::SynthSpec;
 const RESIDENT_SHARE_MAX: f64 = 0.40;
 /// Compact layers, one plain block while it is packed, and what every run takes.
 const COMPACT_SHARE_MAX: f64 = 0.85;
+/// The program, its threads and its tokenizer.
+const PROCESS_BYTES_MAX: u64 = 24 << 20;
 
 #[test]
 fn streaming_everything_from_disk_peaks_under_40_percent_of_a_resident_run() {
@@ -41,6 +43,12 @@ fn streaming_everything_from_disk_peaks_under_40_percent_of_a_resident_run() {
         peak(&resident)
     );
     assert!(share < COMPACT_SHARE_MAX, "{share:.2}");
+    let packing =
+        |plan: &str| made.run("plan", &format!("--json --context 64 --memory 4GiB {plan}"));
+    let packing =
+        packing("--resident-form compact").ok().json()["plans"][16]["packing_bytes"].clone();
+    assert!(packing.as_u64() > Some(0), "{packing}: nothing to see");
+    assert!(peak(&compact) < planned + PROCESS_BYTES_MAX);
     let share = peak(&streamed) as f64 / peak(&resident) as f64;
     assert!(
         share < RESIDENT_SHARE_MAX,

@@ -37,7 +37,8 @@ pub fn advise_huge_pages<T>(memory: &mut [T]) -> bool {
 pub fn read_in_parallel(team: &Team, memory: &[u8]) {
     const PIECE_BYTES: usize = 16 * 1024;
     team.run(|worker| {
-        worker.deal(memory.len(), PIECE_BYTES, |piece| {
+        let step = worker.step(memory.len(), PIECE_BYTES);
+        worker.deal(memory.len(), step, |piece| {
             // SAFETY: levels in use are supported.
             unsafe { dispatch(team.level(), Read(&memory[piece])) };
         });

@@ -305,6 +305,14 @@ impl Worker<'_> {
         cut(self.index)..cut(self.index + 1)
     }
 
+    /// A step of `least` items, or of several times as many where there would be too many steps to
+    /// deal out.
+    pub fn step(&self, items: usize, least: usize) -> usize {
+        const STEPS_MAX: usize = 1024;
+        let step = items.div_ceil(STEPS_MAX * self.threads());
+        step.next_multiple_of(least).max(least)
+    }
+
     /// Runs `work` on the pieces of `0..items`, cut at multiples of `step`, that fall to this
     /// worker; together the workers do every piece once. All call it with the same numbers, and
     /// there is a barrier between two calls.

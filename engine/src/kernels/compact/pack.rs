@@ -43,7 +43,7 @@ pub fn pack(team: &Team, from: &[bf16], cols: usize, to: &mut [u8]) -> Result<()
     let strays: &mut [u32] = bytemuck::cast_slice_mut(strays);
     let shared = Shared::new(heads);
     team.run(|worker| {
-        worker.deal(rows, ROWS, |share| {
+        worker.deal(rows, worker.step(rows, ROWS), |share| {
             let from = &from[share.start * cols..share.end * cols];
             // SAFETY: the rows are this worker's; levels in use are supported.
             unsafe {
@@ -85,7 +85,7 @@ pub fn pack(team: &Team, from: &[bf16], cols: usize, to: &mut [u8]) -> Result<()
     let row_bytes = cols / GROUP * GROUP_BYTES;
     let (groups, strays) = (Shared::new(groups), Shared::new(strays));
     team.run(|worker| {
-        worker.deal(rows, ROWS, |share| {
+        worker.deal(rows, worker.step(rows, ROWS), |share| {
             for row in share {
                 let [head, next] = [row, row + 1].map(|row| Head::from_bits(heads[row]));
                 let from = &from[row * cols..(row + 1) * cols];

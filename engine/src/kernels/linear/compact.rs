@@ -5,8 +5,8 @@
     unsafe_op_in_unsafe_fn,
     reason = "vector loads from raw pointers"
 )]
-// Sound because a tile's rows are checked to be inside the matrix, and every group that is read
-// belongs to one of them.
+// Sound because a tile's rows are checked to be inside the matrix, as is every stray, and every group
+// that is read belongs to one of the rows.
 
 use std::ops::Range;
 
@@ -46,6 +46,7 @@ impl Rows for Compact<'_> {
                 .filter_map(|strays| strays.peek())
                 .map(|stray| stray.col() / GROUP)
                 .min();
+            assert!(next < Some(groups), "a stray outside its row");
             let range = group..next.unwrap_or(groups);
             (sums, ahead) = add_groups::<I, R, N>(rows, keys, range, x, sums, ahead);
             let Some(next) = next else { break };

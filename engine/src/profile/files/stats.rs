@@ -84,6 +84,7 @@ struct Plan {
     cache_bytes: u64,
     ends_bytes: u64,
     scratch_bytes: u64,
+    packing_bytes: u64,
     total_bytes: u64,
     streamed_bytes_per_token: u64,
 }
@@ -183,6 +184,7 @@ fn plan(run: &RunRecord<'_>) -> Plan {
         cache_bytes: fixed.cache,
         ends_bytes: fixed.ends,
         scratch_bytes: fixed.scratch,
+        packing_bytes: plan.packing_bytes(),
         total_bytes: plan.total_bytes(),
         streamed_bytes_per_token: plan.streamed_bytes_per_pass(),
     }

@@ -126,7 +126,7 @@ impl<'a> Source<'a> {
     fn lines(self, steps: usize) -> usize {
         match self {
             Source::Plain(_) => steps,
-            Source::Compact(_) => steps * DEPTH * GROUP_BYTES / GROUP / LINE_BYTES,
+            Source::Compact(_) => (steps * DEPTH * GROUP_BYTES / GROUP).div_ceil(LINE_BYTES),
         }
     }
 }
@@ -372,7 +372,7 @@ impl<M: Multiplier> Panel<'_, M> {
                             0 => 0..0,
                             rows => row..row + rows,
                         };
-                        // SAFETY: the level has more than what is needed.
+                        // SAFETY: the level has more than what is needed; the tiles are whole lines.
                         unsafe { pack::unpack_weights(data, rows, step..end, to) };
                     }
                 }

@@ -97,7 +97,7 @@ pub(super) unsafe fn pack_weights(
 /// The same for rows of a compact matrix and steps of their columns.
 ///
 /// # Safety
-/// Writes one tile a step.
+/// Writes one tile a step at `to` (aligned to 64 bytes).
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
 pub(super) unsafe fn unpack_weights(
     weights: &Compact<'_>,
