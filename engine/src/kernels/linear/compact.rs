@@ -8,13 +8,14 @@
 // Sound because a tile's rows are checked to be inside the matrix, as is every stray, and every group
 // that is read belongs to one of the rows.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use half::bf16;
 
 use super::dot::Rows;
 use crate::kernels::ahead::{Ahead, LINE_BYTES};
-use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES, Head, unpack_group};
+use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES, Head, Stray, unpack_group};
 use crate::kernels::isa::{Element, Isa};
 
 impl Rows for Compact<'_> {
@@ -48,17 +49,27 @@ impl Rows for Compact<'_> {
                 .min();
             assert!(next < Some(groups), "a stray outside its row");
             let range = group..next.unwrap_or(groups);
-            (sums, ahead) = add_groups::<I, R, N>(rows, keys, range, x, sums, ahead);
+            let coded = [None; R];
+            (sums, ahead) = add_groups::<I, R, N, false>(rows, keys, coded, range, x, sums, ahead);
             let Some(next) = next else { break };
-            let mut plain = [[0; GROUP]; R];
+            // Of rows that have some here, the numbers as they are.
+            let mut memory = [const { MaybeUninit::<[u16; GROUP]>::uninit() }; R];
+            let mut plain = [None; R];
             for r in 0..R {
-                let from = std::slice::from_raw_parts(rows[r].add(next * GROUP_BYTES), GROUP_BYTES);
-                unpack_group(heads[r], from, &mut plain[r]);
-                while let Some(stray) = strays[r].next_if(|stray| stray.col() / GROUP == next) {
-                    plain[r][stray.col() % GROUP] = stray.bits();
+                let here = |stray: &Stray| stray.col() / GROUP == next;
+                if !strays[r].peek().is_some_and(here) {
+                    continue;
                 }
+                let from = std::slice::from_raw_parts(rows[r].add(next * GROUP_BYTES), GROUP_BYTES);
+                let numbers = memory[r].write([0; GROUP]);
+                unpack_group(heads[r], from, numbers);
+                while let Some(stray) = strays[r].next_if(here) {
+                    numbers[stray.col() % GROUP] = stray.bits();
+                }
+                plain[r] = Some(numbers.as_ptr().cast::<bf16>());
             }
-            sums = add_plain::<I, R, N>(&plain, next, x, sums);
+            let this = next..next + 1;
+            (sums, ahead) = add_groups::<I, R, N, true>(rows, keys, plain, this, x, sums, ahead);
             group = next + 1;
         }
         let mut out = [[0.0; N]; R];
@@ -71,12 +82,13 @@ impl Rows for Compact<'_> {
     }
 }
 
-/// Adds the products of some groups of the rows, which have no strays there. Takes and gives back
-/// what it changes: behind a reference it would stay in memory.
+/// Adds the products of some groups of the rows; with `MIXED`, of rows that have their numbers in
+/// `plain`, with these. Takes and gives back what it changes: behind a reference it would stay in memory.
 #[inline(always)]
-unsafe fn add_groups<I: Isa, const R: usize, const N: usize>(
+unsafe fn add_groups<I: Isa, const R: usize, const N: usize, const MIXED: bool>(
     rows: [*const u8; R],
     keys: [I::Key; R],
+    plain: [Option<*const bf16>; R],
     groups: Range<usize>,
     x: [*const f32; N],
     mut sums: [[I::V; N]; R],
@@ -93,29 +105,15 @@ unsafe fn add_groups<I: Isa, const R: usize, const N: usize>(
                     let near = at / QUARTER * LINE_BYTES + Ahead::near_bytes::<I>();
                     ahead.line::<I>(from.wrapping_add(near));
                 }
-                sums[r] = add::<I, N>(I::load_compact_pair(from, at, keys[r]), xs, sums[r]);
+                let w = match plain[r] {
+                    Some(numbers) if MIXED => bf16::load_pair::<I>(numbers.add(at)),
+                    _ => I::load_compact_pair(from, at, keys[r]),
+                };
+                sums[r] = add::<I, N>(w, xs, sums[r]);
             }
         }
     }
     (sums, ahead)
-}
-
-/// Adds the products of one group of the rows, as plain numbers.
-#[inline(always)]
-unsafe fn add_plain<I: Isa, const R: usize, const N: usize>(
-    rows: &[[u16; GROUP]; R],
-    group: usize,
-    x: [*const f32; N],
-    mut sums: [[I::V; N]; R],
-) -> [[I::V; N]; R] {
-    for at in (0..GROUP).step_by(2 * I::LANES) {
-        let xs = load_x::<I, N>(x, group * GROUP + at);
-        for r in 0..R {
-            let w = bf16::load_pair::<I>(rows[r].as_ptr().add(at).cast());
-            sums[r] = add::<I, N>(w, xs, sums[r]);
-        }
-    }
-    sums
 }
 
 #[inline(always)]
