@@ -55,8 +55,10 @@ impl Level {
     }
 
     /// Whether reading the fewer bytes of a compact matrix gains more than unpacking it costs: with
-    /// AVX-512 always (1.2 to 1.4 times); with AVX2 where a core gets less than some 18 GB/s of
-    /// memory, as most do (0.9 times at 20); with plain Rust never. NEON was never timed.
+    /// AVX-512 always (1.2 to 1.3 times); with AVX2 where a core gets less than some 18 GB/s of
+    /// memory, as most do (0.9 times at 20); with plain Rust never. NEON was never timed. (Prompts
+    /// lose: nothing to speak of with bf16 products, an eighth with AVX-512 alone, up to a quarter
+    /// with AVX2.)
     pub fn gains_from_compact(self) -> bool {
         match self {
             Level::Portable | Level::Neon => false,
