@@ -93,6 +93,24 @@ fn dealing_covers_everything_once_in_every_phase() {
 }
 
 #[test]
+fn many_items_are_dealt_out_in_larger_steps() {
+    for threads in 1..4 {
+        let team = Team::new(threads);
+        for (items, least) in [(0, 16), (100, 16), (2_097_152, 16), (70_000_001, 64)] {
+            let dealt = AtomicU64::new(0);
+            team.run(|worker| {
+                let step = worker.step(items, least);
+                assert!(step.is_multiple_of(least) && (items > 16_000 || step == least));
+                worker.deal(items, step, |piece| {
+                    dealt.fetch_add(piece.len() as u64, Ordering::Relaxed);
+                });
+            });
+            assert_eq!(dealt.load(Ordering::Relaxed), items as u64, "{threads}");
+        }
+    }
+}
+
+#[test]
 fn others_take_over_the_share_of_a_worker_that_is_held_up() {
     let team = Team::new(2);
     let done = AtomicU64::new(0);

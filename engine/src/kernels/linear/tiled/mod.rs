@@ -16,6 +16,7 @@
 mod amx;
 mod pack;
 mod plan;
+mod source;
 mod vectors;
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
@@ -24,14 +25,12 @@ use std::marker::PhantomData;
 use half::bf16;
 
 use super::{Linear, Then};
-use crate::kernels::ahead::LINE_BYTES;
-use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES};
 use crate::kernels::isa::Avx512;
 use crate::kernels::team::Worker;
-use crate::kernels::weights::{Numbers, Weights};
 pub(crate) use amx::Tiles;
 pub(crate) use amx::is_usable as amx_is_usable;
 use plan::{DEPTH, GROUPS, Limits, Plan, SIDE, TILE_BYTES, TILE_FLOATS};
+pub(super) use source::Source;
 pub(super) use vectors::Vectors;
 
 /// The instructions that multiply panels of weights with packed activations.
@@ -87,48 +86,6 @@ pub(super) fn buffer_floats<M: Multiplier>(
     threads: usize,
 ) -> usize {
     plan::buffer_floats(M::LIMITS, tokens, rows, cols, threads)
-}
-
-/// A matrix of bf16 weights, in either form.
-#[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
-    Plain(&'a [bf16]),
-    Compact(Compact<'a>),
-}
-
-impl<'a> Source<'a> {
-    /// `None` for numbers of other formats.
-    pub fn of(numbers: Numbers<'a>) -> Option<Self> {
-        match numbers {
-            Numbers::Plain(Weights::Bf16(data)) => Some(Source::Plain(data)),
-            Numbers::Plain(Weights::F16(_) | Weights::F32(_)) => None,
-            Numbers::Compact(data) => Some(Source::Compact(data)),
-        }
-    }
-
-    /// Where a row's steps from `step` on begin, to ask for or, plain, to read; and from one row to
-    /// the next.
-    fn at(self, row: usize, step: usize, cols: usize) -> (*const u8, usize) {
-        match self {
-            Source::Plain(data) => {
-                let at = data.as_ptr().wrapping_add(row * cols + step * DEPTH);
-                (at.cast(), cols * size_of::<bf16>())
-            }
-            Source::Compact(data) => {
-                let row_bytes = data.row_bytes();
-                let at = row * row_bytes + step * DEPTH / GROUP * GROUP_BYTES;
-                (data.groups().as_ptr().wrapping_add(at), row_bytes)
-            }
-        }
-    }
-
-    /// Lines of memory that so many steps of a row take.
-    fn lines(self, steps: usize) -> usize {
-        match self {
-            Source::Plain(_) => steps,
-            Source::Compact(_) => (steps * DEPTH * GROUP_BYTES / GROUP).div_ceil(LINE_BYTES),
-        }
-    }
 }
 
 /// The layer on `M`: this worker's part.
