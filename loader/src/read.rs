@@ -1,10 +1,8 @@
 //! One whole slab at once, for blocks that stay. Streamed blocks use the same chunks on the I/O
 //! threads of whoever streams them.
 
-use std::sync::{Mutex, PoisonError};
-
 use crate::chunk::assign;
-use crate::{Access, AlignedBuf, BlockSource, Checkpoint, Error};
+use crate::{Access, AlignedBuf, BlockSource, Checkpoint, Error, crew};
 
 /// Reads in flight. A disk needs several to run at full speed; a page cache needs about as many
 /// as there are cores, and more do not hurt it.
@@ -27,27 +25,9 @@ pub fn read_block(
     }
     let chunks = source.chunks();
     let threads = READ_THREADS.min(chunks.len());
-    // In file order. The first failure takes the place of what is left, so the rest stops.
-    let queue = Mutex::new(Ok(assign(&chunks, slab).into_iter()));
-    let worker = || {
-        let mut buf = AlignedBuf::new(0);
-        loop {
-            let next = match &mut *queue.lock().unwrap_or_else(PoisonError::into_inner) {
-                Ok(fills) => fills.next(),
-                Err(_) => None,
-            };
-            let Some(mut fill) = next else { return };
-            if let Err(error) = fill.run(checkpoint.sources(), &mut buf, access) {
-                let queue = &mut *queue.lock().unwrap_or_else(PoisonError::into_inner);
-                if queue.is_ok() {
-                    *queue = Err(error);
-                }
-            }
-        }
-    };
-    crate::crew::run(threads, worker);
-    queue
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner)
-        .map(|_| ())
+    let fills = assign(&chunks, slab).into_iter();
+    let buffer = || AlignedBuf::new(0);
+    crew::deal(threads, fills, buffer, |buffer, mut fill| {
+        fill.run(checkpoint.sources(), buffer, access)
+    })
 }
