@@ -165,7 +165,13 @@ impl Blueprint {
         let mut link = link_info(&checkpoint, &options, place.as_ref())?;
         let mut request = PlanRequest {
             layers: config.layers,
-            block: block_bytes(&checkpoint, &layout, &resident_layout, &link, on_device)?,
+            block: block_bytes(
+                &checkpoint,
+                (&layout, &resident_layout),
+                &link,
+                on_device,
+                options.verify,
+            )?,
             fixed: match on_device {
                 true => device_bytes(&checkpoint, dtype, context),
                 false => fixed_bytes(&checkpoint, dtype, context),
@@ -179,7 +185,13 @@ impl Blueprint {
         // What streams to a device lives in RAM, if RAM has room for it.
         if on_device && options.home.is_none() && !fits_host(&plan) {
             link = link_to(Home::Disk, &checkpoint, place.as_ref(), None);
-            request.block = block_bytes(&checkpoint, &layout, &resident_layout, &link, on_device)?;
+            request.block = block_bytes(
+                &checkpoint,
+                (&layout, &resident_layout),
+                &link,
+                on_device,
+                options.verify,
+            )?;
             plan = ResidencyPlan::new(&request)?;
         }
         Ok(Self {
@@ -210,14 +222,18 @@ impl Blueprint {
             home,
             ..self.link.clone()
         };
-        let layouts = (&self.layout, &self.resident_layout);
         block_bytes(
             &self.checkpoint,
-            layouts.0,
-            layouts.1,
+            (&self.layout, &self.resident_layout),
             &link,
             self.on_device(),
+            self.options.verify,
         )
+    }
+
+    /// Whether the embedding stays on disk, with the streamed layers.
+    pub(crate) fn leaves_embedding(&self) -> bool {
+        self.plan.ends_left() > 0
     }
 
     /// Whether it computes on a device with memory of its own.
@@ -350,10 +366,10 @@ fn fits_host(plan: &ResidencyPlan) -> bool {
 /// for, unless an emulated link pretends that this is another device's.
 fn block_bytes(
     checkpoint: &Checkpoint,
-    layout: &BlockLayout,
-    resident_layout: &BlockLayout,
+    (layout, resident_layout): (&BlockLayout, &BlockLayout),
     link: &LinkInfo,
     on_device: bool,
+    verify: bool,
 ) -> Result<BlockBytes, EngineError> {
     let slab = layout.slab_bytes() as u64;
     let stored = checkpoint.block(0, layout)?.stored_bytes();
@@ -377,6 +393,11 @@ fn block_bytes(
             BlockBytes {
                 link: stored,
                 buffers: DiskLink::buffers(&blocks, checkpoint.sources()),
+                // A checksum is of the whole.
+                ends_left: match verify {
+                    true => 0,
+                    false => Ends::can_be_left(checkpoint, layout.dtype()),
+                },
                 ..plain
             }
         }

@@ -1,5 +1,5 @@
-//! The weights outside the blocks: embedding, final norm, head. They are needed whole at every
-//! token, so they stay resident and the plan counts them.
+//! The weights outside the blocks: embedding, final norm, head. The last two are needed whole at
+//! every token, so they stay resident; of the embedding see [`crate::embedding`]. The plan counts them.
 
 use std::sync::Arc;
 
@@ -7,53 +7,76 @@ use loader::{Access, Checkpoint, DType, Whole};
 use offload::{Home, SlabBytes};
 
 use crate::blueprint::{Blueprint, STREAM_ACCESS};
+use crate::embedding::{Embedding, RowReader};
 use crate::error::EngineError;
 use crate::load;
 
 #[derive(Debug)]
 pub struct Ends {
     pub dtype: DType,
-    pub embedding: SlabBytes,
+    pub embedding: Embedding,
     pub norm: SlabBytes,
-    /// `None`: the embedding serves as the head.
-    head: Option<SlabBytes>,
+    /// The embedding, where the model ties the two.
+    pub head: SlabBytes,
 }
 
 impl Ends {
-    /// Bytes they will take, known before they are read.
+    /// Bytes that all of them take, known before they are read.
     pub fn bytes(checkpoint: &Checkpoint, dtype: DType) -> u64 {
         Self::parts(checkpoint)
-            .map(|which| checkpoint.weight_shape(which).iter().product::<usize>() * dtype.bytes())
-            .sum::<usize>() as u64
+            .map(|which| bytes(checkpoint, which, dtype))
+            .sum()
+    }
+
+    /// Of these, what can be left on disk.
+    pub fn can_be_left(checkpoint: &Checkpoint, dtype: DType) -> u64 {
+        let row_bytes = checkpoint.config.hidden_size * dtype.bytes();
+        match checkpoint.config.tied_embeddings {
+            true => 0,
+            false => bytes(checkpoint, Whole::Embedding, dtype)
+                .saturating_sub(RowReader::buffer_bytes(row_bytes) as u64),
+        }
+    }
+
+    /// Bytes that are read of the checkpoint before the first pass.
+    pub fn stored_bytes(blueprint: &Blueprint) -> u64 {
+        let checkpoint = &blueprint.checkpoint;
+        let left = |which: &Whole| *which == Whole::Embedding && blueprint.leaves_embedding();
+        Self::parts(checkpoint)
+            .filter(|which| !left(which))
+            .map(|which| bytes(checkpoint, which, checkpoint.dtype()))
+            .sum()
     }
 
     /// The first that a pass needs; [`Ends::load`] takes it.
     pub fn embedding(
         blueprint: &Blueprint,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<SlabBytes, EngineError> {
-        read(blueprint, Whole::Embedding, progress)
+    ) -> Result<Embedding, EngineError> {
+        Ok(match blueprint.leaves_embedding() {
+            true => {
+                let reader = RowReader::open(&blueprint.checkpoint, blueprint.dtype())?;
+                Embedding::OnDisk(Box::new(reader))
+            }
+            false => Embedding::Whole(read(blueprint, Whole::Embedding, progress)?),
+        })
     }
 
     pub fn load(
         blueprint: &Blueprint,
-        embedding: SlabBytes,
+        embedding: Embedding,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, EngineError> {
         let tied = blueprint.checkpoint.config.tied_embeddings;
         Ok(Self {
             dtype: blueprint.dtype(),
-            embedding,
             norm: read(blueprint, Whole::FinalNorm, progress)?,
-            head: match tied {
-                true => None,
-                false => Some(read(blueprint, Whole::LmHead, progress)?),
+            head: match &embedding {
+                Embedding::Whole(table) if tied => table.clone(),
+                _ => read(blueprint, Whole::LmHead, progress)?,
             },
+            embedding,
         })
-    }
-
-    pub fn head(&self) -> &SlabBytes {
-        self.head.as_ref().unwrap_or(&self.embedding)
     }
 
     fn parts(checkpoint: &Checkpoint) -> impl Iterator<Item = Whole> {
@@ -62,6 +85,11 @@ impl Ends {
             .into_iter()
             .filter(move |&which| !(tied && which == Whole::LmHead))
     }
+}
+
+fn bytes(checkpoint: &Checkpoint, which: Whole, dtype: DType) -> u64 {
+    let numbers: usize = checkpoint.weight_shape(which).iter().product();
+    (numbers * dtype.bytes()) as u64
 }
 
 fn read(

@@ -28,6 +28,7 @@ mod compute;
 mod cores;
 mod demo;
 mod device;
+mod embedding;
 mod ends;
 mod error;
 mod finite;

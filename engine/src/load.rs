@@ -136,7 +136,7 @@ pub(crate) fn stored_bytes(blueprint: &Blueprint) -> u64 {
         (Home::Ram, true) => blueprint.plan.streamed_count() as u64 * blueprint.plan.block().slab,
         _ => 0,
     };
-    blocks * block_bytes * stored + Ends::bytes(checkpoint, checkpoint.dtype()) + pinned
+    blocks * block_bytes * stored + Ends::stored_bytes(blueprint) + pinned
 }
 
 fn stream(

@@ -147,7 +147,7 @@ impl Model {
                 .then_some(planned),
         };
         let streamed = blueprint.plan.streamed_count() * blueprint.layout.weight_bytes();
-        let weight_bytes = resident_bytes + (streamed + ends.head().len_bytes()) as u64;
+        let weight_bytes = resident_bytes + (streamed + ends.head.len_bytes()) as u64;
         Ok(Self {
             blueprint,
             ends,
@@ -233,7 +233,7 @@ impl Model {
         }
         let gbps = match self.blueprint.place.measure_memory_gbps(MEMORY_BUDGET)? {
             Some(gbps) => gbps,
-            None => self.ends.head().read(|bytes| {
+            None => self.ends.head.read(|bytes| {
                 let started = Instant::now();
                 let mut read_bytes = 0;
                 while read_bytes == 0 || started.elapsed() < MEMORY_BUDGET {

@@ -136,7 +136,11 @@ impl<'m> Session<'m> {
             false => clock,
         };
         model.stack.finish_unit()?;
-        stage!(clock, Embed, compute.embed(&model.ends, tokens, *position)?);
+        stage!(
+            clock,
+            Embed,
+            compute.embed(&mut model.ends, tokens, *position, cancel)?
+        );
         stage!(clock, Blocks, {
             for layer in LayerIndex::first(model.blueprint.config.layers) {
                 if cancel.load(Ordering::Relaxed) {
@@ -190,7 +194,7 @@ impl<'m> Session<'m> {
             ..
         } = self;
         model.stack.finish_unit()?;
-        compute.embed(&model.ends, tokens, self.position)?;
+        compute.embed(&mut model.ends, tokens, self.position, cancel)?;
         if !compute.rows_are_finite()? {
             return found(Culprit::Embedding);
         }

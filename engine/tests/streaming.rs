@@ -369,3 +369,68 @@ fn a_wait_that_is_cancelled_ends_at_once_and_its_copy_is_used_later() {
         assert_eq!(tokens(&mut model, &never), expected);
     }
 }
+
+#[test]
+fn an_embedding_that_is_not_the_head_is_left_on_disk_with_the_layers() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = |name: &str, spec: SynthSpec| {
+        let path = directory.path().join(name);
+        synth::write(&path, &spec, &mut |_, _| {}).unwrap();
+        Source::Directory(path)
+    };
+    let tiny = || SynthSpec::tiny(Family::Llama).with_layers(3);
+    let untied = source("untied", tiny());
+    let tied = source(
+        "tied",
+        SynthSpec {
+            tied_embeddings: true,
+            ..tiny()
+        },
+    );
+    let options = |resident, home| ModelOptions {
+        residency: Residency::Layers(resident),
+        home: Some(home),
+        ..Default::default()
+    };
+    let left = |source: &Source, options| {
+        let blueprint = Blueprint::new(source, options).unwrap();
+        let plan = &blueprint.plan;
+        let whole = blueprint.plan_for(3).fixed().ends;
+        assert_eq!(plan.fixed().ends + plan.ends_left(), whole);
+        plan.ends_left()
+    };
+    let sizes = tiny();
+    // But for the room that a pass's rows come to.
+    let expected = ((sizes.vocab_size - 64) * sizes.hidden_size * 2) as u64;
+    for resident in 0..3 {
+        assert_eq!(left(&untied, options(resident, Home::Disk)), expected);
+        assert_eq!(left(&untied, options(resident, Home::Ram)), 0);
+        assert_eq!(left(&tied, options(resident, Home::Disk)), 0);
+    }
+    assert_eq!(left(&untied, options(3, Home::Disk)), 0);
+    let verify = ModelOptions {
+        verify: true,
+        ..options(0, Home::Disk)
+    };
+    assert_eq!(left(&untied, verify), 0);
+
+    // More than fit the room, some of them twice.
+    let prompt: Vec<u32> = (0..300).map(|at| at * 7 % 200).collect();
+    for kernels in [Kernels::Fast, Kernels::Clear] {
+        for dtype in [DType::Bf16, DType::F32] {
+            let [whole, rows] = [3, 0].map(|resident| {
+                let options = ModelOptions {
+                    kernels,
+                    dtype: Some(dtype),
+                    ..options(resident, Home::Disk)
+                };
+                let mut model = Model::open(&untied, options).unwrap();
+                let mut session = model.session().unwrap();
+                session.pass(&prompt).unwrap();
+                session.pass(&[255]).unwrap();
+                session.logits().to_vec()
+            });
+            assert!(whole == rows, "{kernels:?} {dtype}");
+        }
+    }
+}

@@ -32,7 +32,7 @@ pub(crate) fn deal<T, Tool, E: Send>(
     };
     thread::scope(|scope| {
         for _ in 1..threads {
-            let started = thread::Builder::new().spawn_scoped(scope, &worker);
+            let started = thread::Builder::new().spawn_scoped(scope, worker);
             if let Err(error) = started {
                 tracing::info!(%error, "a reading thread was refused");
                 break;

@@ -33,6 +33,8 @@ mod manifest;
 mod measure;
 mod read;
 #[forbid(unsafe_code)]
+mod rows;
+#[forbid(unsafe_code)]
 mod source;
 mod storage;
 pub mod synth;
@@ -51,5 +53,6 @@ pub use layout::{BlockLayout, Form, Placement, Role, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{ReadRate, measure_read_gbps};
 pub use read::{READ_THREADS, read_block};
+pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};

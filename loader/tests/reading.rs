@@ -69,6 +69,64 @@ fn direct_buffered_embedded_and_the_reference_agree_for_every_family_and_dtype()
 }
 
 #[test]
+fn rows_are_those_of_the_whole_weight_in_any_order_and_dtype() {
+    for stored in DType::ALL {
+        let made = make(&SynthSpec {
+            tied_embeddings: false,
+            ..SynthSpec::tiny(Family::Qwen3).with_dtype(stored)
+        });
+        let on_disk = Checkpoint::open(&made.dir).unwrap();
+        for checkpoint in [&on_disk, &embed(&made.dir)] {
+            for (which, dtype) in [Whole::Embedding, Whole::LmHead]
+                .into_iter()
+                .flat_map(|which| DType::ALL.map(|dtype| (which, dtype)))
+            {
+                let source = checkpoint.weight(which, dtype).unwrap();
+                let mut whole = vec![0; source.slab_bytes()];
+                loader::read_block(checkpoint, &source, &mut whole, Access::Buffered).unwrap();
+                let rows = checkpoint.rows(which, dtype).unwrap();
+                let last = checkpoint.config.vocab_size as u32 - 1;
+                for wanted in [
+                    vec![],
+                    vec![last],
+                    vec![3, 0, 3, last, 1, 2, 3],
+                    (0..=last).rev().collect(),
+                ] {
+                    let size = rows.row_bytes();
+                    let mut found = vec![0; wanted.len() * size];
+                    rows.read(&wanted, &mut found).unwrap();
+                    let expected = wanted.iter().flat_map(|&row| {
+                        let at = row as usize * size;
+                        &whole[at..at + size]
+                    });
+                    assert!(found.iter().eq(expected), "{which:?} {stored} {dtype}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_past_the_end_of_a_file_that_shrank_is_an_error() {
+    let made = make(&SynthSpec::tiny(Family::Qwen3));
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    let rows = checkpoint
+        .rows(Whole::Embedding, checkpoint.dtype())
+        .unwrap();
+    let whole = checkpoint
+        .weight(Whole::Embedding, checkpoint.dtype())
+        .unwrap();
+    let piece = &whole.pieces()[0];
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(checkpoint.sources()[piece.source].name());
+    file.unwrap().set_len(piece.offset + 10).unwrap();
+    let mut to = vec![0; 2 * rows.row_bytes()];
+    let error = rows.read(&[7, 0], &mut to).unwrap_err();
+    assert!(matches!(error, Error::Shrunk { .. }), "{error}");
+}
+
+#[test]
 fn a_slab_of_another_dtype_holds_the_converted_weights() {
     for stored in DType::ALL {
         let made = make(&SynthSpec::tiny(Family::Qwen3).with_dtype(stored));

@@ -110,7 +110,7 @@ impl Reference {
 }
 
 impl OffloadError {
-    pub(crate) fn refused(thread: &str, source: std::io::Error) -> Self {
+    pub fn refused(thread: &str, source: std::io::Error) -> Self {
         let thread = thread.to_owned();
         Self::ThreadRefused { thread, source }
     }

@@ -68,6 +68,8 @@ pub struct BlockBytes {
     pub home: u64,
     /// The link's own buffers, while anything is streamed.
     pub buffers: BufferBytes,
+    /// Of the ends, what is left where streamed blocks live, while there are any.
+    pub ends_left: u64,
 }
 
 /// What a link takes for itself: buffers of one size, some for each slot it fills, up to a number.
@@ -88,6 +90,7 @@ impl BlockBytes {
             link: slab,
             home: 0,
             buffers: BufferBytes::default(),
+            ends_left: 0,
         }
     }
 }
@@ -259,7 +262,19 @@ impl ResidencyPlan {
     }
 
     pub fn fixed(&self) -> FixedBytes {
-        self.request.fixed
+        let fixed = self.request.fixed;
+        FixedBytes {
+            ends: fixed.ends - self.ends_left(),
+            ..fixed
+        }
+    }
+
+    /// Of the ends, what is not in memory.
+    pub fn ends_left(&self) -> u64 {
+        match self.streamed_count() {
+            0 => 0,
+            _ => self.request.block.ends_left,
+        }
     }
 
     pub fn resident_bytes(&self) -> u64 {
@@ -304,7 +319,7 @@ impl ResidencyPlan {
     pub fn total_bytes(&self) -> u64 {
         let blocks = self.resident_bytes() + self.slot_bytes() + self.home_bytes();
         let link = self.buffer_bytes();
-        blocks + link + self.request.fixed.total() + self.packing_bytes()
+        blocks + link + self.fixed().total() + self.packing_bytes()
     }
 }
 
@@ -415,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn homes_in_the_same_memory_buffers_and_packing_are_counted() {
+    fn homes_in_the_same_memory_buffers_packing_and_what_is_left_are_counted() {
         let block = BlockBytes {
             slab: 100,
             resident: 80,
@@ -427,6 +442,7 @@ mod tests {
                 per_slot: 4,
                 most: 5,
             },
+            ends_left: 12,
         };
         let request = PlanRequest {
             block,
@@ -434,7 +450,8 @@ mod tests {
         };
         let plan = ResidencyPlan::new(&request).unwrap();
         // Packing has the cache's 20 and the scratch's 10, and 5 of its own.
-        assert_eq!(plan.total_bytes(), 240 + 200 + 400 + 5 * 7 + 60 + 5);
+        assert_eq!(plan.total_bytes(), 240 + 200 + 400 + 5 * 7 + 60 - 12 + 5);
+        assert_eq!(plan.fixed().ends, 30 - 12);
         assert_eq!(plan.resized(6).buffer_bytes(), 4 * 7);
         assert_eq!(plan.resized(7).total_bytes(), 560 + 60 + 5);
         assert_eq!(plan.resized(0).packing_bytes(), 0);

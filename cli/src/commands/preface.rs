@@ -142,7 +142,10 @@ fn plan(blueprint: &Blueprint) -> Table {
         "ends".into(),
         String::new(),
         memory(fixed.ends),
-        "embedding, norm, head".into(),
+        match plan.ends_left() {
+            0 => "embedding, norm, head".into(),
+            _ => "norm, head; rows of the embedding come from disk".into(),
+        },
     ]);
     table.row(["scratch".into(), String::new(), memory(fixed.scratch)]);
     let limit = match blueprint.memory_bytes {

@@ -15,6 +15,7 @@ use offload::{LayerIndex, Place, Slab, SlabBytes};
 use super::laps::Laps;
 use super::{CHUNK_ROWS, Compute};
 use crate::device::gpu_sync;
+use crate::embedding::{Embedding, RowReader};
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::finite::all_finite;
@@ -236,6 +237,25 @@ impl ClearCompute {
             .reshape((self.config.vocab_size, self.config.hidden_size))
     }
 
+    fn rows_from(
+        &self,
+        reader: &mut RowReader,
+        dtype: DType,
+        tokens: &[u32],
+        cancel: &AtomicBool,
+    ) -> Result<Tensor, EngineError> {
+        let parts = tokens.chunks(RowReader::ROWS).map(|tokens| {
+            let shape = [tokens.len(), self.config.hidden_size];
+            let came = reader.bring(tokens, cancel)?;
+            let dtype = offload::candle_dtype(dtype);
+            Ok(Tensor::from_raw_buffer(came, dtype, &shape, &self.device)?)
+        });
+        Ok(Tensor::cat(
+            &parts.collect::<Result<Vec<_>, EngineError>>()?,
+            0,
+        )?)
+    }
+
     /// The pass's last row through the final norm and the head: the logits, still on the device.
     pub(super) fn head(&mut self, ends: &Ends) -> Result<Tensor, EngineError> {
         let Some(rows) = self.chunks.last() else {
@@ -245,7 +265,7 @@ impl ClearCompute {
         let last = rows.narrow(0, rows.dim(0)? - 1, 1)?;
         let norm = ends.norm.tensor().to_dtype(self.numbers)?;
         let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
-        let head = self.matrix(ends.head())?.to_dtype(self.numbers)?;
+        let head = self.matrix(&ends.head)?.to_dtype(self.numbers)?;
         let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
         let logits = logits.to_dtype(TensorDType::F32)?;
         self.laps.end(Stage::Head)?;
@@ -260,12 +280,22 @@ impl ClearCompute {
 }
 
 impl Compute for ClearCompute {
-    fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
-        let table = self.matrix(&ends.embedding)?;
+    fn embed(
+        &mut self,
+        ends: &mut Ends,
+        tokens: &[u32],
+        position: usize,
+        cancel: &AtomicBool,
+    ) -> Result<(), EngineError> {
         self.laps.begin_pass()?;
         self.chunks.clear();
         for chunk in tokens.chunks(CHUNK_ROWS) {
-            let rows = table.index_select(&Tensor::new(chunk, &self.device)?, 0)?;
+            let rows = match &mut ends.embedding {
+                Embedding::Whole(table) => self
+                    .matrix(table)?
+                    .index_select(&Tensor::new(chunk, &self.device)?, 0)?,
+                Embedding::OnDisk(reader) => self.rows_from(reader, ends.dtype, chunk, cancel)?,
+            };
             self.chunks.push(rows.to_dtype(self.numbers)?);
         }
         self.laps.end(Stage::Embed)?;

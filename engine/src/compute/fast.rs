@@ -2,12 +2,14 @@
 //! format: one parallel region a block, nothing allocated after start-up.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use half::{bf16, f16};
 use loader::{BlockLayout, DType, Form, Role};
 use offload::{LayerIndex, Slab, SlabBytes};
 
 use super::{CHUNK_ROWS, Compute};
+use crate::embedding::{Embedding, RowReader};
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::finite::all_finite;
@@ -61,15 +63,32 @@ impl FastCompute {
 }
 
 impl Compute for FastCompute {
-    fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
-        let Self { config, hidden, .. } = self;
-        let size = config.hidden_size;
-        ends.embedding.read(|bytes| {
-            let table = matrix(ends.dtype, bytes, config.vocab_size, size);
-            for (row, &token) in hidden.chunks_exact_mut(size).zip(tokens) {
-                embed(table, token as usize, row);
+    fn embed(
+        &mut self,
+        ends: &mut Ends,
+        tokens: &[u32],
+        position: usize,
+        cancel: &AtomicBool,
+    ) -> Result<(), EngineError> {
+        let size = self.config.hidden_size;
+        let mut rows = self.hidden.chunks_exact_mut(size);
+        match &mut ends.embedding {
+            Embedding::Whole(table) => table.read(|bytes| {
+                let table = matrix(ends.dtype, bytes, self.config.vocab_size, size);
+                for (&token, row) in tokens.iter().zip(rows) {
+                    embed(table, token as usize, row);
+                }
+            })?,
+            Embedding::OnDisk(reader) => {
+                for tokens in tokens.chunks(RowReader::ROWS) {
+                    let came = reader.bring(tokens, cancel)?;
+                    let came = matrix(ends.dtype, came, tokens.len(), size);
+                    for (index, row) in (0..tokens.len()).zip(&mut rows) {
+                        embed(came, index, row);
+                    }
+                }
             }
-        })?;
+        }
         self.rows = tokens.len();
         self.position = position;
         Ok(())
@@ -113,7 +132,7 @@ impl Compute for FastCompute {
         let size = self.shape.hidden;
         let last = &self.hidden[(self.rows - 1) * size..self.rows * size];
         let vocab_size = self.config.vocab_size;
-        read_both(&ends.norm, ends.head(), |norm, head| {
+        read_both(&ends.norm, &ends.head, |norm, head| {
             let norm = weights(ends.dtype, norm);
             let head = matrix(ends.dtype, head, vocab_size, size);
             let eps = self.shape.norm_eps;

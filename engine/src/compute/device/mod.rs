@@ -17,6 +17,7 @@ use offload::{LayerIndex, Place, Slab};
 use super::Compute;
 use super::clear::ClearCompute;
 use crate::device::gpu_sync;
+use crate::embedding::Embedding;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::finite::all_finite;
@@ -222,15 +223,23 @@ impl DeviceCompute {
 }
 
 impl Compute for DeviceCompute {
-    fn embed(&mut self, ends: &Ends, tokens: &[u32], position: usize) -> Result<(), EngineError> {
+    fn embed(
+        &mut self,
+        ends: &mut Ends,
+        tokens: &[u32],
+        position: usize,
+        cancel: &AtomicBool,
+    ) -> Result<(), EngineError> {
         self.left_there = None;
-        let (&[token], true) = (tokens, self.config.head_dim <= HEAD_MOST) else {
+        let (&[token], true, Embedding::Whole(table)) =
+            (tokens, self.config.head_dim <= HEAD_MOST, &ends.embedding)
+        else {
             self.position = None;
-            return self.clear.embed(ends, tokens, position);
+            return self.clear.embed(ends, tokens, position, cancel);
         };
         self.position = Some(position);
         self.clear.laps.begin_pass()?;
-        let table = Memory::of(ends.embedding.tensor())?;
+        let table = Memory::of(table.tensor())?;
         let columns = self.config.hidden_size;
         self.kernels.embed(table, token, self.row.x.at, columns)?;
         self.clear.laps.end(Stage::Embed)?;
