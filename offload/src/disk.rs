@@ -2,12 +2,12 @@
 //! threads work through one queue of chunks in the itinerary's order, so the disk stays busy
 //! across layer borders; each chunk is read, directly where the file system allows it. Most go
 //! straight to their places in the slot; those at the edges of a tensor, of tensors that lie askew, or
-//! of another dtype, are read into the worker's own buffer and scattered from there.
+//! of another dtype, take a detour: they are read into a buffer and scattered from there.
 //!
 //! A filler takes a copy, deals out its reads, and holds the slot's lock while workers, and itself, fill
 //! it part by part.
 //!
-//! Host memory taken: one buffer a thread and the slots. Nothing of the file stays behind.
+//! Host memory taken: a few buffers and the slots. Nothing of the file stays behind.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,6 +24,7 @@ use crate::latch::Latch;
 use crate::lent::Lent;
 use crate::link::{Link, Mark};
 use crate::plan::BufferBytes;
+use crate::pool::Pool;
 use crate::slab::SlabBytes;
 use crate::slot::Slot;
 
@@ -31,6 +32,10 @@ use crate::slot::Slot;
 /// ones, and keep the disk at work while others wait for a core that computes (with 16 the disk
 /// idled for 3 to 8 % of a token). They sleep in the kernel nearly all the time.
 const READERS: usize = 32;
+
+/// Detours that can be under way at once, unless a block has more of them. Usually they are few, and
+/// reads beside them go straight.
+const DETOURS: usize = 8;
 
 #[derive(Debug)]
 pub struct DiskLink {
@@ -67,15 +72,13 @@ impl DiskLink {
     /// What the threads' buffers take while blocks like these are streamed: for the plan. Blocks
     /// differ: those that lie askew in their file pass a buffer.
     pub fn buffers(blocks: &[BlockSource], sources: &[Arc<dyn Storage>]) -> BufferBytes {
-        let mut buffers = BufferBytes {
-            most: READERS as u64,
-            ..BufferBytes::default()
-        };
+        let mut buffers = BufferBytes::default();
         for block in blocks {
             let Route { chunks, .. } = block.route(sources);
-            buffers.each = buffers.each.max(buffer_bytes(chunks.iter()) as u64);
-            buffers.per_slot = buffers.per_slot.max(chunks.len() as u64);
+            buffers.each = buffers.each.max(buffer_bytes(&chunks) as u64);
+            buffers.per_slot = buffers.per_slot.max(detours(&chunks) as u64);
         }
+        buffers.most = (buffers.per_slot as usize).clamp(DETOURS, READERS) as u64;
         buffers
     }
 
@@ -91,9 +94,16 @@ impl DiskLink {
             .into_iter()
             .map(|(block, source)| (block, Arc::new(Home::of(&source, sources))))
             .collect();
-        let chunks = |home: &Arc<Home>| home.route.chunks.len();
-        let chunks_max = blocks.values().map(chunks).max().unwrap_or(0);
-        let buffer_bytes = buffer_bytes(blocks.values().flat_map(|home| &home.route.chunks));
+        let most = |count: fn(&[Chunk]) -> usize| {
+            let counts = blocks.values().map(|home| count(&home.route.chunks));
+            counts.max().unwrap_or(0)
+        };
+        let chunks_max = most(<[Chunk]>::len);
+        let detours_max = most(detours);
+        let pool = Arc::new(Pool::new(
+            detours_max.clamp(DETOURS, READERS).min(detours_max * slots),
+            most(buffer_bytes),
+        ));
         // More than there can be chunks in flight would only wait.
         let threads = READERS.min(chunks_max * slots);
         let fillers = match chunks_max {
@@ -115,8 +125,8 @@ impl DiskLink {
             sources: sources.to_vec(),
             access,
             ending: Arc::clone(&link.ending),
-            // As large as the largest chunk, and here before any work: nothing is allocated later.
-            buffer: AlignedBuf::new(buffer_bytes),
+            pool: Arc::clone(&pool),
+            none: AlignedBuf::new(0),
         };
         let readers: Vec<Reader> = (0..threads).map(|_| reader()).collect();
         for (index, reader) in readers.into_iter().enumerate() {
@@ -151,9 +161,15 @@ impl DiskLink {
     }
 }
 
-/// Of one thread, for blocks of these chunks.
-fn buffer_bytes<'a>(chunks: impl Iterator<Item = &'a Chunk>) -> usize {
-    chunks.map(Chunk::buffer_bytes).max().unwrap_or(0)
+/// The largest buffer that one of them takes.
+fn buffer_bytes(chunks: &[Chunk]) -> usize {
+    chunks.iter().map(Chunk::buffer_bytes).max().unwrap_or(0)
+}
+
+/// How many of them take one.
+fn detours(chunks: &[Chunk]) -> usize {
+    let takes_one = |chunk: &&Chunk| chunk.buffer_bytes() > 0;
+    chunks.iter().filter(takes_one).count()
 }
 
 impl Home {
@@ -219,7 +235,11 @@ struct Reader {
     sources: Vec<Arc<dyn Storage>>,
     access: Access,
     ending: Arc<AtomicBool>,
-    buffer: AlignedBuf,
+    /// Its buffers are as large as the largest chunk, and here before any work: nothing is allocated
+    /// later.
+    pool: Arc<Pool>,
+    /// For what takes none.
+    none: AlignedBuf,
 }
 
 impl Reader {
@@ -282,6 +302,11 @@ impl Reader {
         // SAFETY: the filler waits for this job's word, which comes when this is over, and the ranges
         // that a route's chunks ask for, each once, do not overlap.
         let part = |range| unsafe { job.slab.part(range) };
-        Ok(chunk.bring(&self.sources, &mut self.buffer, self.access, part)?)
+        let Self { sources, none, .. } = self;
+        let bring = |buffer: &mut AlignedBuf| chunk.bring(sources, buffer, self.access, part);
+        Ok(match chunk.buffer_bytes() {
+            0 => bring(none),
+            _ => self.pool.lend(bring),
+        }?)
     }
 }

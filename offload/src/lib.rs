@@ -15,6 +15,7 @@ mod link;
 mod numa;
 mod place;
 mod plan;
+mod pool;
 mod predict;
 mod prefetch;
 mod ram;
