@@ -14,6 +14,9 @@ pub enum EngineError {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Offload(OffloadError),
+    /// In a pass, where the embedding is on disk.
+    #[error("rows of the embedding could not be read: {0}")]
+    Rows(#[source] Box<loader::Error>),
     #[error(transparent)]
     Text(#[from] TextError),
     #[error("the prompt is empty")]
@@ -114,6 +117,7 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Loader(error) => return error.hint(),
+            Self::Rows(error) => return error.hint(),
             Self::Plan(error) => return Some(error.hint()),
             Self::Offload(error) => return error.hint(),
             Self::Text(error) => return error.hint(),

@@ -66,15 +66,28 @@ fn says(run: &Run, code: i32, words: &[&str]) {
 #[test]
 fn a_read_error_while_streaming_names_the_layer_the_file_and_the_reason() {
     let made = make(&long());
-    let faults = [("FAULT_FILE", WEIGHTS), ("FAULT_READS", "eio:400")];
-    let run = endless(&mut faulty(&faults), &made).ends_soon();
-    let reason = "Input/output error";
-    says(&run, 1, &["error: layer ", &made.name(), WEIGHTS, reason]);
-    // What came before is text, and ends where it ended.
-    let ids: Vec<u32> = (run.stdout.trim_end().split(','))
-        .map(|id| id.parse().unwrap())
-        .collect();
-    assert!(ids.len() > 50, "{run:?}");
+    let mut of_rows = 0;
+    // A token's row and its three layers are in there, one after the other.
+    for skip in 400..412 {
+        let reads = format!("eio:{skip}");
+        let faults = [("FAULT_FILE", WEIGHTS), ("FAULT_READS", reads.as_str())];
+        let rest = "--context 100003 --weights disk --no-prefetch";
+        let run = endless_with(rest, &mut faulty(&faults), &made).ends_soon();
+        let row = run.stderr.contains("error: rows of the embedding ");
+        of_rows += usize::from(row);
+        let what = if row { "error: rows " } else { "error: layer " };
+        says(
+            &run,
+            1,
+            &[what, &made.name(), WEIGHTS, "Input/output error"],
+        );
+        // What came before is text, and ends where it ended.
+        let ids: Vec<u32> = (run.stdout.trim_end().split(','))
+            .map(|id| id.parse().unwrap())
+            .collect();
+        assert!(ids.len() > 50, "{run:?}");
+    }
+    assert!((1..12).contains(&of_rows), "{of_rows} of 12");
 }
 
 /// The runs that fail at each of the first reads: at the header and while loading, before the first
