@@ -93,6 +93,15 @@ impl Slab {
         self.shift
     }
 
+    /// Makes the system back fresh memory now. A device's is.
+    pub(crate) fn touch(&self) {
+        let _on_device = self.memory.write(|bytes| {
+            for page in bytes.chunks_mut(PAGE_BYTES) {
+                page[0] = 0;
+            }
+        });
+    }
+
     pub fn layout(&self) -> &Arc<BlockLayout> {
         &self.layout
     }

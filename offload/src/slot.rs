@@ -2,7 +2,10 @@
 //! `free` channel it is empty, in a ticket it is being filled, in a visit it is read. There is no
 //! state to read and none to forget to update.
 
+use std::thread;
 use std::time::Instant;
+
+use crossbeam_channel::{Sender, bounded};
 
 use crate::error::LinkError;
 use crate::slab::Slab;
@@ -55,5 +58,46 @@ impl Slot {
     /// Its place among the ring's slots.
     pub fn index(&self) -> usize {
         usize::from(self.index)
+    }
+}
+
+/// Memory that the system backs in no time worth a thread.
+const SMALL_BYTES: usize = 8 << 20;
+
+/// Gives fresh slots to a ring. The first goes at once, and is backed as it is filled. Large ones come
+/// after it when their memory has been touched, on a thread of its own: meanwhile the link is busy
+/// with the first, and a system that is slow to find memory (the guest of a host that took it back)
+/// does not hold it up.
+pub(crate) fn hand_over(slots: Vec<Slot>, free: &Sender<Slot>) {
+    // Cannot fail while the ring is there, and there is room for every slot.
+    let give = |slot, free: &Sender<Slot>| drop(free.send(slot));
+    let mut later = Vec::new();
+    for (index, mut slot) in slots.into_iter().enumerate() {
+        slot.index = u16::try_from(index).unwrap_or(u16::MAX);
+        match index == 0 || slot.slab().memory().len_bytes() < SMALL_BYTES {
+            true => give(slot, free),
+            false => later.push(slot),
+        }
+    }
+    if later.is_empty() {
+        return;
+    }
+    let (queue, queued) = bounded(later.len());
+    let rest = free.clone();
+    let touch = move || {
+        for mut slot in queued {
+            Slot::slab(&slot).touch();
+            slot.free_since = Instant::now();
+            give(slot, &rest);
+        }
+    };
+    let thread = thread::Builder::new().name("slots".into()).spawn(touch);
+    for slot in later {
+        match thread {
+            // There is room, and the thread takes all of them.
+            Ok(_) => drop(queue.send(slot)),
+            // It was refused: then they are touched as they are filled.
+            Err(_) => give(slot, free),
+        }
     }
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! * Only the prefetch thread takes from `free`; only `visit` takes from `ready` and gives to
-//!   `free`. Both channels hold as many entries as there are slots, so no send waits.
+//!   `free`, once the slots have been handed over. Both channels hold as many entries as there are
+//!   slots, so no send waits.
 //! * A slot is written only while it is in a ticket, and read only inside `visit`, after the
 //!   ticket's mark was waited for. It goes back to `free` after the closure has returned: the
 //!   next copy into it cannot start earlier.
@@ -31,7 +32,7 @@ use crate::link::Link;
 use crate::prefetch::{self, Ends, Failure};
 use crate::record::{LoadKind, LoadRecord};
 use crate::slab::Slab;
-use crate::slot::Slot;
+use crate::slot::{self, Slot};
 use crate::ticket::{Ticket, Visited};
 
 /// How long a wait for a copy goes on before it looks whether anybody still wants it.
@@ -225,11 +226,7 @@ impl Ring {
             .collect();
         let (free, free_end) = bounded(slots.len());
         let (ready_end, ready) = bounded(slots.len());
-        for (index, mut slot) in slots.into_iter().enumerate() {
-            slot.index = u16::try_from(index).unwrap_or(u16::MAX);
-            // Cannot fail: the other end is below and there is room for every slot.
-            let _ = free.send(slot);
-        }
+        slot::hand_over(slots, &free);
         let (ask, asked) = match prefetch {
             Prefetch::Ahead => (None, None),
             Prefetch::AtNeed => {

@@ -30,6 +30,10 @@ fn block(layer: usize) -> BlockId {
 }
 
 fn layout(dtype: DType) -> Arc<BlockLayout> {
+    layout_of(12, dtype)
+}
+
+fn layout_of(intermediate_size: usize, dtype: DType) -> Arc<BlockLayout> {
     let config = ModelConfig::parse(
         br#"{"architectures": ["Qwen2ForCausalLM"], "hidden_size": 8, "intermediate_size": 12,
              "num_hidden_layers": 7, "num_attention_heads": 2, "num_key_value_heads": 1,
@@ -37,6 +41,10 @@ fn layout(dtype: DType) -> Arc<BlockLayout> {
              "rope_theta": 10000.0, "hidden_act": "silu", "torch_dtype": "float32"}"#,
     )
     .unwrap();
+    let config = ModelConfig {
+        intermediate_size,
+        ..config
+    };
     Arc::new(BlockLayout::new(&config, dtype))
 }
 
@@ -429,6 +437,38 @@ fn dropping_the_stack_mid_flight_joins_its_threads() {
                 // `LateLink` joins its own engine on drop: returning from here proves both.
                 drop(stack);
             }
+        }
+    });
+}
+
+#[test]
+fn large_slots_join_the_ring_one_after_the_other_and_lose_nothing() {
+    within(LIMIT, || {
+        // 9.6 MB, which is touched on another thread while the first slot is in use.
+        let layout = layout_of(200_000, DType::Bf16);
+        let homes = homes(4, &layout, 5);
+        for prefetch in [Prefetch::Ahead, Prefetch::AtNeed] {
+            let case = Case {
+                prefetch,
+                ..Case::new(4, 0, 3)
+            };
+            let link = Box::new(LateLink::new(homes.clone(), 3, Fault::None));
+            let mut stack = case.stack_on(&layout, &homes, link);
+            let mut used = [0; 3];
+            for _ in 0..8 {
+                for layer in 0..4 {
+                    let id = block(layer);
+                    let same = |slab: &Slab| slab.bytes().read(|bytes| *bytes == **homes[&id]);
+                    assert!(stack.visit(id, same).unwrap(), "layer {layer}");
+                }
+                let (mut aside, mut records) = (Visits::default(), Vec::new());
+                stack.set_aside(&mut aside);
+                stack.read(&mut aside, &mut records).unwrap();
+                for record in records {
+                    used[usize::from(record.slot)] += 1;
+                }
+            }
+            assert!(used.iter().all(|&visits| visits > 0), "{used:?}");
         }
     });
 }
