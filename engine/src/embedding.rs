@@ -2,15 +2,13 @@
 //! disk it stays there with them, unless it is the head as well: its rows are read as tokens ask for
 //! them, and the memory goes to layers.
 
-use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use loader::{Checkpoint, DType, Whole};
-use offload::{OffloadError, SlabBytes};
+use offload::SlabBytes;
 
+use crate::background::Background;
 use crate::error::EngineError;
 
 /// Where the rows come from.
@@ -20,16 +18,15 @@ pub enum Embedding {
     OnDisk(Box<RowReader>),
 }
 
-/// Reads rows on a thread of its own: a disk that hangs must not keep whoever waits from giving up.
+/// Reads rows on a thread of its own.
 #[derive(Debug)]
 pub struct RowReader {
     row_bytes: usize,
-    /// `None` ends the thread.
-    ask: Option<Sender<Batch>>,
-    answers: Receiver<Batch>,
+    /// Dropped before the thread is waited for: this is what ends it.
+    ask: Sender<Batch>,
+    thread: Background<Batch>,
     /// Not here while the thread has it: a pass that was given up does not wait for its rows.
     batch: Option<Batch>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// Goes to the thread and back.
@@ -40,9 +37,6 @@ struct Batch {
     rows: Vec<u32>,
     done: Result<(), loader::Error>,
 }
-
-/// How long to wait before looking at the flag.
-const PATIENCE: Duration = Duration::from_millis(50);
 
 impl RowReader {
     /// The most rows at once.
@@ -63,28 +57,23 @@ impl RowReader {
         read: impl Fn(&[u32], &mut [u8]) -> Result<(), loader::Error> + Send + 'static,
     ) -> Result<Self, EngineError> {
         let (ask, asked) = bounded::<Batch>(1);
-        let (answer, answers) = bounded(1);
-        let work = move || {
+        let thread = Background::start("embedding", move |answer| {
             for mut batch in asked {
                 let bytes = bytemuck::cast_slice_mut(&mut batch.rows);
                 batch.done = read(&batch.wanted, &mut bytes[..batch.wanted.len() * row_bytes]);
-                if answer.send(batch).is_err() {
-                    return;
-                }
+                // It is taken, or nobody asks any more.
+                let _ = answer.send(batch);
             }
-        };
-        let name = "embedding";
-        let thread = thread::Builder::new().name(name.into()).spawn(work);
+        })?;
         Ok(Self {
             row_bytes,
-            ask: Some(ask),
-            answers,
+            ask,
+            thread,
             batch: Some(Batch {
                 wanted: Vec::with_capacity(Self::ROWS),
                 rows: vec![0; Self::buffer_bytes(row_bytes) / size_of::<u32>()],
                 done: Ok(()),
             }),
-            thread: Some(thread.map_err(|source| OffloadError::refused(name, source))?),
         })
     }
 
@@ -92,55 +81,26 @@ impl RowReader {
     pub fn bring(&mut self, tokens: &[u32], cancel: &AtomicBool) -> Result<&[u8], EngineError> {
         let mut batch = match self.batch.take() {
             Some(batch) => batch,
-            None => self.answer(cancel)?,
+            None => self.thread.answer(cancel)?,
         };
         batch.wanted.clear();
         batch.wanted.extend_from_slice(tokens);
-        if let Some(ask) = &self.ask {
-            // A thread that has died shows at its answer.
-            let _ = ask.send(batch);
-        }
-        let batch = self.answer(cancel)?;
+        // A thread that has died shows at its answer.
+        let _ = self.ask.send(batch);
+        let batch = self.thread.answer(cancel)?;
         let Batch { rows, done, .. } = self.batch.insert(batch);
-        std::mem::replace(done, Ok(())).map_err(|error| EngineError::Rows(error.into()))?;
+        std::mem::replace(done, Ok(()))
+            .map_err(|error| EngineError::unread("rows of the embedding", error))?;
         Ok(&bytemuck::cast_slice(rows)[..tokens.len() * self.row_bytes])
-    }
-
-    fn answer(&mut self, cancel: &AtomicBool) -> Result<Batch, EngineError> {
-        loop {
-            match self.answers.recv_timeout(PATIENCE) {
-                Ok(batch) => return Ok(batch),
-                Err(RecvTimeoutError::Timeout) if cancel.load(Ordering::Relaxed) => {
-                    return Err(EngineError::Interrupted);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => self.pass_on_its_panic(),
-            }
-        }
-    }
-
-    /// It ends before it is told to in one way only.
-    fn pass_on_its_panic(&mut self) -> ! {
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Err(panic)) => resume_unwind(panic),
-            _ => unreachable!("the thread that reads rows ended by itself"),
-        }
-    }
-}
-
-impl Drop for RowReader {
-    fn drop(&mut self) {
-        self.ask = None;
-        if let Some(thread) = self.thread.take() {
-            // Whoever waited for an answer has heard of a panic.
-            let _ = thread.join();
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
     use std::sync::{Arc, Mutex};
+    use std::thread;
+    use std::time::Duration;
 
     use super::*;
 
@@ -198,7 +158,7 @@ mod tests {
         .unwrap();
         let cancel = AtomicBool::new(false);
         let failed = reader.bring(&[1], &cancel).unwrap_err();
-        assert!(matches!(failed, EngineError::Rows(_)), "{failed}");
+        assert!(matches!(failed, EngineError::Unread { .. }), "{failed}");
         assert_eq!(reader.bring(&[1], &cancel).unwrap(), [1, 0]);
     }
 

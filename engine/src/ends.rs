@@ -1,14 +1,17 @@
 //! The weights outside the blocks: embedding, final norm, head. The last two are needed whole at
 //! every token, so they stay resident; of the embedding see [`crate::embedding`]. The plan counts them.
+//! Where layers come from disk, embedding and head are not waited for at the start.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use loader::{Access, Checkpoint, DType, Whole};
+use loader::{Access, BlockSource, Checkpoint, DType, Whole};
 use offload::{Home, SlabBytes};
 
 use crate::blueprint::{Blueprint, STREAM_ACCESS};
 use crate::embedding::{Embedding, RowReader};
 use crate::error::EngineError;
+use crate::head::Head;
 use crate::load;
 
 #[derive(Debug)]
@@ -17,7 +20,9 @@ pub struct Ends {
     pub embedding: Embedding,
     pub norm: SlabBytes,
     /// The embedding, where the model ties the two.
-    pub head: SlabBytes,
+    head: Head,
+    /// Raised by whoever does not want to wait for the disk any longer.
+    pub cancel: Arc<AtomicBool>,
 }
 
 impl Ends {
@@ -41,9 +46,10 @@ impl Ends {
     /// Bytes that are read of the checkpoint before the first pass.
     pub fn stored_bytes(blueprint: &Blueprint) -> u64 {
         let checkpoint = &blueprint.checkpoint;
-        let left = |which: &Whole| *which == Whole::Embedding && blueprint.leaves_embedding();
+        let waited_for =
+            |which: &Whole| *which == Whole::FinalNorm || !blueprint.leaves_embedding();
         Self::parts(checkpoint)
-            .filter(|which| !left(which))
+            .filter(waited_for)
             .map(|which| bytes(checkpoint, which, checkpoint.dtype()))
             .sum()
     }
@@ -68,15 +74,40 @@ impl Ends {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, EngineError> {
         let tied = blueprint.checkpoint.config.tied_embeddings;
+        let norm = read(blueprint, Whole::FinalNorm, progress)?;
+        let head = match &embedding {
+            Embedding::Whole(table) if tied => Head::there(table.clone()),
+            Embedding::Whole(_) => Head::there(read(blueprint, Whole::LmHead, progress)?),
+            Embedding::OnDisk(_) => {
+                let (source, bytes) = memory_for(blueprint, Whole::LmHead)?;
+                let storages = blueprint.checkpoint.sources().to_vec();
+                Head::coming(bytes, source, storages, access(blueprint))?
+            }
+        };
         Ok(Self {
             dtype: blueprint.dtype(),
-            norm: read(blueprint, Whole::FinalNorm, progress)?,
-            head: match &embedding {
-                Embedding::Whole(table) if tied => table.clone(),
-                _ => read(blueprint, Whole::LmHead, progress)?,
-            },
             embedding,
+            norm,
+            head,
+            cancel: Arc::default(),
         })
+    }
+
+    /// Waits until the head has been read, or the flag is raised.
+    pub fn head(&self) -> Result<&SlabBytes, EngineError> {
+        self.head.bytes(&self.cancel)
+    }
+
+    /// Bytes that were not there yet when loading was over.
+    pub fn later_bytes(&self) -> u64 {
+        match self.embedding {
+            Embedding::Whole(_) => 0,
+            Embedding::OnDisk(_) => self.head_bytes() as u64,
+        }
+    }
+
+    pub fn head_bytes(&self) -> usize {
+        self.head.len_bytes()
     }
 
     fn parts(checkpoint: &Checkpoint) -> impl Iterator<Item = Whole> {
@@ -97,12 +128,20 @@ fn read(
     which: Whole,
     progress: &mut dyn FnMut(u64),
 ) -> Result<SlabBytes, EngineError> {
-    let dtype = blueprint.dtype();
-    let source = blueprint.checkpoint.weight(which, dtype)?;
-    let bytes = SlabBytes::new(source.slab_bytes(), dtype, blueprint.place.device())?;
+    let (source, bytes) = memory_for(blueprint, which)?;
     load::fill(blueprint, &bytes, &source, access(blueprint))?;
     progress(source.stored_bytes());
     Ok(bytes)
+}
+
+fn memory_for(
+    blueprint: &Blueprint,
+    which: Whole,
+) -> Result<(BlockSource, SlabBytes), EngineError> {
+    let dtype = blueprint.dtype();
+    let source = blueprint.checkpoint.weight(which, dtype)?;
+    let bytes = SlabBytes::new(source.slab_bytes(), dtype, blueprint.place.device())?;
+    Ok((source, bytes))
 }
 
 /// Where layers are streamed from disk, every token takes longer than these take from there: then

@@ -14,9 +14,14 @@ pub enum EngineError {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Offload(OffloadError),
-    /// In a pass, where the embedding is on disk.
-    #[error("rows of the embedding could not be read: {0}")]
-    Rows(#[source] Box<loader::Error>),
+    /// What is read during a pass, beside its layers.
+    #[error("{what} could not be read: {source}")]
+    Unread {
+        what: &'static str,
+        source: Box<loader::Error>,
+    },
+    #[error("the head could not be read: an earlier error says why")]
+    NoHead,
     #[error(transparent)]
     Text(#[from] TextError),
     #[error("the prompt is empty")]
@@ -114,10 +119,16 @@ impl From<OffloadError> for EngineError {
 
 impl EngineError {
     /// The next step, for a `hint:` line.
+    pub(crate) fn unread(what: &'static str, source: loader::Error) -> Self {
+        let source = source.into();
+        Self::Unread { what, source }
+    }
+
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Loader(error) => return error.hint(),
-            Self::Rows(error) => return error.hint(),
+            Self::Unread { source, .. } => return source.hint(),
+            Self::NoHead => "open the model again",
             Self::Plan(error) => return Some(error.hint()),
             Self::Offload(error) => return error.hint(),
             Self::Text(error) => return error.hint(),

@@ -21,6 +21,7 @@
 //! # Ok::<(), engine::EngineError>(())
 //! ```
 
+mod background;
 mod blueprint;
 mod checkup;
 mod compact;
@@ -33,6 +34,7 @@ mod ends;
 mod error;
 mod finite;
 mod generation;
+mod head;
 pub mod kernels;
 mod load;
 mod machine;

@@ -114,7 +114,7 @@ fn read(
     access: Access,
 ) -> Result<(), loader::Error> {
     let checkpoint = &blueprint.checkpoint;
-    loader::read_block(checkpoint, source, to, access)?;
+    loader::read_block(checkpoint.sources(), source, to, access)?;
     match &blueprint.verification {
         Some(verification) => verification.check(checkpoint, source, to),
         None => Ok(()),

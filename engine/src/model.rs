@@ -3,6 +3,7 @@
 
 use std::cell::OnceCell;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use offload::{Residency, StreamedStack};
@@ -46,6 +47,8 @@ const ARITHMETIC_BUDGET: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loaded {
     pub bytes: u64,
+    /// Read beside the first pass.
+    pub later_bytes: u64,
     pub time: Duration,
     /// The most memory the process has held so far, where the system tells.
     pub peak_bytes: Option<u64>,
@@ -140,6 +143,7 @@ impl Model {
         let kept_plain = blueprint.resident_form() != form;
         let loaded = Loaded {
             bytes,
+            later_bytes: ends.later_bytes(),
             time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
             kept_plain,
@@ -147,7 +151,7 @@ impl Model {
                 .then_some(planned),
         };
         let streamed = blueprint.plan.streamed_count() * blueprint.layout.weight_bytes();
-        let weight_bytes = resident_bytes + (streamed + ends.head.len_bytes()) as u64;
+        let weight_bytes = resident_bytes + (streamed + ends.head_bytes()) as u64;
         Ok(Self {
             blueprint,
             ends,
@@ -233,7 +237,7 @@ impl Model {
         }
         let gbps = match self.blueprint.place.measure_memory_gbps(MEMORY_BUDGET)? {
             Some(gbps) => gbps,
-            None => self.ends.head.read(|bytes| {
+            None => self.ends.head()?.read(|bytes| {
                 let started = Instant::now();
                 let mut read_bytes = 0;
                 while read_bytes == 0 || started.elapsed() < MEMORY_BUDGET {
@@ -279,6 +283,12 @@ impl Model {
             }
         };
         (!self.blueprint.on_device()).then(|| self.arithmetic.get_or_init(limit))
+    }
+
+    /// Waits for the disk end when this flag is raised.
+    pub(crate) fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
+        self.stack.cancel_with(Arc::clone(flag));
+        self.ends.cancel = Arc::clone(flag);
     }
 
     /// A fresh sequence. One at a time: the ring serves one pass after another.

@@ -52,7 +52,7 @@ impl<'m> Session<'m> {
         let compute = stage!(startup, Init, compute_of(model)?);
         let cancel = Arc::<AtomicBool>::default();
         // The flag of the session before means nothing to this one.
-        model.stack.cancel_with(Arc::clone(&cancel));
+        model.cancel_with(&cancel);
         Ok(Self {
             past: Past::new(model.blueprint.on_device()),
             model,
@@ -72,7 +72,7 @@ impl<'m> Session<'m> {
     /// Setting this ends the pass under way at its next layer, or while it waits for one, with
     /// [`EngineError::Interrupted`].
     pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
-        self.model.stack.cancel_with(Arc::clone(&flag));
+        self.model.cancel_with(&flag);
         self.cancel = flag;
     }
 
@@ -139,7 +139,7 @@ impl<'m> Session<'m> {
         stage!(
             clock,
             Embed,
-            compute.embed(&mut model.ends, tokens, *position, cancel)?
+            compute.embed(&mut model.ends, tokens, *position)?
         );
         stage!(clock, Blocks, {
             for layer in LayerIndex::first(model.blueprint.config.layers) {
@@ -194,7 +194,7 @@ impl<'m> Session<'m> {
             ..
         } = self;
         model.stack.finish_unit()?;
-        compute.embed(&mut model.ends, tokens, self.position, cancel)?;
+        compute.embed(&mut model.ends, tokens, self.position)?;
         if !compute.rows_are_finite()? {
             return found(Culprit::Embedding);
         }

@@ -47,7 +47,7 @@ fn run(dir: &Path, preset: &str) -> Result<(), Error> {
         let mut bytes = 0;
         for layer in 0..checkpoint.config.layers {
             let source = checkpoint.block(layer, &layout)?;
-            loader::read_block(&checkpoint, &source, &mut slab, access)?;
+            loader::read_block(checkpoint.sources(), &source, &mut slab, access)?;
             bytes += source.stored_bytes();
         }
         report(name, bytes, start.elapsed());

@@ -1,8 +1,10 @@
 //! One whole slab at once, for blocks that stay. Streamed blocks use the same chunks on the I/O
 //! threads of whoever streams them.
 
+use std::sync::Arc;
+
 use crate::chunk::assign;
-use crate::{Access, AlignedBuf, BlockSource, Checkpoint, Error, crew};
+use crate::{Access, AlignedBuf, BlockSource, Error, Storage, crew};
 
 /// Reads in flight. A disk needs several to run at full speed; a page cache needs about as many
 /// as there are cores, and more do not hurt it.
@@ -11,7 +13,7 @@ pub const READ_THREADS: usize = 8;
 /// Fills `slab` with the bytes of `source`, with several reads at once. No second copy of the
 /// weights exists at any time: the bounce buffers hold one chunk each.
 pub fn read_block(
-    checkpoint: &Checkpoint,
+    sources: &[Arc<dyn Storage>],
     source: &BlockSource,
     slab: &mut [u8],
     access: Access,
@@ -28,6 +30,6 @@ pub fn read_block(
     let fills = assign(&chunks, slab).into_iter();
     let buffer = || AlignedBuf::new(0);
     crew::deal(threads, fills, buffer, |buffer, mut fill| {
-        fill.run(checkpoint.sources(), buffer, access)
+        fill.run(sources, buffer, access)
     })
 }

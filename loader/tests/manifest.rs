@@ -57,7 +57,13 @@ fn one_flipped_bit_is_found_with_its_tensor_and_file() {
     for layer in 0..3 {
         let block = checkpoint.block(layer, &layout).unwrap();
         let mut slab = vec![0; block.slab_bytes()];
-        loader::read_block(&checkpoint, &block, &mut slab, loader::Access::Buffered).unwrap();
+        loader::read_block(
+            checkpoint.sources(),
+            &block,
+            &mut slab,
+            loader::Access::Buffered,
+        )
+        .unwrap();
         match manifest.check(&checkpoint, &block, &slab) {
             Err(Error::Altered { tensor, .. }) => assert_eq!((layer, &tensor[..]), (1, DOWN)),
             other => assert!(layer != 1 && other.is_ok(), "{layer}: {other:?}"),

@@ -19,7 +19,7 @@ use loader::{
 fn read(checkpoint: &Checkpoint, layer: usize, layout: &BlockLayout, access: Access) -> Vec<u8> {
     let source = checkpoint.block(layer, layout).unwrap();
     let mut slab = vec![0; layout.slab_bytes()];
-    loader::read_block(checkpoint, &source, &mut slab, access).unwrap();
+    loader::read_block(checkpoint.sources(), &source, &mut slab, access).unwrap();
     slab
 }
 
@@ -83,7 +83,8 @@ fn rows_are_those_of_the_whole_weight_in_any_order_and_dtype() {
             {
                 let source = checkpoint.weight(which, dtype).unwrap();
                 let mut whole = vec![0; source.slab_bytes()];
-                loader::read_block(checkpoint, &source, &mut whole, Access::Buffered).unwrap();
+                loader::read_block(checkpoint.sources(), &source, &mut whole, Access::Buffered)
+                    .unwrap();
                 let rows = checkpoint.rows(which, dtype).unwrap();
                 let last = checkpoint.config.vocab_size as u32 - 1;
                 for wanted in [
@@ -173,7 +174,7 @@ fn weights_outside_the_blocks_come_whole_and_a_tied_head_is_the_embedding() {
             let elements: usize = checkpoint.weight_shape(which).iter().product();
             assert_eq!(source.slab_bytes(), elements * 2);
             let mut slab = vec![0; source.slab_bytes()];
-            loader::read_block(&checkpoint, &source, &mut slab, Access::Direct).unwrap();
+            loader::read_block(checkpoint.sources(), &source, &mut slab, Access::Direct).unwrap();
             assert!(slab == tensors[name]);
         }
     }
@@ -211,7 +212,8 @@ fn a_shard_that_shrinks_is_reported_with_its_name_and_sizes() {
             let handle = std::fs::File::options().write(true).open(&file).unwrap();
             handle.set_len(keep_bytes).unwrap();
             let mut slab = vec![0; layout.slab_bytes()];
-            let error = loader::read_block(&checkpoint, &source, &mut slab, access).unwrap_err();
+            let error =
+                loader::read_block(checkpoint.sources(), &source, &mut slab, access).unwrap_err();
             match error {
                 Error::Shrunk {
                     file: named,
@@ -234,7 +236,8 @@ fn a_slab_that_is_too_small_and_a_layer_that_is_not_there_are_errors() {
     let layout = checkpoint.block_layout(DType::Bf16);
     let source = checkpoint.block(0, &layout).unwrap();
     let mut slab = vec![0; layout.slab_bytes() - 1];
-    let error = loader::read_block(&checkpoint, &source, &mut slab, Access::Direct).unwrap_err();
+    let error =
+        loader::read_block(checkpoint.sources(), &source, &mut slab, Access::Direct).unwrap_err();
     assert!(matches!(error, Error::SlabSize { .. }), "{error}");
     let error = checkpoint.block(3, &layout).unwrap_err();
     assert_eq!(error.to_string(), "there is no layer 3: the model has 3");

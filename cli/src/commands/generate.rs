@@ -115,12 +115,19 @@ fn load(blueprint: Blueprint, console: &Console) -> Result<Model, Failure> {
     let peak = loaded
         .peak_bytes
         .map(|bytes| format!(", peak memory {}", memory(bytes)));
+    let later = (loaded.later_bytes > 0).then(|| {
+        format!(
+            "; {} more beside the first pass",
+            gigabytes(loaded.later_bytes)
+        )
+    });
     console.say(format_args!(
-        "Loaded {} in {} ({:.2} GB/s){}",
+        "Loaded {} in {} ({:.2} GB/s){}{}",
         gigabytes(loaded.bytes),
         seconds(loaded.time),
         loaded.bytes as f64 / loaded.time.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9,
         peak.unwrap_or_default(),
+        later.unwrap_or_default(),
     ));
     if let Some(planned) = loaded.lowered_from {
         console.say(format_args!(

@@ -265,7 +265,7 @@ impl ClearCompute {
         let last = rows.narrow(0, rows.dim(0)? - 1, 1)?;
         let norm = ends.norm.tensor().to_dtype(self.numbers)?;
         let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
-        let head = self.matrix(&ends.head)?.to_dtype(self.numbers)?;
+        let head = self.matrix(ends.head()?)?.to_dtype(self.numbers)?;
         let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
         let logits = logits.to_dtype(TensorDType::F32)?;
         self.laps.end(Stage::Head)?;
@@ -285,7 +285,6 @@ impl Compute for ClearCompute {
         ends: &mut Ends,
         tokens: &[u32],
         position: usize,
-        cancel: &AtomicBool,
     ) -> Result<(), EngineError> {
         self.laps.begin_pass()?;
         self.chunks.clear();
@@ -294,7 +293,9 @@ impl Compute for ClearCompute {
                 Embedding::Whole(table) => self
                     .matrix(table)?
                     .index_select(&Tensor::new(chunk, &self.device)?, 0)?,
-                Embedding::OnDisk(reader) => self.rows_from(reader, ends.dtype, chunk, cancel)?,
+                Embedding::OnDisk(reader) => {
+                    self.rows_from(reader, ends.dtype, chunk, &ends.cancel)?
+                }
             };
             self.chunks.push(rows.to_dtype(self.numbers)?);
         }

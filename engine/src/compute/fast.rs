@@ -2,7 +2,6 @@
 //! format: one parallel region a block, nothing allocated after start-up.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use half::{bf16, f16};
 use loader::{BlockLayout, DType, Form, Role};
@@ -68,7 +67,6 @@ impl Compute for FastCompute {
         ends: &mut Ends,
         tokens: &[u32],
         position: usize,
-        cancel: &AtomicBool,
     ) -> Result<(), EngineError> {
         let size = self.config.hidden_size;
         let mut rows = self.hidden.chunks_exact_mut(size);
@@ -81,7 +79,7 @@ impl Compute for FastCompute {
             })?,
             Embedding::OnDisk(reader) => {
                 for tokens in tokens.chunks(RowReader::ROWS) {
-                    let came = reader.bring(tokens, cancel)?;
+                    let came = reader.bring(tokens, &ends.cancel)?;
                     let came = matrix(ends.dtype, came, tokens.len(), size);
                     for (index, row) in (0..tokens.len()).zip(&mut rows) {
                         embed(came, index, row);
@@ -132,7 +130,7 @@ impl Compute for FastCompute {
         let size = self.shape.hidden;
         let last = &self.hidden[(self.rows - 1) * size..self.rows * size];
         let vocab_size = self.config.vocab_size;
-        read_both(&ends.norm, &ends.head, |norm, head| {
+        read_both(&ends.norm, ends.head()?, |norm, head| {
             let norm = weights(ends.dtype, norm);
             let head = matrix(ends.dtype, head, vocab_size, size);
             let eps = self.shape.norm_eps;

@@ -33,14 +33,12 @@ pub enum Kernels {
 
 /// The run state of one sequence.
 pub trait Compute {
-    /// Begins a pass: embeds `tokens`, the first of which is at `position`. Rows that come from disk
-    /// are not waited for when the flag is raised.
+    /// Begins a pass: embeds `tokens`, the first of which is at `position`.
     fn embed(
         &mut self,
         ends: &mut Ends,
         tokens: &[u32],
         position: usize,
-        cancel: &AtomicBool,
     ) -> Result<(), EngineError>;
 
     /// Sends the pass's rows through one block, and tells the clock of its norms, attention and

@@ -211,7 +211,7 @@ impl DeviceCompute {
             return self.clear.head(ends);
         }
         self.clear.laps.begin()?;
-        let head = Memory::of(ends.head().tensor())?;
+        let head = Memory::of(ends.head()?.tensor())?;
         let norm = self.norm(Memory::of(ends.norm.tensor())?);
         let (count, columns) = (self.config.vocab_size, self.config.hidden_size);
         let Row { x, logits, .. } = &self.row;
@@ -228,14 +228,13 @@ impl Compute for DeviceCompute {
         ends: &mut Ends,
         tokens: &[u32],
         position: usize,
-        cancel: &AtomicBool,
     ) -> Result<(), EngineError> {
         self.left_there = None;
         let (&[token], true, Embedding::Whole(table)) =
             (tokens, self.config.head_dim <= HEAD_MOST, &ends.embedding)
         else {
             self.position = None;
-            return self.clear.embed(ends, tokens, position, cancel);
+            return self.clear.embed(ends, tokens, position);
         };
         self.position = Some(position);
         self.clear.laps.begin_pass()?;

@@ -134,6 +134,7 @@ impl Made {
                 time: Duration::ZERO,
                 peak_bytes: None,
                 lowered_from: None,
+                later_bytes: 0,
                 kept_plain: false,
             },
             timing: Timing::new(

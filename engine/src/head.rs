@@ -1,0 +1,184 @@
+//! The head: the last weight that a pass needs. Where layers are streamed from disk it is read beside
+//! those of the first pass.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use loader::{Access, BlockSource, Storage};
+use offload::SlabBytes;
+
+use crate::background::Background;
+use crate::error::EngineError;
+
+#[derive(Debug)]
+pub struct Head {
+    bytes: SlabBytes,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    There,
+    Coming(Background<Result<(), EngineError>>),
+    Failed,
+}
+
+impl Head {
+    /// One that has been read.
+    pub fn there(bytes: SlabBytes) -> Self {
+        Self::new(bytes, State::There)
+    }
+
+    /// Begins to read it into `bytes`, host memory that nobody else uses.
+    pub fn coming(
+        bytes: SlabBytes,
+        source: BlockSource,
+        storages: Vec<Arc<dyn Storage>>,
+        access: Access,
+    ) -> Result<Self, EngineError> {
+        let to = bytes.clone();
+        let read = move || {
+            to.write(|to| loader::read_block(&storages, &source, to, access))?
+                .map_err(|error| EngineError::unread("the head", error))
+        };
+        let reading = Background::start("head", move |answer| {
+            // Nobody may want it any more.
+            let _ = answer.send(read());
+        })?;
+        Ok(Self::new(bytes, State::Coming(reading)))
+    }
+
+    fn new(bytes: SlabBytes, state: State) -> Self {
+        Self {
+            bytes,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Waits until it is there, or the flag is raised.
+    pub fn bytes(&self, cancel: &AtomicBool) -> Result<&SlabBytes, EngineError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Coming(reading) = &mut *state {
+            let done = reading.answer(cancel)?;
+            *state = match done {
+                Ok(()) => State::There,
+                Err(_) => State::Failed,
+            };
+            done?;
+        }
+        match &*state {
+            State::Failed => Err(EngineError::NoHead),
+            _ => Ok(&self.bytes),
+        }
+    }
+
+    pub fn len_bytes(&self) -> usize {
+        self.bytes.len_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::sync::mpsc::{Receiver, channel};
+    use std::time::{Duration, Instant};
+
+    use candle_core::Device;
+    use loader::{AccessReport, Error, Whole};
+
+    use super::*;
+    use crate::demo;
+
+    /// Reads when it is told to, unless it is told to fail.
+    #[derive(Debug)]
+    struct Held {
+        file: Arc<dyn Storage>,
+        told: Mutex<Receiver<bool>>,
+    }
+
+    impl Storage for Held {
+        fn name(&self) -> &str {
+            "held.safetensors"
+        }
+
+        fn len(&self) -> u64 {
+            self.file.len()
+        }
+
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+            match self
+                .told
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .recv()
+            {
+                Ok(true) => self.file.read_at(offset, buf),
+                _ => Err(Error::Shrunk {
+                    file: self.name().into(),
+                    expected_bytes: self.len(),
+                    found_bytes: 0,
+                }),
+            }
+        }
+
+        fn access_report(&self) -> AccessReport {
+            self.file.access_report()
+        }
+    }
+
+    /// A head whose one file waits to be told, and what it is to be.
+    fn held(told: Receiver<bool>) -> Result<(Head, Vec<u8>), EngineError> {
+        let checkpoint = demo::checkpoint()?;
+        let dtype = checkpoint.dtype();
+        let source = checkpoint.weight(Whole::LmHead, dtype)?;
+        let bytes = SlabBytes::new(source.slab_bytes(), dtype, &Device::Cpu)?;
+        let mut expected = vec![0; source.slab_bytes()];
+        let access = Access::Buffered;
+        loader::read_block(checkpoint.sources(), &source, &mut expected, access)?;
+        let [file] = checkpoint.sources() else {
+            unreachable!("the demo model is one file");
+        };
+        let held = Arc::new(Held {
+            file: Arc::clone(file),
+            told: Mutex::new(told),
+        });
+        Ok((Head::coming(bytes, source, vec![held], access)?, expected))
+    }
+
+    #[test]
+    fn a_head_that_does_not_come_is_given_up_and_can_be_waited_for_again() {
+        let (tell, told) = channel();
+        let (head, expected) = held(told).unwrap();
+        let cancel = AtomicBool::new(true);
+        let from = Instant::now();
+        let given_up = head.bytes(&cancel).unwrap_err();
+        assert!(matches!(given_up, EngineError::Interrupted), "{given_up}");
+        assert!(from.elapsed() < Duration::from_secs(2));
+        cancel.store(false, Ordering::Relaxed);
+        for _ in 0..100 {
+            let _ = tell.send(true);
+        }
+        for _ in 0..2 {
+            let found = head.bytes(&cancel).unwrap().read(<[u8]>::to_vec).unwrap();
+            assert!(found == expected);
+        }
+    }
+
+    #[test]
+    fn a_head_that_cannot_be_read_is_never_taken_for_one_that_was() {
+        let (tell, told) = channel();
+        let (head, _) = held(told).unwrap();
+        tell.send(false).unwrap();
+        drop(tell);
+        let cancel = AtomicBool::new(false);
+        let failed = head.bytes(&cancel).unwrap_err();
+        assert!(
+            failed.to_string().starts_with("the head could not be read"),
+            "{failed}"
+        );
+        for _ in 0..2 {
+            let gone = head.bytes(&cancel).unwrap_err();
+            assert!(matches!(gone, EngineError::NoHead), "{gone}");
+        }
+    }
+}
