@@ -11,7 +11,7 @@ use offload::{Home, SlabBytes};
 use crate::blueprint::{Blueprint, STREAM_ACCESS};
 use crate::embedding::{Embedding, RowReader};
 use crate::error::EngineError;
-use crate::head::Head;
+use crate::head::{Head, Reading};
 use crate::load;
 
 #[derive(Debug)]
@@ -80,8 +80,12 @@ impl Ends {
             Embedding::Whole(_) => Head::there(read(blueprint, Whole::LmHead, progress)?),
             Embedding::OnDisk(_) => {
                 let (source, bytes) = memory_for(blueprint, Whole::LmHead)?;
-                let storages = blueprint.checkpoint.sources().to_vec();
-                Head::coming(bytes, source, storages, access(blueprint))?
+                let reading = Reading {
+                    source,
+                    storages: blueprint.checkpoint.sources().to_vec(),
+                    access: access(blueprint),
+                };
+                Head::later(bytes, reading)
             }
         };
         Ok(Self {
@@ -91,6 +95,11 @@ impl Ends {
             head,
             cancel: Arc::default(),
         })
+    }
+
+    /// Begins to read the head, if that was put off: see [`crate::head`].
+    pub fn begin_head(&self) -> Result<(), EngineError> {
+        self.head.begin()
     }
 
     /// Waits until the head has been read, or the flag is raised.

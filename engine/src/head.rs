@@ -1,5 +1,5 @@
-//! The head: the last weight that a pass needs. Where layers are streamed from disk it is read beside
-//! those of the first pass.
+//! The head: the last weight that a pass needs. Where layers are streamed from disk it need not be
+//! there when the first pass begins, and is read beside its layers.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +19,23 @@ pub struct Head {
 #[derive(Debug)]
 enum State {
     There,
+    Later(Reading),
     Coming(Background<Result<(), EngineError>>),
     Failed,
+}
+
+/// Where it is read from, and how.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    pub source: BlockSource,
+    pub storages: Vec<Arc<dyn Storage>>,
+    pub access: Access,
+}
+
+impl Reading {
+    fn run(&self, to: &mut [u8]) -> Result<(), loader::Error> {
+        loader::read_block(&self.storages, &self.source, to, self.access)
+    }
 }
 
 impl Head {
@@ -29,23 +44,9 @@ impl Head {
         Self::new(bytes, State::There)
     }
 
-    /// Begins to read it into `bytes`, host memory that nobody else uses.
-    pub fn coming(
-        bytes: SlabBytes,
-        source: BlockSource,
-        storages: Vec<Arc<dyn Storage>>,
-        access: Access,
-    ) -> Result<Self, EngineError> {
-        let to = bytes.clone();
-        let read = move || {
-            to.write(|to| loader::read_block(&storages, &source, to, access))?
-                .map_err(|error| EngineError::unread("the head", error))
-        };
-        let reading = Background::start("head", move |answer| {
-            // Nobody may want it any more.
-            let _ = answer.send(read());
-        })?;
-        Ok(Self::new(bytes, State::Coming(reading)))
+    /// One that is read into `bytes`, host memory that nobody else uses, when [`Head::begin`] says so.
+    pub fn later(bytes: SlabBytes, reading: Reading) -> Self {
+        Self::new(bytes, State::Later(reading))
     }
 
     fn new(bytes: SlabBytes, state: State) -> Self {
@@ -55,8 +56,27 @@ impl Head {
         }
     }
 
+    /// Begins to read it, if that has not begun.
+    pub fn begin(&self) -> Result<(), EngineError> {
+        let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State::Later(reading) = state else {
+            return Ok(());
+        };
+        let (to, reading) = (self.bytes.clone(), reading.clone());
+        *state = State::Coming(Background::start("head", move |answer| {
+            let done = || {
+                to.write(|to| reading.run(to))?
+                    .map_err(|error| EngineError::unread("the head", error))
+            };
+            // Nobody may want it any more.
+            let _ = answer.send(done());
+        })?);
+        Ok(())
+    }
+
     /// Waits until it is there, or the flag is raised.
     pub fn bytes(&self, cancel: &AtomicBool) -> Result<&SlabBytes, EngineError> {
+        self.begin()?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Coming(reading) = &mut *state {
             let done = reading.answer(cancel)?;
@@ -142,7 +162,12 @@ mod tests {
             file: Arc::clone(file),
             told: Mutex::new(told),
         });
-        Ok((Head::coming(bytes, source, vec![held], access)?, expected))
+        let reading = Reading {
+            source,
+            storages: vec![held],
+            access,
+        };
+        Ok((Head::later(bytes, reading), expected))
     }
 
     #[test]

@@ -58,6 +58,10 @@ pub(crate) fn load(
         false => None,
     };
     let ends = Ends::load(blueprint, embedding, progress)?;
+    if blueprint.plan.resident_count() > 0 {
+        // Beside them, which take longer.
+        ends.begin_head()?;
+    }
     let mut resident_bytes = 0;
     let packer = match blueprint.resident_form() {
         Form::Compact if blueprint.plan.resident_count() > 0 => Some(Packer::new(blueprint, team)?),

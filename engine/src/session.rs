@@ -146,6 +146,9 @@ impl<'m> Session<'m> {
                 if cancel.load(Ordering::Relaxed) {
                     return Err(EngineError::Interrupted);
                 }
+                if layer.as_usize() == model.blueprint.config.layers / 4 {
+                    model.ends.begin_head()?;
+                }
                 let streamed = model.blueprint.plan.is_streamed(layer);
                 let visit = layer_span(layer, streamed);
                 let waiting = streamed.then(|| span!(Stage::Transfer.name()));

@@ -64,25 +64,20 @@ impl Slot {
 /// Memory that the system backs in no time worth a thread.
 const SMALL_BYTES: usize = 8 << 20;
 
-/// Gives fresh slots to a ring. The first goes at once, and is backed as it is filled. Large ones come
-/// after it when their memory has been touched, on a thread of its own: meanwhile the link is busy
-/// with the first, and a system that is slow to find memory (the guest of a host that took it back)
-/// does not hold it up.
-pub(crate) fn hand_over(slots: Vec<Slot>, free: &Sender<Slot>) {
+impl Slot {
+    /// Whether a fresh one had better be touched before it is filled.
+    pub(crate) fn is_large(&self) -> bool {
+        self.slab().memory().len_bytes() >= SMALL_BYTES
+    }
+}
+
+/// Touches large fresh slots on a thread of its own and gives each to the ring when that is done: what
+/// fills them does not have to wait for a system that is slow to find memory, as the guest of a host
+/// is that took it back.
+pub(crate) fn touch_and_give(slots: Vec<Slot>, free: &Sender<Slot>) {
     // Cannot fail while the ring is there, and there is room for every slot.
     let give = |slot, free: &Sender<Slot>| drop(free.send(slot));
-    let mut later = Vec::new();
-    for (index, mut slot) in slots.into_iter().enumerate() {
-        slot.index = u16::try_from(index).unwrap_or(u16::MAX);
-        match index == 0 || slot.slab().memory().len_bytes() < SMALL_BYTES {
-            true => give(slot, free),
-            false => later.push(slot),
-        }
-    }
-    if later.is_empty() {
-        return;
-    }
-    let (queue, queued) = bounded(later.len());
+    let (queue, queued) = bounded(slots.len());
     let rest = free.clone();
     let touch = move || {
         for mut slot in queued {
@@ -92,7 +87,7 @@ pub(crate) fn hand_over(slots: Vec<Slot>, free: &Sender<Slot>) {
         }
     };
     let thread = thread::Builder::new().name("slots".into()).spawn(touch);
-    for slot in later {
+    for slot in slots {
         match thread {
             // There is room, and the thread takes all of them.
             Ok(_) => drop(queue.send(slot)),

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! * Only the prefetch thread takes from `free`; only `visit` takes from `ready` and gives to
-//!   `free`, once the slots have been handed over. Both channels hold as many entries as there are
-//!   slots, so no send waits.
+//!   `free`, which begins with fresh slots. Both channels hold as many entries as there are slots, so
+//!   no send waits.
 //! * A slot is written only while it is in a ticket, and read only inside `visit`, after the
 //!   ticket's mark was waited for. It goes back to `free` after the closure has returned: the
 //!   next copy into it cannot start earlier.
@@ -199,6 +199,9 @@ struct Ring {
     unsaid: Option<OffloadError>,
     /// The next visit's ticket, where the wait for it was given up.
     waiting: Option<Ticket>,
+    /// Large slots, until the first block has landed in the first one: nothing is to hold that up, and
+    /// the link can go on with the first while these are made ready.
+    later: Vec<Slot>,
     cancel: Arc<AtomicBool>,
     /// `None` after an error: hanging up is what tells the thread to end.
     ends: Option<RingEnds>,
@@ -226,7 +229,15 @@ impl Ring {
             .collect();
         let (free, free_end) = bounded(slots.len());
         let (ready_end, ready) = bounded(slots.len());
-        slot::hand_over(slots, &free);
+        let mut later = Vec::new();
+        for (index, mut slot) in slots.into_iter().enumerate() {
+            slot.index = u16::try_from(index).unwrap_or(u16::MAX);
+            match index > 0 && slot.is_large() {
+                true => later.push(slot),
+                // Cannot fail: the other end is below and there is room for every slot.
+                false => drop(free.send(slot)),
+            }
+        }
         let (ask, asked) = match prefetch {
             Prefetch::Ahead => (None, None),
             Prefetch::AtNeed => {
@@ -246,6 +257,7 @@ impl Ring {
             origins,
             unsaid: None,
             waiting: None,
+            later,
             cancel: Arc::default(),
             ends: Some(RingEnds { free, ask, ready }),
             thread: Some(thread),
@@ -287,6 +299,9 @@ impl Ring {
         match ticket.redeem(asked_at) {
             Ok(taken) => {
                 self.visits += 1;
+                if let (Some(ends), false) = (&self.ends, self.later.is_empty()) {
+                    slot::touch_and_give(std::mem::take(&mut self.later), &ends.free);
+                }
                 Ok(taken)
             }
             Err(source) => Err(self.fail(block, Failure::Link(source))),
