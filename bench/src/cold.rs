@@ -14,10 +14,6 @@ use engine::profile::Sample;
 
 const DROP: &str = "/proc/sys/vm/drop_caches";
 
-/// After the drop, for the system to put in order what it was given back: in a virtual machine that
-/// may be two seconds until the host has it, and then it has to be found again.
-const REST: Duration = Duration::from_secs(4);
-
 const PEAK_BUDGET: Duration = Duration::from_millis(1000);
 
 #[derive(Debug, Args)]
@@ -30,6 +26,10 @@ pub struct Cold {
     /// Resident layers
     #[arg(long, default_value_t = 0)]
     num_gpu_layers: usize,
+    /// Pause after the page cache was dropped, in milliseconds. A virtual machine may hand free memory
+    /// back to its host within seconds, which then has to be found again: 10000 measures that, too
+    #[arg(long, default_value_t = 500)]
+    rest_ms: u64,
     /// The program to start; without it the `engine` beside this one
     #[arg(long)]
     engine: Option<PathBuf>,
@@ -48,7 +48,7 @@ pub fn run(args: &Cold) -> Result<()> {
     let mut before = measure()?.gbps;
     for round in 1..=args.rounds {
         fs::write(DROP, "3").with_context(|| format!("cannot write {DROP}"))?;
-        std::thread::sleep(REST);
+        std::thread::sleep(Duration::from_millis(args.rest_ms));
         let (first, exit) = start(args, &engine)?;
         let after = measure()?.gbps;
         let peak = f64::midpoint(before, after);

@@ -1,6 +1,6 @@
 //! The weights outside the blocks: embedding, final norm, head. The last two are needed whole at
 //! every token, so they stay resident; of the embedding see [`crate::embedding`]. The plan counts them.
-//! Where layers come from disk, embedding and head are not waited for at the start.
+//! Where layers come from disk, a head of its own is not waited for at the start: see [`crate::head`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -107,11 +107,11 @@ impl Ends {
         self.head.bytes(&self.cancel)
     }
 
-    /// Bytes that were not there yet when loading was over.
+    /// Bytes of the head, if they are still to come.
     pub fn later_bytes(&self) -> u64 {
-        match self.embedding {
-            Embedding::Whole(_) => 0,
-            Embedding::OnDisk(_) => self.head_bytes() as u64,
+        match self.head.is_due() {
+            true => self.head_bytes() as u64,
+            false => 0,
         }
     }
 

@@ -118,12 +118,12 @@ impl From<OffloadError> for EngineError {
 }
 
 impl EngineError {
-    /// The next step, for a `hint:` line.
     pub(crate) fn unread(what: &'static str, source: loader::Error) -> Self {
         let source = source.into();
         Self::Unread { what, source }
     }
 
+    /// The next step, for a `hint:` line.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::Loader(error) => return error.hint(),

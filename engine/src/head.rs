@@ -1,7 +1,7 @@
 //! The head: the last weight that a pass needs. Where layers are streamed from disk it need not be
 //! there when the first pass begins, and is read beside its layers.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use loader::{Access, BlockSource, Storage};
@@ -13,7 +13,15 @@ use crate::error::EngineError;
 #[derive(Debug)]
 pub struct Head {
     bytes: SlabBytes,
+    /// Nobody wants it any more. (The state's thread is waited for after this was raised.)
+    dropped: Arc<AtomicBool>,
     state: Mutex<State>,
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        self.dropped.store(true, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -33,8 +41,8 @@ pub struct Reading {
 }
 
 impl Reading {
-    fn run(&self, to: &mut [u8]) -> Result<(), loader::Error> {
-        loader::read_block(&self.storages, &self.source, to, self.access)
+    fn run(&self, to: &mut [u8], stop: &AtomicBool) -> Result<(), loader::Error> {
+        loader::read_block_unless(stop, &self.storages, &self.source, to, self.access)
     }
 }
 
@@ -52,6 +60,7 @@ impl Head {
     fn new(bytes: SlabBytes, state: State) -> Self {
         Self {
             bytes,
+            dropped: Arc::default(),
             state: Mutex::new(state),
         }
     }
@@ -63,9 +72,10 @@ impl Head {
             return Ok(());
         };
         let (to, reading) = (self.bytes.clone(), reading.clone());
+        let stop = Arc::clone(&self.dropped);
         *state = State::Coming(Background::start("head", move |answer| {
             let done = || {
-                to.write(|to| reading.run(to))?
+                to.write(|to| reading.run(to, &stop))?
                     .map_err(|error| EngineError::unread("the head", error))
             };
             // Nobody may want it any more.
@@ -92,6 +102,12 @@ impl Head {
         }
     }
 
+    /// Whether reading it is still to be done, or to be waited for.
+    pub fn is_due(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(&*state, State::There)
+    }
+
     pub fn len_bytes(&self) -> usize {
         self.bytes.len_bytes()
     }
@@ -99,12 +115,13 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
     use std::sync::mpsc::{Receiver, channel};
+    use std::thread;
     use std::time::{Duration, Instant};
 
     use candle_core::Device;
-    use loader::{AccessReport, Error, Whole};
+    use loader::synth::{self, SynthSpec};
+    use loader::{AccessReport, Checkpoint, Error, Family, Whole};
 
     use super::*;
     use crate::demo;
@@ -147,8 +164,7 @@ mod tests {
     }
 
     /// A head whose one file waits to be told, and what it is to be.
-    fn held(told: Receiver<bool>) -> Result<(Head, Vec<u8>), EngineError> {
-        let checkpoint = demo::checkpoint()?;
+    fn held(checkpoint: &Checkpoint, told: Receiver<bool>) -> Result<(Head, Vec<u8>), EngineError> {
         let dtype = checkpoint.dtype();
         let source = checkpoint.weight(Whole::LmHead, dtype)?;
         let bytes = SlabBytes::new(source.slab_bytes(), dtype, &Device::Cpu)?;
@@ -156,7 +172,7 @@ mod tests {
         let access = Access::Buffered;
         loader::read_block(checkpoint.sources(), &source, &mut expected, access)?;
         let [file] = checkpoint.sources() else {
-            unreachable!("the demo model is one file");
+            unreachable!("these models are one file");
         };
         let held = Arc::new(Held {
             file: Arc::clone(file),
@@ -173,7 +189,7 @@ mod tests {
     #[test]
     fn a_head_that_does_not_come_is_given_up_and_can_be_waited_for_again() {
         let (tell, told) = channel();
-        let (head, expected) = held(told).unwrap();
+        let (head, expected) = held(&demo::checkpoint().unwrap(), told).unwrap();
         let cancel = AtomicBool::new(true);
         let from = Instant::now();
         let given_up = head.bytes(&cancel).unwrap_err();
@@ -190,9 +206,38 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_nobody_wants_any_more_is_not_read_to_its_end() {
+        // Ten reads.
+        let spec = SynthSpec {
+            hidden_size: 512,
+            vocab_size: 20_000,
+            tied_embeddings: true,
+            ..SynthSpec::tiny(Family::Llama).with_layers(1)
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model");
+        synth::write(&path, &spec, &mut |_, _| {}).unwrap();
+        let (tell, told) = channel();
+        let (head, _) = held(&Checkpoint::open(&path).unwrap(), told).unwrap();
+        head.begin().unwrap();
+        let (over, is_over) = channel();
+        let dropping = thread::spawn(move || {
+            drop(head);
+            over.send(()).unwrap();
+        });
+        thread::sleep(Duration::from_millis(200));
+        // Those that have begun end; none of the others waits to be told.
+        for _ in 0..loader::READ_THREADS {
+            tell.send(true).unwrap();
+        }
+        is_over.recv_timeout(Duration::from_secs(20)).unwrap();
+        dropping.join().unwrap();
+    }
+
+    #[test]
     fn a_head_that_cannot_be_read_is_never_taken_for_one_that_was() {
         let (tell, told) = channel();
-        let (head, _) = held(told).unwrap();
+        let (head, _) = held(&demo::checkpoint().unwrap(), told).unwrap();
         tell.send(false).unwrap();
         drop(tell);
         let cancel = AtomicBool::new(false);

@@ -1,6 +1,7 @@
 //! Brings a blueprint's weights to where they will live: the embedding, then the ring, so that its
-//! slots fill while the rest is read; then the head, then the resident blocks. With the ring before
-//! all of it a disk would have filled the slots, and idle, long before the last of the others came.
+//! slots fill while the rest is read; then the head, then the resident blocks. (Embedding and head are
+//! not waited for where layers come from disk.) With the ring before all of it a disk would have filled
+//! the slots, and idle, long before the last of the others came.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ pub(crate) fn load(
     };
     let ends = Ends::load(blueprint, embedding, progress)?;
     if blueprint.plan.resident_count() > 0 {
-        // Beside them, which take longer.
+        // Beside them, which are waited for.
         ends.begin_head()?;
     }
     let mut resident_bytes = 0;

@@ -47,7 +47,7 @@ const ARITHMETIC_BUDGET: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loaded {
     pub bytes: u64,
-    /// Read beside the first pass.
+    /// Of the head, which is read beside the first pass: as long as it is not there.
     pub later_bytes: u64,
     pub time: Duration,
     /// The most memory the process has held so far, where the system tells.
@@ -143,7 +143,7 @@ impl Model {
         let kept_plain = blueprint.resident_form() != form;
         let loaded = Loaded {
             bytes,
-            later_bytes: ends.later_bytes(),
+            later_bytes: 0,
             time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
             kept_plain,
@@ -183,7 +183,10 @@ impl Model {
     }
 
     pub fn loaded(&self) -> Loaded {
-        self.loaded
+        Loaded {
+            later_bytes: self.ends.later_bytes(),
+            ..self.loaded
+        }
     }
 
     /// Where it is computed.

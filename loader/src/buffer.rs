@@ -1,5 +1,5 @@
 //! Memory that direct I/O can read into: a byte buffer whose first byte is aligned. It is reused
-//! from chunk to chunk, so a run allocates it once per I/O thread.
+//! from chunk to chunk.
 //!
 //! Large buffers are mappings of their own. What the allocator hands out a second time is made of
 //! small pages that were touched before, and a disk can read into those at half the speed.

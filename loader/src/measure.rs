@@ -35,7 +35,7 @@ pub fn measure_read_gbps(checkpoint: &Checkpoint, budget: Duration) -> Result<Re
         .collect();
     let bytes = AtomicU64::new(0);
     let start = Instant::now();
-    // However short the time, each thread reads something.
+    // However short the time, something is read.
     let in_time = |(turn, _): &(usize, _)| *turn < READ_THREADS || start.elapsed() < budget;
     let turns = windows.iter().cycle().enumerate().take_while(in_time);
     crew::deal(

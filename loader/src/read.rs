@@ -2,6 +2,7 @@
 //! threads of whoever streams them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::chunk::assign;
 use crate::{Access, AlignedBuf, BlockSource, Error, Storage, crew};
@@ -18,6 +19,17 @@ pub fn read_block(
     slab: &mut [u8],
     access: Access,
 ) -> Result<(), Error> {
+    read_block_unless(&AtomicBool::new(false), sources, source, slab, access)
+}
+
+/// The same, and it begins no further read when `stop` is raised: the slab is then of no use.
+pub fn read_block_unless(
+    stop: &AtomicBool,
+    sources: &[Arc<dyn Storage>],
+    source: &BlockSource,
+    slab: &mut [u8],
+    access: Access,
+) -> Result<(), Error> {
     let expected_bytes = source.slab_bytes();
     if slab.len() < expected_bytes {
         return Err(Error::SlabSize {
@@ -27,7 +39,8 @@ pub fn read_block(
     }
     let chunks = source.chunks();
     let threads = READ_THREADS.min(chunks.len());
-    let fills = assign(&chunks, slab).into_iter();
+    let wanted = |_: &_| !stop.load(Ordering::Relaxed);
+    let fills = assign(&chunks, slab).into_iter().take_while(wanted);
     let buffer = || AlignedBuf::new(0);
     crew::deal(threads, fills, buffer, |buffer, mut fill| {
         fill.run(sources, buffer, access)

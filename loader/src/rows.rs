@@ -50,7 +50,7 @@ impl Rows {
             wanted.len(),
             to.len()
         );
-        // A token's: nothing to share out, and nothing allocated.
+        // A token's: nothing to share out, and unless it is converted nothing allocated.
         if let &[row] = wanted {
             return self.read_one(row, to, &mut Vec::new());
         }

@@ -69,17 +69,11 @@ struct Job {
 }
 
 impl DiskLink {
-    /// What the threads' buffers take while blocks like these are streamed: for the plan. Blocks
+    /// What the buffers of detours take while blocks like these are streamed: for the plan. Blocks
     /// differ: those that lie askew in their file pass a buffer.
     pub fn buffers(blocks: &[BlockSource], sources: &[Arc<dyn Storage>]) -> BufferBytes {
-        let mut buffers = BufferBytes::default();
-        for block in blocks {
-            let Route { chunks, .. } = block.route(sources);
-            buffers.each = buffers.each.max(buffer_bytes(&chunks) as u64);
-            buffers.per_slot = buffers.per_slot.max(detours(&chunks) as u64);
-        }
-        buffers.most = (buffers.per_slot as usize).clamp(DETOURS, READERS) as u64;
-        buffers
+        let routes: Vec<Route> = blocks.iter().map(|block| block.route(sources)).collect();
+        buffers(routes.iter())
     }
 
     /// `slots`: how many copies can be in flight; the queue has room for all of them, so that `start`
@@ -94,16 +88,11 @@ impl DiskLink {
             .into_iter()
             .map(|(block, source)| (block, Arc::new(Home::of(&source, sources))))
             .collect();
-        let most = |count: fn(&[Chunk]) -> usize| {
-            let counts = blocks.values().map(|home| count(&home.route.chunks));
-            counts.max().unwrap_or(0)
-        };
-        let chunks_max = most(<[Chunk]>::len);
-        let detours_max = most(detours);
-        let pool = Arc::new(Pool::new(
-            detours_max.clamp(DETOURS, READERS).min(detours_max * slots),
-            most(buffer_bytes),
-        ));
+        let chunks = |home: &Arc<Home>| home.route.chunks.len();
+        let chunks_max = blocks.values().map(chunks).max().unwrap_or(0);
+        let buffers = buffers(blocks.values().map(|home| &home.route));
+        let pool = Pool::new(buffers.count(slots) as usize, buffers.each as usize);
+        let pool = Arc::new(pool);
         // More than there can be chunks in flight would only wait.
         let threads = READERS.min(chunks_max * slots);
         let fillers = match chunks_max {
@@ -161,15 +150,19 @@ impl DiskLink {
     }
 }
 
-/// The largest buffer that one of them takes.
-fn buffer_bytes(chunks: &[Chunk]) -> usize {
-    chunks.iter().map(Chunk::buffer_bytes).max().unwrap_or(0)
-}
-
-/// How many of them take one.
-fn detours(chunks: &[Chunk]) -> usize {
-    let takes_one = |chunk: &&Chunk| chunk.buffer_bytes() > 0;
-    chunks.iter().filter(takes_one).count()
+/// For detours on these routes.
+fn buffers<'a>(routes: impl Iterator<Item = &'a Route>) -> BufferBytes {
+    let (mut each, mut per_slot) = (0, 0);
+    for Route { chunks, .. } in routes {
+        let bytes = || chunks.iter().map(Chunk::buffer_bytes);
+        each = each.max(bytes().max().unwrap_or(0));
+        per_slot = per_slot.max(bytes().filter(|&bytes| bytes > 0).count());
+    }
+    BufferBytes {
+        each: each as u64,
+        per_slot: per_slot as u64,
+        most: per_slot.clamp(DETOURS, READERS) as u64,
+    }
 }
 
 impl Home {

@@ -37,7 +37,7 @@ pub enum Residency {
 /// What must stay in compute memory beside the blocks, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FixedBytes {
-    /// Embedding, final norm and head.
+    /// Embedding, final norm and head, or what is loaded of them.
     pub ends: u64,
     /// The KV cache at its full capacity.
     pub cache: u64,
@@ -78,6 +78,13 @@ pub struct BufferBytes {
     pub each: u64,
     pub per_slot: u64,
     pub most: u64,
+}
+
+impl BufferBytes {
+    /// How many there are for so many slots.
+    pub fn count(self, slots: usize) -> u64 {
+        self.most.min(self.per_slot * slots as u64)
+    }
 }
 
 impl BlockBytes {
@@ -297,13 +304,9 @@ impl ResidencyPlan {
 
     /// What the link takes for itself.
     pub fn buffer_bytes(&self) -> u64 {
-        let BufferBytes {
-            each,
-            per_slot,
-            most,
-        } = self.request.block.buffers;
+        let buffers = self.request.block.buffers;
         // Without a streamed layer there is no slot.
-        most.min(per_slot * self.slots() as u64) * each
+        buffers.count(self.slots()) * buffers.each
     }
 
     /// What packing takes beyond the cache and the scratch, whose memory is not in use yet.

@@ -35,11 +35,10 @@ impl Pool {
         let free = self
             .given_back
             .wait_while(self.free(), |free| free.is_empty());
-        let index = free.unwrap_or_else(PoisonError::into_inner).pop();
-        let turn = Turn {
-            pool: self,
-            index: index.unwrap_or(0),
+        let Some(index) = free.unwrap_or_else(PoisonError::into_inner).pop() else {
+            unreachable!("it was waited for until there is one");
         };
+        let turn = Turn { pool: self, index };
         // Nobody else has it: this does not wait.
         let buffer = self.buffers[turn.index].lock();
         work(&mut buffer.unwrap_or_else(PoisonError::into_inner))

@@ -93,7 +93,7 @@ impl Slab {
         self.shift
     }
 
-    /// Makes the system back fresh memory now. A device's is.
+    /// Makes the system back fresh memory of the host now.
     pub(crate) fn touch(&self) {
         let _on_device = self.memory.write(|bytes| {
             for page in bytes.chunks_mut(PAGE_BYTES) {

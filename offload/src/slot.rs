@@ -65,9 +65,10 @@ impl Slot {
 const SMALL_BYTES: usize = 8 << 20;
 
 impl Slot {
-    /// Whether a fresh one had better be touched before it is filled.
+    /// Whether a fresh one had better be touched before it is filled. A device's memory is there.
     pub(crate) fn is_large(&self) -> bool {
-        self.slab().memory().len_bytes() >= SMALL_BYTES
+        let memory = self.slab().memory();
+        memory.tensor().device().is_cpu() && memory.len_bytes() >= SMALL_BYTES
     }
 }
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! * Only the prefetch thread takes from `free`; only `visit` takes from `ready` and gives to
-//!   `free`, which begins with fresh slots. Both channels hold as many entries as there are slots, so
+//!   `free`, into which fresh slots come before (large ones from a thread that touches them). Both channels hold as many entries as there are slots, so
 //!   no send waits.
 //! * A slot is written only while it is in a ticket, and read only inside `visit`, after the
 //!   ticket's mark was waited for. It goes back to `free` after the closure has returned: the
@@ -69,7 +69,8 @@ impl StreamedStack {
         }
     }
 
-    /// Starts the prefetch thread; with `Prefetch::Ahead` the first slots begin to fill at once.
+    /// Starts the prefetch thread; with `Prefetch::Ahead` the first slot begins to fill at once, and the
+    /// others unless they are large (see `later`).
     pub fn streaming(
         slots: Vec<Slot>,
         itinerary: Itinerary,
@@ -92,6 +93,9 @@ impl StreamedStack {
     /// Adds a resident block. The ring's first slots fill while resident blocks are being read.
     pub fn keep(&mut self, block: BlockId, slab: Slab) {
         self.resident.insert(block, slab);
+        if let Some(ring) = &mut self.ring {
+            ring.give_later_ones();
+        }
     }
 
     /// Setting the flag ends the wait for a copy with [`OffloadError::Cancelled`]. The copy goes
@@ -200,7 +204,8 @@ struct Ring {
     /// The next visit's ticket, where the wait for it was given up.
     waiting: Option<Ticket>,
     /// Large slots, until the first block has landed in the first one: nothing is to hold that up, and
-    /// the link can go on with the first while these are made ready.
+    /// the link can go on with the first while these are made ready. Where blocks stay resident, only
+    /// until the first of them is there: the others leave time enough.
     later: Vec<Slot>,
     cancel: Arc<AtomicBool>,
     /// `None` after an error: hanging up is what tells the thread to end.
@@ -299,12 +304,16 @@ impl Ring {
         match ticket.redeem(asked_at) {
             Ok(taken) => {
                 self.visits += 1;
-                if let (Some(ends), false) = (&self.ends, self.later.is_empty()) {
-                    slot::touch_and_give(std::mem::take(&mut self.later), &ends.free);
-                }
+                self.give_later_ones();
                 Ok(taken)
             }
             Err(source) => Err(self.fail(block, Failure::Link(source))),
+        }
+    }
+
+    fn give_later_ones(&mut self) {
+        if let (Some(ends), false) = (&self.ends, self.later.is_empty()) {
+            slot::touch_and_give(std::mem::take(&mut self.later), &ends.free);
         }
     }
 

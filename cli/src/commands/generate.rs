@@ -39,11 +39,8 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         false => None,
     };
     // Never dropped: the process ends with this command, and must not wait for a read under way.
-    let model = Box::leak(Box::new(load(blueprint, &console)?));
-    if args.output.profile.is_some() || files.any() {
-        model.measure_memory()?;
-        model.measure_arithmetic();
-    }
+    let measured = args.output.profile.is_some() || files.any();
+    let model = Box::leak(Box::new(load(blueprint, measured, &console)?));
     let loaded = model.loaded();
     let idle = match loaded.kept_plain || loaded.lowered_from.is_some() {
         true => preface::plan_again(model.blueprint(), &args.setup, &console)?,
@@ -107,10 +104,15 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
 }
 
-fn load(blueprint: Blueprint, console: &Console) -> Result<Model, Failure> {
+fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model, Failure> {
     let bar = Bar::new(console, "loading", Model::bytes_to_load(&blueprint));
     let model = Model::load(blueprint, &mut |bytes| bar.add(bytes))?;
     drop(bar);
+    if measured {
+        // Over the head, which is then there.
+        model.measure_memory()?;
+        model.measure_arithmetic();
+    }
     let loaded = model.loaded();
     let peak = loaded
         .peak_bytes
