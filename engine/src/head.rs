@@ -228,7 +228,8 @@ mod tests {
         thread::sleep(Duration::from_millis(200));
         // Those that have begun end; none of the others waits to be told.
         for _ in 0..loader::READ_THREADS {
-            tell.send(true).unwrap();
+            // Nobody listens if none had begun.
+            let _ = tell.send(true);
         }
         is_over.recv_timeout(Duration::from_secs(20)).unwrap();
         dropping.join().unwrap();

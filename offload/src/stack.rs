@@ -70,7 +70,7 @@ impl StreamedStack {
     }
 
     /// Starts the prefetch thread; with `Prefetch::Ahead` the first slot begins to fill at once, and the
-    /// others unless they are large (see `later`).
+    /// others when they have been touched, if they are large (see `touch_and_give`).
     pub fn streaming(
         slots: Vec<Slot>,
         itinerary: Itinerary,
@@ -93,9 +93,6 @@ impl StreamedStack {
     /// Adds a resident block. The ring's first slots fill while resident blocks are being read.
     pub fn keep(&mut self, block: BlockId, slab: Slab) {
         self.resident.insert(block, slab);
-        if let Some(ring) = &mut self.ring {
-            ring.give_later_ones();
-        }
     }
 
     /// Setting the flag ends the wait for a copy with [`OffloadError::Cancelled`]. The copy goes
@@ -203,10 +200,6 @@ struct Ring {
     unsaid: Option<OffloadError>,
     /// The next visit's ticket, where the wait for it was given up.
     waiting: Option<Ticket>,
-    /// Large slots, until the first block has landed in the first one: nothing is to hold that up, and
-    /// the link can go on with the first while these are made ready. Where blocks stay resident, only
-    /// until the first of them is there: the others leave time enough.
-    later: Vec<Slot>,
     cancel: Arc<AtomicBool>,
     /// `None` after an error: hanging up is what tells the thread to end.
     ends: Option<RingEnds>,
@@ -243,6 +236,9 @@ impl Ring {
                 false => drop(free.send(slot)),
             }
         }
+        if !later.is_empty() {
+            slot::touch_and_give(later, &free);
+        }
         let (ask, asked) = match prefetch {
             Prefetch::Ahead => (None, None),
             Prefetch::AtNeed => {
@@ -262,7 +258,6 @@ impl Ring {
             origins,
             unsaid: None,
             waiting: None,
-            later,
             cancel: Arc::default(),
             ends: Some(RingEnds { free, ask, ready }),
             thread: Some(thread),
@@ -304,16 +299,9 @@ impl Ring {
         match ticket.redeem(asked_at) {
             Ok(taken) => {
                 self.visits += 1;
-                self.give_later_ones();
                 Ok(taken)
             }
             Err(source) => Err(self.fail(block, Failure::Link(source))),
-        }
-    }
-
-    fn give_later_ones(&mut self) {
-        if let (Some(ends), false) = (&self.ends, self.later.is_empty()) {
-            slot::touch_and_give(std::mem::take(&mut self.later), &ends.free);
         }
     }
 
