@@ -108,7 +108,7 @@ impl Ends {
     }
 
     /// Bytes of the head, if they are still to come.
-    pub fn later_bytes(&self) -> u64 {
+    pub fn bytes_to_come(&self) -> u64 {
         match self.head.is_due() {
             true => self.head_bytes() as u64,
             false => 0,

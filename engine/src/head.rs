@@ -102,10 +102,13 @@ impl Head {
         }
     }
 
-    /// Whether reading it is still to be done, or to be waited for.
+    /// Whether some of it has not been read by now.
     pub fn is_due(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        !matches!(&*state, State::There)
+        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::There => false,
+            State::Coming(reading) => !reading.has_answered(),
+            State::Later(_) | State::Failed => true,
+        }
     }
 
     pub fn len_bytes(&self) -> usize {
@@ -195,13 +198,14 @@ mod tests {
         let given_up = head.bytes(&cancel).unwrap_err();
         assert!(matches!(given_up, EngineError::Interrupted), "{given_up}");
         assert!(from.elapsed() < Duration::from_secs(2));
+        assert!(head.is_due());
         cancel.store(false, Ordering::Relaxed);
         for _ in 0..100 {
             let _ = tell.send(true);
         }
         for _ in 0..2 {
             let found = head.bytes(&cancel).unwrap().read(<[u8]>::to_vec).unwrap();
-            assert!(found == expected);
+            assert!(found == expected && !head.is_due());
         }
     }
 

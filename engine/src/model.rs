@@ -47,8 +47,6 @@ const ARITHMETIC_BUDGET: Duration = Duration::from_millis(20);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loaded {
     pub bytes: u64,
-    /// Of the head, which is read beside the first pass: as long as it is not there.
-    pub later_bytes: u64,
     pub time: Duration,
     /// The most memory the process has held so far, where the system tells.
     pub peak_bytes: Option<u64>,
@@ -143,7 +141,6 @@ impl Model {
         let kept_plain = blueprint.resident_form() != form;
         let loaded = Loaded {
             bytes,
-            later_bytes: 0,
             time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
             kept_plain,
@@ -183,10 +180,12 @@ impl Model {
     }
 
     pub fn loaded(&self) -> Loaded {
-        Loaded {
-            later_bytes: self.ends.later_bytes(),
-            ..self.loaded
-        }
+        self.loaded
+    }
+
+    /// Bytes that will be read beside the first pass, if they are not there by now.
+    pub fn bytes_to_come(&self) -> u64 {
+        self.ends.bytes_to_come()
     }
 
     /// Where it is computed.
@@ -288,7 +287,7 @@ impl Model {
         (!self.blueprint.on_device()).then(|| self.arithmetic.get_or_init(limit))
     }
 
-    /// Waits for the disk end when this flag is raised.
+    /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is raised.
     pub(crate) fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
         self.stack.cancel_with(Arc::clone(flag));
         self.ends.cancel = Arc::clone(flag);

@@ -55,6 +55,12 @@ impl Slot {
         Ok(())
     }
 
+    /// Whether a fresh one had better be touched before it is filled. A device's memory is there.
+    pub(crate) fn is_large(&self) -> bool {
+        let memory = self.slab().memory();
+        memory.tensor().device().is_cpu() && memory.len_bytes() >= SMALL_BYTES
+    }
+
     /// Its place among the ring's slots.
     pub fn index(&self) -> usize {
         usize::from(self.index)
@@ -64,25 +70,17 @@ impl Slot {
 /// Memory that the system backs in no time worth a thread.
 const SMALL_BYTES: usize = 8 << 20;
 
-impl Slot {
-    /// Whether a fresh one had better be touched before it is filled. A device's memory is there.
-    pub(crate) fn is_large(&self) -> bool {
-        let memory = self.slab().memory();
-        memory.tensor().device().is_cpu() && memory.len_bytes() >= SMALL_BYTES
-    }
-}
-
 /// Touches large fresh slots on a thread of its own and gives each to the ring when that is done: what
 /// fills them does not have to wait for a system that is slow to find memory, as the guest of a host
 /// is that took it back.
 pub(crate) fn touch_and_give(slots: Vec<Slot>, free: &Sender<Slot>) {
     // Cannot fail while the ring is there, and there is room for every slot.
     let give = |slot, free: &Sender<Slot>| drop(free.send(slot));
-    let (queue, queued) = bounded(slots.len());
+    let (queue, queued) = bounded::<Slot>(slots.len());
     let rest = free.clone();
     let touch = move || {
         for mut slot in queued {
-            Slot::slab(&slot).touch();
+            slot.slab().touch();
             slot.free_since = Instant::now();
             give(slot, &rest);
         }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! * Only the prefetch thread takes from `free`; only `visit` takes from `ready` and gives to
-//!   `free`, into which fresh slots come before (large ones from a thread that touches them). Both channels hold as many entries as there are slots, so
-//!   no send waits.
+//!   `free`, into which fresh slots come before (large ones from a thread that touches them). Both
+//!   channels hold as many entries as there are slots, so no send waits.
 //! * A slot is written only while it is in a ticket, and read only inside `visit`, after the
 //!   ticket's mark was waited for. It goes back to `free` after the closure has returned: the
 //!   next copy into it cannot start earlier.

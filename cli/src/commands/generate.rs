@@ -117,19 +117,17 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
     let peak = loaded
         .peak_bytes
         .map(|bytes| format!(", peak memory {}", memory(bytes)));
-    let later = (loaded.later_bytes > 0).then(|| {
-        format!(
-            "; {} more beside the first pass",
-            gigabytes(loaded.later_bytes)
-        )
-    });
+    let to_come = match model.bytes_to_come() {
+        0 => String::new(),
+        bytes => format!("; {} more beside the first pass", gigabytes(bytes)),
+    };
     console.say(format_args!(
         "Loaded {} in {} ({:.2} GB/s){}{}",
         gigabytes(loaded.bytes),
         seconds(loaded.time),
         loaded.bytes as f64 / loaded.time.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9,
         peak.unwrap_or_default(),
-        later.unwrap_or_default(),
+        to_come,
     ));
     if let Some(planned) = loaded.lowered_from {
         console.say(format_args!(

@@ -134,7 +134,6 @@ impl Made {
                 time: Duration::ZERO,
                 peak_bytes: None,
                 lowered_from: None,
-                later_bytes: 0,
                 kept_plain: false,
             },
             timing: Timing::new(
