@@ -3,7 +3,8 @@
     expect(unsafe_code, reason = "madvise takes a raw address range")
 )]
 //! Asks the system to back large buffers with huge pages. Advice only: where it is refused or does
-//! not exist, nothing changes. Sound because the advice never alters the contents.
+//! not exist, nothing changes. Sound because the advice never alters the contents, and what is
+//! renewed is borrowed to be written.
 //!
 //! * Reading weights is bound by memory, and misses of the page-table cache cost 10 % and more.
 //! * A direct read into one huge page is one segment of memory to the disk. In pages of 4 KiB a
@@ -15,19 +16,49 @@ pub const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Advises the whole pages inside `values`. Best called before the memory is first touched.
 pub fn advise<T>(values: &[T]) {
     #[cfg(target_os = "linux")]
-    {
-        const PAGE_BYTES: usize = 4096;
-        let start = values.as_ptr().addr().next_multiple_of(PAGE_BYTES);
-        let end = (values.as_ptr().addr() + size_of_val(values)) / PAGE_BYTES * PAGE_BYTES;
-        if end > start {
-            let at = values.as_ptr().with_addr(start);
-            // SAFETY: the range lies inside `values`, which is mapped; MADV_HUGEPAGE changes how
-            // the pages are backed, never what they hold.
-            unsafe {
-                libc::madvise(at.cast_mut().cast(), end - start, libc::MADV_HUGEPAGE);
-            }
-        }
+    if let Some((start, bytes)) = whole_pages(values) {
+        // SAFETY: the range lies inside `values`, which is mapped; MADV_HUGEPAGE changes how the
+        // pages are backed, never what they hold.
+        unsafe { libc::madvise(start, bytes, libc::MADV_HUGEPAGE) };
     }
     #[cfg(not(target_os = "linux"))]
     let _ = values;
+}
+
+/// Gives back what backs the whole pages of `zeros`, for memory that an allocator hands out a second
+/// time: it comes anew when it is touched, as it was advised. Where that is refused, nothing changes.
+pub fn renew(zeros: &mut [u8]) {
+    #[cfg(target_os = "linux")]
+    if let Some((start, bytes)) = whole_pages(zeros) {
+        // SAFETY: the range lies inside `zeros`, which is borrowed to be written; every byte of it
+        // is 0 when it is read next.
+        unsafe { libc::madvise(start, bytes, libc::MADV_DONTNEED) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = zeros;
+}
+
+#[cfg(target_os = "linux")]
+fn whole_pages<T>(values: &[T]) -> Option<(*mut libc::c_void, usize)> {
+    const PAGE_BYTES: usize = 4096;
+    let start = values.as_ptr().addr().next_multiple_of(PAGE_BYTES);
+    let end = (values.as_ptr().addr() + size_of_val(values)) / PAGE_BYTES * PAGE_BYTES;
+    let at = values.as_ptr().with_addr(start).cast_mut();
+    (end > start).then(|| (at.cast(), end - start))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_pages_are_renewed_and_their_neighbours_stay() {
+        let mut values = vec![7; 1 << 20];
+        let last = values.len() - 1;
+        renew(&mut values[1..last]);
+        let zeros = values.iter().filter(|&&value| value == 0).count();
+        assert!((254 * 4096..1 << 20).contains(&zeros), "{zeros}");
+        assert_eq!((values[0], values[last]), (7, 7));
+        renew(&mut values[1..100]);
+    }
 }

@@ -1,20 +1,24 @@
 //! Zeroed memory that nothing backs before it is written, or an error where there is none. (Asking
 //! with `try_reserve` first, and giving back, teaches the C library to take the next from its heap,
 //! where it has to write the zeros itself, all of them.)
+//!
+//! Nothing backs large memory either that the allocator kept from a model before: a process that opens
+//! many would have its slots in small pages, which a disk fills at four fifths of its rate.
 #![expect(
     unsafe_code,
     reason = "the allocator has zeroed memory, and a Vec no way to ask for it"
 )]
 // Sound because the memory has the layout of the Vec's, is as long, and holds zeros, which every
-// `Zeroable` may be.
+// `Pod` may be.
 
 use std::alloc::{Layout, alloc_zeroed};
 
-use bytemuck::Zeroable;
+use bytemuck::Pod;
+use loader::huge_pages::{self, HUGE_PAGE_BYTES};
 
 use crate::error::OffloadError;
 
-pub(crate) fn zero_pages<T: Zeroable>(elements: usize) -> Result<Vec<T>, OffloadError> {
+pub(crate) fn zero_pages<T: Pod>(elements: usize) -> Result<Vec<T>, OffloadError> {
     let refused = || OffloadError::OutOfMemory {
         bytes: (elements as u64).saturating_mul(size_of::<T>() as u64),
     };
@@ -24,11 +28,15 @@ pub(crate) fn zero_pages<T: Zeroable>(elements: usize) -> Result<Vec<T>, Offload
     }
     // SAFETY: the layout is not empty.
     let start = unsafe { alloc_zeroed(layout) };
-    match start.is_null() {
-        true => Err(refused()),
-        // SAFETY: see the top of the file.
-        false => Ok(unsafe { Vec::from_raw_parts(start.cast(), elements, elements) }),
+    if start.is_null() {
+        return Err(refused());
     }
+    // SAFETY: see the top of the file.
+    let mut values = unsafe { Vec::from_raw_parts(start.cast(), elements, elements) };
+    if layout.size() >= HUGE_PAGE_BYTES {
+        huge_pages::renew(bytemuck::cast_slice_mut::<T, u8>(&mut values));
+    }
+    Ok(values)
 }
 
 #[cfg(test)]
