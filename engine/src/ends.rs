@@ -147,9 +147,10 @@ fn memory_for(
     blueprint: &Blueprint,
     which: Whole,
 ) -> Result<(BlockSource, SlabBytes), EngineError> {
-    let dtype = blueprint.dtype();
-    let source = blueprint.checkpoint.weight(which, dtype)?;
-    let bytes = SlabBytes::new(source.slab_bytes(), dtype, blueprint.place.device())?;
+    let checkpoint = &blueprint.checkpoint;
+    let source = checkpoint.weight(which, blueprint.dtype())?;
+    let device = blueprint.place.device();
+    let bytes = SlabBytes::for_source(&source, checkpoint.sources(), device)?;
     Ok((source, bytes))
 }
 

@@ -308,12 +308,24 @@ pub(crate) fn route(
     slab_bytes: usize,
     sources: &[Arc<dyn Storage>],
 ) -> Route {
-    let align = |piece: &Piece| sources[piece.source].direct_align();
-    let shift = best_shift(pieces, dtype, align);
+    let shift = best_shift(pieces, dtype, |piece| align(piece, sources));
+    let chunks = cut(pieces, dtype, shift, sources);
+    claims(&chunks, slab_bytes);
+    Route { shift, chunks }
+}
+
+/// The chunks for a slab that begins `shift` bytes, but for whole multiples of
+/// [`DIRECT_ALIGN_BYTES`], after an address that is one.
+pub(crate) fn cut(
+    pieces: &[Piece],
+    dtype: DType,
+    shift: usize,
+    sources: &[Arc<dyn Storage>],
+) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut detours = Vec::new();
     for piece in pieces {
-        match straight(piece, dtype, shift, align(piece)) {
+        match straight(piece, dtype, shift, align(piece, sources)) {
             Some(body) => {
                 chunks.extend(straight_chunks(piece, &body, dtype));
                 detours.push(piece.part(0..body.start));
@@ -324,8 +336,12 @@ pub(crate) fn route(
     }
     chunks.extend(plan(&detours, dtype));
     chunks.sort_by_key(|chunk| (chunk.source, chunk.offset));
-    claims(&chunks, slab_bytes);
-    Route { shift, chunks }
+    chunks
+}
+
+/// What direct reads of its file want.
+fn align(piece: &Piece, sources: &[Arc<dyn Storage>]) -> usize {
+    sources[piece.source].direct_align()
 }
 
 /// The one that serves most of the bytes.

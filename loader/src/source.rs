@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::chunk::{self, Chunk, Route};
 use crate::layout::{Placement, Role};
-use crate::{BlockLayout, Checkpoint, DType, Error, Storage, TensorEntry};
+use crate::{BlockLayout, Checkpoint, DIRECT_ALIGN_BYTES, DType, Error, Storage, TensorEntry};
 
 /// One tensor's way into a slab.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,16 @@ impl BlockSource {
     /// The reads that fill the slab.
     pub fn chunks(&self) -> Vec<Chunk> {
         chunk::plan(&self.pieces, self.dtype)
+    }
+
+    /// The direct reads that fill a slab which begins there: to their places where that suits the file.
+    pub(crate) fn direct_chunks(
+        &self,
+        slab: *const u8,
+        sources: &[Arc<dyn Storage>],
+    ) -> Vec<Chunk> {
+        let shift = slab.addr() % DIRECT_ALIGN_BYTES;
+        chunk::cut(&self.pieces, self.dtype, shift, sources)
     }
 
     /// The same for a slab that may be shifted. Plan once, keep, and run as often as the block is

@@ -180,6 +180,30 @@ fn weights_outside_the_blocks_come_whole_and_a_tied_head_is_the_embedding() {
     }
 }
 
+/// Straight where the address suits the file, through buffers elsewhere.
+#[test]
+fn a_large_weight_comes_the_same_wherever_its_memory_begins() {
+    let made = make(&SynthSpec {
+        hidden_size: 512,
+        vocab_size: 3000,
+        ..SynthSpec::tiny(Family::Llama).with_layers(1)
+    });
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    let source = checkpoint.weight(Whole::LmHead, DType::Bf16).unwrap();
+    let sources = checkpoint.sources();
+    let mut expected = vec![0; source.slab_bytes()];
+    loader::read_block(sources, &source, &mut expected, Access::Buffered).unwrap();
+    let Route { shift, chunks } = source.route(sources);
+    let straight = chunks.iter().filter(|chunk| chunk.straight).count();
+    assert_eq!((straight, chunks.len()), (2, 4));
+    for begin in [shift, 0, 1, shift ^ 2, shift ^ 512] {
+        let mut memory = AlignedBuf::new(begin + expected.len());
+        let slab = &mut memory.as_mut_slice()[begin..begin + expected.len()];
+        loader::read_block(sources, &source, slab, Access::Direct).unwrap();
+        assert!(slab == expected, "{begin}");
+    }
+}
+
 #[test]
 fn every_block_of_a_model_has_the_same_layout_and_aligned_weights() {
     for spec in specs() {

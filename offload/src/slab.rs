@@ -6,11 +6,12 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
 use half::vec::HalfBitsVecExt;
 use loader::huge_pages::{self, HUGE_PAGE_BYTES};
-use loader::{BlockLayout, DIRECT_ALIGN_BYTES, DType, Form, Role};
+use loader::{BlockLayout, BlockSource, DIRECT_ALIGN_BYTES, DType, Form, Role, Storage};
 
 use crate::error::OffloadError;
 use crate::numa::NumaNode;
@@ -58,9 +59,7 @@ impl Slab {
         layout: &Arc<BlockLayout>,
         shift: usize,
     ) -> Result<Self, OffloadError> {
-        let number = layout.dtype().bytes();
-        let elements = layout.slab_bytes() / number;
-        let bytes = SlabBytes(memory.0.narrow(0, shift / number, elements)?);
+        let bytes = memory.part(shift, layout.slab_bytes())?;
         let views = layout
             .placements()
             .iter()
@@ -93,10 +92,13 @@ impl Slab {
         self.shift
     }
 
-    /// Makes the system back fresh memory of the host now.
-    pub(crate) fn touch(&self) {
+    /// Makes the system back fresh memory of the host now, until the flag is raised.
+    pub(crate) fn touch(&self, stop: &AtomicBool) {
         let _on_device = self.memory.write(|bytes| {
             for page in bytes.chunks_mut(PAGE_BYTES) {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
                 page[0] = 0;
             }
         });
@@ -132,6 +134,26 @@ impl SlabBytes {
         }
     }
 
+    /// Fresh memory for what is read once, in which a disk brings as much as can be to its place.
+    pub fn for_source(
+        source: &BlockSource,
+        sources: &[Arc<dyn Storage>],
+        device: &Device,
+    ) -> Result<Self, OffloadError> {
+        let bytes = source.slab_bytes();
+        match device {
+            Device::Cpu => Self::new(bytes + DIRECT_ALIGN_BYTES, source.dtype(), device)?
+                .part(source.route(sources).shift, bytes),
+            _ => Self::new(bytes, source.dtype(), device),
+        }
+    }
+
+    /// So many bytes from there on, whole numbers.
+    fn part(&self, start: usize, bytes: usize) -> Result<Self, OffloadError> {
+        let number = self.0.dtype().size_in_bytes();
+        Ok(Self(self.0.narrow(0, start / number, bytes / number)?))
+    }
+
     /// Its size.
     pub fn len_bytes(&self) -> usize {
         self.0.elem_count() * self.0.dtype().size_in_bytes()
@@ -165,7 +187,7 @@ impl SlabBytes {
     /// that took one a weight could deadlock with a writer waiting between two of them.
     pub fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, OffloadError> {
         let (storage, layout) = self.0.storage_and_layout();
-        let Storage::Cpu(storage) = &*storage else {
+        let candle_core::Storage::Cpu(storage) = &*storage else {
             return Err(OffloadError::NotHostMemory);
         };
         let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();

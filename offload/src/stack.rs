@@ -32,7 +32,7 @@ use crate::link::Link;
 use crate::prefetch::{self, Ends, Failure};
 use crate::record::{LoadKind, LoadRecord};
 use crate::slab::Slab;
-use crate::slot::{self, Slot};
+use crate::slot::{Slot, Touching};
 use crate::ticket::{Ticket, Visited};
 
 /// How long a wait for a copy goes on before it looks whether anybody still wants it.
@@ -70,7 +70,7 @@ impl StreamedStack {
     }
 
     /// Starts the prefetch thread; with `Prefetch::Ahead` the first slot begins to fill at once, and the
-    /// others when they have been touched, if they are large (see `touch_and_give`).
+    /// others when they have been touched, if they are large (see `Touching`).
     pub fn streaming(
         slots: Vec<Slot>,
         itinerary: Itinerary,
@@ -203,6 +203,8 @@ struct Ring {
     cancel: Arc<AtomicBool>,
     /// `None` after an error: hanging up is what tells the thread to end.
     ends: Option<RingEnds>,
+    /// Holds an end as well, for as long as it takes.
+    touching: Option<Touching>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -236,9 +238,7 @@ impl Ring {
                 false => drop(free.send(slot)),
             }
         }
-        if !later.is_empty() {
-            slot::touch_and_give(later, &free);
-        }
+        let touching = (!later.is_empty()).then(|| Touching::start(later, &free));
         let (ask, asked) = match prefetch {
             Prefetch::Ahead => (None, None),
             Prefetch::AtNeed => {
@@ -260,6 +260,7 @@ impl Ring {
             waiting: None,
             cancel: Arc::default(),
             ends: Some(RingEnds { free, ask, ready }),
+            touching,
             thread: Some(thread),
         })
     }
@@ -360,6 +361,7 @@ impl Ring {
     /// Hangs up and waits for the thread; tells what it died of, if it died.
     fn join(&mut self) -> String {
         self.ends = None;
+        self.touching = None;
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(payload)) => panic_message(payload.as_ref()),
             _ => "it ended early".into(),
