@@ -44,17 +44,9 @@ enum What {
     Cold(cold::Cold),
     /// The cost of looking: `--profile`, and spans where they are compiled in
     Overhead(overhead::Overhead),
-    /// Streaming from disk, against the disk's direct-read ceiling, alone and beside memory reads
-    Stream {
-        #[command(flatten)]
-        run: Run,
-        /// Resident layers
-        #[arg(long, default_value_t = 0)]
-        num_gpu_layers: usize,
-        /// Slots of the ring
-        #[arg(long, default_value_t = 2)]
-        slots: usize,
-    },
+    /// Streaming from disk, against the disk's direct-read ceiling, alone and beside memory reads, in
+    /// turns (reads /proc/PID/io, so: Linux)
+    Stream(stream::Stream),
 }
 
 #[derive(Debug, Args)]
@@ -86,11 +78,7 @@ fn main() -> ExitCode {
         What::Decode(run) => decode::run(&run),
         What::Overhead(args) => overhead::run(&args),
         What::Prefill { run, prompt_tokens } => prefill::run(&run, prompt_tokens),
-        What::Stream {
-            run,
-            num_gpu_layers,
-            slots,
-        } => stream::run(&run, num_gpu_layers, slots),
+        What::Stream(args) => stream::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,83 +1,143 @@
 //! Streaming from disk: bytes a second, as a share of what direct reads of the same files reach, on
 //! a quiet machine and beside a decode's reads of memory. The second is what can be reached where
 //! disk and memory share a path, as they do in a virtual machine whose disk is a copy by its host.
+//!
+//! Disks of shared machines change their speed within seconds. So the engine is a process of its own,
+//! which goes on generating for a slice of time and is stopped for the next, while the peak is
+//! measured: each slice is held against the peaks before and after it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
 use engine::profile::Sample;
-use engine::{Model, ModelOptions, Source};
-use loader::Checkpoint;
+use engine::{Blueprint, ModelOptions, Source};
+use loader::{Checkpoint, Whole};
 use offload::{Home, Residency};
 
-use crate::Run;
 use crate::ceiling::Ceiling;
 
-/// Long enough to read about as much as a token streams.
-const PEAK_BUDGET: Duration = Duration::from_millis(1500);
+/// More than any number of slices takes.
+const TOKENS: &str = "4000";
 
-pub fn run(run: &Run, num_gpu_layers: usize, slots: usize) -> Result<()> {
-    let source = Source::Directory(run.model.clone());
+/// Loading is over, and the ring runs as it will.
+const WARM_UP_TOKENS: usize = 3;
+
+/// From going on, or stopping, until the disk is at work, or quiet.
+const SETTLE: Duration = Duration::from_millis(150);
+
+#[derive(Debug, Args)]
+pub struct Stream {
+    /// A checkpoint folder (`engine synth DIR --shape bench-1.3b` makes one)
+    #[arg(long)]
+    model: PathBuf,
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Of each slice
+    #[arg(long, default_value_t = 1.5)]
+    seconds: f64,
+    /// Resident layers
+    #[arg(long, default_value_t = 0)]
+    num_gpu_layers: usize,
+    /// Slots of the ring
+    #[arg(long, default_value_t = 2)]
+    slots: usize,
+    #[arg(long)]
+    threads: Option<usize>,
+    /// The program to start; without it the `engine` beside this one
+    #[arg(long)]
+    engine: Option<PathBuf>,
+}
+
+pub fn run(args: &Stream) -> Result<()> {
+    ensure!(
+        args.seconds.is_finite() && args.seconds > 0.0,
+        "--seconds is a time"
+    );
+    let slice = Duration::from_secs_f64(args.seconds);
+    let source = Source::Directory(args.model.clone());
     let options = ModelOptions {
-        residency: Residency::Layers(num_gpu_layers),
+        residency: Residency::Layers(args.num_gpu_layers),
         home: Some(Home::Disk),
-        threads: run.threads,
-        resident_form: run.form(),
-        slots,
+        slots: args.slots,
         ..ModelOptions::default()
     };
-    let (mut peaks, mut rates, mut shares) =
-        (Sample::default(), Sample::default(), Sample::default());
-    let (mut besides, mut shares_beside) = (Sample::default(), Sample::default());
-    // The ring reads ahead as soon as it can, so the disk is only quiet while no model is open:
-    // peak and streaming take turns with a fresh model in each round, and a round is held against
-    // the peaks before and after it.
+    let blueprint = Blueprint::new(&source, options)?;
     let checkpoint = source.open()?;
-    let measure = || loader::measure_read_gbps(&checkpoint, PEAK_BUDGET);
-    let mut memory = None;
+    let streamed = blueprint.plan.streamed_count();
+    ensure!(
+        streamed > 0,
+        "with {} resident layers nothing is streamed",
+        args.num_gpu_layers
+    );
+    let token_bytes = streamed_bytes(&blueprint, &checkpoint)?;
+    let head = checkpoint.weight(Whole::LmHead, blueprint.dtype())?;
+    let weight_bytes =
+        blueprint.plan.resident_bytes() + token_bytes as u64 + head.slab_bytes() as u64;
+    let threads = args.threads.unwrap_or_else(engine::physical_cores);
+    let memory = Ceiling::new(threads, weight_bytes as usize);
+    println!(
+        "{streamed} layers from disk, {:.3} GB a token; {}",
+        token_bytes / 1e9,
+        blueprint.link.access
+    );
+
+    let engine = Engine::start(args)?;
+    let (mut peaks, mut besides) = (Sample::default(), Sample::default());
+    let (mut rates, mut speeds) = (Sample::default(), Sample::default());
+    let (mut shares, mut shares_beside) = (Sample::default(), Sample::default());
+    let measure = || loader::measure_read_gbps(&checkpoint, slice);
     let mut before = measure()?.gbps;
-    for round in 0..=run.rounds {
-        let streamed = stream(&source, &options, run.tokens)?;
-        let (gbps, tokens_per_s, access) = (streamed.gbps, streamed.tokens_per_s, streamed.access);
-        let memory = memory.get_or_insert_with(|| {
-            let threads = run.threads.unwrap_or_else(engine::physical_cores);
-            Ceiling::new(threads, streamed.weight_bytes)
-        });
-        let beside = peak_beside(&checkpoint, memory, streamed.layers, tokens_per_s)?;
+    for round in 1..=args.rounds {
+        let gbps = engine.slice(slice)?;
+        let tokens_per_s = gbps * 1e9 / token_bytes;
         let after = measure()?.gbps;
+        let layers = blueprint.plan.layers();
+        let beside = peak_beside(&checkpoint, slice, &memory, layers, tokens_per_s)?;
         let peak = f64::midpoint(before, after);
         before = after;
         let (share, share_beside) = (gbps / peak * 100.0, gbps / beside * 100.0);
         println!(
-            "{:>8}: {access}, peak {peak:5.2} GB/s, beside memory reads {beside:5.2}, streamed {gbps:5.2} GB/s, {tokens_per_s:6.2} tok/s, {share:5.1}%, {share_beside:5.1}%",
-            if round == 0 {
-                "warm-up".into()
-            } else {
-                format!("round {round}")
-            },
+            "round {round:2}: peak {peak:5.2} GB/s, beside memory reads {beside:5.2}, streamed {gbps:5.2} GB/s, {tokens_per_s:6.2} tok/s, {share:5.1}%, {share_beside:5.1}%",
         );
-        if round > 0 {
-            peaks.push(peak);
-            rates.push(tokens_per_s);
-            shares.push(share);
-            besides.push(beside);
-            shares_beside.push(share_beside);
-        }
+        peaks.push(peak);
+        besides.push(beside);
+        rates.push(gbps);
+        speeds.push(tokens_per_s);
+        shares.push(share);
+        shares_beside.push(share_beside);
     }
     println!("direct-read peak, GB/s:       {peaks}");
     println!("  beside a decode's reads:    {besides}");
-    println!("tok/s:                        {rates}");
+    println!("streamed, GB/s:               {rates}");
+    println!("tok/s:                        {speeds}");
     println!("share of peak, %:             {shares}");
     println!("  of that beside the reads:   {shares_beside}");
     Ok(())
+}
+
+/// Of a token.
+fn streamed_bytes(blueprint: &Blueprint, checkpoint: &Checkpoint) -> Result<f64> {
+    let layout = checkpoint.block_layout(blueprint.dtype());
+    let bytes = blueprint.plan.streamed().map(|layer| {
+        let block = checkpoint.block(layer.as_usize(), &layout)?;
+        Ok(block.stored_bytes() as f64)
+    });
+    bytes.sum()
 }
 
 /// The direct-read peak while memory is read as often as a decode of this speed reads it: all
 /// weights once a token, layer by layer.
 fn peak_beside(
     checkpoint: &Checkpoint,
+    slice: Duration,
     memory: &Ceiling,
     layers: usize,
     tokens_per_s: f64,
@@ -86,7 +146,7 @@ fn peak_beside(
     let measured = AtomicBool::new(false);
     thread::scope(|scope| {
         let disk = scope.spawn(|| {
-            let rate = loader::measure_read_gbps(checkpoint, PEAK_BUDGET);
+            let rate = loader::measure_read_gbps(checkpoint, slice);
             measured.store(true, Ordering::Relaxed);
             rate
         });
@@ -106,34 +166,92 @@ fn peak_beside(
     })
 }
 
-struct Streamed {
-    gbps: f64,
-    tokens_per_s: f64,
-    access: String,
-    layers: usize,
-    /// That a token reads from memory.
-    weight_bytes: usize,
+/// A process that generates, and is stopped but for its slices.
+struct Engine(Child);
+
+impl Engine {
+    fn start(args: &Stream) -> Result<Self> {
+        let program = match &args.engine {
+            Some(engine) => engine.clone(),
+            None => std::env::current_exe()?.with_file_name("engine"),
+        };
+        let mut command = Command::new(&program);
+        command
+            .args(["generate", "--weights", "disk", "--quiet", "--ignore-eos"])
+            .args(["--prompt-tokens", "1,2,3,4", "--max-new-tokens", TOKENS])
+            .args(["--num-gpu-layers", &args.num_gpu_layers.to_string()])
+            .args(["--slots", &args.slots.to_string(), "--model"])
+            .arg(&args.model)
+            .stdout(Stdio::piped());
+        if let Some(threads) = args.threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        let child = command.spawn();
+        let mut engine =
+            Self(child.with_context(|| format!("cannot start {}", program.display()))?);
+        let tokens = engine.count_tokens()?;
+        while tokens.load(Ordering::Relaxed) < WARM_UP_TOKENS {
+            if let Some(status) = engine.0.try_wait()? {
+                bail!("it ended before it was warm, with {status}");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        engine.send("STOP")?;
+        thread::sleep(SETTLE);
+        Ok(engine)
+    }
+
+    /// Token ids are printed with a comma after each.
+    fn count_tokens(&mut self) -> Result<Arc<AtomicUsize>> {
+        let mut out = self.0.stdout.take().context("no output to read from")?;
+        let tokens = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&tokens);
+        thread::spawn(move || {
+            let mut said = [0; 4096];
+            while let Ok(len @ 1..) = out.read(&mut said) {
+                let commas = said[..len].iter().filter(|&&byte| byte == b',').count();
+                count.fetch_add(commas, Ordering::Relaxed);
+            }
+        });
+        Ok(tokens)
+    }
+
+    /// Goes on for so long, and returns the GB/s that it read from disk.
+    fn slice(&self, slice: Duration) -> Result<f64> {
+        self.send("CONT")?;
+        thread::sleep(SETTLE);
+        let (from, bytes) = (Instant::now(), self.read_bytes()?);
+        thread::sleep(slice);
+        let (seconds, bytes) = (from.elapsed().as_secs_f64(), self.read_bytes()? - bytes);
+        self.send("STOP")?;
+        thread::sleep(SETTLE);
+        ensure!(bytes > 0, "it reads nothing from disk any more");
+        Ok(bytes as f64 / seconds / 1e9)
+    }
+
+    fn send(&self, signal: &str) -> Result<()> {
+        let kill = format!("kill -{signal} {}", self.0.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status();
+        ensure!(sent.context("no shell")?.success(), "it is gone");
+        Ok(())
+    }
+
+    /// From disk so far, whatever was in the page cache.
+    fn read_bytes(&self) -> Result<u64> {
+        let path = format!("/proc/{}/io", self.0.id());
+        let io = fs::read_to_string(Path::new(&path));
+        let io = io.with_context(|| format!("cannot read {path}"))?;
+        let line = io
+            .lines()
+            .find_map(|line| line.strip_prefix("read_bytes: "));
+        line.context("no read_bytes in it")?.parse().context(path)
+    }
 }
 
-fn stream(source: &Source, options: &ModelOptions, tokens: usize) -> Result<Streamed> {
-    let mut model = Model::open(source, options.clone())?;
-    let access = model.blueprint().link.access.clone();
-    let layers = model.config().layers;
-    let weight_bytes = model.weight_bytes() as usize;
-    let mut session = model.session()?;
-    session.pass(&[1, 2, 3, 4])?;
-    let started = Instant::now();
-    let mut bytes = 0;
-    for token in 0..tokens {
-        session.pass(&[token as u32 + 5])?;
-        bytes += session.loads().iter().map(|load| load.bytes).sum::<u64>();
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(Streamed {
-        gbps: bytes as f64 / seconds / 1e9,
-        tokens_per_s: tokens as f64 / seconds,
-        access,
-        layers,
-        weight_bytes,
-    })
 }

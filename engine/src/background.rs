@@ -37,11 +37,6 @@ impl<T: Send + 'static> Background<T> {
         })
     }
 
-    /// Whether the next one would not be waited for.
-    pub fn has_answered(&self) -> bool {
-        !self.answers.is_empty()
-    }
-
     /// The next answer, or [`EngineError::Interrupted`] when the flag is raised.
     ///
     /// # Panics

@@ -107,12 +107,9 @@ impl Ends {
         self.head.bytes(&self.cancel)
     }
 
-    /// Bytes of the head, if they are still to come.
-    pub fn bytes_to_come(&self) -> u64 {
-        match self.head.is_due() {
-            true => self.head_bytes() as u64,
-            false => 0,
-        }
+    /// Bytes of the checkpoint that loading did not wait for.
+    pub fn bytes_beside(&self) -> u64 {
+        self.head.bytes_beside()
     }
 
     pub fn head_bytes(&self) -> usize {

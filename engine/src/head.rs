@@ -13,6 +13,8 @@ use crate::error::EngineError;
 #[derive(Debug)]
 pub struct Head {
     bytes: SlabBytes,
+    /// Of the checkpoint, if it is read later.
+    bytes_beside: u64,
     /// Nobody wants it any more. (The state's thread is waited for after this was raised.)
     dropped: Arc<AtomicBool>,
     state: Mutex<State>,
@@ -49,17 +51,18 @@ impl Reading {
 impl Head {
     /// One that has been read.
     pub fn there(bytes: SlabBytes) -> Self {
-        Self::new(bytes, State::There)
+        Self::new(bytes, 0, State::There)
     }
 
     /// One that is read into `bytes`, host memory that nobody else uses, when [`Head::begin`] says so.
     pub fn later(bytes: SlabBytes, reading: Reading) -> Self {
-        Self::new(bytes, State::Later(reading))
+        Self::new(bytes, reading.source.stored_bytes(), State::Later(reading))
     }
 
-    fn new(bytes: SlabBytes, state: State) -> Self {
+    fn new(bytes: SlabBytes, bytes_beside: u64, state: State) -> Self {
         Self {
             bytes,
+            bytes_beside,
             dropped: Arc::default(),
             state: Mutex::new(state),
         }
@@ -102,13 +105,9 @@ impl Head {
         }
     }
 
-    /// Whether some of it has not been read by now.
-    pub fn is_due(&self) -> bool {
-        match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
-            State::There => false,
-            State::Coming(reading) => !reading.has_answered(),
-            State::Later(_) | State::Failed => true,
-        }
+    /// Bytes of the checkpoint that nobody waits for before it is asked for.
+    pub fn bytes_beside(&self) -> u64 {
+        self.bytes_beside
     }
 
     pub fn len_bytes(&self) -> usize {
@@ -198,14 +197,13 @@ mod tests {
         let given_up = head.bytes(&cancel).unwrap_err();
         assert!(matches!(given_up, EngineError::Interrupted), "{given_up}");
         assert!(from.elapsed() < Duration::from_secs(2));
-        assert!(head.is_due());
         cancel.store(false, Ordering::Relaxed);
         for _ in 0..100 {
             let _ = tell.send(true);
         }
         for _ in 0..2 {
             let found = head.bytes(&cancel).unwrap().read(<[u8]>::to_vec).unwrap();
-            assert!(found == expected && !head.is_due());
+            assert!(found == expected);
         }
     }
 
@@ -224,12 +222,15 @@ mod tests {
         let (tell, told) = channel();
         let (head, _) = held(&Checkpoint::open(&path).unwrap(), told).unwrap();
         head.begin().unwrap();
+        let dropped = Arc::clone(&head.dropped);
         let (over, is_over) = channel();
         let dropping = thread::spawn(move || {
             drop(head);
             over.send(()).unwrap();
         });
-        thread::sleep(Duration::from_millis(200));
+        while !dropped.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
         // Those that have begun end; none of the others waits to be told.
         for _ in 0..loader::READ_THREADS {
             // Nobody listens if none had begun.

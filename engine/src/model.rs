@@ -183,9 +183,9 @@ impl Model {
         self.loaded
     }
 
-    /// Bytes that will be read beside the first pass, if they are not there by now.
-    pub fn bytes_to_come(&self) -> u64 {
-        self.ends.bytes_to_come()
+    /// Bytes that loading did not wait for: they are read beside it, or beside the first pass.
+    pub fn bytes_beside(&self) -> u64 {
+        self.ends.bytes_beside()
     }
 
     /// Where it is computed.
@@ -288,7 +288,7 @@ impl Model {
     }
 
     /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is raised.
-    pub(crate) fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
+    pub fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
         self.stack.cancel_with(Arc::clone(flag));
         self.ends.cancel = Arc::clone(flag);
     }

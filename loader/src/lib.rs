@@ -52,7 +52,7 @@ pub use generation::GenerationConfig;
 pub use layout::{BlockLayout, Form, Placement, Role, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{ReadRate, measure_read_gbps};
-pub use read::{READ_THREADS, read_block, read_block_unless};
+pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
 pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};

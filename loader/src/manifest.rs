@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::thread;
 
 use serde::{Deserialize, Serialize};
 
 use crate::checksum::{ALGORITHM, Checksum, Stretch};
-use crate::{BlockSource, Checkpoint, Error, READ_THREADS};
+use crate::{BlockSource, Checkpoint, Error, READ_THREADS, crew};
 
 /// Its name in the checkpoint's directory.
 pub const MANIFEST: &str = "checksums.json";
@@ -39,7 +38,10 @@ pub struct Mismatch {
 
 impl Manifest {
     /// Reads every tensor of the checkpoint. `progress` is told of bytes as they are done.
-    pub fn of(checkpoint: &Checkpoint, progress: &mut dyn FnMut(u64)) -> Result<Self, Error> {
+    pub fn of(
+        checkpoint: &Checkpoint,
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<Self, Error> {
         let sums = checksums(checkpoint, progress)?;
         let mut files: BTreeMap<String, FileSums> = BTreeMap::new();
         for source in checkpoint.sources() {
@@ -123,7 +125,7 @@ impl Manifest {
     pub fn mismatches(
         &self,
         checkpoint: &Checkpoint,
-        progress: &mut dyn FnMut(u64),
+        progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Vec<Mismatch>, Error> {
         let sums = checksums(checkpoint, progress)?;
         let differing = sums.into_iter().filter_map(|(tensor, found)| {
@@ -184,33 +186,24 @@ impl Manifest {
 /// Of all tensors, several at once: a disk wants more than one read in flight.
 fn checksums(
     checkpoint: &Checkpoint,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<BTreeMap<String, Checksum>, Error> {
-    let queue = Mutex::new(checkpoint.tensors());
-    let (done, results) = std::sync::mpsc::channel();
-    thread::scope(|scope| {
-        for _ in 0..READ_THREADS {
-            let (queue, done) = (&queue, done.clone());
-            scope.spawn(move || {
-                loop {
-                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-                    let Some((name, entry)) = next else { return };
-                    let sum = checkpoint.checksum(name);
-                    // Whoever asked has seen an error and hung up.
-                    if done.send((name, entry.bytes, sum)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(done);
-        let mut sums = BTreeMap::new();
-        for (name, bytes, sum) in results {
-            sums.insert(name.to_owned(), sum?);
-            progress(bytes);
-        }
-        Ok(sums)
-    })
+    let done = Mutex::new((BTreeMap::new(), progress));
+    let nothing = || ();
+    crew::deal(
+        READ_THREADS,
+        checkpoint.tensors(),
+        nothing,
+        |(), (name, entry)| {
+            let sum = checkpoint.checksum(name)?;
+            let (sums, progress) = &mut *done.lock().unwrap_or_else(PoisonError::into_inner);
+            sums.insert(name.to_owned(), sum);
+            progress(entry.bytes);
+            Ok(())
+        },
+    )?;
+    let (sums, _) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(sums)
 }
 
 /// The file's own name.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use loader::{Access, AlignedBuf, BlockSource, Chunk, Route, Storage};
+use loader::{Access, AlignedBuf, BlockSource, Chunk, Route, STREAM_READS, Storage};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
@@ -28,10 +28,8 @@ use crate::pool::Pool;
 use crate::slab::SlabBytes;
 use crate::slot::Slot;
 
-/// Threads, and so reads in flight. Few saturate a local disk; the others hide the latency of slower and networked
-/// ones, and keep the disk at work while others wait for a core that computes (with 16 the disk
-/// idled for 3 to 8 % of a token). They sleep in the kernel nearly all the time.
-const READERS: usize = 32;
+/// One for each read in flight. They sleep in the kernel nearly all the time.
+const READERS: usize = STREAM_READS;
 
 /// Detours that can be under way at once, unless a block has more of them. Usually they are few, and
 /// reads beside them go straight.

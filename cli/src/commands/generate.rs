@@ -117,9 +117,9 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
     let peak = loaded
         .peak_bytes
         .map(|bytes| format!(", peak memory {}", memory(bytes)));
-    let to_come = match model.bytes_to_come() {
+    let beside = match model.bytes_beside() {
         0 => String::new(),
-        bytes => format!("; {} more beside the first pass", gigabytes(bytes)),
+        bytes => format!("; {} more beside that and the first pass", gigabytes(bytes)),
     };
     console.say(format_args!(
         "Loaded {} in {} ({:.2} GB/s){}{}",
@@ -127,7 +127,7 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
         seconds(loaded.time),
         loaded.bytes as f64 / loaded.time.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9,
         peak.unwrap_or_default(),
-        to_come,
+        beside,
     ));
     if let Some(planned) = loaded.lowered_from {
         console.say(format_args!(

@@ -255,7 +255,7 @@ fn pin_all(
         for _ in 0..PINNING_THREADS.min(homes.len()) {
             let done = done.clone();
             let (homes, next, said) = (&homes, &next, &said);
-            scope.spawn(move || {
+            let pin = move || {
                 while let Some((block, home)) = homes.get(next.fetch_add(1, Ordering::Relaxed)) {
                     match Pinned::new(streams.context(), home.bytes.clone()) {
                         Ok(home) => {
@@ -268,7 +268,13 @@ fn pin_all(
                         }
                     }
                 }
-            });
+            };
+            if let Err(error) = thread::Builder::new().spawn_scoped(scope, pin) {
+                // Those that have started pin the rest; without any, this is why nothing is pinned.
+                let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+                said.get_or_insert_with(|| error.to_string());
+                break;
+            }
         }
         drop(done);
         for (block, home) in results {

@@ -132,6 +132,7 @@ impl Side {
     /// Opens the model and continues each prompt once.
     fn round(&self, tokens: usize, cancel: &Arc<AtomicBool>) -> Result<Vec<TrialRun>, EngineError> {
         let (mut model, peak_gbps) = engine::open_measured(&self.source, self.options.clone())?;
+        model.cancel_with(cancel);
         model.measure_memory()?;
         model.measure_arithmetic();
         let options = GenerationOptions {
