@@ -1,6 +1,7 @@
-//! Streaming from disk: bytes a second, as a share of what direct reads of the same files reach, on
-//! a quiet machine and beside a decode's reads of memory. The second is what can be reached where
-//! disk and memory share a path, as they do in a virtual machine whose disk is a copy by its host.
+//! Streaming from disk: bytes a second, as a share of what direct reads of the same files reach on a
+//! quiet machine; with `--beside` also of what they reach beside a decode's reads of memory, which is
+//! less where disk and memory share a path, as they do in a virtual machine whose disk is a copy by
+//! its host.
 //!
 //! Disks of shared machines change their speed within seconds. So the engine is a process of its own,
 //! which goes on generating for a slice of time and is stopped for the next, while the peak is
@@ -38,10 +39,10 @@ pub struct Stream {
     /// A checkpoint folder (`engine synth DIR --shape bench-1.3b` makes one)
     #[arg(long)]
     model: PathBuf,
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 25)]
     rounds: usize,
     /// Of each slice
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.2)]
     seconds: f64,
     /// Resident layers
     #[arg(long, default_value_t = 0)]
@@ -51,6 +52,9 @@ pub struct Stream {
     slots: usize,
     #[arg(long)]
     threads: Option<usize>,
+    /// Measure the peak beside a decode's reads of memory, too
+    #[arg(long)]
+    beside: bool,
     /// The program to start; without it the `engine` beside this one
     #[arg(long)]
     engine: Option<PathBuf>,
@@ -78,11 +82,10 @@ pub fn run(args: &Stream) -> Result<()> {
         args.num_gpu_layers
     );
     let token_bytes = streamed_bytes(&blueprint, &checkpoint)?;
-    let head = checkpoint.weight(Whole::LmHead, blueprint.dtype())?;
-    let weight_bytes =
-        blueprint.plan.resident_bytes() + token_bytes as u64 + head.slab_bytes() as u64;
-    let threads = args.threads.unwrap_or_else(engine::physical_cores);
-    let memory = Ceiling::new(threads, weight_bytes as usize);
+    let memory = match args.beside {
+        true => Some(decode_reads(args, &blueprint, &checkpoint)?),
+        false => None,
+    };
     println!(
         "{streamed} layers from disk, {:.3} GB a token; {}",
         token_bytes / 1e9,
@@ -99,28 +102,47 @@ pub fn run(args: &Stream) -> Result<()> {
         let gbps = engine.slice(slice)?;
         let tokens_per_s = gbps * 1e9 / token_bytes;
         let after = measure()?.gbps;
-        let layers = blueprint.plan.layers();
-        let beside = peak_beside(&checkpoint, slice, &memory, layers, tokens_per_s)?;
         let peak = f64::midpoint(before, after);
-        before = after;
-        let (share, share_beside) = (gbps / peak * 100.0, gbps / beside * 100.0);
-        println!(
-            "round {round:2}: peak {peak:5.2} GB/s, beside memory reads {beside:5.2}, streamed {gbps:5.2} GB/s, {tokens_per_s:6.2} tok/s, {share:5.1}%, {share_beside:5.1}%",
+        let share = gbps / peak * 100.0;
+        print!(
+            "round {round:2}: peak {peak:5.2} GB/s, streamed {gbps:5.2} GB/s, {tokens_per_s:6.2} tok/s, {share:5.1}%",
         );
+        before = match &memory {
+            None => after,
+            Some(memory) => {
+                let layers = blueprint.plan.layers();
+                let beside = peak_beside(&checkpoint, slice, memory, layers, tokens_per_s)?;
+                let share = gbps / beside * 100.0;
+                print!("; beside memory reads {beside:5.2} GB/s, {share:5.1}%");
+                besides.push(beside);
+                shares_beside.push(share);
+                measure()?.gbps
+            }
+        };
+        println!();
         peaks.push(peak);
-        besides.push(beside);
         rates.push(gbps);
         speeds.push(tokens_per_s);
         shares.push(share);
-        shares_beside.push(share_beside);
     }
     println!("direct-read peak, GB/s:       {peaks}");
-    println!("  beside a decode's reads:    {besides}");
     println!("streamed, GB/s:               {rates}");
     println!("tok/s:                        {speeds}");
     println!("share of peak, %:             {shares}");
-    println!("  of that beside the reads:   {shares_beside}");
+    if memory.is_some() {
+        println!("peak beside a decode's reads: {besides}");
+        println!("  share of that, %:           {shares_beside}");
+    }
     Ok(())
+}
+
+/// The memory that a token reads: layers and head.
+fn decode_reads(args: &Stream, blueprint: &Blueprint, checkpoint: &Checkpoint) -> Result<Ceiling> {
+    let head = checkpoint.weight(Whole::LmHead, blueprint.dtype())?;
+    let plan = &blueprint.plan;
+    let bytes = plan.resident_bytes() + plan.streamed_bytes_per_pass() + head.slab_bytes() as u64;
+    let threads = args.threads.unwrap_or_else(engine::physical_cores);
+    Ok(Ceiling::new(threads, bytes as usize))
 }
 
 /// Of a token.

@@ -30,7 +30,8 @@ pub struct ResidencyArgs {
     ///
     /// Against checksums.json, if `engine checksum DIR` wrote one: then what stays resident is
     /// checked, too, when it is loaded. Without it a streamed layer is held against its own first
-    /// load. A thread of its own does it; the reports say what it took.
+    /// load. A thread of its own does it; the reports say what it took. An embedding that would stay
+    /// on disk is then loaded whole.
     #[arg(long)]
     pub verify: bool,
 }
