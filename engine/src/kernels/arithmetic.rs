@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::isa::{Isa, Kernel, dispatch};
 use super::linear::Products;
-use super::team::Team;
+use super::team::{Cut, Team};
 
 /// Sums that do not wait for each other: more than the processor has products under way, and few
 /// enough for the registers of every level.
@@ -26,7 +26,8 @@ pub fn measure_gflops(team: &Team, products: Products, budget: Duration) -> f64 
     let mut best = 0.0_f64;
     while best == 0.0 || started.elapsed() < budget {
         let from = Instant::now();
-        team.run(|_| multiply(team, products));
+        let cut = Cut::pieces(1, team.threads(), team.threads());
+        team.deal(cut, |_, _| multiply(team, products));
         let operations = (team.threads() * TURNS) as f64 * operations_a_turn(team, products);
         best = best.max(operations / from.elapsed().as_secs_f64() / 1e9);
     }

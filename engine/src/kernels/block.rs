@@ -1,9 +1,10 @@
-//! One transformer block over a chunk of rows: the phases, in order, with a barrier after each.
-//! Knows nothing of models, of tokens, or of where the weights live.
+//! One transformer block over a chunk of rows, as a region of the team: its parts, one phase or
+//! several each. Knows nothing of models, of tokens, or of where the weights live.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
-// Sound because each phase writes buffers that no phase between the same two barriers reads, except
-// for elements of the worker's own share: rows (norms, rotation), outputs (linear layers), or rows
-// and heads (attention). All buffers are borrowed exclusively for the region.
+// Sound because the steps of a phase write buffers that no step of the same phase reads, except for
+// elements of the step's own: rows (norms, rotation), outputs (linear layers), or rows and heads
+// (attention); and because a phase is over before the next one begins. All buffers are borrowed
+// exclusively for the region.
 
 mod parts;
 
@@ -18,8 +19,8 @@ use super::phases::Phases;
 use super::rope::RopeTable;
 use super::scratch::Scratch;
 use super::shared::{LINE, Shared, round_up};
-use super::team::{Team, Worker};
-use super::weights::{Matrix, Weights};
+use super::team::{Cut, Region, Steps, Team};
+use super::weights::Weights;
 
 /// Carries `hidden` (rows of `shape.hidden`, updated in place) through one block. The rows stand at
 /// positions `position..`; their keys and values are written to `cache`, and each row sees
@@ -77,6 +78,7 @@ pub fn forward_block(
             window,
             rows: piece.len() / shape.hidden,
             level: team.level(),
+            threads: team.threads(),
             cache: cache.share(),
             hidden: Shared::new(piece),
             normed: Shared::new(&mut scratch.normed),
@@ -88,10 +90,10 @@ pub fn forward_block(
             work: Shared::new(&mut scratch.work),
             tiles: Shared::new(&mut scratch.tiles),
             phases: &scratch.phases,
+            ends: [0; PARTS.len()],
         };
         at += pass.rows;
-        // SAFETY: the buffers are borrowed for the region, and every worker calls it.
-        team.run(|worker| unsafe { pass.run(worker) });
+        team.run(&pass.ready());
         scratch.phases.finish();
     }
 }
@@ -105,6 +107,7 @@ struct Pass<'a> {
     window: Option<usize>,
     rows: usize,
     level: Level,
+    threads: usize,
     cache: SharedCache<'a>,
     hidden: Shared<'a, f32>,
     normed: Shared<'a, f32>,
@@ -116,12 +119,174 @@ struct Pass<'a> {
     work: Shared<'a, f32>,
     tiles: Shared<'a, f32>,
     phases: &'a Phases,
+    /// The phase after each part's last.
+    ends: [usize; PARTS.len()],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Of several rows. A single one is so cheap that each worker normalises its own before it
+    /// multiplies.
+    InputNorm,
+    Qkv,
+    Place,
+    Attention,
+    Out,
+    PostNorm,
+    GateUp,
+    Down,
+}
+
+const PARTS: [Part; 8] = [
+    Part::InputNorm,
+    Part::Qkv,
+    Part::Place,
+    Part::Attention,
+    Part::Out,
+    Part::PostNorm,
+    Part::GateUp,
+    Part::Down,
+];
+
+impl Region for Pass<'_> {
+    fn phases(&self) -> usize {
+        self.ends[PARTS.len() - 1]
+    }
+
+    fn open(&self, phase: usize) -> usize {
+        let (part, phase) = self.at(phase);
+        match part {
+            Part::Qkv | Part::GateUp if self.rows > 1 && phase == 0 => self.phase_ends(part),
+            Part::PostNorm => self.phases.end(1),
+            Part::GateUp if phase == 0 => self.phases.end(1),
+            _ => {}
+        }
+        match part {
+            Part::InputNorm | Part::PostNorm => self.norm_cut().steps(),
+            Part::Place => self.place_cut().steps(),
+            Part::Attention => self.attention().steps(phase, self.threads),
+            Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
+                let linear = self.linear(part, self.input(part));
+                linear.steps(self.level, phase, self.threads)
+            }
+        }
+    }
+
+    fn work(&self, phase: usize, steps: &mut Steps<'_>) {
+        let (part, phase) = self.at(phase);
+        // SAFETY: the steps are of this phase, and the phases before it are over.
+        unsafe {
+            match part {
+                Part::InputNorm => self.norm(self.weights.input_norm, steps),
+                Part::PostNorm => self.norm(self.weights.post_norm, steps),
+                Part::Place => self.place(steps),
+                Part::Attention => self.attention().work(self.level, phase, steps),
+                Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
+                    let x = match part {
+                        Part::Qkv if self.rows == 1 => {
+                            self.own_norm(part, self.weights.input_norm, steps)
+                        }
+                        Part::GateUp if self.rows == 1 => {
+                            self.own_norm(part, self.weights.post_norm, steps)
+                        }
+                        _ => self.input(part),
+                    };
+                    self.linear(part, x).work(self.level, phase, steps);
+                }
+            }
+        }
+    }
 }
 
 impl<'a> Pass<'a> {
+    /// Counts the phases.
+    fn ready(mut self) -> Self {
+        let mut end = 0;
+        for (index, part) in PARTS.into_iter().enumerate() {
+            end += match part {
+                Part::InputNorm | Part::PostNorm => usize::from(self.rows > 1),
+                Part::Place => 1,
+                Part::Attention => Attention::PHASES,
+                Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
+                    let linear = self.linear(part, self.input(part));
+                    linear.phases(self.level, self.threads)
+                }
+            };
+            self.ends[index] = end;
+        }
+        self
+    }
+
+    /// The part that a phase belongs to, and which of the part's phases it is.
+    fn at(&self, phase: usize) -> (Part, usize) {
+        let mut start = 0;
+        for (part, end) in PARTS.into_iter().zip(self.ends) {
+            if phase < end {
+                return (part, phase - start);
+            }
+            start = end;
+        }
+        unreachable!("phase {phase} of {start}")
+    }
+
+    /// A norm has ended before this projection.
+    fn phase_ends(&self, before: Part) {
+        self.phases.end(if before == Part::Qkv { 0 } else { 2 });
+    }
+
+    fn norm_cut(&self) -> Cut {
+        Cut::pieces(4, self.rows, self.threads)
+    }
+
+    /// Normalises several rows.
+    ///
     /// # Safety
-    /// Every worker of the region calls it, once, and nothing else uses the buffers.
-    unsafe fn run(&self, worker: &Worker<'_>) {
+    /// The steps are of `norm_cut`; nobody writes the residual stream meanwhile.
+    unsafe fn norm(&self, weight: Weights<'_>, steps: &mut Steps<'_>) {
+        let (hidden, eps) = (self.shape.hidden, self.shape.norm_eps);
+        let cut = self.norm_cut();
+        for row in steps.flat_map(|step| cut.piece(step)) {
+            let range = row * hidden..(row + 1) * hidden;
+            // SAFETY: the row is in one step.
+            unsafe {
+                let out = self.normed.get_mut(range.clone());
+                rms_norm(self.level, self.hidden.get(range), weight, eps, out);
+            }
+        }
+    }
+
+    /// The single row, normalised into this worker's own buffer.
+    ///
+    /// # Safety
+    /// Nobody writes the residual stream meanwhile.
+    unsafe fn own_norm(
+        &self,
+        before: Part,
+        weight: Weights<'_>,
+        steps: &Steps<'_>,
+    ) -> Shared<'a, f32> {
+        let (hidden, eps) = (self.shape.hidden, self.shape.norm_eps);
+        let start = steps.worker() * round_up(hidden, LINE);
+        // SAFETY: a piece that is this worker's.
+        let own = unsafe { self.own_normed.get_mut(start..start + hidden) };
+        // SAFETY: as the caller promises.
+        let row = unsafe { self.hidden.get(0..hidden) };
+        rms_norm(self.level, row, weight, eps, own);
+        self.phase_ends(before);
+        Shared::new(own)
+    }
+
+    /// What a projection multiplies, where it is not a worker's own row.
+    fn input(&self, part: Part) -> Shared<'a, f32> {
+        match part {
+            Part::Out => self.attended,
+            Part::Down => self.inner,
+            _ => self.normed,
+        }
+    }
+
+    /// One of the four projections.
+    fn linear(&self, part: Part, x: Shared<'a, f32>) -> Linear<'a> {
         let w = self.weights;
         let BlockShape {
             hidden,
@@ -130,138 +295,47 @@ impl<'a> Pass<'a> {
             head_dim,
             ..
         } = self.shape;
-        let qkv_rows = self.shape.qkv_rows();
-        // SAFETY: a barrier separates every phase from the one that reads what it wrote.
-        unsafe {
-            let x = self.norm(w.input_norm, worker);
-            self.phase_ends(0, worker);
-            self.linear(
-                w.qkv,
-                w.qkv_bias,
-                x,
-                hidden,
-                Then::Store,
-                self.qkv,
-                qkv_rows,
-                worker,
-            );
-            worker.barrier();
-            self.place(worker);
-            worker.barrier();
-            self.attention().run(self.level, worker);
-            worker.barrier();
-            let x = self.attended;
-            let width = heads * head_dim;
-            self.linear(
-                w.out,
-                w.out_bias,
-                x,
-                width,
-                Then::Add,
-                self.hidden,
-                hidden,
-                worker,
-            );
-            worker.barrier();
-            self.phase_ends(1, worker);
-            let x = self.norm(w.post_norm, worker);
-            self.phase_ends(2, worker);
-            self.linear(
-                w.gate_up,
-                w.gate_up_bias,
-                x,
-                hidden,
-                Then::SwiGlu,
-                self.inner,
-                ffn,
-                worker,
-            );
-            worker.barrier();
-            let x = self.inner;
-            self.linear(
-                w.down,
-                w.down_bias,
-                x,
-                ffn,
-                Then::Add,
-                self.hidden,
-                hidden,
-                worker,
-            );
-        }
-    }
-
-    fn phase_ends(&self, index: usize, worker: &Worker<'_>) {
-        if worker.index() == 0 {
-            self.phases.end(index);
-        }
-    }
-
-    /// The normalised rows. A single row is cheap enough for each worker to have its own, without
-    /// a barrier; several are shared out.
-    ///
-    /// # Safety
-    /// As for `run`; nobody writes the residual stream meanwhile.
-    unsafe fn norm(&self, weight: Weights<'_>, worker: &Worker<'_>) -> Shared<'a, f32> {
-        let (hidden, eps) = (self.shape.hidden, self.shape.norm_eps);
-        // SAFETY: own pieces and own rows; the barrier completes them.
-        unsafe {
-            if self.rows == 1 {
-                let start = worker.index() * round_up(hidden, LINE);
-                let own = self.own_normed.get_mut(start..start + hidden);
-                rms_norm(self.level, self.hidden.get(0..hidden), weight, eps, own);
-                return Shared::new(own);
+        let width = heads * head_dim;
+        let (weights, bias, x_stride, then, out, stride) = match part {
+            Part::Qkv => {
+                let rows = self.shape.qkv_rows();
+                (w.qkv, w.qkv_bias, hidden, Then::Store, self.qkv, rows)
             }
-            for row in worker.share(self.rows, 1) {
-                let range = row * hidden..(row + 1) * hidden;
-                let out = self.normed.get_mut(range.clone());
-                rms_norm(self.level, self.hidden.get(range), weight, eps, out);
+            Part::Out => (w.out, w.out_bias, width, Then::Add, self.hidden, hidden),
+            Part::GateUp => {
+                let bias = w.gate_up_bias;
+                (w.gate_up, bias, hidden, Then::SwiGlu, self.inner, ffn)
             }
-            worker.barrier();
-            self.normed
-        }
-    }
-
-    /// # Safety
-    /// As for `run`; `x` is complete and `out` is not used until the next barrier.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one line a layer where it is called"
-    )]
-    unsafe fn linear(
-        &self,
-        weights: Matrix<'a>,
-        bias: Option<Weights<'a>>,
-        x: Shared<'a, f32>,
-        x_stride: usize,
-        then: Then,
-        out: Shared<'a, f32>,
-        stride: usize,
-        worker: &Worker<'_>,
-    ) {
-        let epilogue = Epilogue {
-            then,
-            bias,
-            out,
-            stride,
+            Part::Down => (w.down, w.down_bias, ffn, Then::Add, self.hidden, hidden),
+            _ => unreachable!("no projection"),
         };
-        let linear = Linear {
+        Linear {
             weights,
             x,
             x_stride,
             rows: self.rows,
-            epilogue,
+            epilogue: Epilogue {
+                then,
+                bias,
+                out,
+                stride,
+            },
             tiles: self.tiles,
-        };
-        // SAFETY: passed on.
-        unsafe { linear.run(self.level, worker) }
+        }
+    }
+
+    /// Rows times heads of queries, keys and values.
+    fn place_cut(&self) -> Cut {
+        let each = if self.rows > 1 { 4 } else { 1 };
+        let heads = self.shape.heads + 2 * self.shape.kv_heads;
+        Cut::pieces(each, self.rows * heads, self.threads)
     }
 
     /// Norms and turns queries and keys, and writes keys and values to the cache.
     ///
     /// # Safety
-    /// As for `run`.
-    unsafe fn place(&self, worker: &Worker<'_>) {
+    /// The steps are of `place_cut`; queries, keys and values are complete.
+    unsafe fn place(&self, steps: &mut Steps<'_>) {
         let BlockShape {
             heads,
             kv_heads,
@@ -270,10 +344,11 @@ impl<'a> Pass<'a> {
             ..
         } = self.shape;
         let all_heads = heads + 2 * kv_heads;
-        for unit in worker.share(self.rows * all_heads, 1) {
+        let cut = self.place_cut();
+        for unit in steps.flat_map(|step| cut.piece(step)) {
             let (row, head) = (unit / all_heads, unit % all_heads);
             let position = self.position + row;
-            // SAFETY: one worker has this row and head; each has a cache row of its own.
+            // SAFETY: this row and head are in one step; each has a cache row of its own.
             unsafe {
                 let values = self.qkv.get_mut(unit * head_dim..(unit + 1) * head_dim);
                 let norm = if head < heads {

@@ -1,14 +1,15 @@
 //! The two ends of a model: a token's row of the embedding, and the scores of all tokens.
 //! Knows nothing of what a token means.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
-// Sound for the reasons given in `block.rs`: each worker writes its own buffer and its own outputs.
+// Sound for the reasons given in `block.rs`: each worker writes its own row, and each step its own outputs.
 
 use super::block::BlockShape;
+use super::level::Level;
 use super::linear::{Epilogue, Linear, Then};
 use super::norm::rms_norm;
 use super::scratch::Scratch;
 use super::shared::{LINE, Shared, round_up};
-use super::team::Team;
+use super::team::{Region, Steps, Team};
 use super::weights::{Matrix, Weights};
 
 /// The row of `table` for `token`, widened into `out`.
@@ -48,33 +49,68 @@ pub fn logits(
         out.len()
     );
     assert!(scratch.threads == team.threads(), "scratch of another team");
-    let stride = round_up(hidden, LINE);
-    let own = Shared::new(&mut scratch.own_normed);
-    let tiles = Shared::new(&mut scratch.tiles);
-    let out = Shared::new(out);
-    let level = team.level();
-    team.run(|worker| {
-        let start = worker.index() * stride;
-        // SAFETY: each worker uses its own piece; `out` is written in disjoint shares.
-        unsafe {
-            let normed = own.get_mut(start..start + hidden);
-            rms_norm(level, hidden_row, norm, eps, normed);
-            let epilogue = Epilogue {
-                then: Then::Store,
-                bias: None,
-                out,
-                stride: head.rows(),
-            };
-            let x = Shared::new(normed);
-            Linear {
-                weights: head,
-                x,
-                x_stride: hidden,
-                rows: 1,
-                epilogue,
-                tiles,
-            }
-            .run(level, worker);
-        }
+    let outputs = head.rows();
+    team.run(&Logits {
+        norm,
+        eps,
+        hidden_row,
+        head,
+        own: Shared::new(&mut scratch.own_normed),
+        tiles: Shared::new(&mut scratch.tiles),
+        epilogue: Epilogue {
+            then: Then::Store,
+            bias: None,
+            out: Shared::new(out),
+            stride: outputs,
+        },
+        team: (team.level(), team.threads()),
     });
+}
+
+struct Logits<'a> {
+    norm: Weights<'a>,
+    eps: f32,
+    hidden_row: &'a [f32],
+    head: Matrix<'a>,
+    own: Shared<'a, f32>,
+    tiles: Shared<'a, f32>,
+    epilogue: Epilogue<'a>,
+    team: (Level, usize),
+}
+
+impl<'a> Logits<'a> {
+    fn linear(&self, x: Shared<'a, f32>) -> Linear<'a> {
+        Linear {
+            weights: self.head,
+            x,
+            x_stride: self.hidden_row.len(),
+            rows: 1,
+            epilogue: self.epilogue,
+            tiles: self.tiles,
+        }
+    }
+}
+
+impl Region for Logits<'_> {
+    fn phases(&self) -> usize {
+        let (level, threads) = self.team;
+        self.linear(self.own).phases(level, threads)
+    }
+
+    fn open(&self, phase: usize) -> usize {
+        let (level, threads) = self.team;
+        self.linear(self.own).steps(level, phase, threads)
+    }
+
+    fn work(&self, phase: usize, steps: &mut Steps<'_>) {
+        let (level, _) = self.team;
+        let hidden = self.hidden_row.len();
+        let start = steps.worker() * round_up(hidden, LINE);
+        // SAFETY: each worker uses its own row; `out` is written in disjoint steps.
+        unsafe {
+            let normed = self.own.get_mut(start..start + hidden);
+            rms_norm(level, self.hidden_row, self.norm, self.eps, normed);
+            self.linear(Shared::new(normed)).work(level, phase, steps);
+        }
+    }
 }

@@ -9,7 +9,7 @@
 
 use super::ahead::{Ahead, LINE_BYTES};
 use super::isa::{Isa, Kernel, dispatch};
-use super::team::Team;
+use super::team::{Cut, Team};
 
 /// Asks the system to back `memory` with huge pages. Advice only: whether it was taken shows in
 /// the speed, not here. Returns whether the system accepted it.
@@ -36,12 +36,10 @@ pub fn advise_huge_pages<T>(memory: &mut [T]) -> bool {
 /// takes is the least that anything which reads as much can take.
 pub fn read_in_parallel(team: &Team, memory: &[u8]) {
     const PIECE_BYTES: usize = 16 * 1024;
-    team.run(|worker| {
-        let step = worker.step(memory.len(), PIECE_BYTES);
-        worker.deal(memory.len(), step, |piece| {
-            // SAFETY: levels in use are supported.
-            unsafe { dispatch(team.level(), Read(&memory[piece])) };
-        });
+    let cut = Cut::at_least(PIECE_BYTES, memory.len(), team.threads());
+    team.deal(cut, |piece, _| {
+        // SAFETY: levels in use are supported.
+        unsafe { dispatch(team.level(), Read(&memory[piece])) };
     });
 }
 

@@ -3,9 +3,8 @@
 //! f16 or f32, never widened as a whole); activations and sums are f32, but see [`Level`] for long
 //! passes. Must not know tokens, files, slots or tensors of any library.
 //!
-//! A [`Team`] of threads runs [`forward_block`] as one parallel region: norm, projections,
-//! rotation and cache, attention, and the feed-forward part, with a barrier after each. Results
-//! depend neither on timing nor on where the weights lie nor on the number of threads.
+//! A [`Team`] of threads runs [`forward_block`] as one region: norm, projections, rotation and
+//! cache, attention, and the feed-forward part, one after the other. Results depend neither on timing nor on where the weights lie nor on the number of threads.
 
 mod ahead;
 mod arithmetic;
@@ -39,5 +38,5 @@ pub use memory::{advise_huge_pages, read_in_parallel};
 pub use phases::{Phase, PhaseSpan};
 pub use rope::RopeTable;
 pub use scratch::Scratch;
-pub use team::{Team, Worker};
+pub use team::Team;
 pub use weights::{Matrix, Numbers, Weights};

@@ -1,4 +1,4 @@
-//! When the phases of a block began and ended, as its first worker saw them. A few readings of the
+//! When the phases of a block began and ended, as the first worker to see it. A few readings of the
 //! clock a block: cheap enough to be always on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,11 +24,11 @@ pub struct PhaseSpan {
 /// The order in which a block runs them.
 const ORDER: [Phase; 4] = [Phase::Norm, Phase::Attention, Phase::Norm, Phase::Mlp];
 
-/// Written by worker 0 inside a region, read by the caller after it.
+/// Written by workers inside a region, read by the caller after it.
 #[derive(Debug)]
 pub(super) struct Phases {
     region_from: Instant,
-    /// Nanoseconds from the region's start to the end of each phase but the last.
+    /// Nanoseconds from the region's start to the end of each phase but the last; 0 until then.
     ends_ns: [AtomicU64; ORDER.len() - 1],
     /// Of the last call, piece by piece; keeps its memory between calls.
     spans: Vec<PhaseSpan>,
@@ -49,13 +49,17 @@ impl Phases {
 
     /// A region of one piece begins.
     pub fn begin(&mut self) {
+        self.ends_ns = Default::default();
         self.region_from = Instant::now();
     }
 
-    /// The `index`-th phase of the piece has ended.
+    /// The `index`-th phase of the piece has ended. What the first says counts.
     pub fn end(&self, index: usize) {
-        let ns = self.region_from.elapsed().as_nanos() as u64;
-        self.ends_ns[index].store(ns, Ordering::Relaxed);
+        let end = &self.ends_ns[index];
+        if end.load(Ordering::Relaxed) == 0 {
+            let ns = self.region_from.elapsed().as_nanos() as u64;
+            let _ = end.compare_exchange(0, ns, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     /// The region has ended, and with it the last phase.

@@ -2,7 +2,7 @@
 //! lines. Knows nothing of what is computed.
 #![expect(unsafe_code, reason = "workers write disjoint parts of one slice")]
 // A `Shared` is a mutable borrow that several workers hold at once. It is sound as long as no two
-// workers touch the same elements between two barriers, unless both only read; every caller of
+// workers touch the same elements in one phase, unless both only read; every caller of
 // `get` and `get_mut` states why that holds. Bounds are checked here, always.
 
 use std::marker::PhantomData;

@@ -1,65 +1,172 @@
-//! A fixed team of threads that runs one closure at a time, together, with barriers inside.
-//! Knows nothing of what it runs.
+//! A fixed team of threads that runs a region together: phases one after another, each cut into
+//! steps that the workers take. Knows nothing of what it runs.
 //!
-//! Protocol. The caller is worker 0. [`Team::run`] publishes the closure and raises `epoch`; each
-//! worker sees the new epoch, runs the closure, and lowers `running`; the caller returns when
-//! `running` is 0, so the closure may borrow from the caller's stack. Between regions a worker
-//! spins for some tens of microseconds and then parks, so that an engine that waits for weights
-//! leaves its cores to the threads that read them. A worker that panics poisons the region: the
-//! others leave their next barrier by unwinding, and the caller re-raises the first panic.
+//! Protocol. The caller is worker 0. [`Team::run`] publishes the region and opens its first phase.
+//! A worker that sees an open phase takes steps: its own contiguous share from the front and, when
+//! that is done, from the back of the others' shares. When nothing is left to take it adds what it
+//! did to `done`; whoever completes the phase opens the next one, and after the last one closes the
+//! region. So a phase is over when its steps are done, not when all workers have come: a worker
+//! whose core was taken away is waited for only if it holds a step, and a worker that comes late
+//! goes straight to the phase that is open. Where two threads share one core, the one that has it
+//! does all the work.
 //!
-//! Inside a region, [`Worker::deal`] hands out the items of one phase: each worker takes its own
-//! contiguous share from the front and, when that is done, from the back of the others' shares, so
-//! that a worker whose core is taken away holds up one step and not half of the phase. A queue is
-//! one atomic word: the phase it was last used in, and how many steps were taken from either end.
-//! Nobody prepares it: the first to come in a new phase sees an old number and starts afresh. That
-//! is why two phases need a barrier between them.
-#![expect(unsafe_code, reason = "a borrowed closure is handed to other threads")]
-// Sound because `run` does not return, nor unwind, before every worker has left the closure, and
-// because `gate` admits one region at a time: the pointer in `job` is written only when no worker
-// looks at it (they read it after an acquire of the raised epoch, and the caller writes it after
-// an acquire of `running == 0`).
+//! A queue is one atomic word: the phase it was last used in, and how many steps were taken from
+//! either end. Nobody prepares it: the first to come in a new phase sees an older number and
+//! starts afresh; who comes with an older number than the queue's leaves.
+//!
+//! Waiting: a few microseconds of spinning, since most phases are short; then the core is offered
+//! to others; then the thread sleeps, so that a system that has put two workers on one core, or
+//! one behind a neighbour, has a free core to move it to, and an engine that waits for weights
+//! leaves its cores to the threads that read them.
+//!
+//! A step that panics closes the region; the caller re-raises the first panic.
+#![expect(unsafe_code, reason = "a borrowed region is handed to other threads")]
+// Sound because a worker follows the pointer in `job` only while it holds a step that it has not
+// added to `done`: its phase is then not over, so `run` has neither returned nor unwound, and
+// `gate` admits one region at a time. The pointer is written only when no phase is open, and read
+// after an acquire of the `open` word that was released after it.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::level::Level;
 
-/// Turns of the spin loop before a worker parks: 30 to 80 microseconds on current processors.
-const SPINS_BEFORE_PARK: u32 = 1500;
-/// Turns before a waiter inside a region gives its core to whoever may be holding it up.
-const SPINS_BEFORE_YIELD: u32 = 400;
+/// Turns of the spin loop before a waiter offers its core to others: 6 to 20 microseconds on
+/// current processors, several times what a phase of a small model takes.
+const SPINS: u32 = 400;
+/// How long it goes on offering before it sleeps.
+const OFFERING: Duration = Duration::from_micros(60);
 
 thread_local! {
     static INSIDE_REGION: Cell<bool> = const { Cell::new(false) };
 }
 
-type Job<'a> = dyn Fn(&Worker<'_>) + Sync + 'a;
+/// What a team runs.
+pub(crate) trait Region: Sync {
+    /// How many phases there are.
+    fn phases(&self) -> usize;
 
-/// Keeps a counter on a cache line of its own (two, for the adjacent-line prefetcher).
+    /// Called once for each phase, by the worker that completed the one before: how many steps it
+    /// has. A phase without any is passed over.
+    fn open(&self, phase: usize) -> usize;
+
+    /// Runs the steps that `steps` yields, all of them. It yields at least one; together the
+    /// workers are given every step of the phase once.
+    fn work(&self, phase: usize, steps: &mut Steps<'_>);
+}
+
+/// `items` cut at multiples of `size`: the steps of a phase.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    pub items: usize,
+    pub size: usize,
+}
+
+impl Cut {
+    /// Pieces of `least` items, or of several times as many where there would be too many steps.
+    pub fn at_least(least: usize, items: usize, threads: usize) -> Self {
+        const STEPS_MAX: usize = 1024;
+        let size = items.div_ceil(STEPS_MAX * threads);
+        let size = size.next_multiple_of(least).max(least);
+        Cut { items, size }
+    }
+
+    /// About `each` pieces for each thread.
+    pub fn pieces(each: usize, items: usize, threads: usize) -> Self {
+        let size = items.div_ceil(each * threads).max(1);
+        Cut { items, size }
+    }
+
+    pub fn steps(self) -> usize {
+        self.items.div_ceil(self.size)
+    }
+
+    pub fn piece(self, step: usize) -> Range<usize> {
+        let start = step * self.size;
+        start..(start + self.size).min(self.items)
+    }
+}
+
+/// Keeps a word on a cache line of its own (two, for the adjacent-line prefetcher).
 #[derive(Default)]
 #[repr(align(128))]
 struct Apart<T>(T);
 
+/// The number of a phase. Each follows the one before; they begin again after so many that a
+/// model of microseconds runs for a day.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Number(u64);
+
+impl Number {
+    const BITS: u32 = 36;
+    const MASK: u64 = (1 << Self::BITS) - 1;
+    /// Queues are brought up to date this often, so that no number in one is from another round.
+    const STALE: u64 = 1 << 30;
+
+    fn next(self) -> Self {
+        Number((self.0 + 1) & Self::MASK)
+    }
+
+    /// How many phases after `first`.
+    fn since(self, first: Self) -> u64 {
+        self.0.wrapping_sub(first.0) & Self::MASK
+    }
+
+    fn is_after(self, other: Self) -> bool {
+        (1..Self::MASK / 2).contains(&self.since(other))
+    }
+}
+
+/// The phase that is open, and its steps; none where no region runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Open {
+    phase: Number,
+    steps: usize,
+}
+
+impl Open {
+    const STEP_BITS: u32 = 64 - Number::BITS;
+    const STEPS_MAX: usize = (1 << Self::STEP_BITS) - 1;
+
+    fn from_word(word: u64) -> Self {
+        Open {
+            phase: Number(word >> Self::STEP_BITS),
+            steps: word as usize & Self::STEPS_MAX,
+        }
+    }
+
+    fn word(self) -> u64 {
+        self.phase.0 << Self::STEP_BITS | self.steps as u64
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Job {
+    region: *const (dyn Region + 'static),
+    first: Number,
+}
+
 struct Common {
     threads: usize,
-    job: UnsafeCell<Option<*const Job<'static>>>,
-    epoch: Apart<AtomicUsize>,
-    running: Apart<AtomicUsize>,
-    arrived: Apart<AtomicUsize>,
-    generation: Apart<AtomicUsize>,
+    job: UnsafeCell<Option<Job>>,
+    /// An [`Open`].
+    open: Apart<AtomicU64>,
+    /// Steps of the open phase that are done.
+    done: Apart<AtomicUsize>,
+    queues: Vec<Apart<AtomicU64>>,
+    /// Workers that sleep, or are about to.
+    sleepers: Apart<AtomicUsize>,
+    bed: Mutex<()>,
+    bell: Condvar,
     poisoned: AtomicBool,
     stopping: AtomicBool,
-    parked: Vec<Apart<AtomicBool>>,
-    queues: Vec<Apart<AtomicU64>>,
-    /// The number of the last phase before the region.
-    phase: AtomicU32,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -67,9 +174,6 @@ struct Common {
 unsafe impl Sync for Common {}
 // SAFETY: as above; the pointer is only followed while its region runs.
 unsafe impl Send for Common {}
-
-/// What a worker unwinds with when another one has panicked.
-struct Poisoned;
 
 /// Persistent worker threads; the calling thread is worker 0.
 pub struct Team {
@@ -115,15 +219,14 @@ impl Team {
         let common = Arc::new(Common {
             threads,
             job: UnsafeCell::new(None),
-            epoch: Apart::default(),
-            running: Apart::default(),
-            arrived: Apart::default(),
-            generation: Apart::default(),
+            open: Apart::default(),
+            done: Apart::default(),
+            queues: (0..threads).map(|_| Apart::default()).collect(),
+            sleepers: Apart::default(),
+            bed: Mutex::new(()),
+            bell: Condvar::new(),
             poisoned: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
-            parked: (0..threads).map(|_| Apart::default()).collect(),
-            queues: (0..threads).map(|_| Apart::default()).collect(),
-            phase: AtomicU32::new(0),
             panic: Mutex::new(None),
         });
         let mut team = Team {
@@ -149,46 +252,52 @@ impl Team {
         self.level
     }
 
-    /// Runs `work` once on every worker and returns when all are done.
+    /// Runs one phase over the pieces of a cut; `work` is given a piece and the worker's index.
+    ///
+    /// # Panics
+    /// As [`Team::run`].
+    pub(crate) fn deal(&self, cut: Cut, work: impl Fn(Range<usize>, usize) + Sync) {
+        self.run(&Dealt { cut, work });
+    }
+
+    /// Runs the region and returns when all of its phases are over.
     ///
     /// # Panics
     /// With the first panic of a worker, or if called from inside a region.
-    pub fn run(&self, work: impl Fn(&Worker<'_>) + Sync) {
+    pub(crate) fn run(&self, region: &dyn Region) {
         assert!(
             !INSIDE_REGION.get(),
             "a parallel region inside a parallel region"
         );
         let gate = lock(&self.gate);
         let common = &*self.common;
-        let job: &Job<'_> = &work;
+        let pointer: *const (dyn Region + '_) = region;
         // SAFETY: only the lifetime changes; the pointer is not followed after this call.
-        let job: *const Job<'static> = unsafe { std::mem::transmute(job) };
-        // SAFETY: no region runs (`gate`), so no worker looks at the cell.
+        let pointer: *const (dyn Region + 'static) = unsafe { std::mem::transmute(pointer) };
+        let before = common.open_now().phase;
+        if before.0 / Number::STALE != before.next().0 / Number::STALE {
+            common.renew_queues(before);
+        }
+        let job = Job {
+            region: pointer,
+            first: before.next(),
+        };
+        // SAFETY: no phase is open (`gate`), so no worker looks at the cell.
         unsafe { *common.job.get() = Some(job) };
-        common
-            .running
-            .0
-            .store(common.threads - 1, Ordering::Relaxed);
-        common.epoch.0.fetch_add(1, Ordering::SeqCst);
-        for (handle, parked) in self.handles.iter().zip(&common.parked[1..]) {
-            if parked.0.load(Ordering::SeqCst) {
-                handle.thread().unpark();
+        INSIDE_REGION.set(true);
+        // SAFETY: the region is borrowed for this call.
+        unsafe { common.open_after(before, job) };
+        loop {
+            let open = common.open_now();
+            if open.steps == 0 {
+                break;
             }
+            common.take_part(0, open);
+            common.wait(open);
         }
-        let phase = common.enter(0, job);
-        wait_until(|| common.running.0.load(Ordering::Acquire) == 0);
-        // Not before: a worker that starts late reads it when this one has long finished.
-        common.phase.store(phase, Ordering::Relaxed);
+        INSIDE_REGION.set(false);
         let panic = lock(&common.panic).take();
-        if common.poisoned.swap(false, Ordering::Relaxed) {
-            common.arrived.0.store(0, Ordering::Relaxed);
-            // The workers may have left in different phases: no queue may look like a coming one.
-            common
-                .queues
-                .iter()
-                .for_each(|queue| queue.0.store(0, Ordering::Relaxed));
-            common.phase.store(0, Ordering::Relaxed);
-        }
+        common.poisoned.store(false, Ordering::Relaxed);
         drop(gate);
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -196,12 +305,33 @@ impl Team {
     }
 }
 
+struct Dealt<F> {
+    cut: Cut,
+    work: F,
+}
+
+impl<F: Fn(Range<usize>, usize) + Sync> Region for Dealt<F> {
+    fn phases(&self) -> usize {
+        1
+    }
+
+    fn open(&self, _: usize) -> usize {
+        self.cut.steps()
+    }
+
+    fn work(&self, _: usize, steps: &mut Steps<'_>) {
+        let worker = steps.worker();
+        for step in steps {
+            (self.work)(self.cut.piece(step), worker);
+        }
+    }
+}
+
 impl Drop for Team {
     fn drop(&mut self) {
         self.common.stopping.store(true, Ordering::SeqCst);
-        self.common.epoch.0.fetch_add(1, Ordering::SeqCst);
+        self.common.ring();
         for handle in self.handles.drain(..) {
-            handle.thread().unpark();
             // A worker catches every panic of its work, so there is nothing to learn here.
             let _ = handle.join();
         }
@@ -217,183 +347,255 @@ fn spawn(common: &Arc<Common>, index: usize) -> io::Result<JoinHandle<()>> {
 
 impl Common {
     fn serve(&self, index: usize) {
-        let mut seen = 0;
-        loop {
-            seen = self.await_epoch(index, seen);
-            if self.stopping.load(Ordering::SeqCst) {
-                return;
+        INSIDE_REGION.set(true);
+        while !self.stopping.load(Ordering::SeqCst) {
+            let open = self.open_now();
+            if open.steps > 0 {
+                self.take_part(index, open);
             }
-            // SAFETY: the epoch was raised after the cell was written, and the caller does not
-            // write it again before this worker lowers `running`.
-            if let Some(job) = unsafe { *self.job.get() } {
-                self.enter(index, job);
-            }
-            self.running.0.fetch_sub(1, Ordering::Release);
+            self.wait(open);
         }
     }
 
-    /// Spins, then parks, until the epoch differs from `seen`; returns it.
-    fn await_epoch(&self, index: usize, seen: usize) -> usize {
-        for _ in 0..SPINS_BEFORE_PARK {
-            let epoch = self.epoch.0.load(Ordering::Acquire);
-            if epoch != seen {
-                return epoch;
+    fn open_now(&self) -> Open {
+        Open::from_word(self.open.0.load(Ordering::Acquire))
+    }
+
+    /// Does what is left of a phase; opens the next one if that completes it.
+    fn take_part(&self, worker: usize, open: Open) {
+        let mut steps = Steps {
+            common: self,
+            worker,
+            open,
+            turn: 0,
+            first: None,
+            taken: 0,
+        };
+        steps.first = steps.take_step();
+        if steps.first.is_none() {
+            return;
+        }
+        // SAFETY: this worker holds a step of an open phase; see the top of the file.
+        let Some(job) = (unsafe { *self.job.get() }) else {
+            unreachable!("a phase without a region");
+        };
+        let work = AssertUnwindSafe(|| {
+            // SAFETY: as above: the steps are not added to `done` yet.
+            let region = unsafe { &*job.region };
+            region.work(open.phase.since(job.first) as usize, &mut steps);
+            assert!(steps.first.is_none(), "a worker left the step it was given");
+        });
+        if let Err(panic) = catch_unwind(work) {
+            self.poison(panic);
+        }
+        let done = self.done.0.fetch_add(steps.taken, Ordering::AcqRel) + steps.taken;
+        if done == open.steps {
+            // SAFETY: nobody else can close the region: its open phase is over.
+            unsafe { self.open_after(open.phase, job) };
+        }
+    }
+
+    fn poison(&self, panic: Box<dyn Any + Send>) {
+        lock(&self.panic).get_or_insert(panic);
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    /// Opens the phase after `phase`, or closes the region.
+    ///
+    /// # Safety
+    /// The region is alive until this closes it.
+    unsafe fn open_after(&self, phase: Number, job: Job) {
+        let mut next = phase;
+        let open_next = AssertUnwindSafe(|| {
+            // SAFETY: as the caller promises; not used beyond this closure.
+            let region = unsafe { &*job.region };
+            loop {
+                next = next.next();
+                let index = next.since(job.first) as usize;
+                if index >= region.phases() || self.poisoned.load(Ordering::Acquire) {
+                    return 0;
+                }
+                let steps = region.open(index);
+                if steps > 0 {
+                    let share = steps.div_ceil(self.threads);
+                    assert!(share <= Taken::MOST, "{steps} steps to deal out");
+                    return steps;
+                }
+            }
+        });
+        let steps = catch_unwind(open_next).unwrap_or_else(|panic| {
+            self.poison(panic);
+            0
+        });
+        self.done.0.store(0, Ordering::Relaxed);
+        let open = Open { phase: next, steps };
+        // With the sleepers: either this sees one, or it sees this.
+        self.open.0.store(open.word(), Ordering::SeqCst);
+        if self.sleepers.0.load(Ordering::SeqCst) > 0 {
+            self.ring();
+        }
+    }
+
+    /// Makes all queues say that nothing is left of `phase`.
+    fn renew_queues(&self, phase: Number) {
+        let nothing_left = Taken {
+            phase,
+            front: Taken::MOST,
+            back: 0,
+        };
+        for queue in &self.queues {
+            queue.0.store(nothing_left.word(), Ordering::Relaxed);
+        }
+    }
+
+    /// Until another phase is open than `seen`, or the team ends.
+    fn wait(&self, seen: Open) {
+        let over = || self.open_now() != seen || self.stopping.load(Ordering::Relaxed);
+        for _ in 0..SPINS {
+            if over() {
+                return;
             }
             std::hint::spin_loop();
         }
-        self.parked[index].0.store(true, Ordering::SeqCst);
-        let epoch = loop {
-            let epoch = self.epoch.0.load(Ordering::SeqCst);
-            if epoch != seen {
-                break epoch;
+        let from = Instant::now();
+        while from.elapsed() < OFFERING {
+            std::thread::yield_now();
+            if over() {
+                return;
             }
-            std::thread::park();
-        };
-        self.parked[index].0.store(false, Ordering::SeqCst);
-        epoch
-    }
-
-    /// Runs the closure; returns the number of its last phase.
-    fn enter(&self, index: usize, job: *const Job<'static>) -> u32 {
-        INSIDE_REGION.set(true);
-        let worker = Worker {
-            index,
-            common: self,
-            phase: Cell::new(self.phase.load(Ordering::Relaxed)),
-        };
-        // SAFETY: the region runs, so the closure is alive; see the top of the file.
-        let outcome = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(&worker) }));
-        INSIDE_REGION.set(false);
-        if let Err(panic) = outcome {
-            if !panic.is::<Poisoned>() {
-                lock(&self.panic).get_or_insert(panic);
-            }
-            self.poisoned.store(true, Ordering::Release);
         }
-        worker.phase.get()
+        self.sleep(seen);
+    }
+
+    #[cold]
+    fn sleep(&self, seen: Open) {
+        let mut bed = lock(&self.bed);
+        self.sleepers.0.fetch_add(1, Ordering::SeqCst);
+        while self.open.0.load(Ordering::SeqCst) == seen.word()
+            && !self.stopping.load(Ordering::SeqCst)
+        {
+            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.sleepers.0.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Wakes those that sleep.
+    #[cold]
+    fn ring(&self) {
+        drop(lock(&self.bed));
+        self.bell.notify_all();
     }
 }
 
-/// One worker inside a region.
-pub struct Worker<'a> {
-    index: usize,
+/// The steps of one phase that fall to one worker.
+pub(crate) struct Steps<'a> {
     common: &'a Common,
-    phase: Cell<u32>,
+    worker: usize,
+    open: Open,
+    /// Whose share is taken from now: the worker's own, then that of the next, and so on.
+    turn: usize,
+    /// Taken, and not yet handed out.
+    first: Option<usize>,
+    taken: usize,
 }
 
-impl std::fmt::Debug for Worker<'_> {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Worker({} of {})", self.index, self.common.threads)
-    }
-}
-
-impl Worker<'_> {
-    /// 0 for the caller.
-    pub fn index(&self) -> usize {
-        self.index
+impl Steps<'_> {
+    /// The worker's index; 0 for the caller.
+    pub fn worker(&self) -> usize {
+        self.worker
     }
 
-    /// Workers in the region.
     pub fn threads(&self) -> usize {
         self.common.threads
     }
 
-    /// This worker's contiguous share of `0..items`, cut at multiples of `step`.
-    pub fn share(&self, items: usize, step: usize) -> Range<usize> {
-        let steps = items.div_ceil(step);
-        let cut = |index: usize| (steps * index / self.threads() * step).min(items);
-        cut(self.index)..cut(self.index + 1)
-    }
-
-    /// A step of `least` items, or of several times as many where there would be too many steps to
-    /// deal out.
-    pub fn step(&self, items: usize, least: usize) -> usize {
-        const STEPS_MAX: usize = 1024;
-        let step = items.div_ceil(STEPS_MAX * self.threads());
-        step.next_multiple_of(least).max(least)
-    }
-
-    /// Runs `work` on the pieces of `0..items`, cut at multiples of `step`, that fall to this
-    /// worker; together the workers do every piece once. All call it with the same numbers, and
-    /// there is a barrier between two calls.
-    pub fn deal(&self, items: usize, step: usize, mut work: impl FnMut(Range<usize>)) {
-        let phase = self.phase.get().wrapping_add(1);
-        self.phase.set(phase);
-        let steps = items.div_ceil(step);
-        let threads = self.threads();
-        assert!(
-            steps / threads < usize::from(u16::MAX),
-            "{steps} steps to deal out"
-        );
-        for turn in 0..threads {
-            let owner = (self.index + turn) % threads;
+    fn take_step(&mut self) -> Option<usize> {
+        let (threads, steps) = (self.threads(), self.open.steps);
+        while self.turn < threads {
+            let owner = (self.worker + self.turn) % threads;
             let share = steps * owner / threads..steps * (owner + 1) / threads;
             let queue = &self.common.queues[owner].0;
-            while let Some(at) = take(queue, phase, share.len(), turn == 0) {
-                let start = (share.start + at) * step;
-                work(start..(start + step).min(items));
+            if let Some(at) = Taken::take(queue, self.open.phase, share.len(), self.turn == 0) {
+                self.taken += 1;
+                return Some(share.start + at);
             }
+            self.turn += 1;
         }
-    }
-
-    /// Waits until every worker of the region has arrived.
-    pub fn barrier(&self) {
-        let common = self.common;
-        if common.threads == 1 {
-            return;
-        }
-        let generation = common.generation.0.load(Ordering::Acquire);
-        if common.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == common.threads {
-            common.arrived.0.store(0, Ordering::Relaxed);
-            common
-                .generation
-                .0
-                .store(generation.wrapping_add(1), Ordering::Release);
-            return;
-        }
-        wait_until(|| {
-            if common.poisoned.load(Ordering::Acquire) {
-                resume_unwind(Box::new(Poisoned));
-            }
-            common.generation.0.load(Ordering::Acquire) != generation
-        });
+        None
     }
 }
 
-/// Takes a step of a share of `len` steps: the first that is left, or the last.
-fn take(queue: &AtomicU64, phase: u32, len: usize, from_front: bool) -> Option<usize> {
-    let mut seen = queue.load(Ordering::Relaxed);
-    loop {
-        let (front, back) = if (seen >> 32) as u32 == phase {
-            ((seen >> 16) as u16, seen as u16)
-        } else {
-            (0, 0)
-        };
-        if usize::from(front) + usize::from(back) >= len {
-            return None;
-        }
-        let (at, front, back) = if from_front {
-            (usize::from(front), front + 1, back)
-        } else {
-            (len - 1 - usize::from(back), front, back + 1)
-        };
-        let next = u64::from(phase) << 32 | u64::from(front) << 16 | u64::from(back);
-        // Relaxed: the barriers around a phase order the data; the word only counts.
-        match queue.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return Some(at),
-            Err(now) => seen = now,
+impl Iterator for Steps<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        match self.first.take() {
+            Some(first) => Some(first),
+            None => self.take_step(),
         }
     }
 }
 
-fn wait_until(done: impl Fn() -> bool) {
-    let mut turns = 0;
-    while !done() {
-        if turns < SPINS_BEFORE_YIELD {
-            turns += 1;
-            std::hint::spin_loop();
-        } else {
-            std::thread::yield_now();
+/// What a queue's word says: steps taken from either end of a share, in a phase.
+#[derive(Clone, Copy)]
+struct Taken {
+    phase: Number,
+    front: usize,
+    back: usize,
+}
+
+impl Taken {
+    const BITS: u32 = (64 - Number::BITS) / 2;
+    /// Steps of a share at most.
+    const MOST: usize = (1 << Self::BITS) - 1;
+
+    fn from_word(word: u64) -> Self {
+        Taken {
+            phase: Number(word >> (2 * Self::BITS)),
+            front: (word >> Self::BITS) as usize & Self::MOST,
+            back: word as usize & Self::MOST,
+        }
+    }
+
+    fn word(self) -> u64 {
+        self.phase.0 << (2 * Self::BITS) | (self.front << Self::BITS | self.back) as u64
+    }
+
+    /// Takes a step of a share of `len` steps: the first that is left, or the last.
+    fn take(queue: &AtomicU64, phase: Number, len: usize, from_front: bool) -> Option<usize> {
+        let mut seen = queue.load(Ordering::Relaxed);
+        loop {
+            let mut taken = Taken::from_word(seen);
+            if taken.phase != phase {
+                if taken.phase.is_after(phase) {
+                    return None;
+                }
+                taken = Taken {
+                    phase,
+                    front: 0,
+                    back: 0,
+                };
+            }
+            if taken.front + taken.back >= len {
+                return None;
+            }
+            let at = if from_front {
+                taken.front += 1;
+                taken.front - 1
+            } else {
+                taken.back += 1;
+                len - taken.back
+            };
+            // Relaxed: `open` and `done` order the data; the word only counts.
+            match queue.compare_exchange_weak(
+                seen,
+                taken.word(),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(at),
+                Err(now) => seen = now,
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use super::cache::SharedCache;
 use super::isa::{MAX_LANES, dispatch};
 use super::level::Level;
 use super::shared::{Shared, round_up};
-use super::team::Worker;
+use super::team::{Cut, Steps};
 
 /// Queries (rows times heads of a group) that a unit aims at.
 const UNIT_QUERIES: usize = 16;
@@ -78,31 +78,67 @@ fn stretches(first: usize, end: usize) -> (usize, usize) {
 }
 
 impl Attention<'_> {
-    /// Every worker's part; ends without a barrier.
+    /// Phases of a region: one, and where one row's context is cut another that combines the
+    /// results.
+    pub const PHASES: usize = 2;
+
+    /// Steps of a phase.
+    pub fn steps(&self, phase: usize, threads: usize) -> usize {
+        match (phase, self.stretches()) {
+            (0, None) => self.rows.div_ceil(self.unit_rows()) * self.kv_heads,
+            (0, Some((_, count))) => self.kv_heads * count,
+            (_, None) => 0,
+            (_, Some(_)) => self.combine_cut(threads).steps(),
+        }
+    }
+
+    /// Steps of a phase, done.
     ///
     /// # Safety
-    /// All workers call it with the same values; nobody writes the queries or the cache, nor uses
-    /// the other buffers, until the barrier after it; `level` is supported.
-    pub unsafe fn run(&self, level: Level, worker: &Worker<'_>) {
+    /// The steps are of that phase; nobody writes the queries or the cache, nor uses the other
+    /// buffers, until the last phase is over; `level` is supported.
+    pub unsafe fn work(&self, level: Level, phase: usize, steps: &mut Steps<'_>) {
         assert!(
             self.position + self.rows <= self.cache.capacity,
             "the cache is too small"
         );
-        let group = self.heads / self.kv_heads;
-        if self.rows == 1 {
-            let first = self.first_visible(self.position);
-            let (length, count) = stretches(first, self.position + 1);
-            if count > 1 {
-                // SAFETY: passed on from the caller.
-                return unsafe { self.one_row(level, worker, first, length, count) };
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match (phase, self.stretches()) {
+                (0, None) => self.rows(level, steps),
+                (0, Some(stretches)) => self.one_row(level, stretches, steps),
+                (_, None) => unreachable!("a phase without steps"),
+                (_, Some((_, count))) => self.combine(level, count, steps),
             }
         }
-        let unit_rows = (UNIT_QUERIES / group).max(1);
-        let row_units = self.rows.div_ceil(unit_rows);
-        let units = row_units * self.kv_heads;
-        worker.deal(units, 1, |piece| {
-            let unit = piece.start;
-            let (kv_head, row) = (unit % self.kv_heads, unit / self.kv_heads * unit_rows);
+    }
+
+    /// How the context is cut, where it is: positions a stretch, and stretches.
+    fn stretches(&self) -> Option<(usize, usize)> {
+        let cut = stretches(self.first_visible(self.position), self.position + 1);
+        (self.rows == 1 && cut.1 > 1).then_some(cut)
+    }
+
+    fn unit_rows(&self) -> usize {
+        (UNIT_QUERIES / (self.heads / self.kv_heads)).max(1)
+    }
+
+    fn combine_cut(&self, threads: usize) -> Cut {
+        Cut::pieces(1, self.heads, threads)
+    }
+
+    fn first_visible(&self, position: usize) -> usize {
+        self.window
+            .map_or(0, |window| (position + 1).saturating_sub(window))
+    }
+
+    /// # Safety
+    /// As for `work`.
+    unsafe fn rows(&self, level: Level, steps: &mut Steps<'_>) {
+        let unit_rows = self.unit_rows();
+        let worker = steps.worker();
+        for step in steps {
+            let (kv_head, row) = (step % self.kv_heads, step / self.kv_heads * unit_rows);
             let rows = row..(row + unit_rows).min(self.rows);
             let end = self.position + rows.end;
             let first = self.first_visible(self.position + rows.start) / TILE * TILE;
@@ -115,72 +151,44 @@ impl Attention<'_> {
                 partial: None,
             };
             // SAFETY: passed on; the unit's outputs are its own.
-            unsafe {
-                dispatch(
-                    level,
-                    vector::Attend {
-                        unit,
-                        worker: worker.index(),
-                    },
-                )
-            };
-        });
-    }
-
-    fn first_visible(&self, position: usize) -> usize {
-        self.window
-            .map_or(0, |window| (position + 1).saturating_sub(window))
+            unsafe { dispatch(level, vector::Attend { unit, worker }) };
+        }
     }
 
     /// # Safety
-    /// As for `run`.
-    unsafe fn one_row(
-        &self,
-        level: Level,
-        worker: &Worker<'_>,
-        first: usize,
-        length: usize,
-        count: usize,
-    ) {
-        let start = first / TILE * TILE;
-        worker.deal(self.kv_heads * count, 1, |piece| {
-            let unit = piece.start;
-            let (kv_head, stretch) = (unit % self.kv_heads, unit / self.kv_heads);
+    /// As for `work`.
+    unsafe fn one_row(&self, level: Level, (length, _): (usize, usize), steps: &mut Steps<'_>) {
+        let start = self.first_visible(self.position) / TILE * TILE;
+        let worker = steps.worker();
+        for step in steps {
+            let (kv_head, stretch) = (step % self.kv_heads, step / self.kv_heads);
             let first = start + stretch * length;
             let end = (first + length).min(self.position + 1);
-            let partial = Some(stretch);
             let unit = vector::Unit {
                 attention: self,
                 kv_head,
                 rows: 0..1,
                 first,
                 end,
-                partial,
+                partial: Some(stretch),
             };
             // SAFETY: passed on; the unit's partial results are its own.
-            unsafe {
-                dispatch(
-                    level,
-                    vector::Attend {
-                        unit,
-                        worker: worker.index(),
-                    },
-                )
+            unsafe { dispatch(level, vector::Attend { unit, worker }) };
+        }
+    }
+
+    /// # Safety
+    /// As for `work`; all partial results are complete.
+    unsafe fn combine(&self, level: Level, count: usize, steps: &mut Steps<'_>) {
+        let cut = self.combine_cut(steps.threads());
+        for head in steps.flat_map(|step| cut.piece(step)) {
+            let combine = vector::Combine {
+                attention: self,
+                head,
+                count,
             };
-        });
-        worker.barrier();
-        for head in worker.share(self.heads, 1) {
-            // SAFETY: all partial results are complete, and each head has one owner.
-            unsafe {
-                dispatch(
-                    level,
-                    vector::Combine {
-                        attention: self,
-                        head,
-                        count,
-                    },
-                )
-            };
+            // SAFETY: passed on; each head is in one step.
+            unsafe { dispatch(level, combine) };
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernels::Matrix;
 use crate::kernels::testing::{FORMATS, Format, Owned, Random, error};
 
 const POSITIONS: usize = 700;

@@ -10,7 +10,7 @@ use half::bf16;
 use super::{GROUP, GROUP_BYTES, Head, NUMBERS_A_STRAY, Parts, Stray, TAILS, exponent_of, tail_of};
 use crate::kernels::isa::{Isa, Kernel, dispatch};
 use crate::kernels::shared::Shared;
-use crate::kernels::team::Team;
+use crate::kernels::team::{Cut, Team};
 
 /// The numbers of a matrix have too many different exponents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,21 +42,20 @@ pub fn pack(team: &Team, from: &[bf16], cols: usize, to: &mut [u8]) -> Result<()
     let heads: &mut [u64] = bytemuck::cast_slice_mut(heads);
     let strays: &mut [u32] = bytemuck::cast_slice_mut(strays);
     let shared = Shared::new(heads);
-    team.run(|worker| {
-        worker.deal(rows, worker.step(rows, ROWS), |share| {
-            let from = &from[share.start * cols..share.end * cols];
-            // SAFETY: the rows are this worker's; levels in use are supported.
-            unsafe {
-                dispatch(
-                    team.level(),
-                    Heads {
-                        from,
-                        cols,
-                        to: shared.get_mut(share),
-                    },
-                )
-            };
-        });
+    let cut = Cut::at_least(ROWS, rows, team.threads());
+    team.deal(cut, |share, _| {
+        let from = &from[share.start * cols..share.end * cols];
+        // SAFETY: the rows are this worker's; levels in use are supported.
+        unsafe {
+            dispatch(
+                team.level(),
+                Heads {
+                    from,
+                    cols,
+                    to: shared.get_mut(share),
+                },
+            )
+        };
     });
     let mut first = 0;
     for head in &mut heads[..rows] {
@@ -84,27 +83,25 @@ pub fn pack(team: &Team, from: &[bf16], cols: usize, to: &mut [u8]) -> Result<()
     let heads = &*heads;
     let row_bytes = cols / GROUP * GROUP_BYTES;
     let (groups, strays) = (Shared::new(groups), Shared::new(strays));
-    team.run(|worker| {
-        worker.deal(rows, worker.step(rows, ROWS), |share| {
-            for row in share {
-                let [head, next] = [row, row + 1].map(|row| Head::from_bits(heads[row]));
-                let from = &from[row * cols..(row + 1) * cols];
-                // SAFETY: as above.
-                unsafe {
-                    let groups = groups.get_mut(row * row_bytes..(row + 1) * row_bytes);
-                    let strays = strays.get_mut(head.strays as usize..next.strays as usize);
-                    dispatch(
-                        team.level(),
-                        Row {
-                            head,
-                            from,
-                            groups,
-                            strays,
-                        },
-                    );
-                }
+    team.deal(cut, |share, _| {
+        for row in share {
+            let [head, next] = [row, row + 1].map(|row| Head::from_bits(heads[row]));
+            let from = &from[row * cols..(row + 1) * cols];
+            // SAFETY: as above.
+            unsafe {
+                let groups = groups.get_mut(row * row_bytes..(row + 1) * row_bytes);
+                let strays = strays.get_mut(head.strays as usize..next.strays as usize);
+                dispatch(
+                    team.level(),
+                    Row {
+                        head,
+                        from,
+                        groups,
+                        strays,
+                    },
+                );
             }
-        });
+        }
     });
     Ok(())
 }

@@ -2,8 +2,8 @@
 //! gated activation) done while the result is still in registers or cache. Picks the form for the
 //! number of rows and the level. Knows nothing of blocks.
 #![expect(unsafe_code, reason = "hands shared buffers to vector kernels")]
-// Sound because every worker writes only the outputs of its own share of the weight rows, and
-// because `x` is not written while the layer runs: callers put a barrier before and after it.
+// Sound because every step writes only the outputs of its own weight rows, and because `x` is not
+// written while the layer runs: its phases come after those that write `x`.
 
 mod compact;
 mod dot;
@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::isa::dispatch;
 use super::level::Level;
 use super::shared::Shared;
-use super::team::Worker;
+use super::team::{Cut, Steps};
 use super::weights::{Matrix, Numbers, Weights};
 
 pub(crate) use dot::dot_tile;
@@ -123,34 +123,55 @@ pub(crate) struct Linear<'a> {
 }
 
 impl Linear<'_> {
-    /// This worker's part. The outputs are complete after the next barrier.
+    /// Phases of a region that the layer takes, one after the other.
+    pub fn phases(&self, level: Level, threads: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let Some((source, products)) = self.tiled(level) {
+            return match products {
+                Products::Bf16Tiles => tiled::phases::<Tiles>(self, source, threads),
+                _ => tiled::phases::<Vectors>(self, source, threads),
+            };
+        }
+        let _ = (level, threads);
+        1
+    }
+
+    /// Steps of a phase.
+    pub fn steps(&self, level: Level, phase: usize, threads: usize) -> usize {
+        #[cfg(target_arch = "x86_64")]
+        if let Some((source, products)) = self.tiled(level) {
+            return match products {
+                Products::Bf16Tiles => tiled::steps::<Tiles>(self, source, phase, threads),
+                _ => tiled::steps::<Vectors>(self, source, phase, threads),
+            };
+        }
+        let _ = (level, phase);
+        self.cut(threads).steps()
+    }
+
+    /// Steps of a phase. The outputs are complete when the last phase is over.
     ///
     /// # Safety
-    /// Every worker of the region calls it with the same values; nobody writes `x` and nobody
-    /// uses the output meanwhile; `level` is supported.
-    pub unsafe fn run(&self, level: Level, worker: &Worker<'_>) {
+    /// The steps are of that phase of this layer; nobody writes `x` and nobody uses the output
+    /// meanwhile; `level` is supported.
+    pub unsafe fn work(&self, level: Level, phase: usize, steps: &mut Steps<'_>) {
         let cols = self.weights.cols();
         assert!(self.rows > 0 && self.x_stride >= cols);
         assert!(self.x.len() >= (self.rows - 1) * self.x_stride + cols);
         #[cfg(target_arch = "x86_64")]
-        if let Some(source) = tiled::Source::of(self.weights.numbers()) {
-            match Products::of(level, true, self.rows) {
-                Products::Bf16Tiles => {
-                    // SAFETY: passed on from the caller.
-                    return unsafe { tiled::run::<Tiles>(self, source, worker) };
+        if let Some((source, products)) = self.tiled(level) {
+            // SAFETY: passed on from the caller.
+            return unsafe {
+                match products {
+                    Products::Bf16Tiles => tiled::work::<Tiles>(self, source, phase, steps),
+                    _ => tiled::work::<Vectors>(self, source, phase, steps),
                 }
-                Products::Bf16Vectors => {
-                    // SAFETY: as above.
-                    return unsafe { tiled::run::<Vectors>(self, source, worker) };
-                }
-                Products::F32 => {}
-            }
+            };
         }
-        let outputs = self.epilogue.outputs(self.weights.rows());
-        // Large pieces keep memory busier; small ones leave less to wait for at the end.
-        let step = (outputs / (PIECES_MIN * worker.threads()) + 1).next_power_of_two() / 2;
-        let step = step.clamp(dot::BLOCK_ROWS_MIN, dot::BLOCK_ROWS_MAX);
-        worker.deal(outputs, step, |share| {
+        let _ = phase;
+        let cut = self.cut(steps.threads());
+        for step in steps {
+            let share = cut.piece(step);
             // SAFETY: the caller promises what `dot` asks for.
             unsafe {
                 match self.weights.numbers() {
@@ -160,7 +181,24 @@ impl Linear<'_> {
                     Numbers::Compact(data) => self.dot(level, &data, share),
                 }
             }
-        });
+        }
+    }
+
+    /// The weights, and the products on them, where they are made in tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn tiled(&self, level: Level) -> Option<(tiled::Source<'_>, Products)> {
+        let products = Products::of(level, true, self.rows);
+        let source = tiled::Source::of(self.weights.numbers())?;
+        (products != Products::F32).then_some((source, products))
+    }
+
+    /// How the outputs are dealt out where they are dot products.
+    fn cut(&self, threads: usize) -> Cut {
+        let items = self.epilogue.outputs(self.weights.rows());
+        // Large pieces keep memory busier; small ones leave less to wait for at the end.
+        let size = (items / (PIECES_MIN * threads) + 1).next_power_of_two() / 2;
+        let size = size.clamp(dot::BLOCK_ROWS_MIN, dot::BLOCK_ROWS_MAX);
+        Cut { items, size }
     }
 
     /// # Safety

@@ -4,7 +4,7 @@ use super::*;
 use crate::kernels::compact::{Compact, pack};
 use crate::kernels::level::Level;
 use crate::kernels::shared::Buffer;
-use crate::kernels::team::Team;
+use crate::kernels::team::{Region, Steps, Team};
 use crate::kernels::testing::{FORMATS, Format, Owned, Random, error};
 
 struct Case {
@@ -22,6 +22,28 @@ struct Data {
     x: Vec<f32>,
     out: Vec<f32>,
     stride: usize,
+}
+
+/// A layer as a region of its own.
+struct Alone<'a> {
+    linear: Linear<'a>,
+    team: &'a Team,
+}
+
+impl Region for Alone<'_> {
+    fn phases(&self) -> usize {
+        self.linear.phases(self.team.level(), self.team.threads())
+    }
+
+    fn open(&self, phase: usize) -> usize {
+        let threads = self.team.threads();
+        self.linear.steps(self.team.level(), phase, threads)
+    }
+
+    fn work(&self, phase: usize, steps: &mut Steps<'_>) {
+        // SAFETY: the steps are of this phase, and the buffers are borrowed by the test.
+        unsafe { self.linear.work(self.team.level(), phase, steps) }
+    }
 }
 
 impl Case {
@@ -140,7 +162,7 @@ impl Case {
                 tiles: Shared::new(&mut tiles),
             };
             // SAFETY: the buffers are this test's own, and every worker calls it.
-            team.run(|worker| unsafe { linear.run(team.level(), worker) });
+            team.run(&Alone { linear, team });
         }
         out
     }

@@ -1,87 +1,51 @@
 use super::*;
 use std::sync::atomic::AtomicU64;
 
-#[test]
-fn every_worker_runs_once_and_meets_the_others() {
-    for threads in 1..5 {
-        let team = Team::new(threads);
-        for round in 0..200 {
-            let before = AtomicU64::new(0);
-            let after = AtomicU64::new(0);
-            team.run(|worker| {
-                before.fetch_add(1 << (8 * worker.index()), Ordering::Relaxed);
-                worker.barrier();
-                let all = (0..threads).map(|i| 1 << (8 * i)).sum::<u64>();
-                assert_eq!(before.load(Ordering::Relaxed), all, "round {round}");
-                worker.barrier();
-                after.fetch_add(1, Ordering::Relaxed);
-            });
-            assert_eq!(after.load(Ordering::Relaxed), threads as u64);
+/// Phases of these cuts, one after the other; `work` is given the phase, an item and the worker.
+struct Phased<F> {
+    cuts: Vec<Cut>,
+    work: F,
+}
+
+impl<F: Fn(usize, usize, usize) + Sync> Region for Phased<F> {
+    fn phases(&self) -> usize {
+        self.cuts.len()
+    }
+
+    fn open(&self, phase: usize) -> usize {
+        self.cuts[phase].steps()
+    }
+
+    fn work(&self, phase: usize, steps: &mut Steps<'_>) {
+        let worker = steps.worker();
+        for step in steps {
+            for item in self.cuts[phase].piece(step) {
+                (self.work)(phase, item, worker);
+            }
         }
     }
 }
 
-#[test]
-fn parked_workers_wake() {
-    let team = Team::new(3);
-    for _ in 0..5 {
-        std::thread::sleep(std::time::Duration::from_millis(3));
-        let count = AtomicU64::new(0);
-        team.run(|_| _ = count.fetch_add(1, Ordering::Relaxed));
-        assert_eq!(count.load(Ordering::Relaxed), 3);
-    }
+const CUTS: [(usize, usize); 5] = [(997, 16), (0, 3), (1, 5), (996, 1), (997, 7)];
+
+fn run(team: &Team, work: impl Fn(usize, usize, usize) + Sync) {
+    let cuts = CUTS.map(|(items, size)| Cut { items, size }).to_vec();
+    team.run(&Phased { cuts, work });
 }
 
 #[test]
-fn a_panic_reaches_the_caller_and_the_team_survives() {
-    let team = Team::new(3);
-    for culprit in 0..3 {
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            team.run(|worker| {
-                assert!(worker.index() != culprit, "worker {culprit} fails");
-                worker.barrier();
-            });
-        }));
-        let message = outcome.expect_err("the panic was lost");
-        let message = message
-            .downcast_ref::<String>()
-            .expect("a formatted message");
-        assert!(
-            message.contains(&format!("worker {culprit} fails")),
-            "{message}"
-        );
-        let count = AtomicU64::new(0);
-        team.run(|worker| {
-            worker.barrier();
-            count.fetch_add(1, Ordering::Relaxed);
-        });
-        assert_eq!(count.load(Ordering::Relaxed), 3);
-    }
-}
-
-#[test]
-fn a_region_inside_a_region_is_refused() {
-    let team = Team::new(2);
-    assert!(catch_unwind(AssertUnwindSafe(|| team.run(|_| team.run(|_| ())))).is_err());
-    team.run(|_| ());
-}
-
-#[test]
-fn dealing_covers_everything_once_in_every_phase() {
-    for threads in 1..5 {
+fn every_item_of_every_phase_is_done_once_and_after_the_phase_before() {
+    for threads in 1..6 {
         let team = Team::new(threads);
-        for region in 0..50 {
+        for region in 0..100 {
             let seen: Vec<_> = (0..997).map(|_| AtomicU64::new(0)).collect();
-            team.run(|worker| {
-                for (items, step) in [(997, 16), (0, 3), (1, 5), (996, 1), (997, 7)] {
-                    worker.deal(items, step, |piece| {
-                        assert!(piece.start.is_multiple_of(step) && piece.len() <= step);
-                        for item in piece {
-                            seen[item].fetch_add(1, Ordering::Relaxed);
-                        }
-                    });
-                    worker.barrier();
+            let done: [AtomicUsize; 5] = Default::default();
+            run(&team, |phase, item, _| {
+                if let Some(before) = phase.checked_sub(1) {
+                    assert_eq!(done[before].load(Ordering::Relaxed), CUTS[before].0);
                 }
+                done[phase].fetch_add(1, Ordering::Relaxed);
+                seen[item].fetch_add(1, Ordering::Relaxed);
             });
             let times = |item| 2 + u64::from(item == 0) + u64::from(item < 996);
             for (item, seen) in seen.iter().enumerate() {
@@ -93,17 +57,92 @@ fn dealing_covers_everything_once_in_every_phase() {
 }
 
 #[test]
+fn what_a_phase_writes_the_next_one_sees() {
+    let team = Team::new(3);
+    let numbers: Vec<AtomicU64> = (0..500).map(|_| AtomicU64::new(1)).collect();
+    let cut = Cut {
+        items: 500,
+        size: 3,
+    };
+    for _ in 0..50 {
+        team.run(&Phased {
+            cuts: vec![cut; 40],
+            // Each item becomes the sum of two others' values of the phase before, modulo.
+            work: |phase: usize, item: usize, _: usize| {
+                let other = numbers[(item * 7 + phase) % 500].load(Ordering::Relaxed);
+                assert!(other >= phase as u64 / 2, "phase {phase}: {other}");
+                if phase % 2 == 1 {
+                    numbers[item].fetch_add(1, Ordering::Relaxed);
+                }
+            },
+        });
+        numbers
+            .iter()
+            .for_each(|number| number.store(1, Ordering::Relaxed));
+    }
+}
+
+#[test]
+fn sleeping_workers_wake() {
+    let team = Team::new(3);
+    for _ in 0..5 {
+        std::thread::sleep(Duration::from_millis(3));
+        let came = AtomicU64::new(0);
+        let cut = Cut { items: 3, size: 1 };
+        team.deal(cut, |_, worker| {
+            came.fetch_or(1 << worker, Ordering::Relaxed);
+            // Ends only if all three are there.
+            while came.load(Ordering::Relaxed) != 0b111 {
+                std::thread::yield_now();
+            }
+        });
+    }
+}
+
+#[test]
+fn a_panic_reaches_the_caller_and_the_team_survives() {
+    let team = Team::new(3);
+    for culprit in 0..5 {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            run(&team, |phase, item, _| {
+                assert!(phase != culprit || item != 0, "phase {culprit} fails");
+            });
+        }));
+        // The phase without items has none that could fail.
+        if culprit == 1 {
+            outcome.expect("no item fails");
+            continue;
+        }
+        let message = outcome.expect_err("the panic was lost");
+        let message = message
+            .downcast_ref::<String>()
+            .expect("a formatted message");
+        assert!(message.contains(&format!("phase {culprit}")), "{message}");
+        let count = AtomicU64::new(0);
+        run(&team, |_, _, _| _ = count.fetch_add(1, Ordering::Relaxed));
+        let items: usize = CUTS.iter().map(|(items, _)| items).sum();
+        assert_eq!(count.load(Ordering::Relaxed), items as u64);
+    }
+}
+
+#[test]
+fn a_region_inside_a_region_is_refused() {
+    let team = Team::new(2);
+    let inside = || team.deal(Cut { items: 1, size: 1 }, |_, _| run(&team, |_, _, _| ()));
+    assert!(catch_unwind(AssertUnwindSafe(inside)).is_err());
+    run(&team, |_, _, _| ());
+}
+
+#[test]
 fn many_items_are_dealt_out_in_larger_steps() {
     for threads in 1..4 {
         let team = Team::new(threads);
         for (items, least) in [(0, 16), (100, 16), (2_097_152, 16), (70_000_001, 64)] {
             let dealt = AtomicU64::new(0);
-            team.run(|worker| {
-                let step = worker.step(items, least);
-                assert!(step.is_multiple_of(least) && (items > 16_000 || step == least));
-                worker.deal(items, step, |piece| {
-                    dealt.fetch_add(piece.len() as u64, Ordering::Relaxed);
-                });
+            let cut = Cut::at_least(least, items, threads);
+            assert!(cut.size.is_multiple_of(least) && (items > 16_000 || cut.size == least));
+            team.deal(cut, |piece, _| {
+                dealt.fetch_add(piece.len() as u64, Ordering::Relaxed);
             });
             assert_eq!(dealt.load(Ordering::Relaxed), items as u64, "{threads}");
         }
@@ -111,33 +150,40 @@ fn many_items_are_dealt_out_in_larger_steps() {
 }
 
 #[test]
-fn others_take_over_the_share_of_a_worker_that_is_held_up() {
+fn nobody_waits_for_a_worker_that_holds_nothing() {
+    // Worker 1 is held up in its first step, until all others of all phases but one are done; the
+    // phase that it holds up is the first, so the rest of that phase is what others can do.
     let team = Team::new(2);
     let done = AtomicU64::new(0);
-    team.run(|worker| {
-        worker.deal(100, 1, |_| {
-            if worker.index() == 1 {
-                // Ends only if worker 0 does all the rest.
-                wait_until(|| done.load(Ordering::Relaxed) >= 99);
+    let cut = Cut {
+        items: 100,
+        size: 1,
+    };
+    team.deal(cut, |_, worker| {
+        if worker == 1 {
+            while done.load(Ordering::Relaxed) < 99 {
+                std::thread::yield_now();
             }
-            done.fetch_add(1, Ordering::Relaxed);
-        });
+        }
+        done.fetch_add(1, Ordering::Relaxed);
     });
     assert_eq!(done.load(Ordering::Relaxed), 100);
 }
 
 #[test]
-fn shares_cover_everything_once() {
-    for threads in 1..5 {
-        let team = Team::new(threads);
-        for (items, step) in [(0, 4), (1, 4), (37, 16), (96, 16), (7, 1)] {
-            let seen: Vec<_> = (0..items).map(|_| AtomicU64::new(0)).collect();
-            team.run(|worker| {
-                for item in worker.share(items, step) {
-                    seen[item].fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            assert!(seen.iter().all(|count| count.load(Ordering::Relaxed) == 1));
+fn numbers_of_phases_begin_again() {
+    let team = Team::new(3);
+    for near in [Number::MASK - 700, Number::STALE - 700] {
+        let phase = Number(near);
+        let open = Open { phase, steps: 0 };
+        team.common.open.0.store(open.word(), Ordering::SeqCst);
+        team.common.renew_queues(phase);
+        for _ in 0..400 {
+            let count = AtomicU64::new(0);
+            run(&team, |_, _, _| _ = count.fetch_add(1, Ordering::Relaxed));
+            assert_eq!(count.load(Ordering::Relaxed), 997 * 2 + 996 + 1);
         }
     }
+    assert!(Number(0).is_after(Number(Number::MASK)));
+    assert!(!Number(Number::MASK).is_after(Number(0)));
 }

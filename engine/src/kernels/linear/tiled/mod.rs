@@ -9,9 +9,9 @@
 //! to be plain. While one panel is
 //! computed the next is asked for from memory.
 #![expect(unsafe_code, reason = "shared buffers and vector instructions")]
-// Sound because packed activations are written in disjoint tiles between two barriers and only read
-// after; each worker has its own packed weights; sums belong to a panel, which one worker has; and
-// sizes are checked against `Plan` on entry.
+// Sound because packed activations are written in disjoint tiles in a phase of their own and only
+// read after it; each worker has its own packed weights; sums belong to a panel, which one worker
+// has in a phase; and sizes are checked against `Plan` on entry.
 
 mod amx;
 mod pack;
@@ -26,7 +26,7 @@ use half::bf16;
 
 use super::{Linear, Then};
 use crate::kernels::isa::Avx512;
-use crate::kernels::team::Worker;
+use crate::kernels::team::{Cut, Steps};
 pub(crate) use amx::Tiles;
 pub(crate) use amx::is_usable as amx_is_usable;
 use plan::{DEPTH, GROUPS, Limits, Plan, SIDE, TILE_BYTES, TILE_FLOATS};
@@ -88,49 +88,56 @@ pub(super) fn buffer_floats<M: Multiplier>(
     plan::buffer_floats(M::LIMITS, tokens, rows, cols, threads)
 }
 
-/// The layer on `M`: this worker's part.
-///
-/// # Safety
-/// As for [`Linear::run`], at a level that has the instructions of `M`.
-pub(super) unsafe fn run<M: Multiplier>(
+/// Phases that the layer takes on `M`.
+pub(super) fn phases<M: Multiplier>(
     linear: &Linear<'_>,
     source: Source<'_>,
-    worker: &Worker<'_>,
+    threads: usize,
+) -> usize {
+    let job = Job::<M>::new(linear, source, threads);
+    let block = job.plan.token_tiles * SIDE;
+    linear.rows.div_ceil(block) * job.phases_a_block()
+}
+
+/// Steps of a phase.
+pub(super) fn steps<M: Multiplier>(
+    linear: &Linear<'_>,
+    source: Source<'_>,
+    phase: usize,
+    threads: usize,
+) -> usize {
+    let job = Job::<M>::new(linear, source, threads);
+    let (block, part) = job.at(phase);
+    match part {
+        Part::Pack => job.pack_cut(block.tokens, threads).steps(),
+        Part::Multiply(_) => job.panel_cut().steps(),
+    }
+}
+
+/// Steps of a phase, done.
+///
+/// # Safety
+/// As for [`Linear::work`], at a level that has the instructions of `M`.
+pub(super) unsafe fn work<M: Multiplier>(
+    linear: &Linear<'_>,
+    source: Source<'_>,
+    phase: usize,
+    steps: &mut Steps<'_>,
 ) {
-    let weights = linear.weights;
-    let plan = Plan::new(
-        M::LIMITS,
-        linear.rows,
-        weights.rows(),
-        weights.cols(),
-        worker.threads(),
-    );
-    let need = plan.floats(worker.threads());
+    let job = Job::<M>::new(linear, source, steps.threads());
+    let need = job.plan.floats(steps.threads());
     assert!(
         linear.tiles.len() >= need,
         "tiles need {need} floats, {}",
         linear.tiles.len()
     );
-    let job = Job::<M> {
-        linear,
-        source,
-        plan,
-        multiplier: PhantomData,
-    };
-    let block = plan.token_tiles * SIDE;
-    let mut token = 0;
-    while token < linear.rows {
-        let tokens = block.min(linear.rows - token);
-        // SAFETY: all workers come here together; the barriers separate packing from reading.
-        unsafe {
-            if token > 0 {
-                worker.barrier();
-            }
-            job.pack(token, tokens, worker);
-            worker.barrier();
-            job.multiply(token, tokens, worker);
+    let (block, part) = job.at(phase);
+    // SAFETY: passed on; a phase that packs is over before those that read what it packed.
+    unsafe {
+        match part {
+            Part::Pack => job.pack(block, steps),
+            Part::Multiply(stretch) => job.multiply(block, stretch, steps),
         }
-        token += tokens;
     }
 }
 
@@ -141,7 +148,57 @@ struct Job<'a, M> {
     multiplier: PhantomData<M>,
 }
 
-impl<M: Multiplier> Job<'_, M> {
+/// Tokens whose activations are packed together.
+#[derive(Clone, Copy)]
+struct Block {
+    first: usize,
+    tokens: usize,
+}
+
+/// What is done for a block, a phase each: its activations are packed, and multiplied with the
+/// panels, one stretch of columns after the other.
+#[derive(Clone, Copy)]
+enum Part {
+    Pack,
+    Multiply(usize),
+}
+
+impl<'a, M: Multiplier> Job<'a, M> {
+    fn new(linear: &'a Linear<'a>, source: Source<'a>, threads: usize) -> Self {
+        let weights = linear.weights;
+        Job {
+            linear,
+            source,
+            plan: Plan::new(
+                M::LIMITS,
+                linear.rows,
+                weights.rows(),
+                weights.cols(),
+                threads,
+            ),
+            multiplier: PhantomData,
+        }
+    }
+
+    fn phases_a_block(&self) -> usize {
+        1 + self.plan.steps.div_ceil(self.plan.stretch_steps)
+    }
+
+    fn at(&self, phase: usize) -> (Block, Part) {
+        let phases = self.phases_a_block();
+        let tokens = self.plan.token_tiles * SIDE;
+        let first = phase / phases * tokens;
+        let block = Block {
+            first,
+            tokens: tokens.min(self.linear.rows - first),
+        };
+        let part = match phase % phases {
+            0 => Part::Pack,
+            after => Part::Multiply(after - 1),
+        };
+        (block, part)
+    }
+
     fn activations(&self) -> *mut u8 {
         self.linear
             .tiles
@@ -149,18 +206,34 @@ impl<M: Multiplier> Job<'_, M> {
             .cast()
     }
 
+    /// Tiles of tokens times steps of columns.
+    fn pack_cut(&self, tokens: usize, threads: usize) -> Cut {
+        Cut::pieces(8, tokens.div_ceil(SIDE) * self.plan.steps, threads)
+    }
+
+    /// Outputs, a panel at a time.
+    fn panel_cut(&self) -> Cut {
+        let linear = self.linear;
+        Cut {
+            items: linear.epilogue.outputs(linear.weights.rows()),
+            size: panel_outputs(linear.epilogue.then),
+        }
+    }
+
     /// # Safety
-    /// Between two barriers, by every worker.
-    unsafe fn pack(&self, token: usize, tokens: usize, worker: &Worker<'_>) {
+    /// As for [`work`].
+    unsafe fn pack(&self, block: Block, steps: &mut Steps<'_>) {
         let (linear, plan) = (self.linear, self.plan);
+        let Block { first, tokens } = block;
         let cols = linear.weights.cols();
         let to = self.activations();
-        for unit in worker.share(tokens.div_ceil(SIDE) * plan.steps, 1) {
+        let cut = self.pack_cut(tokens, steps.threads());
+        for unit in steps.flat_map(|step| cut.piece(step)) {
             let (tile, step) = (unit / plan.steps, unit % plan.steps);
-            let first = token + tile * SIDE;
-            let rows = SIDE.min(token + tokens - first);
+            let token = first + tile * SIDE;
+            let rows = SIDE.min(first + tokens - token);
             let count = DEPTH.min(cols - step * DEPTH);
-            let start = first * linear.x_stride + step * DEPTH;
+            let start = token * linear.x_stride + step * DEPTH;
             let end = start + (rows - 1) * linear.x_stride + count;
             // SAFETY: the range covers what is read; each unit has a tile a part of its own.
             unsafe {
@@ -173,48 +246,38 @@ impl<M: Multiplier> Job<'_, M> {
     }
 
     /// # Safety
-    /// After the barrier that ends packing, by every worker.
-    unsafe fn multiply(&self, token: usize, tokens: usize, worker: &Worker<'_>) {
+    /// As for [`work`]; the block is packed.
+    unsafe fn multiply(&self, block: Block, stretch: usize, steps: &mut Steps<'_>) {
         let (linear, plan) = (self.linear, self.plan);
-        let outputs = linear.epilogue.outputs(linear.weights.rows());
-        let panel_outputs = panel_outputs(linear.epilogue.then);
-        let start = plan.floats(worker.index());
+        let worker = steps.worker();
+        let start = plan.floats(worker);
         // SAFETY: this worker's own piece.
         let edge = unsafe { linear.tiles.get_mut(start..start + plan.edge_floats()) };
         // SAFETY: the caller promises the level.
         let multiplier = unsafe { M::ready() };
-        let mut step = 0;
-        while step < plan.steps {
-            let steps = plan.stretch_steps.min(plan.steps - step);
-            if step > 0 {
-                // Another worker may have this panel's sums so far.
-                worker.barrier();
-            }
-            worker.deal(outputs, panel_outputs, |share| {
-                let first = share.start;
-                let slot = if steps == plan.steps {
-                    worker.index()
-                } else {
-                    first / panel_outputs
+        let from = stretch * plan.stretch_steps;
+        let columns = plan.stretch_steps.min(plan.steps - from);
+        let cut = self.panel_cut();
+        for step in steps {
+            let share = cut.piece(step);
+            // Between stretches a panel's sums are kept, and another worker may go on with them.
+            let slot = if columns == plan.steps { worker } else { step };
+            let start = plan.activation_floats() + slot * plan.panel_floats();
+            // SAFETY: the panel, and so its sums, fell to this worker.
+            unsafe {
+                let sums = linear.tiles.get_mut(start..start + plan.panel_floats());
+                let panel = Panel {
+                    job: self,
+                    first: share.start,
+                    end: share.end,
+                    step: from,
+                    steps: columns,
                 };
-                let start = plan.activation_floats() + slot * plan.panel_floats();
-                // SAFETY: the panel, and so its sums, fell to this worker.
-                unsafe {
-                    let sums = linear.tiles.get_mut(start..start + plan.panel_floats());
-                    let panel = Panel {
-                        job: self,
-                        first,
-                        end: share.end,
-                        step,
-                        steps,
-                    };
-                    panel.multiply(&multiplier, tokens.div_ceil(SIDE), edge, sums);
-                    if step + steps == plan.steps {
-                        panel.finish(token, tokens, sums);
-                    }
+                panel.multiply(&multiplier, block.tokens.div_ceil(SIDE), edge, sums);
+                if from + columns == plan.steps {
+                    panel.finish(block.first, block.tokens, sums);
                 }
-            });
-            step += steps;
+            }
         }
     }
 }
