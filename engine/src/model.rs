@@ -10,7 +10,7 @@ use offload::{Residency, StreamedStack};
 
 use crate::blueprint::{Blueprint, ModelOptions, Source};
 use crate::compute::Kernels;
-use crate::cores;
+use crate::cores::{self, CoreWatch};
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::kernels::{Products, Team, measure_gflops, read_in_parallel};
@@ -237,6 +237,7 @@ impl Model {
         if let Some(limit) = self.memory.get() {
             return Ok(*limit);
         }
+        let mut watch = CoreWatch::start(self.team.places());
         let gbps = match self.blueprint.place.measure_memory_gbps(MEMORY_BUDGET)? {
             Some(gbps) => gbps,
             None => self.ends.head()?.read(|bytes| {
@@ -254,6 +255,7 @@ impl Model {
             gbps,
             weight_bytes: self.weight_bytes,
             cache_bytes_per_position: cache_bytes / self.blueprint.context as u64,
+            lacking: watch.finish().lacking(),
         }))
     }
 
@@ -262,6 +264,7 @@ impl Model {
     /// where a device computes: this is the host's limit.
     pub fn measure_arithmetic(&self) -> Option<&ArithmeticLimit> {
         let limit = || {
+            let mut watch = CoreWatch::start(self.team.places());
             let config = self.config();
             let bf16 = self.blueprint.dtype() == loader::DType::Bf16;
             let peaks = Products::by_rows(self.team.level(), bf16).into_iter();
@@ -274,8 +277,10 @@ impl Model {
             let projections = hidden * (heads + 2 * config.kv_size())
                 + heads * hidden
                 + 3 * hidden * config.intermediate_size;
+            let peaks = peaks.collect();
             ArithmeticLimit {
-                peaks: peaks.collect(),
+                peaks,
+                lacking: watch.finish().lacking(),
                 per_row: (config.layers * projections) as u64,
                 per_pass: (config.vocab_size * hidden) as u64,
                 per_position: 2 * heads as u64,

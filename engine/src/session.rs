@@ -12,6 +12,7 @@ use crate::compute::clear::ClearCompute;
 use crate::compute::device::DeviceCompute;
 use crate::compute::fast::FastCompute;
 use crate::compute::{Compute, Kernels};
+use crate::cores::CoreWatch;
 use crate::error::EngineError;
 use crate::finite::{Culprit, all_finite, broken_weights};
 use crate::generation::{Generation, GenerationOptions, Output};
@@ -33,6 +34,7 @@ pub struct Session<'m> {
     /// Of the pass under way.
     pub(crate) clock: Clock,
     past: Past,
+    watch: CoreWatch,
     /// Takes the times of ordering work for a device, which nobody asks for.
     ordering: Clock,
     pub(crate) startup: Startup,
@@ -55,6 +57,7 @@ impl<'m> Session<'m> {
         model.cancel_with(&cancel);
         Ok(Self {
             past: Past::new(model.blueprint.on_device()),
+            watch: CoreWatch::start(model.team.places()),
             model,
             compute,
             position: 0,
@@ -126,9 +129,11 @@ impl<'m> Session<'m> {
             position,
             clock,
             past,
+            watch,
             ordering,
             ..
         } = self;
+        watch.begin();
         clock.begin_pass(tokens.len(), *position);
         // A device tells its own times when the pass is over; here its work is only ordered.
         let clock = match model.blueprint.on_device() {
@@ -223,6 +228,7 @@ impl<'m> Session<'m> {
 
     /// The pass is over. What a device knows of it is read in the course of the next, or by `settle`.
     pub(crate) fn end_pass(&mut self) -> Result<(), EngineError> {
+        self.clock.cores(self.watch.look());
         let (stack, compute) = (&mut self.model.stack, &mut *self.compute);
         self.past.add(&mut self.clock, stack, compute)
     }

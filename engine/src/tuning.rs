@@ -10,6 +10,7 @@ use offload::{Candidate, Choices, Home, HomeChoice, Spread, search};
 use crate::blueprint::{Blueprint, ModelOptions, Source};
 use crate::error::EngineError;
 use crate::generation::GenerationOptions;
+use crate::profile::CoreShares;
 use crate::trial::Trial;
 
 /// How long each rate may take to measure.
@@ -32,6 +33,8 @@ pub struct MachineRates {
     pub layer_ms: f64,
     /// What a token costs outside the layers.
     pub other_ms: f64,
+    /// The cores were not free meanwhile: the machine is faster than this, by nobody knows how much.
+    pub lacking: Option<CoreShares>,
 }
 
 /// What is settled; the rest is searched.
@@ -69,6 +72,7 @@ impl MachineRates {
             ram_gbps,
             layer_ms: run.decode.compute_ms() / layers,
             other_ms: run.decode.other_ms(),
+            lacking: run.decode.cores().lacking(),
         })
     }
 }

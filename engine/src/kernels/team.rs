@@ -28,11 +28,13 @@
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -167,6 +169,8 @@ struct Common {
     bell: Condvar,
     poisoned: AtomicBool,
     stopping: AtomicBool,
+    /// Where the system tells of each worker's thread, once it runs.
+    places: Vec<OnceLock<Option<PathBuf>>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -227,6 +231,7 @@ impl Team {
             bell: Condvar::new(),
             poisoned: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            places: (1..threads).map(|_| OnceLock::new()).collect(),
             panic: Mutex::new(None),
         });
         let mut team = Team {
@@ -250,6 +255,13 @@ impl Team {
     /// The instructions the kernels use on this team.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// Where the system tells of each thread of the team: its folder of files. The calling thread
+    /// is not one of them.
+    pub fn places(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let places = self.common.places.iter();
+        places.filter_map(|place| place.get()?.clone())
     }
 
     /// Runs one phase over the pieces of a cut; `work` is given a piece and the worker's index.
@@ -347,6 +359,9 @@ fn spawn(common: &Arc<Common>, index: usize) -> io::Result<JoinHandle<()>> {
 
 impl Common {
     fn serve(&self, index: usize) {
+        let place = fs::read_link("/proc/thread-self").ok();
+        let place = place.map(|place| Path::new("/proc").join(place));
+        let _ = self.places[index - 1].set(place);
         INSIDE_REGION.set(true);
         while !self.stopping.load(Ordering::SeqCst) {
             let open = self.open_now();

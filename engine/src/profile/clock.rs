@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::core_time::CoreTime;
 use super::pass::PassTiming;
 use super::recording::{Span, SpanName};
 use super::stage::Stage;
@@ -89,6 +90,11 @@ impl Clock {
     pub fn end_pass(&mut self) {
         self.to = Instant::now();
         self.pass.total = self.to - self.from;
+    }
+
+    /// Whether the pass under way had the cores that it asked for.
+    pub fn cores(&mut self, time: CoreTime) {
+        self.pass.cores = time;
     }
 
     /// Of the pass that is over.

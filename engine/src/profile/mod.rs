@@ -2,6 +2,7 @@
 //! written down in `docs/REPORTS.md`, and people and scripts read them.
 
 mod clock;
+mod core_time;
 mod diagnosis;
 pub mod files;
 #[cfg(feature = "profiling")]
@@ -23,6 +24,7 @@ mod window;
 
 pub use clock::Clock;
 pub(crate) use clock::{past_stage, stage};
+pub use core_time::{CoreShares, CoreTime};
 pub use diagnosis::{
     Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Neighbour, Runs, Symptoms,
     TokenTime,

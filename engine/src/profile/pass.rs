@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::core_time::CoreTime;
 use super::stage::{Stage, StageTimes};
 
 /// What one pass took, as the host's clock saw it, from embedding to the token's text.
@@ -13,6 +14,8 @@ pub struct PassTiming {
     pub position: usize,
     pub total: Duration,
     pub stages: StageTimes,
+    /// Of the time since the pass that last looked at the cores; most passes are too short to.
+    pub cores: CoreTime,
 }
 
 impl PassTiming {
@@ -34,5 +37,6 @@ impl PassTiming {
         self.rows += other.rows;
         self.total += other.total;
         self.stages += &other.stages;
+        self.cores.add(&other.cores);
     }
 }

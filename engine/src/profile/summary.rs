@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use offload::LoadKind;
 
+use super::core_time::CoreShares;
 use super::window::{Streaming, Window};
 
 /// A summary is due after this long even if its tokens have not all come.
@@ -66,7 +67,12 @@ impl Summary<'_> {
             None => "",
         };
         if let Some(rate) = self.window.prompt_rate(self.streaming) {
-            writeln!(f, "Prompt: {rate}{emulated}")?;
+            let lacking = self
+                .streaming
+                .arithmetic
+                .as_ref()
+                .and_then(|limit| limit.lacking);
+            writeln!(f, "Prompt: {rate}{}{emulated}", measured_too_low(lacking))?;
         }
         if let Some(gbps) = self.window.link_gbps() {
             write!(
@@ -95,10 +101,11 @@ impl Summary<'_> {
         {
             writeln!(
                 f,
-                "Memory: weights and cache read at {} GB/s while computing, {:.0}% of the {} GB/s measured",
+                "Memory: weights and cache read at {} GB/s while computing, {:.0}% of the {} GB/s measured{}",
                 rate(memory.gbps),
                 memory.share * 100.0,
-                rate(limit.gbps)
+                rate(limit.gbps),
+                measured_too_low(limit.lacking)
             )?;
         }
         if let Some(verify_ms) = means.verify_ms() {
@@ -108,22 +115,41 @@ impl Summary<'_> {
                 verify_ms / means.token_ms() * 100.0
             )?;
         }
-        writeln!(
+        write!(
             f,
-            "Token: {:.1} ms = compute {:.1} + stalled {:.1} + other {:.1} | floor {:.1} ms | {:.1} tok/s of {:.1} possible{emulated}",
+            "Token: {:.1} ms = compute {:.1} + stalled {:.1} + other {:.1}",
             means.token_ms(),
             means.compute_ms(),
             means.stalled_ms(),
             means.other_ms(),
-            limit.floor_ms,
-            1000.0 / means.token_ms(),
-            1000.0 / limit.floor_ms,
         )?;
+        let tokens_per_s = 1000.0 / means.token_ms();
+        match self.window.cores().lacking() {
+            // The floor has the window's own compute in it, which was held up.
+            Some(_) => writeln!(
+                f,
+                " | floor not known, the cores were not free | {tokens_per_s:.1} tok/s{emulated}"
+            )?,
+            None => writeln!(
+                f,
+                " | floor {:.1} ms | {tokens_per_s:.1} tok/s of {:.1} possible{emulated}",
+                limit.floor_ms,
+                1000.0 / limit.floor_ms,
+            )?,
+        }
         writeln!(
             f,
             "Verdict: {}{emulated}",
             self.streaming.verdict(self.window)
         )
+    }
+}
+
+/// What is added to a limit that was measured while the cores were not free.
+fn measured_too_low(lacking: Option<CoreShares>) -> &'static str {
+    match lacking {
+        Some(_) => " (too low: the cores were not free)",
+        None => "",
     }
 }
 
@@ -153,7 +179,7 @@ mod tests {
         Residency, ResidencyPlan, Spread, StackId,
     };
 
-    use super::super::{MemoryLimit, PassTiming, Stage};
+    use super::super::{CoreTime, MemoryLimit, PassTiming, Stage};
     use super::*;
 
     fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
@@ -338,6 +364,7 @@ mod tests {
                 gbps: 40.0,
                 weight_bytes: 600_000_000,
                 cache_bytes_per_position: 1000,
+                lacking: None,
             }),
             ..streaming(28, None)
         };
@@ -349,6 +376,74 @@ mod tests {
         // 600 MB in the 20 ms that it did not wait.
         let line = "Memory: weights and cache read at 30.0 GB/s while computing, 75% of the 40.0 GB/s measured\n";
         assert!(summary.to_string().contains(line), "{summary}");
+    }
+
+    #[test]
+    fn a_stretch_without_cores_is_called_disturbed_and_has_no_floor() {
+        let cores = |waited_ms| CoreTime {
+            watched: Duration::from_millis(100),
+            waited: Duration::from_millis(waited_ms),
+            others: Duration::from_millis(50),
+            stolen: Duration::ZERO,
+        };
+        let quiet = pass_of(20.3, 19.8, 0.0);
+        let disturbed = PassTiming {
+            cores: cores(41),
+            ..quiet
+        };
+        for resident in [28, 20] {
+            let streaming = streaming(resident, None);
+            let show = |window: &Window| {
+                let summary = Summary {
+                    token: 3,
+                    window,
+                    streaming: &streaming,
+                };
+                summary.to_string()
+            };
+            let mut window = Window::default();
+            window.add(&disturbed, &[], false);
+            let text = show(&window);
+            assert!(
+                text.contains("floor not known, the cores were not free | 49.3 tok/s\n"),
+                "{text}"
+            );
+            assert!(
+                text.contains(
+                    "Verdict: disturbed. The compute threads waited for a core 41% of the time \
+                     (other programs used 50% of the cores); "
+                ),
+                "{text}"
+            );
+            // The next window is too short to say anything of its own; the one after is quiet.
+            window.clear();
+            window.add(&quiet, &[], false);
+            assert!(show(&window).contains("disturbed"), "{}", show(&window));
+            window.clear();
+            window.add(
+                &PassTiming {
+                    cores: cores(1),
+                    ..quiet
+                },
+                &[],
+                false,
+            );
+            assert!(!show(&window).contains("disturbed"), "{}", show(&window));
+        }
+    }
+
+    #[test]
+    fn a_wait_for_the_link_that_is_longer_than_that_for_cores_is_what_counts() {
+        let mut pass = pass();
+        pass.cores = CoreTime {
+            watched: Duration::from_millis(100),
+            waited: Duration::from_millis(20),
+            ..CoreTime::default()
+        };
+        let mut window = Window::default();
+        window.add(&pass, &eight(LoadKind::Async), false);
+        let verdict = streaming(20, None).verdict(&window);
+        assert!(verdict.to_string().starts_with("link-bound"), "{verdict}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::core_time::CoreShares;
 use super::pass::PassTiming;
 use super::totals::Totals;
 use super::window::{Streaming, Window, ms};
@@ -19,6 +20,8 @@ pub struct MemoryLimit {
     pub weight_bytes: u64,
     /// Keys and values that a row reads for each position it sees.
     pub cache_bytes_per_position: u64,
+    /// The cores were not free when it was measured: memory gives more.
+    pub lacking: Option<CoreShares>,
 }
 
 /// A rate, and the share of its limit.
@@ -60,6 +63,8 @@ pub struct ArithmeticLimit {
     pub per_position: u64,
     /// How many positions a row of each layer sees at the most.
     pub windows: Vec<Option<usize>>,
+    /// The cores were not free when the peaks were measured: they are higher.
+    pub lacking: Option<CoreShares>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -137,6 +142,8 @@ impl fmt::Display for PromptRate {
 /// The rates of a whole run beside their limits, as the JSON reports have them.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RunUtilisation {
+    /// Whether compute had the cores it asked for; `null` where the run was too short to say.
+    pub cores: Option<CoreShares>,
     /// Bytes over the time of the passes after the prompt's.
     pub link: Option<OfPeak>,
     /// Weights and cache read in these passes, while they did not wait.
@@ -180,7 +187,10 @@ impl Streaming {
         let positions = (prompt.position + prompt.rows) as f64 + f64::midpoint(1.0, passes);
         let token = (passes > 0.0).then_some((total_ms - stalled_ms) / passes);
         let link_bytes = self.plan.streamed_bytes_per_pass() as f64 * passes;
+        let mut cores = totals.prompt.cores;
+        cores.add(&totals.decode.cores);
         RunUtilisation {
+            cores: cores.shares(),
             link: (self.peak_gbps)
                 .filter(|_| link_bytes > 0.0)
                 .map(|peak| OfPeak::new(link_bytes / total_ms / 1e6, peak)),
@@ -217,6 +227,7 @@ mod tests {
             per_pass: 500_000_000,
             per_position: 1_000_000,
             windows: windows.to_vec(),
+            lacking: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use offload::{Rates, ResidencyPlan, predict};
 
+use super::core_time::CoreShares;
 use super::window::{Means, Streaming, Window};
 use offload::LoadKind;
 
@@ -26,6 +27,8 @@ pub enum Verdict {
     },
     /// The plan itself idles the link: a run of streamed layers, or a single slot.
     RingBound { spread_tokens_per_s: f64 },
+    /// Compute did not have the cores that it asked for: what limits it otherwise does not show.
+    Disturbed(CoreShares),
     /// Copies are hidden behind compute.
     ComputeBound { stall_share: f64 },
     /// The link is the limit, prefetched or not.
@@ -65,8 +68,12 @@ impl Streaming {
     /// What limited the passes of a window.
     pub fn verdict(&self, window: &Window) -> Verdict {
         let means = window.means();
+        let stall_share = means.stalled_ms() / means.token_ms();
+        let lacking = window.cores().lacking();
+        // Where the link is waited for longer than a core, the link is what counts.
+        let disturbed = lacking.filter(|shares| shares.lacked() > stall_share);
         if self.plan.streamed_count() == 0 {
-            return Verdict::Resident;
+            return disturbed.map_or(Verdict::Resident, Verdict::Disturbed);
         }
         let layers = window.layers().len();
         let loads_sync = (window.layers())
@@ -85,7 +92,9 @@ impl Streaming {
                 possible_tokens_per_s,
             };
         }
-        let stall_share = means.stalled_ms() / means.token_ms();
+        if let Some(shares) = disturbed {
+            return Verdict::Disturbed(shares);
+        }
         if stall_share < HIDDEN_STALL_SHARE {
             return Verdict::ComputeBound { stall_share };
         }
@@ -148,6 +157,14 @@ impl fmt::Display for Verdict {
                 f,
                 "ring-bound. The link idles between layers; --resident spread with 2 slots would \
                  give {rate:.1} tok/s."
+            ),
+            Self::Disturbed(shares) => write!(
+                f,
+                "disturbed. The {shares}; times and floors of this stretch say little. {}",
+                match shares.by_others() {
+                    true => "Run again when the machine is quiet.",
+                    false => "Use fewer --threads, or give the process more cores.",
+                }
             ),
             Self::ComputeBound { stall_share } => write!(
                 f,

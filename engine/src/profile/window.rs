@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan};
 
-use super::{ArithmeticLimit, MemoryLimit, PassTiming, PromptRate};
+use super::{ArithmeticLimit, CoreTime, MemoryLimit, PassTiming, PromptRate};
 
 /// What does not change during a run and every summary needs.
 #[derive(Debug, Clone)]
@@ -28,6 +28,9 @@ pub struct Window {
     pub(super) decode: Means,
     pub(super) prompt: Means,
     prompt_pass: Option<PassTiming>,
+    cores: CoreTime,
+    /// Of the windows before, what was seen last: a short window has nothing of its own.
+    cores_before: CoreTime,
     /// The very first load of the run may be cold without being a problem.
     first_load_seen: bool,
 }
@@ -76,6 +79,7 @@ impl Window {
         } else {
             &mut self.decode
         };
+        self.cores.add(&pass.cores);
         means.passes += 1;
         means.positions += (pass.position + pass.rows) as u64;
         means.total += pass.total;
@@ -119,11 +123,20 @@ impl Window {
         })
     }
 
+    /// Whether compute had the cores that it asked for.
+    pub fn cores(&self) -> &CoreTime {
+        match self.cores.watched.is_zero() {
+            true => &self.cores_before,
+            false => &self.cores,
+        }
+    }
+
     /// Starts the next window.
     pub fn clear(&mut self) {
-        let first_load_seen = self.first_load_seen;
+        let (first_load_seen, cores_before) = (self.first_load_seen, *self.cores());
         *self = Self {
             first_load_seen,
+            cores_before,
             ..Self::default()
         };
     }

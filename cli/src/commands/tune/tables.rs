@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use engine::profile::CoreShares;
 use serde::Serialize;
 
 use super::advice::{Advice, Gain};
@@ -30,9 +31,17 @@ fn write(to: &mut String, tuned: &Tuned) -> std::fmt::Result {
     }
     writeln!(
         to,
-        "  compute   {:.3} ms a layer, {:.3} ms a token outside the layers\n",
+        "  compute   {:.3} ms a layer, {:.3} ms a token outside the layers",
         rates.layer_ms, rates.other_ms
     )?;
+    if let Some(shares) = rates.lacking {
+        writeln!(
+            to,
+            "  disturbed The {shares} while this was measured: predictions are too low, and the \
+             recommendation may be wrong. Run again when the machine is quiet."
+        )?;
+    }
+    writeln!(to)?;
     writeln!(to, "{}", table(tuned))?;
     writeln!(to, "\nRecommended:\n  {}", tuned.advice.command)?;
     let emulated = match tuned.emulated_gbps {
@@ -44,6 +53,8 @@ fn write(to: &mut String, tuned: &Tuned) -> std::fmt::Result {
             to,
             "Every layer is resident: only faster compute or fewer bytes a weight would help."
         )?,
+        // Predicted from rates that are too low.
+        _ if rates.lacking.is_some() => {}
         (more, faster) => {
             if let Some(gain) = more {
                 writeln!(to, "One more GiB of memory: {}{emulated}", said(gain))?;
@@ -174,6 +185,8 @@ struct Rates {
     ram_gbps: f64,
     layer_ms: f64,
     other_ms: f64,
+    /// Not `null`: the cores were not free, and the rates are too low.
+    cores_lacking: Option<CoreShares>,
 }
 
 pub fn json(tuned: &Tuned) -> impl Serialize + '_ {
@@ -188,6 +201,7 @@ pub fn json(tuned: &Tuned) -> impl Serialize + '_ {
             ram_gbps: rates.ram_gbps,
             layer_ms: rates.layer_ms,
             other_ms: rates.other_ms,
+            cores_lacking: rates.lacking,
         },
         verified: rows(&tuned.verified),
         best: tuned.best,

@@ -14,6 +14,7 @@ use std::fmt;
 
 use offload::{LayerIndex, Rates, predict};
 
+use super::core_time::CoreShares;
 use super::sample::Sample;
 use super::stage::Stage;
 use super::verdict::{Gain, Verdict};
@@ -91,6 +92,8 @@ pub enum Diagnosis {
         outside_ms: f64,
         total_ms: f64,
     },
+    /// Compute did not have the cores that it asked for.
+    Disturbed { cores: CoreShares, total_ms: f64 },
     /// The model's own compute is the limit.
     ComputeBound {
         streamed: usize,
@@ -150,6 +153,10 @@ impl Runs {
                 stalled_ms: run.token.stalled_ms,
                 tokens_per_s: 1000.0 / run.token.total_ms,
                 spread_tokens_per_s,
+            }),
+            Verdict::Disturbed(cores) => Some(Diagnosis::Disturbed {
+                cores,
+                total_ms: run.token.total_ms,
             }),
             // Waits that cost nothing: compute and waits would add up to more. They did not, so the
             // rounds were disturbed, and it is compute that counts.
@@ -277,6 +284,7 @@ impl Diagnosis {
             Self::RingBound { .. } => "ring_bound",
             Self::LinkBound { .. } => "link_bound",
             Self::StageOutside { .. } => "stage_outside",
+            Self::Disturbed { .. } => "disturbed",
             Self::ComputeBound { .. } => "compute_bound",
             Self::ColdStart { .. } => "cold_start",
         }
@@ -290,6 +298,8 @@ impl Diagnosis {
             | Self::LinkBound { stalled_ms, .. } => stalled_ms,
             Self::SlowRelease { release_ms, .. } => release_ms,
             Self::StageOutside { outside_ms, .. } => outside_ms,
+            // It is what all other numbers suffer from.
+            Self::Disturbed { total_ms, .. } => total_ms,
             Self::ComputeBound { compute_ms, .. } => compute_ms,
             Self::ColdStart { .. } => 0.0,
         }
@@ -394,6 +404,15 @@ impl fmt::Display for Diagnosis {
                 outside_ms / total_ms * 100.0,
                 stage.name(),
                 stage_ms / total_ms * 100.0,
+            ),
+            Self::Disturbed { cores, .. } => write!(
+                f,
+                "Disturbed: the {cores}. What limits a token otherwise does not show in such a \
+                 run. Next: {}.",
+                match cores.by_others() {
+                    true => "run this again when the machine is quiet",
+                    false => "use fewer --threads, or give the process more cores",
+                }
             ),
             Self::ComputeBound {
                 streamed,

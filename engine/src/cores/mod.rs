@@ -1,9 +1,13 @@
 //! How many threads should compute: one a physical core. Two on one core share its vector units and
-//! its path to memory, which is all that this work needs. Knows nothing of the threads.
+//! its path to memory, which is all that this work needs. And whether they got these cores.
+
+mod watch;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
+
+pub use watch::CoreWatch;
 
 /// Physical cores that this process may use, as far as the system says; else the processors.
 pub fn physical() -> usize {
@@ -20,13 +24,17 @@ pub fn physical() -> usize {
 /// Sets of siblings among the processors that a process with this `status` may run on. Nothing if
 /// the system does not tell, or only in part.
 fn distinct(status: &str, siblings: impl Fn(usize) -> Option<String>) -> Option<usize> {
-    let line = |line: &'_ str| Some(line.strip_prefix("Cpus_allowed_list:")?.trim().to_owned());
-    let allowed = list(&status.lines().find_map(line)?)?;
-    let cores: Option<BTreeSet<String>> = allowed
+    let cores: Option<BTreeSet<String>> = allowed(status)?
         .into_iter()
         .map(|processor| Some(siblings(processor)?.trim().to_owned()))
         .collect();
     cores.map(|cores| cores.len()).filter(|cores| *cores > 0)
+}
+
+/// The processors that a process with this `status` may run on.
+fn allowed(status: &str) -> Option<Vec<usize>> {
+    let line = |line: &'_ str| Some(line.strip_prefix("Cpus_allowed_list:")?.trim().to_owned());
+    list(&status.lines().find_map(line)?)
 }
 
 /// Numbers as the kernel lists them: `0-3,8`.
