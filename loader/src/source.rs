@@ -134,6 +134,34 @@ impl Checkpoint {
         })
     }
 
+    /// The first rows of a block's matrix as they are stored, at most so many bytes: the model's own
+    /// numbers, for whoever tries something on them. With the matrix's columns. `None` where rows
+    /// are not stored in the layout's dtype.
+    pub fn first_rows(
+        &self,
+        layer: usize,
+        role: Role,
+        layout: &BlockLayout,
+        bytes_max: usize,
+    ) -> Result<Option<(Vec<u8>, usize)>, Error> {
+        let source = self.block(layer, layout)?;
+        let Some(place) = layout.get(role) else {
+            return Ok(None);
+        };
+        let mut pieces = source.pieces().iter();
+        let first = pieces.find(|piece| piece.slab_offset == place.offset);
+        let (Some(piece), &[_, columns]) = (first, &place.shape[..]) else {
+            return Ok(None);
+        };
+        let row_bytes = columns * layout.dtype().bytes();
+        if piece.stored != layout.dtype() || row_bytes == 0 {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; bytes_max.min(piece.len) / row_bytes * row_bytes];
+        self.sources()[piece.source].read_at(piece.offset, &mut bytes)?;
+        Ok((!bytes.is_empty()).then_some((bytes, columns)))
+    }
+
     /// Where a weight outside the blocks is. The slab it fills holds just this weight.
     pub fn weight(&self, which: Whole, dtype: DType) -> Result<BlockSource, Error> {
         let name = self.weight_name(which);

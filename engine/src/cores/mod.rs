@@ -21,6 +21,17 @@ pub fn physical() -> usize {
     distinct(&status, siblings).map_or(processors, |cores| cores.min(processors))
 }
 
+/// What the processor's last cache holds, as far as the system says.
+pub fn last_cache_bytes() -> Option<usize> {
+    let size = |level: u32| {
+        let file = format!("/sys/devices/system/cpu/cpu0/cache/index{level}/size");
+        let text = fs::read_to_string(file).ok()?;
+        let kib: usize = text.trim().strip_suffix('K')?.parse().ok()?;
+        kib.checked_mul(1024)
+    };
+    [3, 2].into_iter().find_map(size)
+}
+
 /// Sets of siblings among the processors that a process with this `status` may run on. Nothing if
 /// the system does not tell, or only in part.
 fn distinct(status: &str, siblings: impl Fn(usize) -> Option<String>) -> Option<usize> {

@@ -19,6 +19,8 @@ mod portable;
 
 use half::{bf16, f16};
 
+#[cfg(target_arch = "x86_64")]
+use super::ahead::Asking;
 use super::compact::Head;
 use super::level::Level;
 
@@ -168,7 +170,7 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
             kernel.call::<avx512::Avx512>();
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c")]
-        unsafe fn on_avx512_with_tiles<K: Kernel>(kernel: K) {
+        unsafe fn on_avx512_asking_twice<K: Kernel>(kernel: K) {
             kernel.call::<avx512::Avx512<true>>();
         }
         #[target_feature(enable = "avx2,fma,f16c")]
@@ -176,8 +178,12 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
             kernel.call::<avx2::Avx2>();
         }
         match level {
-            Level::Amx => return on_avx512_with_tiles(kernel),
-            Level::Avx512Bf16 | Level::Avx512 => return on_avx512(kernel),
+            Level::Amx | Level::Avx512Bf16 | Level::Avx512 => {
+                return match Asking::current(level) {
+                    Asking::Twice => on_avx512_asking_twice(kernel),
+                    Asking::Once(_) => on_avx512(kernel),
+                };
+            }
             Level::Avx2 => return on_avx2(kernel),
             Level::Portable | Level::Neon => {}
         }
