@@ -13,13 +13,14 @@ use offload::{
     Residency, ResidencyPlan, Spread,
 };
 
-use crate::compact;
+use crate::compact::{self, Choice};
 use crate::compute::device::DeviceCompute;
 use crate::compute::{CHUNK_ROWS, Kernels};
+use crate::cores;
 use crate::demo;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
-use crate::kernels::LayerCache;
+use crate::kernels::{FormTimes, LayerCache, Timed};
 use crate::memory;
 use crate::text::Tokenizer;
 use crate::verification::Verification;
@@ -107,6 +108,9 @@ const THREADS_MAX: usize = 1024;
 /// How long measuring the link's peak may take.
 const PEAK_BUDGET: Duration = Duration::from_millis(300);
 
+/// How long looking at the disk's rate may take, where that decides a form.
+const LINK_GLANCE: Duration = Duration::from_millis(15);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Blueprint {
@@ -127,6 +131,8 @@ pub struct Blueprint {
     /// Where it computes.
     pub(crate) place: Arc<dyn Place>,
     pub(crate) request: PlanRequest,
+    /// What both forms of resident matrices give here, where either could be taken.
+    pub forms: Option<FormTimes>,
     pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
 }
 
@@ -149,9 +155,19 @@ impl Blueprint {
         let place = offload::open(options.device)?;
         let on_device = !place.device().is_cpu();
         check_tf32(&options, on_device, dtype)?;
-        let resident_layout = match compact::layout(&options, &layout, config.layers, on_device)? {
-            Some(compact) => Arc::new(compact),
-            None => Arc::clone(&layout),
+        let choice = compact::choice(&options, &layout, config.layers, on_device)?;
+        let forms = match (&choice, options.residency) {
+            // Nothing stays.
+            (_, Residency::Layers(0)) => None,
+            (Choice::Either(_), _) => {
+                let threads = options.threads.unwrap_or_else(cores::physical);
+                compact::time(&checkpoint, &layout, threads)?
+            }
+            (Choice::Plain | Choice::Compact(_), _) => None,
+        };
+        let resident_layout = match choice {
+            Choice::Compact(compact) | Choice::Either(compact) => Arc::new(compact),
+            Choice::Plain => Arc::clone(&layout),
         };
         let verification = match options.verify {
             true if on_device => return Err(EngineError::VerifyOnDevice),
@@ -194,7 +210,7 @@ impl Blueprint {
             )?;
             plan = ResidencyPlan::new(&request)?;
         }
-        Ok(Self {
+        let mut blueprint = Self {
             checkpoint,
             options,
             config,
@@ -207,8 +223,60 @@ impl Blueprint {
             verification,
             place,
             request,
+            forms,
             tokenizer: OnceCell::new(),
-        })
+        };
+        blueprint.prefer_faster_form()?;
+        Ok(blueprint)
+    }
+
+    /// Where both forms were timed: resident blocks are plain if that gives more tokens a second,
+    /// with as many of them as then fit.
+    fn prefer_faster_form(&mut self) -> Result<(), EngineError> {
+        let Some(times) = self.forms else {
+            return Ok(());
+        };
+        let plain_layout = Arc::clone(&self.layout);
+        let request = PlanRequest {
+            block: block_bytes(
+                &self.checkpoint,
+                (&plain_layout, &plain_layout),
+                &self.link,
+                self.on_device(),
+                self.options.verify,
+            )?,
+            ..self.request
+        };
+        let Ok(plain) = ResidencyPlan::new(&request) else {
+            return Ok(());
+        };
+        let streams = plain.streamed_count() + self.plan.streamed_count() > 0;
+        let link_gbps = match (streams, self.link.emulated_gbps, self.link.home) {
+            (false, _, _) => f64::INFINITY,
+            (true, Some(gbps), _) => gbps,
+            (true, None, Home::Disk) => {
+                loader::measure_read_gbps(&self.checkpoint, LINK_GLANCE)?.gbps
+            }
+            // Read and written: half of what reading gives.
+            (true, None, Home::Ram) => times.plain.gbps / 2.0,
+        };
+        let prefetch = self.options.prefetch == Prefetch::Ahead;
+        let is_plain = compact::plain_is_faster(&times, &plain, &self.plan, link_gbps, prefetch);
+        if is_plain {
+            self.resident_layout = plain_layout;
+            self.request = request;
+            self.plan = plain;
+        }
+        Ok(())
+    }
+
+    /// What was timed of the form in use, and how memory is best asked for with it.
+    pub(crate) fn timed_form(&self) -> Option<Timed> {
+        let forms = self.forms?;
+        match self.resident_form() {
+            Form::Plain => Some(forms.plain),
+            Form::Compact => forms.compact,
+        }
     }
 
     /// The plan for another number of resident layers, whether it fits or not.

@@ -1,26 +1,53 @@
 //! Resident blocks in compact form: their matrices take three quarters of the bytes, without loss,
-//! and so does reading them for a token. What is streamed stays as the files have it.
+//! and so does reading them for a token. What is streamed stays as the files have it. Whether that
+//! is also faster depends on the processor: it is timed, on some of the model's own rows.
 
-use loader::{BlockLayout, BlockSource, DType, Form, Placement};
-use offload::{LayerIndex, Slab, SlabBytes};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use loader::{BlockLayout, BlockSource, Checkpoint, DType, Form, Placement, Role};
+use offload::{LayerIndex, Rates, ResidencyPlan, Slab, SlabBytes, predict};
 
 use crate::blueprint::{Blueprint, ModelOptions};
 use crate::compute::Kernels;
+use crate::cores;
 use crate::error::EngineError;
-use crate::kernels::{self, Compact, Level, Team, TooManyStrays};
+use crate::kernels::{self, Compact, FormTimes, Level, Team, TooManyStrays};
 use crate::load;
 
 /// Layers that together take less lie in a processor's caches, where bytes cost little and packing
 /// gains nothing.
 const WORTH_BYTES: usize = 64 << 20;
 
-/// The layout of resident blocks, if it is not the one they are read in.
-pub(crate) fn layout(
+/// How long trying the forms may take. It takes place before anything is planned.
+const TRIAL_BUDGET: Duration = Duration::from_millis(40);
+
+/// Of the model's rows that are tried.
+const TRIAL_BYTES: usize = 4 << 20;
+
+/// Repeated in memory until they take twice what the last cache holds, within these bounds: with
+/// less, a good part of them is read from the cache.
+const TRIAL_MEMORY: (usize, usize) = (64 << 20, 128 << 20);
+
+/// Compact layers leave memory to others: plain ones have to be faster by more than this.
+const FORM_GAIN: f64 = 1.02;
+
+/// What resident blocks may be.
+pub(crate) enum Choice {
+    /// As they are read.
+    Plain,
+    Compact(BlockLayout),
+    /// Either: whichever gives more tokens a second with the memory that there is.
+    Either(BlockLayout),
+}
+
+/// What the options leave to choose.
+pub(crate) fn choice(
     options: &ModelOptions,
     layout: &BlockLayout,
     layers: usize,
     on_device: bool,
-) -> Result<Option<BlockLayout>, EngineError> {
+) -> Result<Choice, EngineError> {
     let compact = match options.kernels {
         _ if on_device => Err("on a GPU weights stay as the checkpoint has them"),
         Kernels::Clear => Err("the clear kernels compute with plain weights"),
@@ -30,15 +57,84 @@ pub(crate) fn layout(
             .ok_or("no matrix has rows of a multiple of 128 numbers, up to 65,536"),
     };
     match (options.resident_form, compact) {
-        (Some(Form::Plain), _) | (None, Err(_)) => Ok(None),
+        (Some(Form::Plain), _) | (None, Err(_)) => Ok(Choice::Plain),
         (Some(Form::Compact), Err(why)) => Err(EngineError::NoCompactForm { why }),
-        (Some(Form::Compact), Ok(compact)) => Ok(Some(compact)),
+        (Some(Form::Compact), Ok(compact)) => Ok(Choice::Compact(compact)),
         (None, Ok(compact)) => {
             let large = layers.saturating_mul(layout.slab_bytes()) >= WORTH_BYTES;
-            let gains = large && Level::detect().gains_from_compact();
-            Ok(gains.then_some(compact))
+            match large && Level::detect().may_gain_from_compact() {
+                true => Ok(Choice::Either(compact)),
+                false => Ok(Choice::Plain),
+            }
         }
     }
+}
+
+/// Times both forms on rows of a layer in the middle. Once in a process for a model: runs that are
+/// compared should not differ in this. `None` where its rows cannot be tried.
+pub(crate) fn time(
+    checkpoint: &Checkpoint,
+    layout: &BlockLayout,
+    threads: usize,
+) -> Result<Option<FormTimes>, EngineError> {
+    static TIMED: Mutex<Vec<(String, usize, FormTimes)>> = Mutex::new(Vec::new());
+    let mut timed = TIMED.lock().unwrap_or_else(PoisonError::into_inner);
+    let location = checkpoint.location();
+    let known = timed
+        .iter()
+        .find(|(of, by, _)| of == location && *by == threads);
+    if let Some((_, _, times)) = known {
+        return Ok(Some(*times));
+    }
+    let middle = checkpoint.config.layers / 2;
+    let rows = checkpoint.first_rows(middle, Role::GateUp, layout, TRIAL_BYTES)?;
+    let Some((rows, cols)) = rows else {
+        return Ok(None);
+    };
+    // Words, so that the numbers lie straight.
+    let mut words = vec![0_u64; rows.len().div_ceil(size_of::<u64>())];
+    let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..rows.len()];
+    bytes.copy_from_slice(&rows);
+    let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
+        asked: threads,
+        source,
+    })?;
+    let (least, most) = TRIAL_MEMORY;
+    let memory = cores::last_cache_bytes()
+        .unwrap_or(least)
+        .clamp(least, most);
+    let rows = bytemuck::cast_slice(&*bytes);
+    let times = kernels::time_forms(&team, rows, cols, memory, TRIAL_BUDGET);
+    timed.push((location.to_owned(), threads, times));
+    Ok(Some(times))
+}
+
+/// Whether resident blocks that are plain give more tokens a second, in the plan that memory allows
+/// for them, than compact ones in theirs.
+pub(crate) fn plain_is_faster(
+    times: &FormTimes,
+    plain: &ResidencyPlan,
+    compact: &ResidencyPlan,
+    link_gbps: f64,
+    prefetch: bool,
+) -> bool {
+    let Some(timed) = times.compact else {
+        return true;
+    };
+    let token_ms = |plan: &ResidencyPlan, gbps: f64| {
+        let layer_ms = |gbps: f64| plan.block().slab as f64 / gbps / 1e6;
+        // What is streamed is computed as it comes.
+        let computed_ms = plan.resident_count() as f64 * layer_ms(gbps)
+            + plan.streamed_count() as f64 * layer_ms(times.plain.gbps);
+        let rates = Rates {
+            link_bytes_per_s: link_gbps * 1e9,
+            layer_ms: computed_ms / plan.layers() as f64,
+            other_ms: 0.0,
+            prefetch,
+        };
+        predict(plan, &rates).token_ms
+    };
+    token_ms(plain, times.plain.gbps) * FORM_GAIN < token_ms(compact, timed.gbps)
 }
 
 fn bytes_of(place: &Placement) -> Option<usize> {
@@ -114,5 +210,63 @@ impl<'a> Packer<'a> {
             };
         }
         Ok(read_bytes as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use offload::{BlockBytes, FixedBytes, PlanRequest, Residency, Spread};
+
+    use super::*;
+    use crate::kernels::{Asking, Timed};
+
+    /// Eight layers of 100 MB, as many resident as fit.
+    fn plan(resident_bytes: u64, memory_bytes: Option<u64>) -> ResidencyPlan {
+        let request = PlanRequest {
+            layers: 8,
+            block: BlockBytes {
+                resident: resident_bytes,
+                ..BlockBytes::of_slab(100_000_000)
+            },
+            fixed: FixedBytes::default(),
+            residency: Residency::Auto,
+            spread: Spread::Even,
+            slots: 2,
+            memory_bytes,
+        };
+        ResidencyPlan::new(&request).unwrap()
+    }
+
+    fn check(plain_gbps: f64, compact_gbps: Option<f64>, memory_mb: Option<u64>, plain: bool) {
+        let timed = |gbps| Timed {
+            gbps,
+            asking: Asking::Twice,
+        };
+        let times = FormTimes {
+            plain: timed(plain_gbps),
+            compact: compact_gbps.map(timed),
+        };
+        let memory_bytes = memory_mb.map(|mb| mb * 1_000_000);
+        let (as_plain, as_compact) = (
+            plan(100_000_000, memory_bytes),
+            plan(75_000_000, memory_bytes),
+        );
+        let found = plain_is_faster(&times, &as_plain, &as_compact, 2.5, true);
+        assert_eq!(found, plain, "{plain_gbps} {compact_gbps:?} {memory_mb:?}");
+    }
+
+    #[test]
+    fn the_form_that_gives_more_tokens_is_taken() {
+        // Everything fits: what was timed decides, and compact where that is alike.
+        check(56.0, Some(45.0), None, true);
+        check(45.0, Some(56.0), None, false);
+        check(50.0, Some(49.8), None, false);
+        check(50.0, None, None, true);
+        // Slower, but it keeps all eight layers where six plain ones fit, or four and five: the
+        // disk is slower still.
+        check(56.0, Some(45.0), Some(700), false);
+        check(56.0, Some(45.0), Some(600), false);
+        // Nothing fits beside the slots, either way.
+        check(56.0, Some(45.0), Some(210), false);
     }
 }

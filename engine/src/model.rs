@@ -114,6 +114,9 @@ impl Model {
             asked: threads,
             source,
         })?;
+        if let Some(timed) = blueprint.timed_form() {
+            timed.asking.choose();
+        }
         let form = blueprint.resident_form();
         let planned = blueprint.plan.resident_count();
         let mut bytes = 0;

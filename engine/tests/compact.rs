@@ -83,14 +83,11 @@ fn compact_layers_give_the_bits_of_plain_ones() {
 }
 
 #[test]
-fn they_take_three_quarters_of_the_memory_unasked() {
+fn they_take_three_quarters_of_the_memory() {
     let folder = tempfile::tempdir().unwrap();
     let source = write(&large(), &folder.path().join("model"));
     let plain = Model::open(&source, options(3, Some(Form::Plain))).unwrap();
-    // Where that is also faster; asked for, it is everywhere.
-    let level = Level::detect();
-    let unasked = (!level.gains_from_compact()).then_some(Form::Compact);
-    let compact = Model::open(&source, options(3, unasked)).unwrap();
+    let compact = Model::open(&source, options(3, Some(Form::Compact))).unwrap();
     assert!(!compact.loaded().kept_plain);
     let bytes = |model: &Model| model.blueprint().plan.resident_bytes();
     let share = bytes(&compact) as f64 / bytes(&plain) as f64;
@@ -171,7 +168,7 @@ fn change(dir: &Path, tensor: &str, change: impl FnOnce(&mut [u8])) {
 #[test]
 fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
     // Where nobody would have it packed unasked, there is nothing to take back.
-    if !Level::detect().gains_from_compact() {
+    if !Level::detect().may_gain_from_compact() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -182,7 +179,15 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
     let expected = logits(&mut plain.unwrap(), 5);
     // Layer 0 of three is streamed.
     let mut model = Model::open(&source, options(2, None)).unwrap();
-    assert!(model.loaded().kept_plain);
+    let Some(forms) = model.blueprint().forms else {
+        panic!("large enough to be timed");
+    };
+    // Unless plain layers were faster from the start.
+    let compact = forms.compact.unwrap().gbps;
+    assert!(
+        model.loaded().kept_plain || forms.plain.gbps > compact,
+        "{forms:?}"
+    );
     assert_eq!(model.blueprint().resident_form(), Form::Plain);
     let plan = &model.blueprint().plan;
     assert_eq!(plan.resident_bytes(), 2 * plan.block().slab);

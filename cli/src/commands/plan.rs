@@ -23,6 +23,10 @@ struct Plans {
     access: String,
     /// How the matrices of resident layers lie in memory.
     resident_form: &'static str,
+    /// What either form gave when it was timed, in GB of bf16 a second; `null` where only one form
+    /// was possible, or one was asked for.
+    plain_gbps: Option<f64>,
+    compact_gbps: Option<f64>,
     link_gbps: Option<f64>,
     /// A rate that was given, not measured.
     emulated: bool,
@@ -109,6 +113,10 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         weights: blueprint.link.home.name(),
         access: blueprint.link.access.clone(),
         resident_form: blueprint.resident_form().name(),
+        plain_gbps: blueprint.forms.map(|forms| forms.plain.gbps),
+        compact_gbps: (blueprint.forms)
+            .and_then(|forms| forms.compact)
+            .map(|timed| timed.gbps),
         link_gbps,
         emulated: link_gbps.is_some(),
         auto: match too_large {

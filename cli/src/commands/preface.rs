@@ -1,5 +1,6 @@
 //! What is said before a model is loaded: the plan, and where streamed weights live.
 
+use engine::kernels::{FormTimes, Timed};
 use engine::{Blueprint, Verification};
 use loader::{AccessReport, CHECKSUM_ALGORITHM, Form};
 use offload::{Home, LinkInfo, Prefetch};
@@ -99,9 +100,9 @@ fn plan(blueprint: &Blueprint) -> Table {
         "resident".into(),
         layers(plan.resident_count()),
         memory(plan.resident_bytes()),
-        match (plan.resident_count(), blueprint.resident_form()) {
-            (1.., Form::Compact) => "compact: three quarters of the bytes, no loss".into(),
-            _ => String::new(),
+        match plan.resident_count() {
+            0 => String::new(),
+            _ => resident_form(blueprint),
         },
     ]);
     table.row([
@@ -159,6 +160,27 @@ fn plan(blueprint: &Blueprint) -> Table {
         limit,
     ]);
     table
+}
+
+/// How resident matrices are kept, and where that was timed what the other form gave.
+fn resident_form(blueprint: &Blueprint) -> String {
+    let form = match blueprint.resident_form() {
+        Form::Compact => "compact: three quarters of the bytes, no loss",
+        Form::Plain => "plain",
+    };
+    match (blueprint.forms, blueprint.resident_form()) {
+        (None, Form::Plain) => String::new(),
+        (None, Form::Compact) => form.into(),
+        (Some(FormTimes { plain, compact }), used) => {
+            let timed = |timed: Timed| format!("{:.1} GB/s asked for {}", timed.gbps, timed.asking);
+            let compact = compact.map_or("not possible: its numbers are too varied".into(), timed);
+            let plain = timed(plain);
+            match used {
+                Form::Compact => format!("{form}; timed {compact}, plain {plain}"),
+                Form::Plain => format!("{form}; timed {plain}, compact {compact}"),
+            }
+        }
+    }
 }
 
 /// Where streamed weights live and how they travel, in words.

@@ -54,12 +54,12 @@ impl Level {
         }
     }
 
-    /// Whether reading the fewer bytes of a compact matrix gains more than unpacking it costs: with
-    /// AVX-512 always (1.2 to 1.3 times); with AVX2 where a core gets less than some 18 GB/s of
-    /// memory, as most do (0.9 times at 20); with plain Rust never. NEON was never timed. (Prompts
-    /// lose: nothing to speak of with bf16 products, an eighth with AVX-512 alone, up to a quarter
-    /// with AVX2.)
-    pub fn gains_from_compact(self) -> bool {
+    /// Whether reading the fewer bytes of a compact matrix may gain more than unpacking it costs:
+    /// with plain Rust never; NEON was never timed; elsewhere it depends on the processor and is
+    /// timed (1.3 times on a Zen 5 with AVX-512, 0.8 on a Zen 4 with the same, 0.9 with AVX2 where
+    /// a core gets 20 GB/s of memory). Prompts lose: nothing to speak of with bf16 products, an
+    /// eighth with AVX-512 alone, up to a quarter with AVX2.
+    pub fn may_gain_from_compact(self) -> bool {
         match self {
             Level::Portable | Level::Neon => false,
             Level::Avx2 | Level::Avx512 | Level::Avx512Bf16 | Level::Amx => true,
