@@ -202,9 +202,9 @@ fn engine_code(error: &EngineError) -> Code {
             | TextError::TemplateLimit { .. },
         ) => Code::Checkpoint,
         EngineError::TooManyStrays { .. } => Code::Checkpoint,
-        EngineError::Plan(PlanError::TooLarge { .. })
+        EngineError::Plan(PlanError::TooLarge { .. } | PlanError::HomesTooLarge { .. })
         | EngineError::PlainTooLarge { .. }
-        | EngineError::HomesTooLarge { .. }
+        | EngineError::MemoryRefused { .. }
         | EngineError::DeviceFull { .. }
         | EngineError::Offload(
             OffloadError::OutOfMemory { .. } | OffloadError::OutOfDeviceMemory { .. },
@@ -254,6 +254,7 @@ mod tests {
         let large = PlanError::TooLarge {
             resident: 0,
             needed_bytes: 2,
+            reserve_bytes: 0,
             memory_bytes: 1,
             fits: None,
         };

@@ -82,7 +82,7 @@ fn end(bytes: usize) -> ! {
         io::stderr().lock(),
         "error: the system refused {bytes} bytes of memory\n\
          hint: keep fewer layers resident (--num-gpu-layers), use a shorter --context, or raise \
-         the limit (ulimit -v)"
+         the limit (ulimit -v, ulimit -d)"
     );
     output::abandon_if_free();
     process::exit(OUT_OF_MEMORY)

@@ -2,15 +2,16 @@
 //! follows. Nothing is read but headers, so `engine plan` can afford one for every N.
 
 use std::cell::OnceCell;
+use std::fs;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loader::{Access, BlockLayout, Checkpoint, DType, Form};
+use loader::{Access, BlockLayout, BlockSource, Checkpoint, DType, Form, Whole};
 use offload::{
-    BlockBytes, DiskLink, FixedBytes, Home, LinkInfo, Place, PlaceChoice, PlanRequest, Prefetch,
-    Residency, ResidencyPlan, Spread,
+    BlockBytes, DiskLink, FixedBytes, Home, HostRoom, LinkInfo, OffloadError, Place, PlaceChoice,
+    PlanError, PlanRequest, Prefetch, ReserveBytes, Residency, ResidencyPlan, Spread,
 };
 
 use crate::compact::{self, Choice};
@@ -21,7 +22,8 @@ use crate::demo;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::kernels::{FormTimes, LayerCache, Timed};
-use crate::memory;
+use crate::memory::{self, Limit, LimitKind};
+use crate::reserve::{self, Sizes};
 use crate::text::Tokenizer;
 use crate::verification::Verification;
 
@@ -41,6 +43,16 @@ impl Source {
             Self::Demo => demo::checkpoint()?,
             Self::Directory(directory) => Checkpoint::open(directory)?,
         })
+    }
+
+    /// The size of a file beside the weights; 0 where there is none.
+    fn file_bytes(&self, name: &str) -> u64 {
+        match self {
+            Self::Demo => demo::file_bytes(name),
+            Self::Directory(directory) => {
+                fs::metadata(directory.join(name)).map_or(0, |file| file.len())
+            }
+        }
     }
 }
 
@@ -126,11 +138,16 @@ pub struct Blueprint {
     pub link: LinkInfo,
     /// The memory the plan was made for, if any limit is known.
     pub memory_bytes: Option<u64>,
+    /// What limits it.
+    pub limit: Option<LimitKind>,
+    /// What `auto` leaves of that limit for others.
+    pub spare_bytes: u64,
     /// What weights are held against, where that was asked for.
     pub verification: Option<Verification>,
     /// Where it computes.
     pub(crate) place: Arc<dyn Place>,
     pub(crate) request: PlanRequest,
+    sizes: Sizes,
     /// What both forms of resident matrices give here, where either could be taken.
     pub forms: Option<FormTimes>,
     pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
@@ -138,6 +155,17 @@ pub struct Blueprint {
 
 impl Blueprint {
     pub fn new(source: &Source, options: ModelOptions) -> Result<Self, EngineError> {
+        match Self::draft(source, options)? {
+            (blueprint, None) => Ok(blueprint),
+            (_, Some(too_large)) => Err(too_large.into()),
+        }
+    }
+
+    /// The same, and one whose plan does not fit as well, with why: for tables over every N.
+    pub fn draft(
+        source: &Source,
+        options: ModelOptions,
+    ) -> Result<(Self, Option<PlanError>), EngineError> {
         if let Some(asked) = options.threads.filter(|&asked| asked > THREADS_MAX) {
             return Err(EngineError::TooManyThreads {
                 asked,
@@ -156,12 +184,13 @@ impl Blueprint {
         let on_device = !place.device().is_cpu();
         check_tf32(&options, on_device, dtype)?;
         let choice = compact::choice(&options, &layout, config.layers, on_device)?;
+        let limits = memory::limits();
         let forms = match (&choice, options.residency) {
             // Nothing stays.
             (_, Residency::Layers(0)) => None,
             (Choice::Either(_), _) => {
                 let threads = options.threads.unwrap_or_else(cores::physical);
-                compact::time(&checkpoint, &layout, threads)?
+                compact::time(&checkpoint, &layout, threads, &limits)?
             }
             (Choice::Plain | Choice::Compact(_), _) => None,
         };
@@ -174,42 +203,55 @@ impl Blueprint {
             true => Some(Verification::new(&checkpoint, dtype)?),
             false => None,
         };
-        let memory_bytes = options
-            .memory_bytes
-            .or_else(|| place.free_bytes())
-            .or_else(memory::available_bytes);
         let mut link = link_info(&checkpoint, &options, place.as_ref())?;
-        let mut request = PlanRequest {
+        let sizes = sizes(
+            source,
+            &options,
+            &checkpoint,
+            (&layout, &resident_layout),
+            &link,
+        )?;
+        let layouts = (layout.as_ref(), resident_layout.as_ref());
+        let base = PlanRequest {
             layers: config.layers,
-            block: block_bytes(
-                &checkpoint,
-                (&layout, &resident_layout),
-                &link,
-                on_device,
-                options.verify,
-            )?,
+            block: block_bytes(&checkpoint, layouts, &link, on_device, options.verify)?,
             fixed: match on_device {
                 true => device_bytes(&checkpoint, dtype, context),
-                false => fixed_bytes(&checkpoint, dtype, context),
+                false => fixed_bytes(&checkpoint, dtype, context, options.kernels),
             },
             residency: options.residency,
             spread: options.spread,
             slots: options.slots,
-            memory_bytes,
+            memory_bytes: None,
+            reserve: ReserveBytes::default(),
+            host: None,
         };
-        let mut plan = ResidencyPlan::new(&request)?;
-        // What streams to a device lives in RAM, if RAM has room for it.
-        if on_device && options.home.is_none() && !fits_host(&plan) {
-            link = link_to(Home::Disk, &checkpoint, place.as_ref(), None);
-            request.block = block_bytes(
-                &checkpoint,
-                (&layout, &resident_layout),
-                &link,
-                on_device,
-                options.verify,
-            )?;
-            plan = ResidencyPlan::new(&request)?;
-        }
+        let Limited {
+            mut request,
+            limit,
+            spare_bytes,
+        } = limited(&base, &options, place.free_bytes(), &limits, &sizes);
+        let plan = match ResidencyPlan::new(&request) {
+            // What streams to a device lives in RAM, if RAM has room for it.
+            Err(PlanError::HomesTooLarge { .. }) if on_device && options.home.is_none() => {
+                link = link_to(Home::Disk, &checkpoint, place.as_ref(), None);
+                request.block =
+                    block_bytes(&checkpoint, layouts, &link, on_device, options.verify)?;
+                ResidencyPlan::new(&request)
+            }
+            plan => plan,
+        };
+        let (plan, too_large) = match plan {
+            Ok(plan) => (plan, None),
+            Err(
+                error @ (PlanError::TooLarge { resident, .. }
+                | PlanError::HomesTooLarge { resident, .. }),
+            ) => (
+                ResidencyPlan::with_resident(&request, resident),
+                Some(error),
+            ),
+            Err(wrong) => return Err(wrong.into()),
+        };
         let mut blueprint = Self {
             checkpoint,
             options,
@@ -219,15 +261,20 @@ impl Blueprint {
             context,
             plan,
             link,
-            memory_bytes,
+            memory_bytes: request.memory_bytes,
+            limit,
+            spare_bytes,
             verification,
             place,
             request,
+            sizes,
             forms,
             tokenizer: OnceCell::new(),
         };
-        blueprint.prefer_faster_form()?;
-        Ok(blueprint)
+        if too_large.is_none() {
+            blueprint.prefer_faster_form()?;
+        }
+        Ok((blueprint, too_large))
     }
 
     /// Where both forms were timed: resident blocks are plain if that gives more tokens a second,
@@ -310,10 +357,69 @@ impl Blueprint {
     }
 
     /// One resident layer fewer, where the device had less room than it said.
-    pub(crate) fn lower(&mut self) {
-        self.plan = self
-            .plan
-            .resized(self.plan.resident_count().saturating_sub(1));
+    pub(crate) fn lower(&mut self) -> Result<(), EngineError> {
+        let fewer = self.plan.resident_count().saturating_sub(1);
+        self.plan = ResidencyPlan::new(&PlanRequest {
+            residency: Residency::Layers(fewer),
+            ..self.request
+        })?;
+        Ok(())
+    }
+
+    /// Asks the system for as much memory as loading will, and gives it back. Limits that count
+    /// what is asked for show themselves before anything is read.
+    pub(crate) fn try_memory(&self) -> Result<(), EngineError> {
+        Ok(self.try_memory_for(&self.plan)?)
+    }
+
+    fn try_memory_for(&self, plan: &ResidencyPlan) -> Result<(), OffloadError> {
+        if self.on_device() {
+            return Ok(());
+        }
+        offload::try_memory(usize::try_from(self.asked_bytes(plan)).unwrap_or(usize::MAX))
+    }
+
+    /// What loading asks of the system's memory.
+    fn asked_bytes(&self, plan: &ResidencyPlan) -> u64 {
+        let beside = match memory::limits()
+            .iter()
+            .any(|limit| limit.kind.counts_untouched())
+        {
+            true => plan.reserved(&self.sizes.asked()),
+            false => 0,
+        };
+        plan.planned_bytes_with_homes() + beside
+    }
+
+    /// Where the system refused memory: the plan that makes the most of what it does give, by
+    /// trying. `None` where no smaller one is given either.
+    fn roomier(&self) -> Option<ResidencyPlan> {
+        let asked_bytes = self.asked_bytes(&self.plan);
+        (0..=self.plan.layers())
+            .rev()
+            .map(|resident| self.plan.resized(resident))
+            .find(|plan| {
+                let smaller = self.asked_bytes(plan) < asked_bytes;
+                smaller && plan.fits() && self.try_memory_for(plan).is_ok()
+            })
+    }
+
+    /// After a refusal: plans with fewer layers, if it was `auto` that chose them, or says how many
+    /// would do.
+    pub(crate) fn after_refusal(&mut self, refused: EngineError) -> Result<(), EngineError> {
+        let roomier = self.roomier();
+        match (self.options.residency, roomier) {
+            (Residency::Auto, Some(plan)) => self.plan = plan,
+            (_, roomier) => {
+                return Err(EngineError::MemoryRefused {
+                    asked: self.plan.resident_count(),
+                    asked_bytes: self.asked_bytes(&self.plan),
+                    fits: roomier.map(|plan| plan.resident_count()),
+                    source: refused.into(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The form of resident matrices.
@@ -424,14 +530,113 @@ fn link_to(
     }
 }
 
-/// Whether the streamed layers' homes have room in the host's memory.
-fn fits_host(plan: &ResidencyPlan) -> bool {
-    let needed_bytes = plan.streamed_count() as u64 * plan.block().slab;
-    memory::available_bytes().is_none_or(|available| needed_bytes <= available)
+/// A request within a limit.
+struct Limited {
+    request: PlanRequest,
+    limit: Option<LimitKind>,
+    spare_bytes: u64,
 }
 
-/// What a block takes in memory and over the link. A home in RAM takes the memory that the plan is
-/// for, unless an emulated link pretends that this is another device's.
+/// The request within what was given, what the device has, or else the tightest limit that was
+/// found; where homes are in other memory than that, that memory's tightest as well.
+fn limited(
+    base: &PlanRequest,
+    options: &ModelOptions,
+    device_bytes: Option<u64>,
+    found: &[Limit],
+    sizes: &Sizes,
+) -> Limited {
+    let given = options.memory_bytes.map(|bytes| (LimitKind::Given, bytes));
+    let known = given.or(device_bytes.map(|bytes| (LimitKind::Device, bytes)));
+    // A number of layers that was typed may take what there is.
+    let spared = |limit: &Limit| match options.residency {
+        Residency::Auto => limit.kind.spare_bytes(limit.left_bytes),
+        Residency::Layers(_) | Residency::All => 0,
+    };
+    let Some((kind, bytes)) = known else {
+        let within = |limit: &Limit| PlanRequest {
+            memory_bytes: Some(limit.left_bytes - spared(limit)),
+            reserve: sizes.reserve(limit.kind),
+            ..*base
+        };
+        let tightest = tightest(found, within);
+        return Limited {
+            request: tightest.map_or(*base, |(_, request)| request),
+            limit: tightest.map(|(limit, _)| limit.kind),
+            spare_bytes: tightest.map_or(0, |(limit, _)| spared(&limit)),
+        };
+    };
+    let base = PlanRequest {
+        memory_bytes: Some(bytes),
+        ..*base
+    };
+    let has_plan = options.link_gbps.is_some();
+    let beside = |limit: &Limit| PlanRequest {
+        host: Some(HostRoom {
+            available_bytes: limit.left_bytes - spared(limit),
+            has_plan,
+            reserve: sizes.reserve(limit.kind),
+        }),
+        ..base
+    };
+    let tightest = match has_plan || device_bytes.is_some() {
+        true => tightest(found, beside),
+        false => None,
+    };
+    Limited {
+        request: tightest.map_or(base, |(_, request)| request),
+        limit: Some(kind),
+        spare_bytes: 0,
+    }
+}
+
+/// The limit within which the fewest layers fit; of those the one that leaves the least beside its
+/// reserve.
+fn tightest(
+    limits: &[Limit],
+    within: impl Fn(&Limit) -> PlanRequest,
+) -> Option<(Limit, PlanRequest)> {
+    let all = limits.iter().map(|limit| (*limit, within(limit)));
+    all.min_by_key(|(limit, request)| {
+        let smallest = ResidencyPlan::with_resident(request, 0);
+        let reserved = smallest.reserve_bytes() + smallest.host_reserve_bytes();
+        let left = limit.left_bytes.saturating_sub(reserved);
+        (ResidencyPlan::most_that_fit(request), left)
+    })
+}
+
+/// What decides the reserve.
+fn sizes(
+    source: &Source,
+    options: &ModelOptions,
+    checkpoint: &Checkpoint,
+    (layout, resident_layout): (&BlockLayout, &BlockLayout),
+    link: &LinkInfo,
+) -> Result<Sizes, EngineError> {
+    let blocks = blocks(checkpoint, layout)?;
+    let head = checkpoint.weight(Whole::Embedding, layout.dtype())?;
+    Ok(Sizes {
+        tokenizer: source.file_bytes("tokenizer.json"),
+        slab: layout.slab_bytes().max(resident_layout.slab_bytes()),
+        chunks: reserve::chunks(blocks.iter().chain([&head])),
+        compute_threads: options.threads.unwrap_or_else(cores::physical),
+        stream_threads: match link.home {
+            Home::Disk => DiskLink::threads(&blocks, checkpoint.sources(), options.slots),
+            Home::Ram => 0,
+        },
+    })
+}
+
+fn blocks(
+    checkpoint: &Checkpoint,
+    layout: &BlockLayout,
+) -> Result<Vec<BlockSource>, loader::Error> {
+    (0..checkpoint.config.layers)
+        .map(|layer| checkpoint.block(layer, layout))
+        .collect()
+}
+
+/// What a block takes in memory and over the link.
 fn block_bytes(
     checkpoint: &Checkpoint,
     (layout, resident_layout): (&BlockLayout, &BlockLayout),
@@ -448,16 +653,13 @@ fn block_bytes(
         ..BlockBytes::of_slab(slab)
     };
     Ok(match link.home {
-        // Homes and buffers are the host's, and the plan is for the device's memory.
+        // Buffers are the host's, and the plan is for the device's memory.
         Home::Disk if on_device => BlockBytes {
             link: stored,
             ..plain
         },
-        Home::Ram if on_device => plain,
         Home::Disk => {
-            let blocks = (0..checkpoint.config.layers)
-                .map(|layer| checkpoint.block(layer, layout))
-                .collect::<Result<Vec<_>, _>>()?;
+            let blocks = blocks(checkpoint, layout)?;
             BlockBytes {
                 link: stored,
                 buffers: DiskLink::buffers(&blocks, checkpoint.sources()),
@@ -469,7 +671,6 @@ fn block_bytes(
                 ..plain
             }
         }
-        Home::Ram if link.emulated_gbps.is_some() => plain,
         Home::Ram => BlockBytes {
             home: slab,
             ..plain
@@ -488,7 +689,12 @@ fn device_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedB
     }
 }
 
-fn fixed_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBytes {
+fn fixed_bytes(
+    checkpoint: &Checkpoint,
+    dtype: DType,
+    context: usize,
+    kernels: Kernels,
+) -> FixedBytes {
     let config = &checkpoint.config;
     let cache = LayerCache::bytes_for(config.kv_heads, config.head_dim, context) * config.layers;
     let rows = CHUNK_ROWS.min(context);
@@ -500,6 +706,20 @@ fn fixed_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBy
     FixedBytes {
         ends: Ends::bytes(checkpoint, dtype),
         cache: cache as u64,
-        scratch: (activations * size_of::<f32>()) as u64,
+        scratch: (activations * size_of::<f32>()) as u64
+            + widened_bytes(checkpoint, dtype, kernels),
     }
+}
+
+/// The clear kernels compute in f32 on the host, and widen a block, or the head, whole.
+fn widened_bytes(checkpoint: &Checkpoint, dtype: DType, kernels: Kernels) -> u64 {
+    /// What the allocator keeps of it for the next.
+    const KEPT: u64 = 32 << 20;
+    if kernels == Kernels::Fast || dtype == DType::F32 {
+        return 0;
+    }
+    let block = checkpoint.block_layout(DType::F32).slab_bytes();
+    let head: usize = checkpoint.weight_shape(Whole::Embedding).iter().product();
+    let widened = block.max(head * size_of::<f32>()) as u64;
+    widened + widened.min(KEPT)
 }

@@ -212,6 +212,7 @@ mod tests {
             residency: Residency::Layers(20),
             // No read buffers: what is resident altogether is then the larger plan.
             link_gbps: Some(1.0),
+            memory_bytes: Some(1 << 40),
             ..ModelOptions::default()
         };
         let blueprint = Blueprint::new(&Source::Demo, options.clone()).unwrap();
@@ -245,6 +246,7 @@ mod tests {
             let options = ModelOptions {
                 residency: Residency::Auto,
                 link_gbps: Some(1.0),
+                memory_bytes: Some(1 << 40),
                 ..ModelOptions::default()
             };
             let blueprint = Blueprint::new(&Source::Demo, options.clone()).unwrap();

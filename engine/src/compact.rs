@@ -14,6 +14,7 @@ use crate::cores;
 use crate::error::EngineError;
 use crate::kernels::{self, Compact, FormTimes, Level, Team, TooManyStrays};
 use crate::load;
+use crate::memory::Limit;
 
 /// Layers that together take less lie in a processor's caches, where bytes cost little and packing
 /// gains nothing.
@@ -71,11 +72,13 @@ pub(crate) fn choice(
 }
 
 /// Times both forms on rows of a layer in the middle. Once in a process for a model: runs that are
-/// compared should not differ in this. `None` where its rows cannot be tried.
+/// compared should not differ in this. `None` where its rows cannot be tried, or a limit leaves too
+/// little memory to try them in.
 pub(crate) fn time(
     checkpoint: &Checkpoint,
     layout: &BlockLayout,
     threads: usize,
+    limits: &[Limit],
 ) -> Result<Option<FormTimes>, EngineError> {
     static TIMED: Mutex<Vec<(String, usize, FormTimes)>> = Mutex::new(Vec::new());
     let mut timed = TIMED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,6 +88,12 @@ pub(crate) fn time(
         .find(|(of, by, _)| of == location && *by == threads);
     if let Some((_, _, times)) = known {
         return Ok(Some(*times));
+    }
+    let (least, most) = TRIAL_MEMORY;
+    // Both forms, and the threads' stacks.
+    let needed_bytes = 4 * most as u64;
+    if limits.iter().any(|limit| limit.left_bytes < needed_bytes) {
+        return Ok(None);
     }
     let middle = checkpoint.config.layers / 2;
     let rows = checkpoint.first_rows(middle, Role::GateUp, layout, TRIAL_BYTES)?;
@@ -99,10 +108,8 @@ pub(crate) fn time(
         asked: threads,
         source,
     })?;
-    let (least, most) = TRIAL_MEMORY;
-    let memory = cores::last_cache_bytes()
-        .unwrap_or(least)
-        .clamp(least, most);
+    let twice = cores::last_cache_bytes().map_or(least, |bytes| 2 * bytes);
+    let memory = twice.clamp(least, most);
     let rows = bytemuck::cast_slice(&*bytes);
     let times = kernels::time_forms(&team, rows, cols, memory, TRIAL_BUDGET);
     timed.push((location.to_owned(), threads, times));
@@ -215,7 +222,7 @@ impl<'a> Packer<'a> {
 
 #[cfg(test)]
 mod tests {
-    use offload::{BlockBytes, FixedBytes, PlanRequest, Residency, Spread};
+    use offload::{BlockBytes, FixedBytes, PlanRequest, ReserveBytes, Residency, Spread};
 
     use super::*;
     use crate::kernels::{Asking, Timed};
@@ -233,6 +240,8 @@ mod tests {
             spread: Spread::Even,
             slots: 2,
             memory_bytes,
+            reserve: ReserveBytes::default(),
+            host: None,
         };
         ResidencyPlan::new(&request).unwrap()
     }

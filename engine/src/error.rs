@@ -4,6 +4,7 @@ use loader::{DType, Role};
 use offload::{LayerIndex, OffloadError, PlanError, THREADS_HINT};
 
 use crate::finite::Culprit;
+use crate::memory;
 use crate::text::TextError;
 
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +58,18 @@ pub enum EngineError {
     },
     #[error("an emulated link carries weights from RAM, and --weights disk was asked for")]
     EmulatedDisk,
+    /// In spite of the plan, or of `--memory`.
     #[error(
-        "the streamed layers need {} MiB of RAM to be streamed from, {} MiB are available",
-        needed_bytes.div_ceil(1 << 20), available_bytes >> 20
+        "the system refused some of the {} MiB of memory that a run with {asked} resident layers \
+         takes",
+        asked_bytes.div_ceil(1 << 20)
     )]
-    HomesTooLarge {
-        needed_bytes: u64,
-        available_bytes: u64,
+    MemoryRefused {
+        asked: usize,
+        asked_bytes: u64,
+        /// The most layers for which it gives memory, if it does for any number.
+        fits: Option<usize>,
+        source: Box<EngineError>,
     },
     #[error("{asked} compute threads were asked for, {most} is the most")]
     TooManyThreads { asked: usize, most: usize },
@@ -123,6 +129,18 @@ impl EngineError {
         Self::Unread { what, source }
     }
 
+    /// Whether the system gave less memory than a run asks for, so that a smaller one may do.
+    pub(crate) fn is_refused_memory(&self) -> bool {
+        match self {
+            Self::Offload(OffloadError::OutOfMemory { .. }) => true,
+            // Its stack may be what there is no room for.
+            Self::Offload(OffloadError::ThreadRefused { .. }) => memory::limits()
+                .iter()
+                .any(|limit| limit.kind.counts_untouched()),
+            _ => false,
+        }
+    }
+
     /// The next step, for a `hint:` line.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -158,8 +176,14 @@ impl EngineError {
             Self::DeviceFull { resident, .. } => {
                 return Some(format!("try --num-gpu-layers {}, or `auto`", resident - 1));
             }
-            Self::HomesTooLarge { .. } => {
-                "use --weights disk, which needs no RAM for them (and no --link-gbps)"
+            Self::MemoryRefused {
+                fits: Some(fits), ..
+            } => {
+                return Some(format!("try --num-gpu-layers {fits}, or `auto`"));
+            }
+            Self::MemoryRefused { fits: None, .. } => {
+                "use a shorter --context or fewer --threads, or raise the limit (ulimit -v, ulimit \
+                 -d)"
             }
             Self::TooManyThreads { .. } => "leave out --threads: one a core is the fastest",
             Self::ThreadsOfClear => "leave out --threads, or use --kernels fast",

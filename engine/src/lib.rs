@@ -43,6 +43,7 @@ mod model;
 mod past;
 pub mod profile;
 mod prompt;
+mod reserve;
 mod rope;
 mod session;
 #[forbid(unsafe_code)]

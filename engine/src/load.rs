@@ -18,7 +18,6 @@ use crate::compact::Packer;
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::kernels::Team;
-use crate::memory;
 use crate::verification::Verification;
 
 /// The one stack of a text model.
@@ -238,16 +237,6 @@ fn ram_homes(
     blueprint: &Blueprint,
     progress: Progress<'_>,
 ) -> Result<BTreeMap<BlockId, RamHome>, EngineError> {
-    let needed_bytes = blueprint.plan.streamed_count() as u64 * blueprint.plan.block().slab;
-    // Without emulation the plan has counted them.
-    if let Some(available_bytes) = memory::available_bytes()
-        && needed_bytes > available_bytes
-    {
-        return Err(EngineError::HomesTooLarge {
-            needed_bytes,
-            available_bytes,
-        });
-    }
     let mut homes = BTreeMap::new();
     for layer in blueprint.plan.streamed() {
         let source = source_of(blueprint, layer)?;

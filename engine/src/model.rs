@@ -50,14 +50,14 @@ pub struct Loaded {
     pub time: Duration,
     /// The most memory the process has held so far, where the system tells.
     pub peak_bytes: Option<u64>,
-    /// The resident layers that `auto` had planned, if the device had less room than it said.
+    /// The resident layers that `auto` had planned, if there was less room than was said.
     pub lowered_from: Option<usize>,
     /// Resident layers are not compact, as was planned: their numbers are too varied.
     pub kept_plain: bool,
 }
 
-/// Loads; where `auto` planned more than the device then has room for, with fewer layers; where
-/// weights turn out to have no compact form, and nobody insisted, plain.
+/// Loads; where `auto` planned more than the device or the system then has room for, with fewer
+/// layers; where weights turn out to have no compact form, and nobody insisted, plain.
 fn load_as_it_goes(
     blueprint: &mut Blueprint,
     team: &Team,
@@ -65,12 +65,18 @@ fn load_as_it_goes(
     wrap: WrapLink<'_>,
 ) -> Result<Loading, EngineError> {
     loop {
-        match load::load(blueprint, team, progress, wrap) {
+        let loaded = blueprint
+            .try_memory()
+            .and_then(|()| load::load(blueprint, team, progress, wrap));
+        match loaded {
             Err(EngineError::DeviceFull { .. })
                 if blueprint.options.residency == Residency::Auto
                     && blueprint.plan.resident_count() > 0 =>
             {
-                blueprint.lower();
+                blueprint.lower()?;
+            }
+            Err(refused) if refused.is_refused_memory() && !blueprint.on_device() => {
+                blueprint.after_refusal(refused)?;
             }
             Err(varied @ EngineError::TooManyStrays { .. })
                 if blueprint.options.resident_form.is_none() =>
@@ -147,7 +153,7 @@ impl Model {
             time: startup.times[Stage::ModelLoad].wall,
             peak_bytes: memory::peak_bytes(),
             kept_plain,
-            lowered_from: (!kept_plain && planned > blueprint.plan.resident_count())
+            lowered_from: (!kept_plain && planned != blueprint.plan.resident_count())
                 .then_some(planned),
         };
         let streamed = blueprint.plan.streamed_count() * blueprint.layout.weight_bytes();

@@ -74,6 +74,12 @@ impl DiskLink {
         buffers(routes.iter())
     }
 
+    /// How many threads read them: for the plan, too.
+    pub fn threads(blocks: &[BlockSource], sources: &[Arc<dyn Storage>], slots: usize) -> usize {
+        let chunks = |block: &BlockSource| block.route(sources).chunks.len();
+        readers(blocks.iter().map(chunks).max().unwrap_or(0), slots)
+    }
+
     /// `slots`: how many copies can be in flight; the queue has room for all of them, so that `start`
     /// never waits.
     pub fn new(
@@ -91,8 +97,7 @@ impl DiskLink {
         let buffers = buffers(blocks.values().map(|home| &home.route));
         let pool = Pool::new(buffers.count(slots) as usize, buffers.each as usize);
         let pool = Arc::new(pool);
-        // More than there can be chunks in flight would only wait.
-        let threads = READERS.min(chunks_max * slots);
+        let threads = readers(chunks_max, slots);
         let fillers = match chunks_max {
             0 | 1 => threads,
             // A staging ring has one buffer more than the usual two slots.
@@ -146,6 +151,11 @@ impl DiskLink {
     pub fn blocks(&self) -> impl Iterator<Item = BlockId> {
         self.blocks.keys().copied()
     }
+}
+
+/// More than there can be chunks in flight would only wait.
+fn readers(chunks_max: usize, slots: usize) -> usize {
+    READERS.min(chunks_max * slots)
 }
 
 /// For detours on these routes.

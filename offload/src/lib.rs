@@ -39,7 +39,8 @@ pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
 pub use numa::{NumaNode, NumaShare};
 pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, Stopwatch, open};
 pub use plan::{
-    BlockBytes, BufferBytes, FixedBytes, PlanError, PlanRequest, Residency, ResidencyPlan, Spread,
+    BlockBytes, BufferBytes, FixedBytes, HostRoom, PlanError, PlanRequest, ReserveBytes, Residency,
+    ResidencyPlan, Spread,
 };
 pub use predict::{Prediction, Rates, predict};
 pub use ram::{RamHome, RamLink, measure_copy_gbps};
@@ -50,3 +51,4 @@ pub use slot::Slot;
 pub use stack::{Prefetch, StreamedStack, Visits};
 pub use survey::{DeviceSurvey, Pcie, survey};
 pub use verify::{Expectation, Reference, VerifyingLink};
+pub use zero_pages::try_memory;

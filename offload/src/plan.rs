@@ -63,8 +63,8 @@ pub struct BlockBytes {
     pub packing: u64,
     /// Over the link, at each visit of a streamed block.
     pub link: u64,
-    /// In the same memory for a streamed block's home; 0 where homes are on disk, or in another
-    /// memory than the one the plan is for.
+    /// In RAM for a streamed block's home; 0 where homes are on disk. It is the memory that the plan
+    /// is for, unless the request has a [`HostRoom`].
     pub home: u64,
     /// The link's own buffers, while anything is streamed.
     pub buffers: BufferBytes,
@@ -102,6 +102,28 @@ impl BlockBytes {
     }
 }
 
+/// What a run takes beside its plan of the memory that a limit is on: threads, page tables,
+/// whatever has no line of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ReserveBytes {
+    pub fixed: u64,
+    /// More of it while anything is streamed.
+    pub streaming: u64,
+    /// For each resident block, slot and home.
+    pub each_slab: u64,
+    /// A byte for so many of the plan's; 0 is none.
+    pub one_in: u64,
+}
+
+/// The host's memory, where the plan is for another's: homes in RAM are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostRoom {
+    pub available_bytes: u64,
+    /// The other memory is emulated, and so the plan's own bytes are there as well.
+    pub has_plan: bool,
+    pub reserve: ReserveBytes,
+}
+
 /// Everything a plan is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanRequest {
@@ -114,6 +136,9 @@ pub struct PlanRequest {
     pub slots: usize,
     /// The most the plan may take. `None`: no limit was given and none could be found.
     pub memory_bytes: Option<u64>,
+    /// What is kept of that for the run itself.
+    pub reserve: ReserveBytes,
+    pub host: Option<HostRoom>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -123,14 +148,29 @@ pub enum PlanError {
     #[error("a ring needs at least one slot")]
     NoSlots,
     #[error(
-        "{resident} resident layers need {} MiB, {} MiB are available",
-        mib(*needed_bytes), mib(*memory_bytes)
+        "{resident} resident layers need {} MiB{}, {} MiB are available",
+        mib(*needed_bytes), reserved(*reserve_bytes), memory_bytes >> 20
     )]
     TooLarge {
         resident: usize,
         needed_bytes: u64,
+        /// Of these, for the run itself.
+        reserve_bytes: u64,
         memory_bytes: u64,
         /// The most layers that would fit, if any number does.
+        fits: Option<usize>,
+    },
+    #[error(
+        "with {resident} resident layers the streamed ones need {} MiB of RAM to be streamed from{}, \
+         {} MiB are available",
+        mib(*home_bytes), beside(*beside_bytes), available_bytes >> 20
+    )]
+    HomesTooLarge {
+        resident: usize,
+        home_bytes: u64,
+        /// Of the same RAM for the rest of the run.
+        beside_bytes: u64,
+        available_bytes: u64,
         fits: Option<usize>,
     },
 }
@@ -152,12 +192,34 @@ impl PlanError {
                  or more --memory"
                     .into()
             }
+            Self::HomesTooLarge {
+                fits: Some(fits), ..
+            } => {
+                format!("try --num-gpu-layers {fits}, `auto`, or --weights disk")
+            }
+            Self::HomesTooLarge { fits: None, .. } => {
+                "use --weights disk, which needs no RAM for them (and no --link-gbps)".into()
+            }
         }
     }
 }
 
 fn mib(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
+}
+
+fn reserved(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        _ => format!(" ({} of them for threads and the like)", mib(bytes)),
+    }
+}
+
+fn beside(bytes: u64) -> String {
+    match bytes {
+        0 => String::new(),
+        _ => format!(" and the rest of the run {}", mib(bytes)),
+    }
 }
 
 /// Which layers stay, which are streamed through how many slots, and the bytes of each.
@@ -172,7 +234,7 @@ impl ResidencyPlan {
         if request.slots == 0 {
             return Err(PlanError::NoSlots);
         }
-        let fits = most_that_fit(request);
+        let fits = Self::most_that_fit(request);
         let resident = match request.residency {
             Residency::Layers(asked) if asked > request.layers => {
                 return Err(PlanError::TooManyLayers {
@@ -186,15 +248,54 @@ impl ResidencyPlan {
             Residency::Auto => fits.unwrap_or(0),
         };
         let plan = Self::with_resident(request, resident);
-        match request.memory_bytes {
-            Some(memory_bytes) if plan.total_bytes() > memory_bytes => Err(PlanError::TooLarge {
+        match plan.excess(fits) {
+            Some(excess) => Err(excess),
+            None => Ok(plan),
+        }
+    }
+
+    /// What of it does not fit, if anything does not.
+    fn excess(&self, fits: Option<usize>) -> Option<PlanError> {
+        let resident = self.resident_count();
+        if let Some(memory_bytes) = self.request.memory_bytes
+            && self.total_bytes() > memory_bytes
+        {
+            return Some(PlanError::TooLarge {
                 resident,
-                needed_bytes: plan.total_bytes(),
+                needed_bytes: self.total_bytes(),
+                reserve_bytes: self.reserve_bytes(),
                 memory_bytes,
                 fits,
-            }),
-            _ => Ok(plan),
+            });
         }
+        let host = self.request.host?;
+        let home_bytes = self.home_bytes();
+        let beside_bytes = self.host_bytes() - home_bytes;
+        // Without a home the plan needs no more of the host than it was given.
+        (home_bytes > 0 && self.host_bytes() > host.available_bytes).then_some(
+            PlanError::HomesTooLarge {
+                resident,
+                home_bytes,
+                beside_bytes,
+                available_bytes: host.available_bytes,
+                fits,
+            },
+        )
+    }
+
+    /// Whether there is room for all of it.
+    pub fn fits(&self) -> bool {
+        self.excess(None).is_none()
+    }
+
+    /// The most resident layers for which there is room, if any number fits.
+    ///
+    /// Not simply the largest N of a growing sequence: the last steps trade slots for layers, so
+    /// `all` can fit where one less would not be smaller.
+    pub fn most_that_fit(request: &PlanRequest) -> Option<usize> {
+        (0..=request.layers)
+            .rev()
+            .find(|&resident| Self::with_resident(request, resident).fits())
     }
 
     /// The plan for exactly `resident` layers, whether or not it fits: for tables over every N.
@@ -297,9 +398,14 @@ impl ResidencyPlan {
         self.streamed_count() as u64 * self.request.block.link
     }
 
-    /// What the homes of streamed blocks take of the same memory.
+    /// What the homes of streamed blocks take of the RAM.
     pub fn home_bytes(&self) -> u64 {
         self.streamed_count() as u64 * self.request.block.home
+    }
+
+    /// Where homes are in other memory than the plan's: how much there is of that.
+    pub fn host(&self) -> Option<HostRoom> {
+        self.request.host
     }
 
     /// What the link takes for itself.
@@ -318,21 +424,67 @@ impl ResidencyPlan {
         }
     }
 
-    /// All of the memory that the plan takes.
-    pub fn total_bytes(&self) -> u64 {
-        let blocks = self.resident_bytes() + self.slot_bytes() + self.home_bytes();
-        let link = self.buffer_bytes();
-        blocks + link + self.fixed().total() + self.packing_bytes()
+    /// What the run itself takes beside the rest, of the memory that the plan is for.
+    pub fn reserve_bytes(&self) -> u64 {
+        self.reserved(&self.request.reserve)
     }
-}
 
-/// The most resident layers whose plan fits. Not simply the largest N of a growing sequence: the
-/// last steps trade slots for layers, so `all` can fit where one less would not be smaller.
-fn most_that_fit(request: &PlanRequest) -> Option<usize> {
-    let memory_bytes = request.memory_bytes.unwrap_or(u64::MAX);
-    (0..=request.layers).rev().find(|&resident| {
-        ResidencyPlan::with_resident(request, resident).total_bytes() <= memory_bytes
-    })
+    /// The same by another measure.
+    pub fn reserved(&self, reserve: &ReserveBytes) -> u64 {
+        let homes = match self.request.block.home {
+            0 => 0,
+            _ => self.streamed_count(),
+        };
+        let slabs = (self.resident_count() + self.slots() + homes) as u64;
+        let streaming = match self.streamed_count() {
+            0 => 0,
+            _ => reserve.streaming,
+        };
+        let part = self.planned_bytes().checked_div(reserve.one_in);
+        reserve.fixed + streaming + slabs * reserve.each_slab + part.unwrap_or(0)
+    }
+
+    /// All of the memory that the plan is for.
+    pub fn total_bytes(&self) -> u64 {
+        self.planned_bytes() + self.reserve_bytes()
+    }
+
+    /// What it takes of the host's memory, if that is another.
+    pub fn host_bytes(&self) -> u64 {
+        let Some(host) = self.request.host else {
+            return 0;
+        };
+        let planned = match host.has_plan {
+            true => self.planned_bytes(),
+            false => 0,
+        };
+        planned + self.home_bytes() + self.host_reserve_bytes()
+    }
+
+    /// What the run itself takes of the host's memory, if that is another.
+    pub fn host_reserve_bytes(&self) -> u64 {
+        let host = self.request.host;
+        host.map_or(0, |host| self.reserved(&host.reserve))
+    }
+
+    /// All that is known to the byte, wherever it is.
+    pub fn planned_bytes_with_homes(&self) -> u64 {
+        let elsewhere = match self.request.host {
+            Some(_) => self.home_bytes(),
+            None => 0,
+        };
+        self.planned_bytes() + elsewhere
+    }
+
+    /// What is known to the byte.
+    fn planned_bytes(&self) -> u64 {
+        let homes = match self.request.host {
+            Some(_) => 0,
+            None => self.home_bytes(),
+        };
+        let blocks = self.resident_bytes() + self.slot_bytes() + homes;
+        blocks + self.buffer_bytes() + self.fixed().total() + self.packing_bytes()
+    }
 }
 
 #[cfg(test)]
@@ -352,6 +504,8 @@ mod tests {
             spread: Spread::Even,
             slots: 2,
             memory_bytes: None,
+            reserve: ReserveBytes::default(),
+            host: None,
         }
     }
 
@@ -473,6 +627,7 @@ mod tests {
             PlanError::TooLarge {
                 resident: 6,
                 needed_bytes: 760,
+                reserve_bytes: 0,
                 memory_bytes: 500,
                 fits: Some(2)
             }
@@ -490,5 +645,87 @@ mod tests {
                 layers: 7
             }
         );
+    }
+
+    #[test]
+    fn a_reserve_is_part_of_the_total_and_grows_with_what_is_held() {
+        let reserve = ReserveBytes {
+            fixed: 7,
+            streaming: 40,
+            each_slab: 3,
+            one_in: 10,
+        };
+        let block = BlockBytes {
+            home: 100,
+            ..BlockBytes::of_slab(100)
+        };
+        let with = |resident, block| {
+            let request = PlanRequest {
+                reserve,
+                block,
+                ..request(7, Residency::Layers(resident))
+            };
+            ResidencyPlan::new(&request).unwrap()
+        };
+        // 5 resident, 2 slots, and 2 homes where these are in memory.
+        let plan = with(5, BlockBytes::of_slab(100));
+        assert_eq!(plan.reserve_bytes(), 7 + 40 + 7 * 3 + 76);
+        assert_eq!(plan.total_bytes(), 760 + plan.reserve_bytes());
+        let plan = with(5, block);
+        assert_eq!(plan.reserve_bytes(), 7 + 40 + 9 * 3 + 96);
+        // Nothing is streamed.
+        assert_eq!(with(7, block).reserve_bytes(), 7 + 7 * 3 + 76);
+    }
+
+    #[test]
+    fn homes_in_another_memory_are_counted_there_and_beside_an_emulated_plan() {
+        let room = |available_bytes, has_plan| HostRoom {
+            available_bytes,
+            has_plan,
+            reserve: ReserveBytes {
+                fixed: 5,
+                ..ReserveBytes::default()
+            },
+        };
+        let request = |residency, memory_bytes, host| PlanRequest {
+            block: BlockBytes {
+                home: 90,
+                ..BlockBytes::of_slab(100)
+            },
+            memory_bytes: Some(memory_bytes),
+            host: Some(host),
+            ..request(7, residency)
+        };
+        let check = |residency, memory_bytes, host| {
+            ResidencyPlan::new(&request(residency, memory_bytes, host))
+        };
+        // A device of 600: 3 resident, 2 slots, 60 beside. Four homes are in the host's memory.
+        let plan = check(Residency::Auto, 600, room(365, false)).unwrap();
+        assert_eq!((plan.resident_count(), plan.total_bytes()), (3, 560));
+        assert_eq!((plan.home_bytes(), plan.host_bytes()), (360, 365));
+        let error = check(Residency::Auto, 600, room(364, false)).unwrap_err();
+        assert!(matches!(error, PlanError::HomesTooLarge { fits: None, .. }));
+        assert!(error.hint().contains("--weights disk"), "{error}");
+        // An emulated one is in that memory, too.
+        let plan = check(Residency::Auto, 600, room(925, true)).unwrap();
+        assert_eq!((plan.total_bytes(), plan.host_bytes()), (560, 925));
+        // With one layer less of the plan, and one home more.
+        let plan = check(Residency::Auto, 600, room(924, true)).unwrap();
+        assert_eq!((plan.resident_count(), plan.host_bytes()), (2, 915));
+        let error = check(Residency::Layers(0), 760, room(894, true)).unwrap_err();
+        assert_eq!(
+            error,
+            PlanError::HomesTooLarge {
+                resident: 0,
+                home_bytes: 630,
+                beside_bytes: 265,
+                available_bytes: 894,
+                fits: None
+            }
+        );
+        // With all of them resident there are no homes, and it is as large as it was given.
+        assert!(check(Residency::All, 760, room(10, true)).is_ok());
+        let error = check(Residency::Layers(5), 760, room(10, true)).unwrap_err();
+        assert!(error.hint().contains("--num-gpu-layers 7"), "{error}");
     }
 }

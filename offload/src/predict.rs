@@ -98,6 +98,8 @@ mod tests {
                 spread,
                 slots,
                 memory_bytes: None,
+                reserve: Default::default(),
+                host: None,
             },
             resident,
         )

@@ -75,10 +75,7 @@ fn best_of(
                 ..*request
             };
             let plan = ResidencyPlan::with_resident(&request, resident);
-            if request
-                .memory_bytes
-                .is_some_and(|limit| plan.total_bytes() > limit)
-            {
+            if !plan.fits() {
                 continue;
             }
             let prediction = predict(&plan, &rates);
@@ -112,7 +109,7 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{FixedBytes, Residency};
+    use crate::plan::{FixedBytes, ReserveBytes, Residency};
 
     const SLAB: u64 = 1_000_000;
 
@@ -125,6 +122,8 @@ mod tests {
             spread: Spread::Even,
             slots: 2,
             memory_bytes: Some(memory_blocks * SLAB),
+            reserve: ReserveBytes::default(),
+            host: None,
         }
     }
 

@@ -134,6 +134,12 @@ impl SlabBytes {
         }
     }
 
+    /// The most that memory of so many bytes takes of addresses beyond them. Nothing backs it.
+    pub fn padding(bytes: usize) -> usize {
+        // The whole pages, the room to begin later, and what the allocator keeps before it.
+        alignment(bytes) + 2 * PAGE_BYTES + DIRECT_ALIGN_BYTES
+    }
+
     /// Fresh memory for what is read once, in which a disk brings as much as can be to its place.
     pub fn for_source(
         source: &BlockSource,
@@ -247,14 +253,19 @@ pub fn candle_dtype(dtype: DType) -> candle_core::DType {
     }
 }
 
-/// An aligned 1-D CPU tensor over zero pages that the system has not backed yet. A `Vec` aligns to
-/// its element only, so it is made longer and the tensor starts at the first aligned element.
-fn host_tensor(bytes: usize, dtype: DType) -> Result<Tensor, OffloadError> {
-    let align = if bytes >= HUGE_PAGE_BYTES {
+/// Where memory of so many bytes begins.
+fn alignment(bytes: usize) -> usize {
+    if bytes >= HUGE_PAGE_BYTES {
         HUGE_PAGE_BYTES
     } else {
         PAGE_BYTES
-    };
+    }
+}
+
+/// An aligned 1-D CPU tensor over zero pages that the system has not backed yet. A `Vec` aligns to
+/// its element only, so it is made longer and the tensor starts at the first aligned element.
+fn host_tensor(bytes: usize, dtype: DType) -> Result<Tensor, OffloadError> {
+    let align = alignment(bytes);
     let elements = bytes / dtype.bytes();
     let padded = (bytes.next_multiple_of(PAGE_BYTES) + align) / dtype.bytes();
     match dtype {

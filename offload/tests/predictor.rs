@@ -103,6 +103,8 @@ fn error(resident: usize, slots: usize, spread: Spread, prefetch: Prefetch, laye
         spread,
         slots,
         memory_bytes: None,
+        reserve: Default::default(),
+        host: None,
     })
     .unwrap();
     let gbps = layout.slab_bytes() as f64 / COPY_MS / 1e6;

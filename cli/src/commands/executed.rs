@@ -1,6 +1,7 @@
 //! The plan that was carried out, as programs read it: taken from the loaded model, not from what
 //! was asked for.
 
+use engine::memory::LimitKind;
 use engine::{Kernels, Model};
 use offload::{LayerIndex, Prefetch};
 use serde::Serialize;
@@ -19,6 +20,14 @@ pub struct Executed {
     /// The limit the plan was made for, and what it takes of it.
     memory_bytes: Option<u64>,
     total_bytes: u64,
+    /// What sets the limit; what of the total is for the run itself; what `auto` left for others.
+    memory_limit: Option<&'static str>,
+    reserve_bytes: u64,
+    spare_bytes: u64,
+    /// RAM that streamed layers come from: part of the total, unless the limit is of other memory.
+    home_bytes: u64,
+    /// The resident layers that were planned, where there was less room than was said.
+    lowered_from: Option<usize>,
     resident_layers: Vec<usize>,
     /// How their matrices lie in memory.
     resident_form: Option<&'static str>,
@@ -52,6 +61,11 @@ impl Executed {
             context: blueprint.context,
             memory_bytes: blueprint.memory_bytes,
             total_bytes: plan.total_bytes(),
+            memory_limit: blueprint.limit.map(LimitKind::name),
+            reserve_bytes: plan.reserve_bytes(),
+            spare_bytes: blueprint.spare_bytes,
+            home_bytes: plan.home_bytes(),
+            lowered_from: model.loaded().lowered_from,
             resident_layers: plan.resident().map(LayerIndex::as_usize).collect(),
             resident_form: (plan.resident_count() > 0).then(|| blueprint.resident_form().name()),
             streamed_layers: plan.streamed().map(LayerIndex::as_usize).collect(),

@@ -32,6 +32,9 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         .validate()
         .map_err(engine::EngineError::from)?;
     let prompt = prompt::tokens(input, chat, &blueprint)?;
+    // What reading it takes for a moment is then given back before weights need the memory. Without
+    // one, tokens are printed as numbers.
+    let _ = blueprint.tokenizer();
 
     preface::print(&blueprint, idle.as_ref(), &console);
     let peak_gbps = match args.output.profile.is_some() || files.any() {
@@ -131,7 +134,11 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
     ));
     if let Some(planned) = loaded.lowered_from {
         console.say(format_args!(
-            "note: the device had less room than it said: {} resident layers instead of {planned}",
+            "note: {}: {} resident layers instead of {planned}",
+            match model.blueprint().on_device() {
+                true => "the device had less room than it said",
+                false => "the system refused some of that memory",
+            },
             model.blueprint().plan.resident_count()
         ));
     }

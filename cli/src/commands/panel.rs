@@ -320,6 +320,8 @@ mod tests {
                 spread: Spread::Even,
                 slots: 2,
                 memory_bytes: None,
+                reserve: Default::default(),
+                host: None,
             })
             .unwrap(),
             link: LinkInfo {

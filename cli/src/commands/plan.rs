@@ -1,6 +1,7 @@
 //! `engine plan`: the bytes of every N, from headers alone.
 
-use engine::{Blueprint, EngineError, ModelOptions, Source};
+use engine::memory::LimitKind;
+use engine::{Blueprint, EngineError, ModelOptions};
 use offload::{PlanError, Residency, ResidencyPlan};
 use serde::Serialize;
 
@@ -17,6 +18,11 @@ struct Plans {
     context: usize,
     block_bytes: u64,
     memory_bytes: Option<u64>,
+    /// What sets that limit, and what `auto` leaves of it for others.
+    memory_limit: Option<&'static str>,
+    spare_bytes: u64,
+    /// Where homes are in other memory than that, or the plan's is emulated: what there is of RAM.
+    host_bytes: Option<u64>,
     /// Which layers stay, where streamed weights live, and how they are read there.
     placement: &'static str,
     weights: &'static str,
@@ -48,7 +54,13 @@ struct Row {
     scratch_bytes: u64,
     buffer_bytes: u64,
     packing_bytes: u64,
+    /// In RAM, for streamed layers; part of the total unless there is a `host_bytes`.
+    home_bytes: u64,
+    /// For the run itself.
+    reserve_bytes: u64,
     total_bytes: u64,
+    /// Of `host_bytes`, where there is one.
+    host_total_bytes: Option<u64>,
     fits: bool,
     /// What the link alone takes for one token; the compute is not known without running.
     link_floor_ms: Option<f64>,
@@ -61,7 +73,8 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
     };
     args.model.apply(&mut options);
     args.link.apply(&mut options);
-    let (blueprint, too_large) = blueprint(&args.model.source(), options)?;
+    // Where not a single N fits, the table is what the user needs most.
+    let (blueprint, too_large) = Blueprint::draft(&args.model.source(), options)?;
     let plans = plans(&blueprint, too_large.as_ref());
     let mut out = Stdout::lock();
     match args.json {
@@ -74,33 +87,12 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
     }
 }
 
-/// A blueprint even where not a single N fits: the table is then what the user needs most.
-fn blueprint(
-    source: &Source,
-    options: ModelOptions,
-) -> Result<(Blueprint, Option<PlanError>), EngineError> {
-    match Blueprint::new(source, options.clone()) {
-        Err(EngineError::Plan(error @ PlanError::TooLarge { .. })) => {
-            let unlimited = ModelOptions {
-                memory_bytes: Some(u64::MAX),
-                ..options
-            };
-            Ok((Blueprint::new(source, unlimited)?, Some(error)))
-        }
-        made => Ok((made?, None)),
-    }
-}
-
 fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
-    let memory_bytes = match too_large {
-        Some(PlanError::TooLarge { memory_bytes, .. }) => Some(*memory_bytes),
-        _ => blueprint.memory_bytes,
-    };
     let link_gbps = blueprint.options.link_gbps;
     let layers = blueprint.config.layers;
     let rows = (0..=layers).map(|resident| {
         let plan = blueprint.plan_for(resident);
-        row(&plan, memory_bytes, link_gbps)
+        row(&plan, link_gbps)
     });
     Plans {
         model: blueprint.checkpoint.location().to_owned(),
@@ -108,7 +100,10 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         dtype: blueprint.dtype().name(),
         context: blueprint.context,
         block_bytes: blueprint.plan.block().slab,
-        memory_bytes,
+        memory_bytes: blueprint.memory_bytes,
+        memory_limit: blueprint.limit.map(LimitKind::name),
+        spare_bytes: blueprint.spare_bytes,
+        host_bytes: blueprint.plan.host().map(|host| host.available_bytes),
         placement: blueprint.plan.spread().name(),
         weights: blueprint.link.home.name(),
         access: blueprint.link.access.clone(),
@@ -127,7 +122,7 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
     }
 }
 
-fn row(plan: &ResidencyPlan, memory_bytes: Option<u64>, link_gbps: Option<f64>) -> Row {
+fn row(plan: &ResidencyPlan, link_gbps: Option<f64>) -> Row {
     let fixed = plan.fixed();
     let streamed_bytes_per_token = plan.streamed_bytes_per_pass();
     Row {
@@ -142,18 +137,21 @@ fn row(plan: &ResidencyPlan, memory_bytes: Option<u64>, link_gbps: Option<f64>) 
         scratch_bytes: fixed.scratch,
         buffer_bytes: plan.buffer_bytes(),
         packing_bytes: plan.packing_bytes(),
+        home_bytes: plan.home_bytes(),
+        reserve_bytes: plan.reserve_bytes(),
         total_bytes: plan.total_bytes(),
-        fits: memory_bytes.is_none_or(|limit| plan.total_bytes() <= limit),
+        host_total_bytes: plan.host().map(|_| plan.host_bytes()),
+        fits: plan.fits(),
         link_floor_ms: link_gbps.map(|gbps| streamed_bytes_per_token as f64 / gbps / 1e6),
     }
 }
 
 fn text(plans: &Plans) -> String {
     use Align::{Left, Right};
-    let mut columns = vec![Right; 9];
-    columns.push(Left);
-    let mut table = Table::new(&columns, 0);
-    let heads = [
+    // Where nothing is kept in RAM for streaming, or for the run itself, there is no column of it.
+    let has_homes = plans.plans.iter().any(|row| row.home_bytes > 0);
+    let has_reserve = plans.plans.iter().any(|row| row.reserve_bytes > 0);
+    let mut heads = vec![
         "N",
         "resident",
         "streamed",
@@ -161,18 +159,26 @@ fn text(plans: &Plans) -> String {
         "slots",
         "KV",
         "ends+buffers",
-        "total",
-        "floor ms",
-        "",
     ];
-    table.push(heads.map(str::to_owned).to_vec());
+    if has_homes {
+        heads.push("homes");
+    }
+    if has_reserve {
+        heads.push("reserve");
+    }
+    heads.extend(["total", "floor ms"]);
+    let mut columns = vec![Right; heads.len()];
+    columns.push(Left);
+    heads.push("");
+    let mut table = Table::new(&columns, 0);
+    table.push(heads.into_iter().map(str::to_owned).collect());
     for row in &plans.plans {
         let mark = match (row.fits, plans.auto == Some(row.resident)) {
             (_, true) => "fits  <- auto",
             (true, false) => "fits",
             (false, false) => "too large",
         };
-        table.push(vec![
+        let mut cells = vec![
             row.resident.to_string(),
             memory(row.resident_bytes),
             row.streamed.to_string(),
@@ -180,6 +186,14 @@ fn text(plans: &Plans) -> String {
             format!("{} x {}", row.slots, memory(plans.block_bytes)),
             memory(row.cache_bytes),
             memory(row.ends_bytes + row.scratch_bytes + row.buffer_bytes + row.packing_bytes),
+        ];
+        if has_homes {
+            cells.push(memory(row.home_bytes));
+        }
+        if has_reserve {
+            cells.push(memory(row.reserve_bytes));
+        }
+        cells.extend([
             memory(row.total_bytes),
             match row.link_floor_ms {
                 Some(ms) => format!("{ms:.1}"),
@@ -187,6 +201,7 @@ fn text(plans: &Plans) -> String {
             },
             mark.into(),
         ]);
+        table.push(cells);
     }
     let limit = match plans.memory_bytes {
         Some(bytes) => memory(bytes),
@@ -201,8 +216,26 @@ fn text(plans: &Plans) -> String {
                  unknown without running."
             .into(),
     };
+    let homes = match (has_homes, plans.host_bytes) {
+        (false, _) => String::new(),
+        (true, None) => "\nhomes: RAM that streamed layers come from; part of the total.".into(),
+        (true, Some(bytes)) => format!(
+            "\nhomes: RAM that streamed layers come from, beside the total{}; {} of RAM are \
+             available.",
+            match plans.emulated {
+                true => ", which is RAM here as well",
+                false => "",
+            },
+            memory(bytes)
+        ),
+    };
+    let reserve = match has_reserve {
+        true => "\nreserve: for the program, its threads, tokenizer and page tables.",
+        false => "",
+    };
     format!(
-        "{}: {} layers of {}, {}, resident {}, context {}, memory {limit}\n\n{table}\n\n{floor}",
+        "{}: {} layers of {}, {}, resident {}, context {}, memory \
+         {limit}\n\n{table}\n\n{floor}{homes}{reserve}",
         plans.model,
         plans.layers,
         memory(plans.block_bytes),

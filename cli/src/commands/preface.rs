@@ -1,6 +1,7 @@
 //! What is said before a model is loaded: the plan, and where streamed weights live.
 
 use engine::kernels::{FormTimes, Timed};
+use engine::memory::{self as system_memory, LimitKind};
 use engine::{Blueprint, Verification};
 use loader::{AccessReport, CHECKSUM_ALGORITHM, Form};
 use offload::{Home, LinkInfo, Prefetch};
@@ -33,6 +34,26 @@ pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
         ));
     }
     note(idle, console);
+    note_more_than_available(blueprint, console);
+}
+
+/// What the user says counts, and is not what there is.
+fn note_more_than_available(blueprint: &Blueprint, console: &Console) {
+    // Limits on what is asked for refuse it, and the plan is then made again.
+    let limits = system_memory::limits().into_iter();
+    let touched = limits.filter(|limit| !limit.kind.counts_untouched());
+    let available = touched.map(|limit| limit.left_bytes).min();
+    let total = blueprint.plan.total_bytes();
+    if blueprint.limit == Some(LimitKind::Given)
+        && let Some(available) = available.filter(|&available| total > available)
+    {
+        console.say(format_args!(
+            "note: {} are available, and --memory lets the plan take {}: the run may be slowed \
+             down, or ended by the system",
+            memory(available),
+            memory(total),
+        ));
+    }
 }
 
 /// The plan that was carried out, where it is not the one that was printed.
@@ -149,16 +170,45 @@ fn plan(blueprint: &Blueprint) -> Table {
         },
     ]);
     table.row(["scratch".into(), String::new(), memory(fixed.scratch)]);
-    let limit = match blueprint.memory_bytes {
-        Some(bytes) => format!("of {}", memory(bytes)),
-        None => "no limit known".into(),
-    };
+    let homes = plan.home_bytes() > 0;
+    let homes_are = "in RAM, where streamed layers come from";
+    if homes && plan.host().is_none() {
+        table.row([
+            "homes".into(),
+            layers(plan.streamed_count()),
+            memory(plan.home_bytes()),
+            homes_are.into(),
+        ]);
+    }
+    if plan.reserve_bytes() > 0 {
+        table.row([
+            "reserve".into(),
+            String::new(),
+            memory(plan.reserve_bytes()),
+            RESERVE_IS.into(),
+        ]);
+    }
     table.row([
         "total".into(),
         String::new(),
         memory(plan.total_bytes()),
-        limit,
+        limit(blueprint),
     ]);
+    if let (true, Some(host)) = (homes, plan.host()) {
+        let available = memory(host.available_bytes);
+        table.row([
+            "homes".into(),
+            layers(plan.streamed_count()),
+            memory(plan.home_bytes()),
+            match host.has_plan {
+                true => format!(
+                    "{homes_are}; with total and a reserve {} of {available} available",
+                    memory(plan.host_bytes())
+                ),
+                false => format!("{homes_are}; {available} available"),
+            },
+        ]);
+    }
     table
 }
 
@@ -180,6 +230,30 @@ fn resident_form(blueprint: &Blueprint) -> String {
                 Form::Plain => format!("{form}; timed {plain}, compact {compact}"),
             }
         }
+    }
+}
+
+/// What the reserve is for, in words.
+const RESERVE_IS: &str = "for the program, its threads, tokenizer and page tables";
+
+/// What the total is held against, in words.
+fn limit(blueprint: &Blueprint) -> String {
+    let (Some(bytes), Some(kind)) = (blueprint.memory_bytes, blueprint.limit) else {
+        return "no limit known".into();
+    };
+    let bytes = memory(bytes);
+    let less = match blueprint.spare_bytes {
+        0 => String::new(),
+        spare => format!(", {} less for others", memory(spare)),
+    };
+    match kind {
+        LimitKind::Given => format!("of {bytes}"),
+        LimitKind::Device => format!("of {bytes} free on the device"),
+        LimitKind::Available => format!("of {bytes} available{less}"),
+        LimitKind::ControlGroup => format!("of {bytes} left by the control group{less}"),
+        LimitKind::AddressSpace => format!("of {bytes} left by ulimit -v"),
+        LimitKind::DataSize => format!("of {bytes} left by ulimit -d"),
+        LimitKind::Committed => format!("of {bytes} that the system still commits to"),
     }
 }
 

@@ -218,7 +218,7 @@ fn a_plan_that_does_not_fit_names_the_one_that_does() {
         ..tiny()
     };
     let made = make(&spec.with_layers(8));
-    let plan = made.run("plan", "--json").ok().json();
+    let plan = made.run("plan", "--json --memory 1TiB").ok().json();
     let total = |n: usize| plan["plans"][n]["total_bytes"].as_u64().unwrap();
     let run = generate(&made, &format!("--num-gpu-layers 6 --memory {}", total(3)));
     run.fails(4, &["6 resident layers need", "try --num-gpu-layers 3"]);

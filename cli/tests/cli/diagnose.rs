@@ -146,7 +146,10 @@ fn runs_that_say_nothing_new_or_do_not_fit_are_left_out() {
     assert!(text.contains("nothing is streamed"), "{text}");
 
     let made = make(&tiny().with_layers(13));
-    let plan = made.run("plan", "--context 32 --json").ok().json();
+    let plan = made
+        .run("plan", "--context 32 --memory 1TiB --json")
+        .ok()
+        .json();
     let limit = plan["plans"][8]["total_bytes"].as_u64().unwrap();
     let limited = format!("--num-gpu-layers 4 --memory {limit}");
     let run = diagnose(&made, &limited).ok();

@@ -35,7 +35,7 @@ fn a_plan_has_every_n_and_marks_what_auto_takes() {
     assert_eq!(json["auto"], 6);
 
     // From disk; all six need more than one, two slots and the read buffers.
-    let json = made.run("plan", "--json").ok().json();
+    let json = made.run("plan", "--json --memory 1TiB").ok().json();
     let limit = json["plans"][1]["total_bytes"].as_u64().unwrap();
     let text = made.run("plan", &format!("--memory {limit}")).ok().stdout;
     let marked: Vec<&str> = text

@@ -8,7 +8,9 @@ const SLOW: &str = "--link-gbps 0.02 --repeats 1 --tokens 3";
 
 #[test]
 fn within_a_limit_it_recommends_the_most_layers_and_says_what_would_help() {
-    let plans = run("plan --json --link-gbps 0.02").ok().json();
+    let plans = run("plan --json --memory 1TiB --link-gbps 0.02")
+        .ok()
+        .json();
     let bytes = plans["plans"][10]["total_bytes"].as_u64().unwrap();
     // A layer takes 14 ms: a thread that comes late now and then cannot make one fewer look better.
     let slower = "--link-gbps 0.008 --repeats 1 --tokens 3";

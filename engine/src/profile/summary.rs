@@ -191,6 +191,8 @@ mod tests {
             spread: Spread::Even,
             slots: 2,
             memory_bytes: None,
+            reserve: Default::default(),
+            host: None,
         })
         .unwrap();
         let link = LinkInfo {
@@ -339,6 +341,8 @@ mod tests {
                 spread: Spread::ResidentFirst,
                 slots: 1,
                 memory_bytes: None,
+                reserve: Default::default(),
+                host: None,
             })
             .unwrap(),
             ..even.clone()

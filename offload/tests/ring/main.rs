@@ -72,6 +72,8 @@ fn plan(layers: usize, resident: usize, slots: usize, spread: Spread) -> Residen
         spread,
         slots,
         memory_bytes: None,
+        reserve: Default::default(),
+        host: None,
     })
     .unwrap()
 }

@@ -66,6 +66,8 @@ impl Made {
             spread: self.spread,
             slots: self.slots,
             memory_bytes: None,
+            reserve: Default::default(),
+            host: None,
         })
         .unwrap();
         Streaming {
