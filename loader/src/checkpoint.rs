@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::folder::{Folder, is_plain};
 use crate::header::{self, HeaderTensor};
-use crate::json::Pairs;
+use crate::json::{Fields, parse_object};
 use crate::{AccessReport, DType, Error, GenerationConfig, ModelConfig, Storage};
 
 const CONFIG: &str = "config.json";
@@ -167,73 +167,79 @@ fn read_index(folder: &Folder) -> Result<Index, Error> {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct ShardIndex {
-    weight_map: Pairs<String>,
-}
-
+/// Every tensor of every shard is one that the index places there, and no two are of one name: a
+/// tensor that the index does not know would be left out silently, and of two one.
 fn read_shards(folder: &Folder, json: &[u8]) -> Result<Index, Error> {
-    let index = folder.display(INDEX);
-    let ShardIndex {
-        weight_map: Pairs(pairs),
-    } = serde_json::from_slice(json).map_err(|error| Error::Json {
-        file: index.clone(),
-        problem: error.to_string(),
-    })?;
+    let file = folder.display(INDEX);
+    let index = || file.clone();
+    let map = parse_object(&file, json)?;
+    let fields = Fields {
+        file: &file,
+        prefix: "",
+        map: &map,
+    };
+    let weight_map = fields
+        .object("weight_map")?
+        .ok_or_else(|| fields.missing("weight_map"))?;
     let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (tensor, shard) in &pairs {
-        shards.entry(shard).or_default().push(tensor);
+    for (tensor, shard) in weight_map {
+        let Some(name) = shard.as_str() else {
+            let field = format!("weight_map.{tensor}");
+            return Err(fields.wrong(&field, shard, "the name of a file"));
+        };
+        shards.entry(name).or_default().push(tensor);
     }
-    let mut sources = Vec::new();
-    let mut tensors = BTreeMap::new();
+    let mut sources: Vec<Arc<dyn Storage>> = Vec::new();
+    let mut tensors: BTreeMap<String, TensorEntry> = BTreeMap::new();
     for (shard, names) in shards {
         if !is_plain(shard) {
             return Err(Error::ShardName {
-                index,
+                index: index(),
                 shard: shard.into(),
             });
         }
         let Some(storage) = folder.open(shard)? else {
             return Err(Error::ShardMissing {
-                index,
+                index: index(),
                 shard: folder.display(shard),
                 tensors: names.len(),
             });
         };
-        let mut found: BTreeMap<String, TensorEntry> = header::read(storage.as_ref())?
-            .into_iter()
-            .map(|tensor| entry(sources.len(), tensor))
-            .collect();
-        for name in names {
-            let placed = found
-                .remove_entry(name)
-                .map(|(name, entry)| tensors.insert(name, entry));
-            match placed {
-                Some(None) => {}
-                Some(Some(_)) => return Err(listed_twice(index, name)),
-                // Taken out a moment ago by the same name, or never there.
-                None if tensors.contains_key(name) => return Err(listed_twice(index, name)),
-                None => {
-                    return Err(Error::NotInShard {
-                        index,
-                        shard: folder.display(shard),
-                        tensor: name.into(),
-                    });
-                }
+        for tensor in header::read(storage.as_ref())? {
+            let (name, entry) = entry(sources.len(), tensor);
+            if let Some(other) = tensors.get(&name) {
+                return Err(Error::TensorTwice {
+                    tensor: name,
+                    first: sources[other.source].name().into(),
+                    second: storage.name().into(),
+                });
             }
+            tensors.insert(name, entry);
+        }
+        let not_here = |name: &&&str| {
+            let found = tensors.get(**name);
+            found.is_none_or(|entry| entry.source != sources.len())
+        };
+        if let Some(name) = names.iter().find(not_here) {
+            return Err(Error::NotInShard {
+                index: index(),
+                shard: folder.display(shard),
+                tensor: (*name).into(),
+            });
         }
         sources.push(storage);
     }
-    Ok((sources, tensors))
-}
-
-fn listed_twice(index: String, tensor: &str) -> Error {
-    Error::Header {
-        file: index,
-        problem: crate::HeaderProblem::Duplicate {
-            tensor: tensor.into(),
-        },
+    if let Some((name, entry)) = tensors
+        .iter()
+        .find(|(name, _)| !weight_map.contains_key(*name))
+    {
+        return Err(Error::NotInIndex {
+            index: index(),
+            shard: sources[entry.source].name().into(),
+            tensor: name.clone(),
+        });
     }
+    Ok((sources, tensors))
 }
 
 fn entry(source: usize, tensor: HeaderTensor) -> (String, TensorEntry) {

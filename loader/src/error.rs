@@ -1,6 +1,7 @@
 //! Everything that can be wrong with a checkpoint or with reading it, as fields. The sentence says
 //! what happened and the numbers; [`Error::hint`] says what to do about it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::DType;
@@ -54,6 +55,14 @@ pub enum Error {
     },
     #[error("{file}: `{field}` is missing")]
     FieldMissing { file: String, field: String },
+    #[error("{file}: `{field}` is given twice, as {} and as {}", .values[0], .values[1])]
+    FieldTwice {
+        file: String,
+        field: String,
+        values: [String; 2],
+    },
+    #[error("{file}: {}, and {}", .said[0], .said[1])]
+    Contradiction { file: String, said: Box<[Said; 2]> },
     #[error("{file}: {field} {value} is not supported (supported: {supported})")]
     Unsupported {
         file: String,
@@ -79,6 +88,18 @@ pub enum Error {
         index: String,
         shard: String,
         tensor: String,
+    },
+    #[error("{shard} has tensor {tensor}, which {index} does not place there")]
+    NotInIndex {
+        index: String,
+        shard: String,
+        tensor: String,
+    },
+    #[error("tensor {tensor} is in {first} and in {second}")]
+    TensorTwice {
+        tensor: String,
+        first: String,
+        second: String,
     },
     #[error("{location} has no tensor {tensor}, which its config.json calls for")]
     TensorMissing { location: String, tensor: String },
@@ -157,6 +178,19 @@ pub enum Error {
     UnknownPreset { name: String },
 }
 
+/// What one place of a file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    pub place: String,
+    pub value: String,
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is {}", self.place, self.value)
+    }
+}
+
 /// What is wrong with the header of one safetensors file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -171,6 +205,8 @@ pub enum HeaderProblem {
     Json { message: String },
     #[error("tensor {tensor} is listed twice")]
     Duplicate { tensor: String },
+    #[error("`{field}` is given twice, as {} and as {}", .values[0], .values[1])]
+    KeyTwice { field: String, values: [String; 2] },
     #[error("tensor {tensor} has the unknown dtype {dtype:?}")]
     DType { tensor: String, dtype: String },
     #[error("tensor {tensor} has the impossible shape {shape:?}")]
@@ -197,6 +233,10 @@ pub enum HeaderProblem {
     },
     #[error("tensors {first} and {second} overlap")]
     Overlap { first: String, second: String },
+    #[error("{gap_bytes} bytes before tensor {tensor} belong to none")]
+    Gap { tensor: String, gap_bytes: u64 },
+    #[error("{surplus_bytes} bytes after the last tensor belong to none")]
+    Surplus { surplus_bytes: u64 },
 }
 
 impl Error {
@@ -214,7 +254,8 @@ impl Error {
             }
             Self::Json { file, .. }
             | Self::Field { file, .. }
-            | Self::FieldMissing { file, .. } => {
+            | Self::FieldMissing { file, .. }
+            | Self::FieldTwice { file, .. } => {
                 format!("compare {file} with the published one; fetch it again if it differs")
             }
             Self::Header {
@@ -230,9 +271,16 @@ impl Error {
             Self::ShardMissing { shard, .. } => {
                 format!("the download is incomplete: fetch {shard}")
             }
-            Self::NotInShard { shard, .. } => {
+            Self::Contradiction { file, .. } => format!(
+                "these must agree: compare {file} with the published one, and keep what is right"
+            ),
+            Self::NotInShard { shard, .. } | Self::NotInIndex { shard, .. } => {
                 format!("the index and {shard} come from different downloads: fetch both again")
             }
+            Self::TensorTwice { first, second, .. } => format!(
+                "{first} and {second} come from different downloads: fetch the whole checkpoint \
+                 again"
+            ),
             Self::TensorMissing { .. }
             | Self::TensorUnexpected { .. }
             | Self::TensorShape { .. } => {

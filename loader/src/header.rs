@@ -1,11 +1,13 @@
 //! The header of one safetensors file: which tensors it holds and where. Everything it claims is
 //! checked against the length of the file before anyone believes it. Knows no model.
 
+use std::cmp::Ordering;
+
 use safetensors::Dtype;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::json::Pairs;
+use crate::json::{NoValue, Twice, parse_entries};
 use crate::{Error, HeaderProblem, Storage};
 
 /// The format's own limit on the header, which keeps a damaged length from asking for terabytes.
@@ -28,13 +30,8 @@ struct RawTensor {
     data_offsets: (u64, u64),
 }
 
-/// `__metadata__` stands among the tensors and is none.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawEntry {
-    Tensor(RawTensor),
-    Other(serde::de::IgnoredAny),
-}
+/// It stands among the tensors and is none.
+const METADATA: &str = "__metadata__";
 
 /// Reads and checks the header.
 pub(crate) fn read(storage: &dyn Storage) -> Result<Vec<HeaderTensor>, Error> {
@@ -74,19 +71,33 @@ fn parse(
     file_bytes: u64,
 ) -> Result<Vec<HeaderTensor>, HeaderProblem> {
     let invalid = |message: String| HeaderProblem::Json { message };
-    let Pairs(pairs) = serde_json::from_slice::<Pairs<RawEntry>>(json)
-        .map_err(|error| invalid(error.to_string()))?;
-    let mut tensors = Vec::with_capacity(pairs.len());
-    for (name, entry) in pairs {
-        match entry {
-            _ if name == "__metadata__" => {}
-            RawEntry::Tensor(raw) => tensors.push(check(name, raw, data_start, file_bytes)?),
-            RawEntry::Other(_) => {
-                return Err(invalid(format!(
-                    "{name} is not a tensor: needs dtype, shape, data_offsets"
-                )));
-            }
+    let mut raw_tensors = Vec::new();
+    let mut metadata = 0;
+    let each = |name: String, value: Value| {
+        if name == METADATA {
+            metadata += 1;
+        } else {
+            let raw = serde_json::from_value::<RawTensor>(value).ok();
+            raw_tensors.push((name, raw));
         }
+    };
+    parse_entries(json, each).map_err(|no_value| match no_value {
+        NoValue::Json(error) => invalid(error.to_string()),
+        NoValue::Twice(Twice { field, values }) => HeaderProblem::KeyTwice { field, values },
+    })?;
+    if metadata > 1 {
+        return Err(HeaderProblem::Duplicate {
+            tensor: METADATA.into(),
+        });
+    }
+    let mut tensors = Vec::with_capacity(raw_tensors.len());
+    for (name, raw) in raw_tensors {
+        let Some(raw) = raw else {
+            return Err(invalid(format!(
+                "{name} is not a tensor: needs dtype, shape, data_offsets"
+            )));
+        };
+        tensors.push(check(name, raw, data_start, file_bytes)?);
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(pair) = tensors.windows(2).find(|pair| pair[0].name == pair[1].name) {
@@ -95,17 +106,41 @@ fn parse(
         });
     }
     tensors.sort_by_key(|tensor| (tensor.offset, tensor.bytes));
-    // In this order an empty tensor at the place where another begins comes first, so comparing
-    // neighbours is enough.
-    for pair in tensors.windows(2) {
-        if pair[0].offset + pair[0].bytes > pair[1].offset {
-            return Err(HeaderProblem::Overlap {
-                first: pair[0].name.clone(),
-                second: pair[1].name.clone(),
-            });
-        }
-    }
+    check_coverage(&tensors, data_start, file_bytes)?;
     Ok(tensors)
+}
+
+/// The data are the tensors, one behind the other, and nothing else: the format says so, and bytes
+/// that no tensor has are bytes that nobody has looked at. `tensors` come in the order of the file,
+/// an empty one before another that begins at the same place.
+fn check_coverage(
+    tensors: &[HeaderTensor],
+    data_start: u64,
+    file_bytes: u64,
+) -> Result<(), HeaderProblem> {
+    let (mut end, mut before) = (data_start, "");
+    for tensor in tensors {
+        match tensor.offset.cmp(&end) {
+            Ordering::Equal => {}
+            Ordering::Less => {
+                return Err(HeaderProblem::Overlap {
+                    first: before.into(),
+                    second: tensor.name.clone(),
+                });
+            }
+            Ordering::Greater => {
+                return Err(HeaderProblem::Gap {
+                    tensor: tensor.name.clone(),
+                    gap_bytes: tensor.offset - end,
+                });
+            }
+        }
+        (end, before) = (tensor.offset + tensor.bytes, &tensor.name);
+    }
+    match file_bytes - end {
+        0 => Ok(()),
+        surplus_bytes => Err(HeaderProblem::Surplus { surplus_bytes }),
+    }
 }
 
 fn check(

@@ -1,11 +1,12 @@
-//! Reading fields out of the JSON files of a checkpoint, with errors that name file and field.
+//! Reading fields out of the JSON files of a checkpoint, with errors that name file and field. A key
+//! that stands twice in an object is an error here: which of the two counts is for nobody to guess.
 //! Must not know what any field means.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::marker::PhantomData;
+use std::ops::RangeInclusive;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::Error;
@@ -21,9 +22,21 @@ pub(crate) struct Fields<'a> {
 
 /// Parses the file as one JSON object.
 pub(crate) fn parse_object(file: &str, json: &[u8]) -> Result<Map<String, Value>, Error> {
-    serde_json::from_slice(json).map_err(|error| Error::Json {
+    let problem = match parse_value(json) {
+        Ok(Value::Object(map)) => return Ok(map),
+        Ok(_) => "expected an object".into(),
+        Err(NoValue::Json(error)) => error.to_string(),
+        Err(NoValue::Twice(Twice { field, values })) => {
+            return Err(Error::FieldTwice {
+                file: file.into(),
+                field,
+                values,
+            });
+        }
+    };
+    Err(Error::Json {
         file: file.into(),
-        problem: error.to_string(),
+        problem,
     })
 }
 
@@ -108,6 +121,18 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// A number in `range`.
+    pub fn within(&self, field: &str, range: RangeInclusive<f64>) -> Result<Option<f64>, Error> {
+        let [start, end] = [range.start(), range.end()].map(|bound| match bound {
+            1e-3..1e7 => bound.to_string(),
+            _ => format!("{bound:e}"),
+        });
+        let expected = format!("a number from {start} to {end}");
+        self.as_kind(field, &expected, |value| {
+            value.as_f64().filter(|x| range.contains(x))
+        })
+    }
+
     /// One token id, a list of them, or nothing.
     pub fn tokens(&self, field: &str) -> Result<Vec<u32>, Error> {
         let expected = "a token id or a list of them";
@@ -133,31 +158,180 @@ fn shorten(mut text: String) -> String {
     text
 }
 
-/// A JSON object as pairs in the order of the file, so that a key given twice can be seen.
+/// A key that one object has twice.
 #[derive(Debug)]
-pub(crate) struct Pairs<V>(pub Vec<(String, V)>);
+pub(crate) struct Twice {
+    /// Where it stands, outermost object first: `rope_scaling.factor`.
+    pub field: String,
+    pub values: [String; 2],
+}
 
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsVisitor<V>(PhantomData<V>);
-        impl<'de, V: Deserialize<'de>> Visitor<'de> for PairsVisitor<V> {
-            type Value = Pairs<V>;
+/// Why a text is not a value.
+#[derive(Debug)]
+pub(crate) enum NoValue {
+    Twice(Twice),
+    Json(serde_json::Error),
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+/// Parses one value, in which no object has a key twice.
+pub(crate) fn parse_value(json: &[u8]) -> Result<Value, NoValue> {
+    let twice = RefCell::new(None);
+    let strict = Strict {
+        at: None,
+        twice: &twice,
+    };
+    let mut text = serde_json::Deserializer::from_slice(json);
+    let value = strict.deserialize(&mut text);
+    let value = value.and_then(|value| text.end().map(|()| value));
+    or_twice(value, twice)
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs<V>, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    let value = map.next_value().map_err(|error| {
-                        serde::de::Error::custom(format_args!("{}: {error}", shorten(key.clone())))
-                    })?;
-                    pairs.push((key, value));
-                }
-                Ok(Pairs(pairs))
-            }
+/// Parses one object and hands over its entries in the order of the file. Its own keys may come
+/// again, for the caller to judge; within an entry none may.
+pub(crate) fn parse_entries(json: &[u8], each: impl FnMut(String, Value)) -> Result<(), NoValue> {
+    let twice = RefCell::new(None);
+    let entries = Entries {
+        each,
+        twice: &twice,
+    };
+    let mut text = serde_json::Deserializer::from_slice(json);
+    let done = text.deserialize_map(entries);
+    let done = done.and_then(|()| text.end());
+    or_twice(done, twice)
+}
+
+fn or_twice<T>(
+    parsed: Result<T, serde_json::Error>,
+    twice: RefCell<Option<Twice>>,
+) -> Result<T, NoValue> {
+    match twice.into_inner() {
+        Some(twice) => Err(NoValue::Twice(twice)),
+        None => parsed.map_err(NoValue::Json),
+    }
+}
+
+/// The way to a value: the keys of the objects around it.
+struct Path<'a> {
+    outer: Option<&'a Self>,
+    key: &'a str,
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(outer) = self.outer {
+            write!(f, "{outer}.")?;
         }
-        deserializer.deserialize_map(PairsVisitor(PhantomData))
+        f.write_str(self.key)
+    }
+}
+
+/// Makes a [`Value`], and leaves in `twice` the first key that one object has twice.
+#[derive(Clone, Copy)]
+struct Strict<'a> {
+    at: Option<&'a Path<'a>>,
+    twice: &'a RefCell<Option<Twice>>,
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element_seed(self)? {
+            values.push(value);
+        }
+        Ok(Value::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut values = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let path = Path {
+                outer: self.at,
+                key: &key,
+            };
+            let value = map.next_value_seed(Strict {
+                at: Some(&path),
+                ..self
+            })?;
+            if let Some(first) = values.get(&key) {
+                let values = [first, &value].map(|value| shorten(value.to_string()));
+                *self.twice.borrow_mut() = Some(Twice {
+                    field: shorten(path.to_string()),
+                    values,
+                });
+                return Err(A::Error::custom("a key is given twice"));
+            }
+            values.insert(key, value);
+        }
+        Ok(Value::Object(values))
+    }
+}
+
+struct Entries<'a, F> {
+    each: F,
+    twice: &'a RefCell<Option<Twice>>,
+}
+
+impl<'de, F: FnMut(String, Value)> Visitor<'de> for Entries<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            let path = Path {
+                outer: None,
+                key: &key,
+            };
+            let value = map.next_value_seed(Strict {
+                at: Some(&path),
+                twice: self.twice,
+            })?;
+            (self.each)(key, value);
+        }
+        Ok(())
     }
 }

@@ -46,7 +46,7 @@ pub use chunk::{CHUNK_BYTES, Chunk, Fill, Route, Scatter, assign};
 pub use config::{Family, ModelConfig, Rope, RopeScaling};
 pub use convert::convert;
 pub use dtype::{DType, UnknownDType};
-pub use error::{Error, HeaderProblem};
+pub use error::{Error, HeaderProblem, Said};
 pub use files::SpecialTokens;
 pub use generation::GenerationConfig;
 pub use layout::{BlockLayout, Form, Placement, Role, SLAB_ALIGN_BYTES};

@@ -8,8 +8,10 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::checksum::{ALGORITHM, Checksum, Stretch};
+use crate::json::parse_object;
 use crate::{BlockSource, Checkpoint, Error, READ_THREADS, crew};
 
 /// Its name in the checkpoint's directory.
@@ -65,10 +67,12 @@ impl Manifest {
             return Ok(None);
         };
         let file = checkpoint.display(MANIFEST);
-        let manifest: Self = serde_json::from_slice(&json).map_err(|error| Error::Json {
-            file: file.clone(),
-            problem: error.to_string(),
-        })?;
+        let map = parse_object(&file, &json)?;
+        let manifest: Self =
+            serde_json::from_value(Value::Object(map)).map_err(|error| Error::Json {
+                file: file.clone(),
+                problem: error.to_string(),
+            })?;
         match manifest.differs_from(checkpoint) {
             Some(difference) => Err(Error::StaleManifest { file, difference }),
             None => Ok(Some(manifest)),

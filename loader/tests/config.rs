@@ -205,7 +205,7 @@ fn everything_else_is_refused_by_name() {
         ),
         (
             json!({"rope_scaling": {"type": "linear", "factor": 0}}),
-            &["factor", "positive"],
+            &["`rope_scaling.factor` is 0", "a number from 1 to 1000000"],
         ),
         (json!({"rope_scaling": 3}), &["`rope_scaling` is 3"]),
         (json!({"rope_theta": -1}), &["rope_theta", "-1"]),
@@ -241,7 +241,26 @@ fn everything_else_is_refused_by_name() {
             json!({"num_attention_heads": 4096, "head_dim": 66}),
             &["head_dim", "at most 64"],
         ),
-        (json!({"rms_norm_eps": 0}), &["rms_norm_eps", "positive"]),
+        (
+            json!({"rope_scaling": {"factor": 4.0}}),
+            &["`rope_scaling.rope_type` is missing"],
+        ),
+        (
+            json!({"text_config": {"num_hidden_layers": 2}}),
+            &["text_config", "at the top level"],
+        ),
+        (
+            json!({"compression_config": {"quant_method": "compressed-tensors"}}),
+            &["compression_config compressed-tensors"],
+        ),
+        (
+            json!({"layer_types": ["full_attention"]}),
+            &["`layer_types` is a list of 1", "4 layers"],
+        ),
+        (
+            json!({"layer_types": vec!["sliding_attention"; 4]}),
+            &["layer_types", "sliding_attention in a Llama"],
+        ),
         (
             json!({"rms_norm_eps": "tiny"}),
             &["rms_norm_eps", "\"tiny\""],
@@ -314,6 +333,232 @@ fn everything_else_is_refused_by_name() {
         let error = ModelConfig::parse(json).unwrap_err().to_string();
         assert!(error.contains("config.json is not valid JSON"), "{error}");
     }
+}
+
+#[test]
+fn numbers_have_bounds_that_arithmetic_in_32_bits_survives() {
+    let linear = |factor: Value| json!({"rope_scaling": {"type": "linear", "factor": factor}});
+    let llama3 = |low: Value| {
+        json!({"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": low,
+            "high_freq_factor": 4, "original_max_position_embeddings": 8192}})
+    };
+    let within = [
+        json!({"rms_norm_eps": 1e-12}),
+        json!({"rms_norm_eps": 1}),
+        json!({"rope_theta": 1}),
+        json!({"rope_theta": 4.5e10}),
+        linear(json!(1)),
+        linear(json!(1e6)),
+        llama3(json!(0.5)),
+    ];
+    for extra in within {
+        parse(with(LLAMA, extra));
+    }
+    let beyond = [
+        (json!({"rms_norm_eps": 1e300}), "from 1e-12 to 1"),
+        (json!({"rms_norm_eps": -1e-5}), "rms_norm_eps` is -0.00001"),
+        (json!({"rms_norm_eps": 0}), "rms_norm_eps` is 0"),
+        (json!({"rms_norm_eps": 1e-300}), "1e-300"),
+        (json!({"rms_norm_eps": "NaN"}), "\"NaN\""),
+        (json!({"rope_theta": 1e300}), "from 1 to 1e16"),
+        (json!({"rope_theta": 0.5}), "from 1 to 1e16"),
+        (linear(json!(0.5)), "from 1 to 1000000"),
+        (linear(json!(1e300)), "from 1 to 1000000"),
+        (llama3(json!(1e-300)), "from 1e-6 to 1000000"),
+    ];
+    for (extra, words) in beyond {
+        let error = ModelConfig::parse(with(LLAMA, extra).to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    }
+    for number in ["NaN", "Infinity", "1e999"] {
+        let config = base(LLAMA).to_string();
+        let config = config.replacen('{', &format!("{{\"rms_norm_eps\": {number},"), 1);
+        let error = ModelConfig::parse(config.as_bytes()).unwrap_err();
+        assert!(error.to_string().contains("not valid JSON"), "{error}");
+    }
+}
+
+/// What is said twice and the same is fine; what is said twice and differently is refused, with both.
+#[test]
+fn what_is_said_twice_must_be_the_same() {
+    let linear = |factor: f64| json!({"rope_type": "linear", "factor": factor});
+    let llama3 = |low: f64| {
+        json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": low, "high_freq_factor": 4,
+            "original_max_position_embeddings": 8192})
+    };
+    let mut both_names = llama3(1.0);
+    both_names["type"] = json!("llama3");
+    let same = [
+        (LLAMA, json!({"model_type": "llama"})),
+        (LLAMA, json!({"architectures": [LLAMA, LLAMA]})),
+        (
+            LLAMA,
+            json!({"torch_dtype": "float16", "dtype": "torch.float16"}),
+        ),
+        (LLAMA, json!({"torch_dtype": null, "dtype": "float16"})),
+        (
+            LLAMA,
+            json!({"rope_scaling": linear(4.0), "rope_parameters": linear(4.0)}),
+        ),
+        (
+            LLAMA,
+            json!({"rope_scaling": null, "rope_parameters": linear(4.0)}),
+        ),
+        (
+            LLAMA,
+            json!({"rope_scaling": {}, "rope_parameters": linear(4.0)}),
+        ),
+        (LLAMA, json!({"rope_scaling": both_names})),
+        (
+            LLAMA,
+            json!({"rope_theta": 5e5, "rope_parameters": {"rope_theta": 500_000}}),
+        ),
+        (
+            LLAMA,
+            json!({"rope_scaling": llama3(1.0), "original_max_position_embeddings": 8192}),
+        ),
+        (LLAMA, json!({"layer_types": vec!["full_attention"; 4]})),
+        (
+            MISTRAL,
+            json!({"sliding_window": 9, "layer_types": vec!["sliding_attention"; 4]}),
+        ),
+        (
+            MISTRAL,
+            json!({"sliding_window": null, "layer_types": vec!["full_attention"; 4]}),
+        ),
+        (
+            QWEN2,
+            json!({"sliding_window": 9, "layer_types": vec!["full_attention"; 4]}),
+        ),
+    ];
+    for (architecture, extra) in same {
+        parse(with(architecture, extra));
+    }
+    let top = json!({"rope_scaling": llama3(1.0), "original_max_position_embeddings": 4096});
+    let types = json!({"rope_scaling": {"rope_type": "llama3", "type": "linear", "factor": 8.0}});
+    let in_map =
+        json!({"rope_scaling": {"rope_theta": 2e4}, "rope_parameters": {"rope_theta": 3e4}});
+    let differently: Vec<(&str, Value, &str)> = vec![
+        (
+            LLAMA,
+            json!({"model_type": "mistral"}),
+            "`architectures` is LlamaForCausalLM, and `model_type` is mistral",
+        ),
+        (
+            LLAMA,
+            json!({"architectures": [LLAMA, QWEN2]}),
+            "`architectures[0]` is LlamaForCausalLM, and `architectures[1]` is \"Qwen2ForCausalLM\"",
+        ),
+        (
+            LLAMA,
+            json!({"torch_dtype": "float16", "dtype": "bfloat16"}),
+            "`torch_dtype` is f16, and `dtype` is bf16",
+        ),
+        (
+            LLAMA,
+            json!({"rope_scaling": linear(4.0), "rope_parameters": linear(2.0)}),
+            "`rope_scaling.factor` is 4, and `rope_parameters.factor` is 2",
+        ),
+        (
+            LLAMA,
+            json!({"rope_scaling": linear(4.0), "rope_parameters": {"rope_theta": 1e4}}),
+            "`rope_scaling.rope_type` is linear, and `rope_parameters.rope_type` is default",
+        ),
+        (
+            LLAMA,
+            json!({"rope_scaling": llama3(1.0), "rope_parameters": llama3(2.0)}),
+            "`rope_scaling.low_freq_factor` is 1, and `rope_parameters.low_freq_factor` is 2",
+        ),
+        (
+            LLAMA,
+            types,
+            "`rope_scaling.rope_type` is llama3, and `rope_scaling.type` is linear",
+        ),
+        (
+            LLAMA,
+            json!({"rope_theta": 1e4, "rope_parameters": {"rope_theta": 5e5}}),
+            "`rope_theta` is 10000, and `rope_parameters.rope_theta` is 500000",
+        ),
+        (
+            LLAMA,
+            in_map,
+            "`rope_scaling.rope_theta` is 20000, and `rope_parameters.rope_theta` is 30000",
+        ),
+        (
+            LLAMA,
+            top,
+            "`original_max_position_embeddings` is 4096, and \
+             `rope_scaling.original_max_position_embeddings` is 8192",
+        ),
+        (
+            MISTRAL,
+            json!({"sliding_window": 9, "layer_types":
+                ["sliding_attention", "full_attention", "sliding_attention", "full_attention"]}),
+            "`sliding_window` is 9, and `layer_types[1]` is full_attention",
+        ),
+        (
+            MISTRAL,
+            json!({"sliding_window": null, "layer_types": vec!["sliding_attention"; 4]}),
+            "`sliding_window` is null, and `layer_types[0]` is sliding_attention",
+        ),
+        (
+            QWEN3,
+            json!({"use_sliding_window": false, "layer_types": vec!["sliding_attention"; 4]}),
+            "`use_sliding_window` is false, and `layer_types[0]` is sliding_attention",
+        ),
+    ];
+    for (architecture, extra, words) in differently {
+        let config = with(architecture, extra).to_string();
+        let error = ModelConfig::parse(config.as_bytes()).expect_err(words);
+        assert!(error.to_string().contains(words), "{words}: {error}");
+        assert!(error.hint().unwrap().contains("agree"), "{error}");
+    }
+    // Of a list and the number that it was made of, the list counts, as for the reference.
+    let config = parse(with(
+        QWEN2,
+        json!({"use_sliding_window": true, "sliding_window": 9, "max_window_layers": 28,
+            "layer_types": vec!["sliding_attention"; 4]}),
+    ));
+    assert_eq!(config.windows, [Some(9); 4]);
+}
+
+#[test]
+fn no_key_stands_twice_in_an_object() {
+    let config = base(LLAMA).to_string();
+    let refuse = |text: String, words: &str| {
+        let error = ModelConfig::parse(text.as_bytes()).expect_err(words);
+        assert!(error.to_string().contains(words), "{words}: {error}");
+        assert!(error.hint().is_some());
+    };
+    refuse(
+        config.replacen('{', "{\"num_hidden_layers\": 5,", 1),
+        "config.json: `num_hidden_layers` is given twice, as 5 and as 4",
+    );
+    // The same key, spelled in two ways; and the same value, which is as little said once.
+    refuse(
+        config.replacen('{', "{\"num_hidden_l\\u0061yers\": 4,", 1),
+        "`num_hidden_layers` is given twice, as 4 and as 4",
+    );
+    let nested = "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2, \"factor\": 4},";
+    refuse(
+        config.replacen('{', nested, 1),
+        "`rope_scaling.factor` is given twice, as 2 and as 4",
+    );
+    // Where nobody reads, too.
+    let unread = "{\"notes\": [{\"a\": {\"b\": {}, \"c\": 1, \"b\": []}}],";
+    refuse(
+        config.replacen('{', unread, 1),
+        "`notes.a.b` is given twice, as {} and as []",
+    );
+    let long = format!(
+        "{{\"{0}\": \"{0}\", \"{0}\": \"{0}\"}}",
+        "x".repeat(100_000)
+    );
+    let error = ModelConfig::parse(long.as_bytes()).unwrap_err();
+    assert!(error.to_string().len() < 1000, "{error}");
+    let error = GenerationConfig::parse(br#"{"top_k": 1, "top_k": 2}"#).unwrap_err();
+    let words = "generation_config.json: `top_k` is given twice, as 1 and as 2";
+    assert_eq!(error.to_string(), words);
 }
 
 #[test]

@@ -65,6 +65,16 @@ fn edit_tensor(dir: &Path, edit: impl FnOnce(&mut Value)) {
     edit_header(dir, |header| edit(&mut header[Q]));
 }
 
+/// Puts a tensor of bf16 behind the others.
+fn add_tensor(file: &Path, name: &str, shape: &[usize], data: &[u8]) {
+    let mut parts = take_apart(file);
+    let begin = parts.data.len();
+    parts.data.extend(data);
+    parts.header[name] =
+        json!({"dtype": "BF16", "shape": shape, "data_offsets": [begin, parts.data.len()]});
+    put_together(file, parts.header.to_string().as_bytes(), &parts.data);
+}
+
 #[test]
 fn safetensors_headers() {
     let cases: Vec<(&str, Vec<&str>, Damage)> = vec![
@@ -135,6 +145,49 @@ fn safetensors_headers() {
                 let entry = r#""twin":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}"#;
                 let header = format!("{{{entry},{entry}}}");
                 put_together(&dir.join(WEIGHTS), header.as_bytes(), &[0; 8]);
+            }),
+        ),
+        (
+            "metadata twice",
+            vec![WEIGHTS, "__metadata__ is listed twice"],
+            Box::new(|dir| {
+                let header = br#"{"__metadata__":{},"__metadata__":{}}"#;
+                put_together(&dir.join(WEIGHTS), header, &[]);
+            }),
+        ),
+        (
+            "a key of a tensor twice",
+            vec![WEIGHTS, "`x.shape` is given twice, as [1] and as [2]"],
+            Box::new(|dir| {
+                let header =
+                    br#"{"x":{"dtype":"F32","shape":[1],"shape":[2],"data_offsets":[0,8]}}"#;
+                put_together(&dir.join(WEIGHTS), header, &[0; 8]);
+            }),
+        ),
+        (
+            "bytes after the last tensor",
+            vec![WEIGHTS, "3 bytes after the last tensor belong to none"],
+            Box::new(|dir| {
+                let mut bytes = std::fs::read(dir.join(WEIGHTS)).unwrap();
+                bytes.extend([0; 3]);
+                std::fs::write(dir.join(WEIGHTS), bytes).unwrap();
+            }),
+        ),
+        (
+            "bytes before the first tensor",
+            vec![WEIGHTS, "2 bytes before tensor x belong to none"],
+            Box::new(|dir| {
+                let header = br#"{"x":{"dtype":"F16","shape":[1],"data_offsets":[2,4]}}"#;
+                put_together(&dir.join(WEIGHTS), header, &[0; 4]);
+            }),
+        ),
+        (
+            "bytes between two tensors",
+            vec![WEIGHTS, "4 bytes before tensor y belong to none"],
+            Box::new(|dir| {
+                let header = br#"{"y":{"dtype":"F16","shape":[1],"data_offsets":[6,8]},
+                    "x":{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}"#;
+                put_together(&dir.join(WEIGHTS), header, &[0; 8]);
             }),
         ),
         (
@@ -266,6 +319,7 @@ fn tensors_that_do_not_fit_the_config() {
         |dir| {
             edit_json(&dir.join("config.json"), |config| {
                 config["architectures"] = json!(["LlamaForCausalLM"]);
+                config["model_type"] = json!("llama");
             });
         },
     );
@@ -345,34 +399,50 @@ fn sharded_checkpoints() {
             });
         },
     );
-    for same_shard in [true, false] {
+    check(
+        "a tensor placed twice",
+        &[INDEX, Q, "is given twice"],
+        &spec,
+        |dir| {
+            let file = dir.join(INDEX);
+            let text = std::fs::read_to_string(&file).unwrap();
+            let twice = format!("\"weight_map\": {{ \"{Q}\": \"x.safetensors\",");
+            let text = text.replacen("\"weight_map\": {", &twice, 1);
+            std::fs::write(&file, text).unwrap();
+        },
+    );
+    check(
+        "two maps",
+        &[INDEX, "`weight_map` is given twice"],
+        &spec,
+        |dir| {
+            let file = dir.join(INDEX);
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, text.replacen('{', "{\"weight_map\": {},", 1)).unwrap();
+        },
+    );
+    // The one in the first shard, in the last, and both of them in the index's other shard.
+    for shard in ["model-00001-of", "model-00004-of"] {
         check(
-            "a tensor placed twice",
-            &[INDEX, Q, "listed twice"],
+            "a tensor in two shards",
+            &[Q, "is in ", shard, "and in", "model-00003-of"],
             &spec,
-            |dir| {
-                let file = dir.join(INDEX);
-                let text = std::fs::read_to_string(&file).unwrap();
-                let index: Value = serde_json::from_str(&text).unwrap();
-                let shard = if same_shard {
-                    index["weight_map"][Q].as_str().unwrap().to_owned()
-                } else {
-                    // A second shard that really holds a tensor of this name.
-                    let copy = dir.join("copy.safetensors");
-                    put_together(
-                        &copy,
-                        format!(r#"{{"{Q}":{{"dtype":"F16","shape":[1],"data_offsets":[0,2]}}}}"#)
-                            .as_bytes(),
-                        &[0; 2],
-                    );
-                    "copy.safetensors".to_owned()
-                };
-                let twice = format!("\"weight_map\": {{ \"{Q}\": \"{shard}\",");
-                let text = text.replacen("\"weight_map\": {", &twice, 1);
-                std::fs::write(&file, text).unwrap();
-            },
+            |dir| add_tensor(&first_match(dir, shard), Q, &[1], &[0; 2]),
         );
     }
+    check(
+        "a tensor that the index does not know",
+        &[
+            "model-00002-of",
+            "model.layers.0.self_attn.o_proj.bias",
+            "does not place there",
+        ],
+        &spec,
+        |dir| {
+            let name = "model.layers.0.self_attn.o_proj.bias";
+            add_tensor(&first_match(dir, "model-00002-of"), name, &[64], &[0; 128]);
+        },
+    );
 }
 
 fn first_match(dir: &Path, prefix: &str) -> std::path::PathBuf {

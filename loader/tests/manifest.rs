@@ -124,4 +124,16 @@ fn an_untrusted_manifest_is_an_error_and_not_a_panic() {
             "{text:.40}: {read:?}"
         );
     }
+    // Of two sums of one tensor, neither is expected.
+    let good = summed();
+    let text = fs::read_to_string(good.dir.join(MANIFEST)).unwrap();
+    let sum = format!("\"{DOWN}\": \"{}\",", "0".repeat(32));
+    let twice = text.replacen(&format!("\"{DOWN}\""), &format!("{sum} \"{DOWN}\""), 1);
+    fs::write(good.dir.join(MANIFEST), twice).unwrap();
+    let read = Manifest::read(&Checkpoint::open(&good.dir).unwrap());
+    let error = read.unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("{DOWN}` is given twice")),
+        "{error}"
+    );
 }

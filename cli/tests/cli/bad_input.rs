@@ -120,7 +120,8 @@ fn headers_that_lie() {
 fn weights_that_do_not_fit_the_config() {
     let missing = |dir: &Path| {
         edit_header(dir, |header| {
-            header.as_object_mut().unwrap().remove(NORM);
+            let norm = header.as_object_mut().unwrap().remove(NORM).unwrap();
+            header["elsewhere"] = norm;
         });
     };
     check(&tiny(), missing, 3, &[NORM]);

@@ -86,11 +86,14 @@ def tensor(name, **change):
     return {WEIGHTS: safetensors(text({**HEADER, name: {**HEADER[name], **change}}))}
 
 
+def weights(shapes, data=None):
+    header, size = header_of(shapes)
+    return {WEIGHTS: safetensors(text(header), size if data is None else data)}
+
+
 def without(name, instead=None):
-    header = {key: value for key, value in HEADER.items() if key != name}
-    if instead:
-        header[instead] = HEADER[name]
-    return {WEIGHTS: safetensors(text(header))}
+    """The weights, with one of them gone or under another name."""
+    return weights({instead or key if key == name else key: shape for key, shape in SHAPES.items() if instead or key != name})
 
 
 def added(name):
@@ -103,12 +106,12 @@ def config(**change):
     return {"config.json": text(kept)}
 
 
-def shards(weight_map, raw=None):
-    """Weights in two files, and this index; no single file."""
+def shards(weight_map, raw=None, more=None):
+    """Weights in two files, and this index; no single file. `more` is in the second as well."""
     names = list(SHAPES)
     files = {WEIGHTS: None}
-    for shard, part in ("a.safetensors", names[:6]), ("b.safetensors", names[6:]):
-        header, size = header_of({name: SHAPES[name] for name in part})
+    for shard, part in ("a.safetensors", names[:6]), ("b.safetensors", names[6:] + [more] * bool(more)):
+        header, size = header_of({name: SHAPES.get(name, [8]) for name in part})
         files[shard] = safetensors(text(header), size)
     right = {name: "ab"[names.index(name) >= 6] + ".safetensors" for name in names}
     files[INDEX] = raw if raw is not None else text({"weight_map": {**right, **weight_map}})
@@ -138,6 +141,10 @@ class Link(str):
 
 
 HUGE = 2**63
+BEFORE_Q = HEADER[Q]["data_offsets"][0]
+GAP = {name: {**entry, "data_offsets": [at + 4 * (at >= BEFORE_Q) for at in entry["data_offsets"]]} for name, entry in HEADER.items() if name != "__metadata__"}
+GAP[list(GAP)[list(GAP).index(Q) - 1]]["data_offsets"][1] = BEFORE_Q
+LINEAR = {"rope_type": "linear", "factor": 4.0}
 TWICE = b'{"x":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},"x":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]}}'
 DEEP = b'{"a":' + b"[" * 2_000
 
@@ -162,6 +169,8 @@ CASES = {
     "header-deep": ({WEIGHTS: safetensors(DEEP, 0)}, ["recursion limit"]),
     "header-of-another-kind": ({WEIGHTS: safetensors(b'{"x":1}', 0)}, ["x is not a tensor"]),
     "header-bytes-after-json": ({WEIGHTS: safetensors(text(HEADER) + b"{}")}, ["trailing characters"]),
+    "header-key-twice": ({WEIGHTS: safetensors(b'{"x":{"dtype":"BF16","shape":[1],"shape":[2],"data_offsets":[0,4]}}', 4)}, ["`x.shape` is given twice, as [1] and as [2]"]),
+    "header-metadata-twice": ({WEIGHTS: safetensors(b'{"__metadata__":{},' + text(HEADER)[1:])}, ["__metadata__ is listed twice"]),
     # Tensors.
     "tensor-twice": ({WEIGHTS: safetensors(TWICE, 4)}, ["x is listed twice"]),
     "tensor-of-unknown-dtype": (tensor(Q, dtype="BF17"), [Q, 'unknown dtype "BF17"']),
@@ -173,7 +182,7 @@ CASES = {
     "tensor-shape-2-to-63": (tensor(Q, shape=[HUGE]), [Q, "impossible shape"]),
     "tensor-shape-2-to-62": (tensor(Q, shape=[HUGE // 2]), [Q, "impossible shape"]),
     "tensor-shape-large": (tensor(Q, shape=[2**50]), [Q, "needs 2251799813685248 bytes, has 128"]),
-    "tensor-shape-zero": (tensor(Q, shape=[0, 8], data_offsets=[0, 0]), [Q, "has shape [0, 8]"]),
+    "tensor-shape-zero": (weights({**SHAPES, Q: [0, 8]}), [Q, "has shape [0, 8]"]),
     "tensor-shape-negative": (tensor(Q, shape=[-8, 8]), [Q, "is not a tensor"]),
     "tensor-shape-a-fraction": (tensor(Q, shape=[8.5, 8]), [Q, "is not a tensor"]),
     "tensor-shape-past-64-bits": (tensor(Q, shape=[2**64, 8]), [Q, "is not a tensor"]),
@@ -192,6 +201,8 @@ CASES = {
     "offsets-negative": (tensor(Q, data_offsets=[-128, 0]), [Q, "is not a tensor"]),
     "offsets-overlap": (tensor(Q, data_offsets=[HEADER[K]["data_offsets"][0]] + [HEADER[K]["data_offsets"][0] + 128]), [Q, "overlap"]),
     "data-cut-by-one-byte": ({WEIGHTS: safetensors(data=DATA_BYTES - 1)}, [NORM, "cut short"]),
+    "data-more-by-one-byte": ({WEIGHTS: safetensors(data=DATA_BYTES + 1)}, ["1 bytes after the last tensor belong to none"]),
+    "data-with-a-gap": ({WEIGHTS: safetensors(text(GAP), DATA_BYTES + 4)}, ["4 bytes before tensor " + Q + " belong to none"]),
     "data-absent": ({WEIGHTS: safetensors(data=0)}, ["cut short"]),
     # The index of shards.
     "index-not-json": (shards({}, b"{"), [INDEX, "not valid JSON"]),
@@ -206,7 +217,10 @@ CASES = {
     "index-shard-missing": (shards({Q: "c.safetensors"}), ["c.safetensors", "does not exist"]),
     "index-tensor-elsewhere": (shards({Q: "a.safetensors"}), [Q, "does not contain it"]),
     "index-tensor-nowhere": (shards({"nowhere": "a.safetensors"}), ["nowhere", "does not contain it"]),
-    "index-tensor-twice": (shards({}, b'{"weight_map":{"lm_head.weight":"a.safetensors","lm_head.weight":"a.safetensors"}}'), ["lm_head.weight is listed twice"]),
+    "index-tensor-twice": (shards({}, b'{"weight_map":{"lm_head.weight":"a.safetensors","lm_head.weight":"a.safetensors"}}'), ["`weight_map.lm_head.weight` is given twice"]),
+    "index-map-twice": (shards({}, b'{"weight_map":{},"weight_map":{}}'), ["`weight_map` is given twice"]),
+    "index-tensor-in-two-shards": (shards({}, more="lm_head.weight"), ["lm_head.weight is in", "a.safetensors and in", "b.safetensors"]),
+    "index-tensor-not-listed": (shards({}, more="model.layers.0.self_attn.o_proj.bias"), ["b.safetensors has tensor model.layers.0.self_attn.o_proj.bias", "does not place there"]),
     # Files that are not what their names say.
     "link-out-config": ({"config.json": Link("../fine/config.json")}, ["config.json", "leads out of"]),
     "link-out-weights": ({WEIGHTS: Link("../fine/" + WEIGHTS)}, [WEIGHTS, "leads out of"]),
@@ -238,13 +252,28 @@ CASES = {
     "config-vocabulary-large": (config(vocab_size=2**24), ["has shape", "16777216"]),
     "config-vocabulary-larger": (config(vocab_size=2**24 + 1), ["vocab_size", "from 1 to 16777216"]),
     "config-positions-2-to-63": (config(max_position_embeddings=HUGE), ["max_position_embeddings"]),
-    "config-epsilon-zero": (config(rms_norm_eps=0), ["rms_norm_eps", "a positive number"]),
+    "config-epsilon-zero": (config(rms_norm_eps=0), ["rms_norm_eps", "a number from 1e-12 to 1"]),
+    "config-epsilon-huge": (config(rms_norm_eps=1e300), ["rms_norm_eps", "a number from 1e-12 to 1"]),
+    "config-epsilon-negative": (config(rms_norm_eps=-1e-6), ["rms_norm_eps", "a number from 1e-12 to 1"]),
+    "config-epsilon-not-a-number": (config(rms_norm_eps=float("nan")), ["not valid JSON"]),
+    "config-theta-huge": (config(rope_theta=1e300), ["rope_theta", "a number from 1 to 1e16"]),
+    "config-factor-huge": (config(rope_scaling={**LINEAR, "factor": 1e300}), ["rope_scaling.factor", "a number from 1 to 1000000"]),
     "config-theta-infinite": ({"config.json": text(CONFIG).replace(b"10000.0", b"1e999")}, ["not valid JSON"]),
     "config-rope-unknown": (config(rope_scaling={"rope_type": "yarn"}), ["yarn is not supported"]),
     "config-rope-without-factor": (config(rope_scaling={"rope_type": "linear"}), ["rope_scaling.factor", "is missing"]),
+    "config-key-twice": ({"config.json": text(CONFIG).replace(b"{", b'{"num_hidden_layers": 2, ', 1)}, ["`num_hidden_layers` is given twice, as 2 and as 1"]),
+    "config-key-twice-within": ({"config.json": text(CONFIG).replace(b"{", b'{"rope_scaling": {"type": "linear", "factor": 2, "factor": 4}, ', 1)}, ["`rope_scaling.factor` is given twice, as 2 and as 4"]),
+    "config-two-families": (config(model_type="mistral"), ["`architectures` is LlamaForCausalLM, and `model_type` is mistral"]),
+    "config-two-architectures": (config(architectures=["LlamaForCausalLM", "Qwen2ForCausalLM"]), ["`architectures[0]` is LlamaForCausalLM, and `architectures[1]` is"]),
+    "config-two-dtypes": (config(torch_dtype="bfloat16", dtype="float16"), ["`torch_dtype` is bf16, and `dtype` is f16"]),
+    "config-two-ropes": (config(rope_scaling=LINEAR, rope_parameters={**LINEAR, "factor": 2.0}), ["`rope_scaling.factor` is 4, and `rope_parameters.factor` is 2"]),
+    "config-two-thetas": (config(rope_parameters={"rope_theta": 500000.0}), ["`rope_theta` is 10000, and `rope_parameters.rope_theta` is 500000"]),
+    "config-two-lengths": (config(layer_types=["full_attention"] * 2), ["`layer_types` is a list of 2", "1 layers"]),
+    "config-two-models": (config(text_config={"num_hidden_layers": 2}), ["text_config", "at the top level"]),
     "config-a-megabyte-of-text": (config(hidden_size="x" * 10_000), ["hidden_size", "x…, expected"]),
     "generation-config-broken": ({"generation_config.json": b"nope"}, ["generation_config.json is not valid JSON"]),
     "generation-config-hot": ({"generation_config.json": b'{"temperature":-1}'}, ["temperature", "is -1"]),
+    "generation-config-key-twice": ({"generation_config.json": b'{"top_k":1,"top_k":2}'}, ["`top_k` is given twice, as 1 and as 2"]),
     # tokenizer.json.
     "tokenizer-absent": ({"tokenizer.json": None}, ["has no tokenizer.json"]),
     "tokenizer-empty": ({"tokenizer.json": b""}, ["tokenizer.json (0 bytes) cannot be used"]),
@@ -262,6 +291,7 @@ CASES = {
     # The chat template.
     "template-not-utf8": ({"chat_template.jinja": b"\xff"}, ["chat_template.jinja", "UTF-8"]),
     "template-of-another-kind": ({"chat_template.jinja": None, "tokenizer_config.json": b'{"chat_template":3}'}, ["chat_template", "is 3"]),
+    "template-twice": ({"chat_template.jinja": None, "tokenizer_config.json": b'{"chat_template":"a","chat_template":"b"}'}, ['`chat_template` is given twice, as "a" and as "b"']),
     "template-absent": ({"chat_template.jinja": None}, ["has no chat template"]),
     "template-broken": (template("{% if %}"), ["chat template line 1"]),
     "template-deep": (template("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}"), ["chat template"]),

@@ -1,12 +1,24 @@
 //! `config.json` of both generations into a [`ModelConfig`]: `torch_dtype` with `rope_theta` and
 //! `rope_scaling`, or `dtype` with `rope_parameters`. Absent fields mean what they mean to the
-//! reference implementation; what this engine cannot compute is refused by name.
+//! reference implementation; what this engine cannot compute is refused by name, and so is what the
+//! file says twice and differently: implementations take the one or the other.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
 use super::{Family, ModelConfig, Rope, RopeScaling, limits};
 use crate::json::{Fields, parse_object};
-use crate::{DType, Error};
+use crate::{DType, Error, Said};
+
+/// Added to a mean of squares in 32 bits: less is nothing there, more is the whole of it.
+const NORM_EPS: RangeInclusive<f64> = 1e-12..=1.0;
+/// Base of the rotation's wavelengths; published ones are from 1e4 to 5e10.
+const ROPE_THETA: RangeInclusive<f64> = 1.0..=1e16;
+/// How many times more positions, and where between wavelengths that begins.
+const ROPE_FACTOR: RangeInclusive<f64> = 1.0..=1e6;
+const FREQ_FACTOR: RangeInclusive<f64> = 1e-6..=1e6;
 
 pub(super) fn parse(file: &str, json: &[u8]) -> Result<ModelConfig, Error> {
     let map = parse_object(file, json)?;
@@ -46,7 +58,7 @@ pub(super) fn parse(file: &str, json: &[u8]) -> Result<ModelConfig, Error> {
         head_dim,
         vocab_size: required(&fields, "vocab_size", limits::VOCAB)?,
         max_positions,
-        norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
+        norm_eps: fields.within("rms_norm_eps", NORM_EPS)?.unwrap_or(1e-6),
         rope: rope(&fields)?,
         qkv_bias,
         out_bias,
@@ -69,6 +81,42 @@ fn unsupported(fields: &Fields<'_>, field: &str, value: &str, supported: &'stati
     }
 }
 
+fn contradiction(
+    fields: &Fields<'_>,
+    first: (&str, &dyn Display),
+    second: (&str, &dyn Display),
+) -> Error {
+    let said = [first, second].map(|(place, value)| Said {
+        place: place.into(),
+        value: value.to_string(),
+    });
+    Error::Contradiction {
+        file: fields.file.into(),
+        said: Box::new(said),
+    }
+}
+
+/// What one or several places of the file say, where they say it: all the same.
+fn agreed<T: Copy + PartialEq + Display>(
+    fields: &Fields<'_>,
+    said: &[(&str, Option<T>)],
+) -> Result<Option<T>, Error> {
+    let mut said = said
+        .iter()
+        .filter_map(|(place, value)| Some((*place, (*value)?)));
+    let Some((first, first_value)) = said.next() else {
+        return Ok(None);
+    };
+    match said.find(|(_, value)| *value != first_value) {
+        None => Ok(Some(first_value)),
+        Some((second, second_value)) => Err(contradiction(
+            fields,
+            (first, &first_value),
+            (second, &second_value),
+        )),
+    }
+}
+
 fn required(fields: &Fields<'_>, field: &str, max: usize) -> Result<usize, Error> {
     fields
         .count(field, max)?
@@ -78,18 +126,36 @@ fn required(fields: &Fields<'_>, field: &str, max: usize) -> Result<usize, Error
 fn family(fields: &Fields<'_>) -> Result<Family, Error> {
     const SUPPORTED: &str =
         "LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM or Qwen3ForCausalLM";
+    let model_type = fields.str("model_type")?;
     if let Some(architectures) = fields.list("architectures")?
         && let Some(first) = architectures.first()
     {
         let Some(name) = first.as_str() else {
             return Err(fields.wrong("architectures", first, "a list of names"));
         };
-        return Family::ALL
+        let family = Family::ALL
             .into_iter()
             .find(|family| family.architecture() == name)
-            .ok_or_else(|| unsupported(fields, "architectures", name, SUPPORTED));
+            .ok_or_else(|| unsupported(fields, "architectures", name, SUPPORTED))?;
+        if let Some((at, other)) = (architectures.iter().enumerate()).find(|(_, it)| *it != first) {
+            let place = format!("architectures[{at}]");
+            return Err(contradiction(
+                fields,
+                ("architectures[0]", &name),
+                (&place, other),
+            ));
+        }
+        // The reference takes the model type's implementation, whatever the architecture is.
+        return match model_type {
+            Some(other) if other != family.model_type() => Err(contradiction(
+                fields,
+                ("architectures", &name),
+                ("model_type", &other),
+            )),
+            _ => Ok(family),
+        };
     }
-    let Some(name) = fields.str("model_type")? else {
+    let Some(name) = model_type else {
         return Err(fields.missing("architectures"));
     };
     Family::ALL
@@ -99,16 +165,26 @@ fn family(fields: &Fields<'_>) -> Result<Family, Error> {
 }
 
 fn refuse_what_we_cannot_compute(fields: &Fields<'_>) -> Result<(), Error> {
-    if let Some(quantization) = fields.get("quantization_config") {
-        let method = quantization
-            .get("quant_method")
-            .and_then(Value::as_str)
-            .unwrap_or("of an unknown kind");
+    for field in ["quantization_config", "compression_config"] {
+        if let Some(quantization) = fields.get(field) {
+            let method = quantization
+                .get("quant_method")
+                .and_then(Value::as_str)
+                .unwrap_or("of an unknown kind");
+            return Err(unsupported(
+                fields,
+                field,
+                method,
+                "weights in bf16, f16 or f32",
+            ));
+        }
+    }
+    if fields.get("text_config").is_some() {
         return Err(unsupported(
             fields,
-            "quantization_config",
-            method,
-            "weights in bf16, f16 or f32",
+            "text_config",
+            "beside a text model's own settings",
+            "one model, described at the top level",
         ));
     }
     if let Some(activation) = fields.str("hidden_act")?
@@ -166,55 +242,121 @@ fn head_dim(
 }
 
 fn dtype(fields: &Fields<'_>) -> Result<Option<DType>, Error> {
-    let field = if fields.get("dtype").is_some() {
-        "dtype"
-    } else {
-        "torch_dtype"
+    let said = |field: &'static str| -> Result<(&'static str, Option<DType>), Error> {
+        let Some(name) = fields.str(field)? else {
+            return Ok((field, None));
+        };
+        let plain = name.strip_prefix("torch.").unwrap_or(name);
+        match plain.parse() {
+            Ok(dtype) => Ok((field, Some(dtype))),
+            Err(_) => Err(unsupported(
+                fields,
+                field,
+                name,
+                "bfloat16, float16 or float32",
+            )),
+        }
     };
-    let Some(name) = fields.str(field)? else {
-        return Ok(None);
+    agreed(fields, &[said("torch_dtype")?, said("dtype")?])
+}
+
+/// `rope_theta` may stand at the top or with the scaling, and the scaling is `rope_scaling` or
+/// `rope_parameters`; some files have all of them.
+fn rope(fields: &Fields<'_>) -> Result<Rope, Error> {
+    const THETA: f64 = 10_000.0;
+    refuse_partial(fields)?;
+    let older = RopeMap::read(fields, "rope_scaling", "rope_scaling.")?;
+    let newer = RopeMap::read(fields, "rope_parameters", "rope_parameters.")?;
+    let theta = |map: &Option<RopeMap>| map.as_ref().and_then(|map| map.theta);
+    let theta = agreed(
+        fields,
+        &[
+            ("rope_theta", fields.within("rope_theta", ROPE_THETA)?),
+            ("rope_scaling.rope_theta", theta(&older)),
+            ("rope_parameters.rope_theta", theta(&newer)),
+        ],
+    )?;
+    let scaling = match (older, newer) {
+        (Some(older), Some(newer)) => {
+            refuse_other_scaling(fields, older.scaling, newer.scaling)?;
+            newer.scaling
+        }
+        (Some(one), None) | (None, Some(one)) => one.scaling,
+        (None, None) => RopeScaling::None,
     };
-    let plain = name.strip_prefix("torch.").unwrap_or(name);
-    match plain.parse() {
-        Ok(dtype) => Ok(Some(dtype)),
-        Err(_) => Err(unsupported(
+    Ok(Rope {
+        theta: theta.unwrap_or(THETA),
+        scaling,
+    })
+}
+
+/// What one of the two objects says.
+struct RopeMap {
+    theta: Option<f64>,
+    scaling: RopeScaling,
+}
+
+impl RopeMap {
+    /// `None` where it is absent, null or empty, which is the same to the reference.
+    fn read(fields: &Fields<'_>, field: &str, prefix: &str) -> Result<Option<Self>, Error> {
+        let Some(map) = fields.object(field)?.filter(|map| !map.is_empty()) else {
+            return Ok(None);
+        };
+        let inner = Fields {
+            file: fields.file,
+            prefix,
+            map,
+        };
+        refuse_partial(&inner)?;
+        Ok(Some(Self {
+            theta: inner.within("rope_theta", ROPE_THETA)?,
+            scaling: scaling(fields, &inner)?,
+        }))
+    }
+}
+
+fn refuse_other_scaling(
+    fields: &Fields<'_>,
+    older: RopeScaling,
+    newer: RopeScaling,
+) -> Result<(), Error> {
+    let (older, newer) = (parts(older), parts(newer));
+    // The kinds come first: where they are the same, so are the names of all others.
+    let differs = older.iter().zip(&newer).find(|(a, b)| a != b);
+    match differs {
+        None => Ok(()),
+        Some(((name, older), (_, newer))) => Err(contradiction(
             fields,
-            field,
-            name,
-            "bfloat16, float16 or float32",
+            (&format!("rope_scaling.{name}"), older),
+            (&format!("rope_parameters.{name}"), newer),
         )),
     }
 }
 
-fn rope(fields: &Fields<'_>) -> Result<Rope, Error> {
-    const THETA: f64 = 10_000.0;
-    let top_theta = fields.positive("rope_theta")?;
-    let (map, prefix) = match fields.object("rope_parameters")? {
-        Some(map) => (map, "rope_parameters."),
-        None => match fields.object("rope_scaling")? {
-            Some(map) => (map, "rope_scaling."),
-            None => {
-                refuse_partial(fields)?;
-                return Ok(Rope {
-                    theta: top_theta.unwrap_or(THETA),
-                    scaling: RopeScaling::None,
-                });
-            }
-        },
-    };
-    let inner = Fields {
-        file: fields.file,
-        prefix,
-        map,
-    };
-    refuse_partial(fields)?;
-    refuse_partial(&inner)?;
-    let theta = inner.positive("rope_theta")?.or(top_theta);
-    Ok(Rope {
-        theta: theta.unwrap_or(THETA),
-        scaling: scaling(&inner)?,
-    })
+/// A scaling as the file spells it.
+fn parts(scaling: RopeScaling) -> Vec<(&'static str, String)> {
+    match scaling {
+        RopeScaling::None => vec![("rope_type", "default".into())],
+        RopeScaling::Linear { factor } => vec![
+            ("rope_type", "linear".into()),
+            ("factor", factor.to_string()),
+        ],
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_positions,
+        } => vec![
+            ("rope_type", "llama3".into()),
+            ("factor", factor.to_string()),
+            ("low_freq_factor", low_freq_factor.to_string()),
+            ("high_freq_factor", high_freq_factor.to_string()),
+            (ORIGINAL, original_max_positions.to_string()),
+        ],
+    }
 }
+
+const ORIGINAL: &str = "original_max_position_embeddings";
 
 fn refuse_partial(fields: &Fields<'_>) -> Result<(), Error> {
     match fields.f64("partial_rotary_factor")? {
@@ -228,12 +370,8 @@ fn refuse_partial(fields: &Fields<'_>) -> Result<(), Error> {
     }
 }
 
-fn scaling(fields: &Fields<'_>) -> Result<RopeScaling, Error> {
-    let field = if fields.get("rope_type").is_some() {
-        "rope_type"
-    } else {
-        "type"
-    };
+/// `top`: the whole file. `fields`: the object in it that is about rotation.
+fn scaling(top: &Fields<'_>, fields: &Fields<'_>) -> Result<RopeScaling, Error> {
     // A map of maps gives every kind of layer its own rotation: none of our families do.
     if let Some((kind, _)) = fields.map.iter().find(|(_, value)| value.is_object()) {
         return Err(unsupported(
@@ -243,31 +381,53 @@ fn scaling(fields: &Fields<'_>) -> Result<RopeScaling, Error> {
             "one for all layers",
         ));
     }
-    let required = |name: &str| fields.positive(name)?.ok_or_else(|| fields.missing(name));
-    match fields.str(field)? {
+    let named = |field: &str| format!("{}{field}", fields.prefix);
+    let required = |name: &str, range| {
+        fields
+            .within(name, range)?
+            .ok_or_else(|| fields.missing(name))
+    };
+    let kind = agreed(
+        top,
+        &[
+            (&named("rope_type"), fields.str("rope_type")?),
+            (&named("type"), fields.str("type")?),
+        ],
+    )?;
+    match kind {
+        // What to do with it is not said.
+        None if fields.get("factor").is_some() => Err(fields.missing("rope_type")),
         None | Some("default") => Ok(RopeScaling::None),
         Some("linear") => Ok(RopeScaling::Linear {
-            factor: required("factor")?,
+            factor: required("factor", ROPE_FACTOR)?,
         }),
         Some("llama3") => {
-            let (low, high) = (required("low_freq_factor")?, required("high_freq_factor")?);
+            let low = required("low_freq_factor", FREQ_FACTOR)?;
+            let high = required("high_freq_factor", FREQ_FACTOR)?;
             if high <= low {
                 let expected = format!("more than low_freq_factor ({low})");
                 return Err(fields.wrong("high_freq_factor", high, &expected));
             }
-            let original = "original_max_position_embeddings";
+            let original = agreed(
+                top,
+                &[
+                    (ORIGINAL, top.count(ORIGINAL, limits::POSITIONS)?),
+                    (&named(ORIGINAL), fields.count(ORIGINAL, limits::POSITIONS)?),
+                ],
+            )?;
             Ok(RopeScaling::Llama3 {
-                factor: required("factor")?,
+                factor: required("factor", ROPE_FACTOR)?,
                 low_freq_factor: low,
                 high_freq_factor: high,
-                original_max_positions: fields
-                    .count(original, limits::POSITIONS)?
-                    .ok_or_else(|| fields.missing(original))?,
+                original_max_positions: original.ok_or_else(|| fields.missing(ORIGINAL))?,
             })
         }
         Some(other) => Err(unsupported(
             fields,
-            field,
+            match fields.get("rope_type") {
+                Some(_) => "rope_type",
+                None => "type",
+            },
             other,
             "default, linear or llama3",
         )),
@@ -286,15 +446,56 @@ fn windows(
         None if fields.map.contains_key(FIELD) => None,
         None => Some(DEFAULT),
     };
+    let types = layer_types(fields, layers)?;
+    let slides = |kind: LayerType| kind == LayerType::Sliding;
     match family {
-        Family::Llama => Ok(vec![None; layers]),
-        Family::Mistral => Ok(vec![window; layers]),
-        Family::Qwen2 | Family::Qwen3 => {
-            if !fields.bool("use_sliding_window")?.unwrap_or(false) {
-                return Ok(vec![None; layers]);
+        Family::Llama => match types.into_iter().flatten().find(|kind| slides(*kind)) {
+            Some(_) => Err(unsupported(
+                fields,
+                "layer_types",
+                "sliding_attention in a Llama",
+                "full_attention",
+            )),
+            None => Ok(vec![None; layers]),
+        },
+        // All of its layers have the window: a list can only say so again.
+        Family::Mistral => {
+            let other = |kind: &LayerType| slides(*kind) != window.is_some();
+            if let Some(types) = types
+                && let Some(at) = types.iter().position(other)
+            {
+                let window = match window {
+                    Some(window) => window.to_string(),
+                    None => "null".into(),
+                };
+                return Err(contradiction(
+                    fields,
+                    (FIELD, &window),
+                    (&format!("layer_types[{at}]"), &types[at].name()),
+                ));
             }
-            if let Some(types) = fields.list("layer_types")? {
-                return windows_by_type(fields, types, window, layers);
+            Ok(vec![window; layers])
+        }
+        Family::Qwen2 | Family::Qwen3 => {
+            const SWITCH: &str = "use_sliding_window";
+            let on = fields.bool(SWITCH)?.unwrap_or(false);
+            // Whoever writes the list writes the number it was made of, too: the list counts.
+            if let Some(types) = types {
+                return match types.iter().position(|kind| slides(*kind)) {
+                    Some(at) if !on => Err(contradiction(
+                        fields,
+                        (SWITCH, &false),
+                        (&format!("layer_types[{at}]"), &types[at].name()),
+                    )),
+                    Some(_) if window.is_none() => Err(fields.missing(FIELD)),
+                    _ => {
+                        let of = |kind| window.filter(|_| slides(kind));
+                        Ok(types.into_iter().map(of).collect())
+                    }
+                };
+            }
+            if !on {
+                return Ok(vec![None; layers]);
             }
             let first = fields.index("max_window_layers", usize::MAX)?.unwrap_or(28);
             Ok((0..layers)
@@ -304,24 +505,38 @@ fn windows(
     }
 }
 
-fn windows_by_type(
-    fields: &Fields<'_>,
-    types: &[Value],
-    window: Option<usize>,
-    layers: usize,
-) -> Result<Vec<Option<usize>>, Error> {
-    if types.len() != layers {
-        let found = format!("a list of {}", types.len());
-        let expected = format!("one entry for each of {layers} layers");
-        return Err(fields.wrong("layer_types", found, &expected));
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LayerType {
+    Full,
+    Sliding,
+}
+
+impl LayerType {
+    const ALL: [Self; 2] = [Self::Full, Self::Sliding];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full_attention",
+            Self::Sliding => "sliding_attention",
+        }
     }
-    types
-        .iter()
-        .map(|kind| match kind.as_str() {
-            Some("full_attention") => Ok(None),
-            Some("sliding_attention") if window.is_some() => Ok(window),
-            Some("sliding_attention") => Err(fields.missing("sliding_window")),
-            _ => Err(fields.wrong("layer_types", kind, "full_attention or sliding_attention")),
-        })
-        .collect()
+}
+
+/// The list of the layers' kinds, where there is one.
+fn layer_types(fields: &Fields<'_>, layers: usize) -> Result<Option<Vec<LayerType>>, Error> {
+    const FIELD: &str = "layer_types";
+    let Some(list) = fields.list(FIELD)? else {
+        return Ok(None);
+    };
+    if list.len() != layers {
+        let found = format!("a list of {}", list.len());
+        let expected = format!("one entry for each of {layers} layers (`num_hidden_layers`)");
+        return Err(fields.wrong(FIELD, found, &expected));
+    }
+    let kind = |value: &Value| {
+        let known = |kind: &LayerType| value.as_str() == Some(kind.name());
+        let found = LayerType::ALL.into_iter().find(known);
+        found.ok_or_else(|| fields.wrong(FIELD, value, "full_attention or sliding_attention"))
+    };
+    list.iter().map(kind).collect::<Result<_, _>>().map(Some)
 }
