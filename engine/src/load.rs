@@ -120,6 +120,7 @@ fn read(
 ) -> Result<(), loader::Error> {
     let checkpoint = &blueprint.checkpoint;
     loader::read_block(checkpoint.sources(), source, to, access)?;
+    checkpoint.check_head_copy(source, to, access)?;
     match &blueprint.verification {
         Some(verification) => verification.check(checkpoint, source, to),
         None => Ok(()),

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use engine::{Kernels, Model, ModelOptions, Session, Source};
-use loader::DType;
-use offload::Residency;
+use loader::synth::{self, SynthSpec};
+use loader::{Checkpoint, DType, Family};
+use offload::{Home, Residency};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -133,6 +134,108 @@ fn the_fast_kernels_agree_with_transformers_on_every_family() {
     fixtures
         .iter()
         .for_each(|directory| holds(directory, Kernels::Fast));
+}
+
+/// A tensor of f32 more, behind the others.
+fn add_tensor(file: &Path, name: &str, shape: &[usize], data: &[u8]) {
+    let bytes = fs::read(file).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let offsets = [bytes.len() - start, bytes.len() - start + data.len()];
+    header[name] = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": offsets});
+    let header = header.to_string().into_bytes();
+    let mut all = (header.len() as u64).to_le_bytes().to_vec();
+    for part in [&header, &bytes[start..], data] {
+        all.extend(part);
+    }
+    fs::write(file, all).unwrap();
+}
+
+/// The bytes of the embedding, which is the head as well.
+fn embedding(directory: &Path) -> Vec<u8> {
+    let checkpoint = Checkpoint::open(directory).unwrap();
+    let entry = checkpoint.tensor("model.embed_tokens.weight").unwrap();
+    let bytes = fs::read(directory.join("model.safetensors")).unwrap();
+    bytes[entry.offset as usize..(entry.offset + entry.bytes) as usize].to_vec()
+}
+
+fn copy_of(fixture: &str, to: &Path) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for entry in fs::read_dir(root.join(fixture)).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// transformers computes the same from such files as from the fixture: it ties an equal copy, and
+/// leaves the others out.
+#[test]
+fn tensors_that_are_not_read_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    copy_of("qwen3-tied", folder.path());
+    let file = folder.path().join("model.safetensors");
+    let head = embedding(folder.path());
+    add_tensor(&file, "lm_head.weight", &[96, 32], &head);
+    let sevens = [7.0_f32; 8].map(f32::to_le_bytes).concat();
+    for name in [
+        "model.layers.1.self_attn.rotary_emb.inv_freq",
+        "visual.patch_embed.proj.weight",
+        "score.weight",
+    ] {
+        add_tensor(&file, name, &[8], &sevens);
+    }
+    assert_eq!(Checkpoint::open(folder.path()).unwrap().unread().len(), 4);
+    for kernels in [Kernels::Fast, Kernels::Clear] {
+        holds(folder.path(), kernels);
+    }
+}
+
+/// One number in the middle of a head that is said to be the embedding, which opening does not find.
+#[test]
+fn a_model_is_not_loaded_with_two_heads() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = SynthSpec {
+        vocab_size: 4096,
+        tied_embeddings: true,
+        dtype: DType::F32,
+        ..SynthSpec::tiny(Family::Llama)
+    };
+    let directory = folder.path().join("model");
+    synth::write(&directory, &spec, &mut |_, _| {}).unwrap();
+    let file = directory.join("model.safetensors");
+    let mut head = embedding(&directory);
+    let without = fs::read(&file).unwrap();
+    let load = |residency, home, dtype| {
+        let options = ModelOptions {
+            residency,
+            home,
+            dtype,
+            ..ModelOptions::default()
+        };
+        Model::open(&Source::Directory(directory.clone()), options).map(drop)
+    };
+    let ways = [
+        (Residency::All, None, None),
+        (Residency::Layers(1), Some(Home::Disk), None),
+        (Residency::Layers(0), Some(Home::Ram), None),
+        (Residency::Layers(0), Some(Home::Disk), Some(DType::Bf16)),
+    ];
+    add_tensor(&file, "lm_head.weight", &[4096, 64], &head);
+    for (residency, home, dtype) in ways {
+        load(residency, home, dtype).unwrap();
+    }
+    let at = 1000 * 64 * 4 + 3;
+    head[at] ^= 0x40;
+    fs::write(&file, without).unwrap();
+    add_tensor(&file, "lm_head.weight", &[4096, 64], &head);
+    Checkpoint::open(&directory).unwrap();
+    for (residency, home, dtype) in ways {
+        let error = load(residency, home, dtype).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("`tie_word_embeddings` is true"), "{text}");
+        assert!(text.contains("row 1000 differs"), "{text}");
+        assert!(error.hint().is_some());
+    }
 }
 
 #[test]

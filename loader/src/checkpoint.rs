@@ -1,5 +1,6 @@
 //! An opened checkpoint: its configuration, and an index of its tensors with every bound checked.
-//! No weight is read here; what a tensor is for is decided in `source`.
+//! No weight is read here; what a tensor is for is decided in `source`, and in `surplus` where the
+//! model does not read it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +9,11 @@ use std::sync::Arc;
 use crate::folder::{Folder, is_plain};
 use crate::header::{self, HeaderTensor};
 use crate::json::{Fields, parse_object};
+use crate::surplus::Purpose;
 use crate::{AccessReport, DType, Error, GenerationConfig, ModelConfig, Storage};
 
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
+const ADAPTER_CONFIG: &str = "adapter_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -48,6 +51,8 @@ pub struct Checkpoint {
     folder: Folder,
     dtype: DType,
     tensors: BTreeMap<String, TensorEntry>,
+    /// Those that the model does not read.
+    unread: BTreeMap<String, Purpose>,
     sources: Vec<Arc<dyn Storage>>,
 }
 
@@ -69,6 +74,13 @@ impl Checkpoint {
     }
 
     fn read(folder: Folder) -> Result<Self, Error> {
+        // The reference applies it to the model that it names, wherever that is.
+        if folder.read(ADAPTER_CONFIG)?.is_some() {
+            return Err(Error::Adapter {
+                location: folder.location().into(),
+                found: ADAPTER_CONFIG.into(),
+            });
+        }
         let Some(json) = folder.read(CONFIG)? else {
             return Err(Error::NotACheckpoint {
                 location: folder.location().into(),
@@ -87,9 +99,13 @@ impl Checkpoint {
             folder,
             dtype: DType::Bf16,
             tensors,
+            unread: BTreeMap::new(),
             sources,
         };
+        checkpoint.refuse_adapters()?;
         checkpoint.dtype = checkpoint.check_weights()?;
+        checkpoint.unread = checkpoint.sort_out()?;
+        checkpoint.look_at_head_copy()?;
         Ok(checkpoint)
     }
 
@@ -117,6 +133,11 @@ impl Checkpoint {
         self.tensors
             .iter()
             .map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// What it is for, where the model does not read it.
+    pub fn purpose(&self, tensor: &str) -> Option<Purpose> {
+        self.unread.get(tensor).copied()
     }
 
     /// The content of a file beside the weights, `None` where there is no such file.

@@ -101,6 +101,8 @@ pub enum Error {
         first: String,
         second: String,
     },
+    #[error("{location} holds an adapter ({found}), and adapters are not applied")]
+    Adapter { location: String, found: String },
     #[error("{location} has no tensor {tensor}, which its config.json calls for")]
     TensorMissing { location: String, tensor: String },
     #[error("{file}: tensor {tensor} has no place in a {family} block as config.json describes it")]
@@ -108,6 +110,34 @@ pub enum Error {
         file: String,
         tensor: String,
         family: &'static str,
+    },
+    #[error(
+        "{file}: tensor {tensor} is one of layer {layer}, the first is layer 0, and \
+         `num_hidden_layers` in config.json is {layers}"
+    )]
+    LayerSurplus {
+        file: String,
+        tensor: String,
+        layer: usize,
+        layers: usize,
+    },
+    #[error("{file}: tensor {tensor} is not part of a {family} model: it could change the answer")]
+    TensorUnknown {
+        file: String,
+        tensor: String,
+        family: &'static str,
+    },
+    #[error(
+        "{file}: `tie_word_embeddings` is true, and {head} in {head_file} is not {embedding}: \
+         {difference}"
+    )]
+    HeadDiffers {
+        /// config.json.
+        file: String,
+        head: &'static str,
+        head_file: String,
+        embedding: &'static str,
+        difference: String,
     },
     #[error("{file}: tensor {tensor} has shape {found:?}, config.json calls for {expected:?}")]
     TensorShape {
@@ -280,6 +310,21 @@ impl Error {
             Self::TensorTwice { first, second, .. } => format!(
                 "{first} and {second} come from different downloads: fetch the whole checkpoint \
                  again"
+            ),
+            Self::Adapter { .. } => {
+                "merge the adapter into the weights, and save the model again without it".into()
+            }
+            Self::LayerSurplus { .. } => {
+                "fetch config.json and the weights from one place; to run fewer layers, save the \
+                 model with these alone"
+                    .into()
+            }
+            Self::TensorUnknown { tensor, .. } => {
+                format!("if the model works without {tensor}, save it again without it")
+            }
+            Self::HeadDiffers { head, .. } => format!(
+                "if the model has a head of its own, `tie_word_embeddings` must be false in \
+                 config.json; if not, save it again without {head}"
             ),
             Self::TensorMissing { .. }
             | Self::TensorUnexpected { .. }

@@ -24,6 +24,8 @@ mod folder;
 #[forbid(unsafe_code)]
 mod generation;
 #[forbid(unsafe_code)]
+mod head_copy;
+#[forbid(unsafe_code)]
 mod header;
 pub mod huge_pages;
 #[forbid(unsafe_code)]
@@ -37,6 +39,8 @@ mod rows;
 #[forbid(unsafe_code)]
 mod source;
 mod storage;
+#[forbid(unsafe_code)]
+mod surplus;
 pub mod synth;
 
 pub use buffer::AlignedBuf;
@@ -56,3 +60,4 @@ pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
 pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
+pub use surplus::{Purpose, Unread};

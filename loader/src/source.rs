@@ -98,6 +98,10 @@ pub enum Whole {
     LmHead,
 }
 
+pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
+pub(crate) const HEAD: &str = "lm_head.weight";
+pub(crate) const LAYERS: &str = "model.layers.";
+
 impl Whole {
     pub const ALL: [Self; 3] = [Self::Embedding, Self::FinalNorm, Self::LmHead];
 }
@@ -186,13 +190,18 @@ impl Checkpoint {
 
     fn weight_name(&self, which: Whole) -> &'static str {
         match which {
-            Whole::LmHead if !self.config.tied_embeddings => "lm_head.weight",
-            Whole::Embedding | Whole::LmHead => "model.embed_tokens.weight",
+            Whole::LmHead if !self.config.tied_embeddings => HEAD,
+            Whole::Embedding | Whole::LmHead => EMBEDDING,
             Whole::FinalNorm => "model.norm.weight",
         }
     }
 
-    fn piece(&self, name: &str, shape: &[usize], slab_offset: usize) -> Result<Piece, Error> {
+    pub(crate) fn piece(
+        &self,
+        name: &str,
+        shape: &[usize],
+        slab_offset: usize,
+    ) -> Result<Piece, Error> {
         let entry = self.tensor(name).ok_or_else(|| Error::TensorMissing {
             location: self.location().into(),
             tensor: name.into(),
@@ -224,8 +233,8 @@ impl Checkpoint {
         })
     }
 
-    /// Every block and every weight outside is there as config.json describes it, the projections
-    /// share one dtype, and no block has a tensor that would be left unread. Returns that dtype.
+    /// Every block and every weight outside is there as config.json describes it, and the projections
+    /// share one dtype, which is returned.
     pub(crate) fn check_weights(&self) -> Result<DType, Error> {
         let layout = self.block_layout(DType::Bf16);
         let mut first: Option<(String, DType)> = None;
@@ -255,50 +264,37 @@ impl Checkpoint {
         for which in Whole::ALL {
             self.weight(which, DType::Bf16)?;
         }
-        self.refuse_unread_tensors(&layout)?;
         // A model has at least one layer and a block has projections.
         Ok(first.map_or(DType::Bf16, |(_, dtype)| dtype))
     }
 
-    /// A bias or a norm that config.json does not announce would change the result: leaving it
-    /// unread must not pass silently. Layers past the last one are merely noted, since cutting a
-    /// model short by its config is a known practice.
-    fn refuse_unread_tensors(&self, layout: &BlockLayout) -> Result<(), Error> {
-        let known: Vec<&str> = layout
-            .placements()
-            .iter()
+    /// Whether the model reads the tensor of that name, for each name.
+    pub(crate) fn is_read(&self) -> impl Fn(&str) -> bool {
+        let layout = self.block_layout(DType::Bf16);
+        let places = layout.placements().iter();
+        let parts: Vec<&str> = places
             .flat_map(|place| parts(place, 0, 0))
             .map(|part| part.name)
             .collect();
-        for (name, entry) in self.tensors() {
-            let Some((layer, rest)) = name
-                .strip_prefix("model.layers.")
-                .and_then(|rest| rest.split_once('.'))
-            else {
-                continue;
-            };
-            // Old exports carry the rotation's frequencies, which follow from the config.
-            if known.contains(&rest) || rest == "self_attn.rotary_emb.inv_freq" {
-                continue;
+        let whole = Whole::ALL.map(|which| self.weight_name(which));
+        let layers = self.config.layers;
+        move |name| {
+            let in_layer = name
+                .strip_prefix(LAYERS)
+                .and_then(|rest| rest.split_once('.'));
+            match in_layer {
+                // "01" is no layer's name.
+                Some((number, part)) => number.parse::<usize>().is_ok_and(|layer| {
+                    layer < layers && tensor_name(layer, part) == name && parts.contains(&part)
+                }),
+                None => whole.contains(&name),
             }
-            if layer
-                .parse::<usize>()
-                .is_ok_and(|n| n >= self.config.layers)
-            {
-                continue;
-            }
-            return Err(Error::TensorUnexpected {
-                file: self.sources()[entry.source].name().into(),
-                tensor: name.into(),
-                family: self.config.family.name(),
-            });
         }
-        Ok(())
     }
 }
 
 fn tensor_name(layer: usize, part: &str) -> String {
-    format!("model.layers.{layer}.{part}")
+    format!("{LAYERS}{layer}.{part}")
 }
 
 /// One stored tensor of a (possibly fused) weight.

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use common::{make, put_together, take_apart};
 use loader::synth::SynthSpec;
-use loader::{Checkpoint, DType, Error, Family};
+use loader::{Access, Checkpoint, DType, Error, Family, Purpose, Unread, Whole};
 use serde_json::{Value, json};
 
 const WEIGHTS: &str = "model.safetensors";
@@ -73,6 +73,13 @@ fn add_tensor(file: &Path, name: &str, shape: &[usize], data: &[u8]) {
     parts.header[name] =
         json!({"dtype": "BF16", "shape": shape, "data_offsets": [begin, parts.data.len()]});
     put_together(file, parts.header.to_string().as_bytes(), &parts.data);
+}
+
+/// Takes a tensor's bytes out of a file.
+fn tensor_data(file: &Path, name: &str) -> Vec<u8> {
+    let parts = take_apart(file);
+    let offset = |at: usize| parts.header[name]["data_offsets"][at].as_u64().unwrap() as usize;
+    parts.data[offset(0)..offset(1)].to_vec()
 }
 
 #[test]
@@ -326,17 +333,246 @@ fn tensors_that_do_not_fit_the_config() {
 }
 
 #[test]
-fn norms_may_have_another_float_dtype_and_a_model_may_be_cut_short() {
+fn norms_may_have_another_float_dtype() {
     let made = make(&tiny());
     edit_header(&made.dir, |header| {
         header["model.layers.0.input_layernorm.weight"]["dtype"] = json!("F16");
     });
-    edit_json(&made.dir.join("config.json"), |config| {
-        config["num_hidden_layers"] = json!(2);
-    });
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     assert_eq!(checkpoint.dtype(), DType::Bf16);
-    assert_eq!(checkpoint.config.layers, 2);
+    assert_eq!(checkpoint.unread(), []);
+}
+
+#[test]
+fn tensors_that_could_change_the_answer() {
+    let layers = |dir: &Path| {
+        edit_json(&dir.join("config.json"), |config| {
+            config["num_hidden_layers"] = json!(2)
+        });
+    };
+    let words = [
+        "model.layers.2.input_layernorm.weight is one of layer 2",
+        "`num_hidden_layers` in config.json is 2",
+    ];
+    check("a layer more", &words, &tiny(), layers);
+    let unknown = "could change the answer";
+    let no_place = "has no place in a Qwen2 block";
+    for (name, words) in [
+        (
+            "model.layers.0.self_attn.q_proj.lora_A.weight",
+            "adapters are not applied",
+        ),
+        (
+            "model.layers.0.self_attn.q_proj.lora_B.default.weight",
+            "adapters are not applied",
+        ),
+        (
+            "model.layers.1.mlp.adapter_up.weight",
+            "adapters are not applied",
+        ),
+        (
+            "model.layers.1.mlp.up_proj.base_layer.weight",
+            "adapters are not applied",
+        ),
+        (
+            "base_model.model.lm_head.weight",
+            "adapters are not applied",
+        ),
+        ("lm_head.modules_to_save.weight", "adapters are not applied"),
+        ("visual.blocks.0.lora_A.weight", "adapters are not applied"),
+        ("model.layers.0.self_attn.unknown", no_place),
+        ("model.layers.0.self_attn.o_proj.bias", no_place),
+        ("model.layers.0.self_attn.q_norm.weight", no_place),
+        ("model.layers.0.self_attn.q_proj.weight_scale", no_place),
+        // Other spellings of a layer's number.
+        ("model.layers.01.mlp.up_proj.weight", no_place),
+        ("model.layers.+1.mlp.up_proj.weight", no_place),
+        ("model.layers.x.mlp.up_proj.weight", no_place),
+        ("model.layers.0", no_place),
+        (
+            "model.layers.3.self_attn.rotary_emb.inv_freq",
+            "is one of layer 3",
+        ),
+        (
+            "model.layers.18446744073709551616.mlp.up_proj.weight",
+            no_place,
+        ),
+        ("lm_head.bias", unknown),
+        ("model.norm.bias", unknown),
+        ("model.embed_positions.weight", unknown),
+        ("transformer.h.0.weight", unknown),
+        ("something", unknown),
+        ("", unknown),
+    ] {
+        check(name, &[name, words], &tiny(), |dir| {
+            add_tensor(&dir.join(WEIGHTS), name, &[1], &[0; 2]);
+        });
+    }
+    let words = ["holds an adapter (adapter_config.json)"];
+    check("an adapter beside the model", &words, &tiny(), |dir| {
+        std::fs::write(dir.join("adapter_config.json"), "{}").unwrap();
+    });
+    check("an adapter alone", &words, &tiny(), |dir| {
+        std::fs::write(dir.join("adapter_config.json"), "{}").unwrap();
+        std::fs::remove_file(dir.join("config.json")).unwrap();
+    });
+}
+
+#[test]
+fn tensors_for_something_else_are_named() {
+    let made = make(&tiny());
+    let file = made.dir.join(WEIGHTS);
+    let add = |name: &str, numbers: usize| {
+        add_tensor(&file, name, &[numbers], &vec![0; 2 * numbers]);
+    };
+    add("visual.blocks.0.attn.qkv.weight", 5);
+    add("model.vision_tower.patch.weight", 3);
+    add("vision_model.x", 1);
+    add("multi_modal_projector.linear.weight", 4);
+    add("audio_tower.x", 2);
+    add("score.weight", 64);
+    add("classifier.dense.weight", 1);
+    add("v_head.summary.bias", 1);
+    add("model.rotary_emb.inv_freq", 8);
+    add("model.layers.2.self_attn.rotary_emb.inv_freq", 8);
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    let unread = |purpose, tensors, numbers: u64, example: &str| Unread {
+        purpose,
+        tensors,
+        bytes: 2 * numbers,
+        example: example.into(),
+    };
+    let rotation = "model.layers.2.self_attn.rotary_emb.inv_freq";
+    let projector = "multi_modal_projector.linear.weight";
+    assert_eq!(
+        checkpoint.unread(),
+        [
+            unread(Purpose::Rotation, 2, 16, rotation),
+            unread(Purpose::Vision, 3, 9, "model.vision_tower.patch.weight"),
+            unread(Purpose::Audio, 1, 2, "audio_tower.x"),
+            unread(Purpose::Projector, 1, 4, projector),
+            unread(Purpose::OtherHead, 3, 66, "classifier.dense.weight"),
+        ]
+    );
+    assert_eq!(checkpoint.purpose("audio_tower.x"), Some(Purpose::Audio));
+    assert_eq!(checkpoint.purpose(Q), None);
+}
+
+const HEAD: &str = "lm_head.weight";
+const EMBEDDING: &str = "model.embed_tokens.weight";
+
+/// Of 4 MiB: several steps, and more than is looked at when it is opened.
+fn tied() -> SynthSpec {
+    SynthSpec {
+        tied_embeddings: true,
+        vocab_size: 32_768,
+        ..tiny()
+    }
+}
+
+/// Reads the embedding, and holds it against the copy of it.
+fn load_embedding(checkpoint: &Checkpoint, dtype: DType, access: Access) -> Result<(), Error> {
+    let source = checkpoint.weight(Whole::Embedding, dtype).unwrap();
+    let mut bytes = vec![0; source.slab_bytes()];
+    loader::read_block(checkpoint.sources(), &source, &mut bytes, access).unwrap();
+    checkpoint.check_head_copy(&source, &bytes, access)
+}
+
+#[test]
+fn a_tied_head_beside_the_embedding_is_the_same_matrix() {
+    let made = make(&tied());
+    let file = made.dir.join(WEIGHTS);
+    let copy = tensor_data(&file, EMBEDDING);
+    let shape = [32_768, 64];
+    for access in [Access::Buffered, Access::Direct] {
+        load_embedding(&Checkpoint::open(&made.dir).unwrap(), DType::Bf16, access).unwrap();
+    }
+    // Its place is askew to pages.
+    add_tensor(&file, "score.weight", &[3], &[0; 6]);
+    let without = std::fs::read(&file).unwrap();
+    add_tensor(&file, HEAD, &shape, &copy);
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    let [found, _] = &checkpoint.unread()[..] else {
+        panic!("{:?}", checkpoint.unread());
+    };
+    assert_eq!((found.purpose, found.bytes), (Purpose::HeadCopy, 4 << 20));
+    for access in [Access::Buffered, Access::Direct] {
+        for dtype in DType::ALL {
+            load_embedding(&checkpoint, dtype, access).unwrap();
+        }
+    }
+
+    // One number at a time, wherever it is: what is not seen at opening is while loading.
+    let mut seen_late = 0;
+    for row in [
+        0, 1, 511, 512, 513, 8191, 8192, 16_383, 16_384, 20_000, 32_766, 32_767,
+    ] {
+        let mut other = copy.clone();
+        other[row * 128 + 127] ^= 0x40;
+        std::fs::write(&file, &without).unwrap();
+        add_tensor(&file, HEAD, &shape, &other);
+        let errors: Vec<Error> = match Checkpoint::open(&made.dir) {
+            Err(error) => vec![error],
+            Ok(checkpoint) => {
+                seen_late += 1;
+                let load = |(dtype, access)| load_embedding(&checkpoint, dtype, access);
+                [
+                    (DType::Bf16, Access::Buffered),
+                    (DType::Bf16, Access::Direct),
+                    (DType::F32, Access::Buffered),
+                    (DType::F32, Access::Direct),
+                ]
+                .map(|how| load(how).expect_err(&format!("row {row}, {how:?}")))
+                .into()
+            }
+        };
+        for error in errors {
+            let text = error.to_string();
+            for words in [
+                "config.json: `tie_word_embeddings` is true",
+                HEAD,
+                EMBEDDING,
+                &format!(": row {row} differs"),
+            ] {
+                assert!(text.contains(words), "{words}: {text}");
+            }
+            assert!(error.hint().unwrap().contains("tie_word_embeddings"));
+        }
+    }
+    assert!((1..12).contains(&seen_late), "{seen_late}");
+
+    let add = |name: &'static str, shape: &'static [usize], data: usize| {
+        move |dir: &Path| add_tensor(&dir.join(WEIGHTS), name, shape, &vec![0; data])
+    };
+    let small = SynthSpec {
+        vocab_size: 256,
+        ..tied()
+    };
+    let words = ["shape [64, 256], not [256, 64]"];
+    check(
+        "a head turned",
+        &words,
+        &small,
+        add(HEAD, &[64, 256], 1 << 15),
+    );
+    let words = ["stored as F16, not as BF16"];
+    check("a head in another dtype", &words, &small, |dir| {
+        let file = dir.join(WEIGHTS);
+        let copy = tensor_data(&file, EMBEDDING);
+        add_tensor(&file, HEAD, &[256, 64], &copy);
+        edit_header(dir, |header| header[HEAD]["dtype"] = json!("F16"));
+    });
+    // A model of its own head has no copy.
+    let made = make(&tiny());
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    load_embedding(&checkpoint, DType::Bf16, Access::Buffered).unwrap();
+    // And one that is said to be, but is not there, is not taken from the embedding.
+    let words = ["has no tensor lm_head.weight"];
+    check("no head", &words, &small, |dir| {
+        edit_json(&dir.join("config.json"), |config| {
+            config["tie_word_embeddings"] = json!(false)
+        });
+    });
 }
 
 #[test]

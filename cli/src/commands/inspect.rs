@@ -6,6 +6,7 @@ use engine::{EngineError, Source};
 use loader::{Checkpoint, RopeScaling};
 use serde::Serialize;
 
+use super::unread::{self, UnreadTensors};
 use crate::args::InspectArgs;
 use crate::failure::Failure;
 use crate::output::{Align, Stdout, Table, gigabytes, memory, short_count};
@@ -18,6 +19,8 @@ struct Inspection {
     dtype: &'static str,
     parameters: u64,
     tensors: usize,
+    /// Of these, what the model does not read.
+    unread: Vec<UnreadTensors>,
     files: Vec<File>,
     layers: usize,
     layer_bytes: usize,
@@ -103,8 +106,10 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
             false
         }
     };
+    // Those of the model: a vision tower beside it is none of it, nor a second copy of the head.
     let parameters = checkpoint
         .tensors()
+        .filter(|(name, _)| checkpoint.purpose(name).is_none())
         .map(|(_, entry)| entry.shape.iter().product::<u64>());
     let files = checkpoint.sources().iter().map(|source| File {
         name: source.name().to_owned(),
@@ -117,6 +122,7 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         dtype: dtype.name(),
         parameters: parameters.sum(),
         tensors: checkpoint.tensors().count(),
+        unread: unread::of(checkpoint),
         files: files.collect(),
         layers: config.layers,
         layer_bytes: layout.weight_bytes(),
@@ -200,6 +206,10 @@ fn text(found: &Inspection) -> String {
         format!("{} a token", memory(found.kv_cache_bytes_per_token as u64)),
     );
     line("tensors", found.tensors.to_string());
+    for (index, unread) in found.unread.iter().enumerate() {
+        let name = if index == 0 { "not read" } else { "" };
+        line(name, unread.to_string());
+    }
     for (index, file) in found.files.iter().enumerate() {
         let name = if index == 0 { "files" } else { "" };
         line(name, format!("{}, {}", file.name, gigabytes(file.bytes)));

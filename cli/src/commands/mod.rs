@@ -20,3 +20,4 @@ mod report;
 pub mod spans;
 pub mod synth;
 pub mod tune;
+mod unread;

@@ -5,6 +5,7 @@ use engine::{Blueprint, EngineError, ModelOptions};
 use offload::{PlanError, Residency, ResidencyPlan};
 use serde::Serialize;
 
+use super::unread::{self, UnreadTensors};
 use crate::args::PlanArgs;
 use crate::failure::Failure;
 use crate::output::{Align, Stdout, Table, gigabytes, memory};
@@ -38,6 +39,8 @@ struct Plans {
     emulated: bool,
     /// The N that `--num-gpu-layers auto` takes.
     auto: Option<usize>,
+    /// Tensors of the checkpoint that are left where they are.
+    unread: Vec<UnreadTensors>,
     plans: Vec<Row>,
 }
 
@@ -118,6 +121,7 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
             Some(_) => None,
             None => Some(blueprint.plan.resident_count()),
         },
+        unread: unread::of(&blueprint.checkpoint),
         plans: rows.collect(),
     }
 }
@@ -233,9 +237,13 @@ fn text(plans: &Plans) -> String {
         true => "\nreserve: for the program, its threads, tokenizer and page tables.",
         false => "",
     };
+    let unread = match unread::line(&plans.unread) {
+        Some(line) => format!("\n\n{line}"),
+        None => String::new(),
+    };
     format!(
         "{}: {} layers of {}, {}, resident {}, context {}, memory \
-         {limit}\n\n{table}\n\n{floor}{homes}{reserve}",
+         {limit}\n\n{table}\n\n{floor}{homes}{reserve}{unread}",
         plans.model,
         plans.layers,
         memory(plans.block_bytes),

@@ -6,6 +6,7 @@ use engine::{Blueprint, Verification};
 use loader::{AccessReport, CHECKSUM_ALGORITHM, Form};
 use offload::{Home, LinkInfo, Prefetch};
 
+use super::unread;
 use crate::args::{Idle, SetupArgs};
 use crate::failure::Usage;
 use crate::output::{Align, Console, Style, Table, memory};
@@ -20,6 +21,9 @@ pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
     let title = format!("Plan: {}", name(blueprint));
     console.say(console.paint(Style::Bold, &title));
     console.say(plan(blueprint));
+    if let Some(line) = unread::line(&unread::of(&blueprint.checkpoint)) {
+        console.say(line);
+    }
     let streamed = blueprint.plan.streamed_count();
     if streamed > 0 {
         console.say(format_args!(

@@ -1,8 +1,8 @@
 //! `engine plan`, `inspect`, `synth`, `completions`, and what `--help` promises.
 
-use crate::common::{engine, make, run, tiny, write_tokenizer};
+use crate::common::{Made, engine, make, run, tiny, write_tokenizer};
 use loader::synth::SynthSpec;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn bulky() -> SynthSpec {
     SynthSpec {
@@ -91,6 +91,79 @@ fn inspect_tells_what_there_is() {
     let demo = run("inspect --json").ok().json();
     assert_eq!(demo["layers"], 28);
     assert!(demo["tokenizer_tokens"].is_number());
+}
+
+/// Puts tensors of f32 and of these sizes behind the others.
+fn add_tensors(made: &Made, tensors: &[(&str, usize)]) {
+    let file = made.file("model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    let (start, data) =
+        bytes[8..].split_at(u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize);
+    let mut header: Value = serde_json::from_slice(start).unwrap();
+    let mut end = data.len();
+    for (name, numbers) in tensors {
+        let offsets = [end, end + 4 * numbers];
+        header[name] = json!({"dtype": "F32", "shape": [numbers], "data_offsets": offsets});
+        end = offsets[1];
+    }
+    let header = header.to_string();
+    let mut all = (header.len() as u64).to_le_bytes().to_vec();
+    all.extend(header.as_bytes());
+    all.extend(data);
+    all.resize(8 + header.len() + end, 0);
+    std::fs::write(file, all).unwrap();
+}
+
+#[test]
+fn tensors_that_are_not_read_are_named() {
+    let made = make(&tiny());
+    let parameters = |made: &Made| {
+        let found = engine(["inspect", &made.name(), "--json"]).ok().json();
+        found["parameters"].as_u64().unwrap()
+    };
+    let plain = parameters(&made);
+    let nothing = made.run("plan", "").ok().stdout;
+    assert!(!nothing.contains("Not read"), "{nothing}");
+    let tower = "visual.patch_embed.weight";
+    add_tensors(
+        &made,
+        &[(tower, 1000), ("visual.x", 50), ("score.weight", 25)],
+    );
+    let unread = json!([
+        {"purpose": "a vision tower", "tensors": 2, "bytes": 4200, "example": tower},
+        {"purpose": "a head that is not run", "tensors": 1, "bytes": 100, "example": "score.weight"},
+    ]);
+    let line = "Not read: 2 tensors of 4.20 kB, a vision tower (visual.patch_embed.weight, ...); \
+                1 tensor of 100 B, a head that is not run (score.weight)";
+    assert_eq!(parameters(&made), plain);
+    let inspected = engine(["inspect", &made.name(), "--json"]).ok().json();
+    assert_eq!(inspected["unread"], unread);
+    let inspected = engine(["inspect", &made.name()]).ok().stdout;
+    assert!(inspected.contains("not read"), "{inspected}");
+    assert!(
+        inspected.contains("2 tensors of 4.20 kB, a vision tower"),
+        "{inspected}"
+    );
+    assert_eq!(made.run("plan", "--json").ok().json()["unread"], unread);
+    let planned = made.run("plan", "").ok().stdout;
+    assert!(planned.lines().any(|found| found == line), "{planned}");
+    let generated = made
+        .run("generate", "--prompt-tokens 1,2 --max-new-tokens 1")
+        .ok();
+    assert!(
+        generated.stderr.lines().any(|found| found == line),
+        "{generated:?}"
+    );
+
+    add_tensors(
+        &made,
+        &[("model.layers.0.self_attn.q_proj.lora_A.weight", 1)],
+    );
+    for (command, more) in [("plan", ""), ("generate", "--prompt-tokens 1")] {
+        let words = ["holds an adapter", "lora_A", "merge the adapter"];
+        made.run(command, more).fails(3, &words);
+    }
+    engine(["inspect", &made.name()]).fails(3, &["holds an adapter", "lora_A"]);
 }
 
 #[test]

@@ -106,6 +106,12 @@ def config(**change):
     return {"config.json": text(kept)}
 
 
+def tied(data=DATA_BYTES, **change):
+    """A config that ties the head to the embedding, and weights that have a head of their own."""
+    entry = {"lm_head.weight": {**HEADER["lm_head.weight"], **change}}
+    return {**config(tie_word_embeddings=True), WEIGHTS: safetensors(text({**HEADER, **entry}), data)}
+
+
 def shards(weight_map, raw=None, more=None):
     """Weights in two files, and this index; no single file. `more` is in the second as well."""
     names = list(SHAPES)
@@ -144,6 +150,7 @@ HUGE = 2**63
 BEFORE_Q = HEADER[Q]["data_offsets"][0]
 GAP = {name: {**entry, "data_offsets": [at + 4 * (at >= BEFORE_Q) for at in entry["data_offsets"]]} for name, entry in HEADER.items() if name != "__metadata__"}
 GAP[list(GAP)[list(GAP).index(Q) - 1]]["data_offsets"][1] = BEFORE_Q
+LAYER_MORE = {name.replace(".0.", ".1."): shape for name, shape in SHAPES.items() if ".0." in name}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 TWICE = b'{"x":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},"x":{"dtype":"BF16","shape":[1],"data_offsets":[2,4]}}'
 DEEP = b'{"a":' + b"[" * 2_000
@@ -191,6 +198,18 @@ CASES = {
     "tensor-without-offsets": ({WEIGHTS: safetensors(text({**HEADER, Q: {"dtype": "BF16", "shape": [8, 8]}}))}, [Q, "is not a tensor"]),
     "tensor-missing": (without(Q), [Q, "which its config.json calls for"]),
     "tensor-unexpected": (added("model.layers.0.self_attn.q_proj.bias"), ["q_proj.bias", "has no place"]),
+    "tensor-of-a-layer-more": (weights({**SHAPES, **LAYER_MORE}), ["model.layers.1.input_layernorm.weight is one of layer 1", "`num_hidden_layers` in config.json is 1"]),
+    "tensor-of-a-layer-spelled-otherwise": (added("model.layers.00.mlp.up_proj.weight"), ["model.layers.00.mlp.up_proj.weight", "has no place"]),
+    "tensor-norm-of-another-family": (added("model.layers.0.self_attn.q_norm.weight"), ["q_norm.weight", "has no place"]),
+    "tensor-of-an-adapter": (added("model.layers.0.self_attn.q_proj.lora_A.weight"), ["lora_A", "adapters are not applied"]),
+    "tensor-of-a-saved-module": (added("lm_head.modules_to_save.weight"), ["modules_to_save", "adapters are not applied"]),
+    "tensor-unknown": (added("model.embed_positions.weight"), ["model.embed_positions.weight", "could change the answer"]),
+    "tensor-bias-of-the-head": (added("lm_head.bias"), ["lm_head.bias", "could change the answer"]),
+    "adapter-beside": ({"adapter_config.json": b"{}"}, ["holds an adapter (adapter_config.json)"]),
+    "head-tied-and-another": (tied(b"\1" + bytes(DATA_BYTES - 1)), ["`tie_word_embeddings` is true", "lm_head.weight", "row 0 differs"]),
+    "head-tied-and-of-another-shape": (tied(shape=[8, 16]), ["`tie_word_embeddings` is true", "shape [8, 16], not [16, 8]"]),
+    "head-tied-and-of-another-dtype": (tied(dtype="F16"), ["`tie_word_embeddings` is true", "stored as F16, not as BF16"]),
+    "head-untied-and-missing": (without("lm_head.weight"), ["has no tensor lm_head.weight"]),
     "tensor-name-with-a-path": (without(Q, "../../etc/passwd"), [Q, "which its config.json calls for"]),
     "offsets-reversed": (tensor(Q, data_offsets=[128, 0]), [Q, "before its begin"]),
     "offsets-too-short": (tensor(Q, data_offsets=[0, 64]), [Q, "needs 128 bytes, has 64"]),
