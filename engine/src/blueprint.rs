@@ -579,16 +579,22 @@ fn limited(
         }),
         ..base
     };
-    let tightest = match has_plan || device_bytes.is_some() {
-        true => tightest(found, beside),
-        false => None,
+    let request = match has_plan || device_bytes.is_some() {
+        // Where nothing is known of the host, homes are still not in the other memory.
+        true => tightest(found, beside).map_or_else(|| beside(&UNLIMITED), |(_, request)| request),
+        false => base,
     };
     Limited {
-        request: tightest.map_or(base, |(_, request)| request),
+        request,
         limit: Some(kind),
         spare_bytes: 0,
     }
 }
+
+const UNLIMITED: Limit = Limit {
+    kind: LimitKind::Given,
+    left_bytes: u64::MAX,
+};
 
 /// The limit within which the fewest layers fit; of those the one that leaves the least beside its
 /// reserve.

@@ -202,7 +202,7 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
     let compact = Model::open(&source, options(0, None)).unwrap();
     let compact_plan = compact.blueprint().plan_for(2);
     let tight = ModelOptions {
-        memory_bytes: Some(compact_plan.total_bytes() + (1 << 20)),
+        memory_bytes: Some(compact_plan.total_bytes() - compact_plan.reserve_bytes() + (1 << 20)),
         ..options(2, None)
     };
     let error = Model::open(&source, tight.clone()).unwrap_err();

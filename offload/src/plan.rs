@@ -712,7 +712,7 @@ mod tests {
         // With one layer less of the plan, and one home more.
         let plan = check(Residency::Auto, 600, room(924, true)).unwrap();
         assert_eq!((plan.resident_count(), plan.host_bytes()), (2, 915));
-        let error = check(Residency::Layers(0), 760, room(894, true)).unwrap_err();
+        let error = check(Residency::Layers(0), 650, room(894, true)).unwrap_err();
         assert_eq!(
             error,
             PlanError::HomesTooLarge {

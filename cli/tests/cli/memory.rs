@@ -61,3 +61,68 @@ fn streaming_everything_from_disk_peaks_under_40_percent_of_a_resident_run() {
         peak(&resident)
     );
 }
+
+/// The RAM that an emulated device's weights come from is beside its memory, and in the plan.
+#[test]
+fn homes_of_an_emulated_link_are_a_line_of_the_plan_and_the_hosts_to_give() {
+    let spec = SynthSpec {
+        hidden_size: 512,
+        intermediate_size: 4096,
+        head_dim: 128,
+        ..tiny()
+    };
+    let made = make(&spec.with_layers(16));
+    let typed = "--context 64 --memory 100MiB --link-gbps 50";
+    let plans = made.run("plan", &format!("--json {typed}")).ok().json();
+    let auto = plans["auto"].as_u64().unwrap();
+    let row = &plans["plans"][auto as usize];
+    let bytes = |value: &serde_json::Value| value.as_u64().unwrap();
+    let homes = (16 - auto) * bytes(&plans["block_bytes"]);
+    assert!(homes > 0 && bytes(&row["home_bytes"]) == homes, "{row}");
+    assert!(bytes(&row["total_bytes"]) <= 100 << 20, "{row}");
+    let rest = "--prompt-tokens 1,2,3 --max-new-tokens 2 --ignore-eos";
+    let run = made.run("generate", &format!("{typed} {rest} --json")).ok();
+    let line = run
+        .stderr
+        .lines()
+        .find(|line| line.trim_start().starts_with("homes "));
+    assert!(
+        line.unwrap()
+            .contains("in RAM, where streamed layers come from"),
+        "{run:?}"
+    );
+    let json = run.json();
+    assert_eq!(bytes(&json["plan"]["home_bytes"]), homes);
+    let planned = bytes(&row["total_bytes"]) + homes;
+    let peak = bytes(&json["peak_memory_bytes"]);
+    println!("peak {peak}, planned {planned} with {homes} of homes");
+    assert!(peak < planned + PROCESS_BYTES_MAX, "{peak} of {planned}");
+    assert!(peak > planned - (32 << 20), "{peak} of {planned}");
+    // What the host cannot give is refused, with numbers.
+    let name = made.name();
+    let line = format!("ulimit -v 200000; exec $0 generate --model {name} {typed} {rest}");
+    let engine = env!("CARGO_BIN_EXE_engine");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &line, engine])
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{told}");
+    for words in [
+        "MiB of RAM to be streamed from and the rest of the run",
+        "hint: use --weights disk",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    // Without --memory both are within the one limit.
+    let json = made
+        .run("plan", "--json --context 64 --link-gbps 50")
+        .ok()
+        .json();
+    assert!(json["host_bytes"].is_null(), "{json}");
+    let row = &json["plans"][0];
+    assert!(
+        bytes(&row["total_bytes"]) > 16 * bytes(&json["block_bytes"]),
+        "{row}"
+    );
+}
