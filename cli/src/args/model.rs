@@ -26,6 +26,11 @@ pub struct ModelArgs {
     #[arg(long, value_name = "TOKENS")]
     pub context: Option<usize>,
     /// Memory that the plan may take, like 6GiB or 6144MiB [default: what is available]
+    ///
+    /// For weights, slots, cache and activations. The program itself takes some 10 to 20 MiB beside
+    /// it, and up to nine times the size of tokenizer.json. By default it is the least of what the
+    /// system, control groups and the shell's limits leave, less a reserve for the program. With
+    /// --link-gbps it is the emulated device's memory: weights in RAM come on top.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
     /// Resident matrices of bf16 in three quarters of their bytes, without loss, or as the
