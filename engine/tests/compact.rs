@@ -199,7 +199,12 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
         other => panic!("{other}"),
     }
     // Where plain ones do not fit, that is the error.
-    let compact = Model::open(&source, options(0, None)).unwrap();
+    let roomy = ModelOptions {
+        // A limit that is given has no reserve beside the plan.
+        memory_bytes: Some(4 << 30),
+        ..options(0, Some(Form::Compact))
+    };
+    let compact = Model::open(&source, roomy).unwrap();
     let compact_plan = compact.blueprint().plan_for(2);
     let tight = ModelOptions {
         memory_bytes: Some(compact_plan.total_bytes() - compact_plan.reserve_bytes() + (1 << 20)),
