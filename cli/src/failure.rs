@@ -213,7 +213,11 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::TooManyThreads { .. }
         | EngineError::ThreadsOfClear
         | EngineError::StopWithoutText
-        | EngineError::Text(TextError::Sampling { .. } | TextError::EmptyStopString { .. })
+        | EngineError::Text(
+            TextError::Sampling { .. }
+            | TextError::EmptyStopString { .. }
+            | TextError::ChatInput { .. },
+        )
         | EngineError::EmptyPrompt
         | EngineError::PromptTooLong { .. }
         | EngineError::ContextTooLong { .. }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, Read};
 
-use engine::text::Message;
+use engine::text::{Chat, Message};
 use engine::{Blueprint, EngineError};
 
 use crate::args::PromptInput;
@@ -54,7 +54,7 @@ fn read(file: &str, read: impl FnOnce() -> io::Result<String>) -> Result<String,
 
 fn encode(text: &str, chat: bool, blueprint: &Blueprint) -> Result<Vec<u32>, EngineError> {
     match chat {
-        true => blueprint.encode_chat(&[Message::new("user", text)]),
+        true => blueprint.encode_chat(&Chat::new([Message::new("user", text)])),
         false => blueprint.encode(text),
     }
 }

@@ -5,7 +5,7 @@ use loader::Checkpoint;
 
 use crate::blueprint::Blueprint;
 use crate::error::EngineError;
-use crate::text::{ChatTemplate, Message, Tokenizer};
+use crate::text::{Chat, ChatTemplate, Tokenizer};
 
 /// The checkpoint's tokenizer, if it came with one; refused when it belongs to another model.
 pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, EngineError> {
@@ -45,16 +45,19 @@ impl Blueprint {
     }
 
     /// The ids of a conversation in the model's own chat format, ready for its answer.
-    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
+    pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<u32>, EngineError> {
         let tokenizer = self.tokenizer()?;
         let source = self.checkpoint.chat_template()?;
         let source = source.ok_or_else(|| EngineError::NoChatTemplate {
             location: self.checkpoint.location().into(),
         })?;
         let special = self.checkpoint.special_tokens()?;
-        let template = ChatTemplate::new(source, special.bos, special.eos)?;
+        let special = [("bos_token", special.bos), ("eos_token", special.eos)];
+        let special = special.into_iter();
+        let special = special.filter_map(|(name, token)| Some((name.to_owned(), token?)));
+        let template = ChatTemplate::new(source, special.collect())?;
         // The template writes the special tokens itself.
-        Ok(tokenizer.encode(&template.render(messages, true)?, false)?)
+        Ok(tokenizer.encode(&template.render(chat)?, false)?)
     }
 
     /// Whether a cache that holds `taken` positions already can take these tokens, and the

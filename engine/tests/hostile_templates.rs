@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use engine::text::{ChatTemplate, Message, TextError};
+use engine::text::{Chat, ChatTemplate, Message, TextError};
 use support::Counting;
 
 #[global_allocator]
@@ -14,14 +14,13 @@ static COUNTING: Counting = Counting;
 
 /// The result, the most bytes held on the way there, and how long it took.
 fn render(source: &str) -> (Result<String, TextError>, usize, Duration) {
-    let messages = [
+    let chat = Chat::new([
         Message::new("user", "<think>why</think> a story"),
         Message::new("assistant", "é🙂"),
-    ];
+    ]);
     let started = Instant::now();
     let (result, peak) = Counting::peak_of(|| {
-        ChatTemplate::new(source.to_owned(), None, None)
-            .and_then(|template| template.render(&messages, true))
+        ChatTemplate::new(source.to_owned(), Vec::new()).and_then(|template| template.render(&chat))
     });
     (result, peak, started.elapsed())
 }
@@ -54,7 +53,7 @@ fn check(source: &str) {
 /// Words of the language in any order, around values that grow. Most are no templates; of those
 /// that are, none may take more than it may.
 fn templates_made_by_chance() {
-    const WORDS: [&str; 44] = [
+    const WORDS: [&str; 58] = [
         "{% set ns.x = ",
         " %}",
         "{{ ",
@@ -99,6 +98,20 @@ fn templates_made_by_chance() {
         "[ns.x, ns.x]",
         "messages",
         "|length",
+        " % ",
+        "'%s%s'",
+        "'%9999999s'",
+        "|format(ns.x, ns.x)",
+        "|sum",
+        "|sum(start=[])",
+        "|groupby('k')",
+        "|replace('a', ns.x, 9)",
+        "joiner(ns.x)",
+        "cycler(ns.x, ns.x)",
+        ".next()",
+        "()",
+        "{% generation %}",
+        "{% endgeneration %}",
     ];
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut chance = |below: usize| {
@@ -170,6 +183,72 @@ fn templates_made_to_take_much() {
         big("{% for i in range(100000) %}{% for a in 'x' recursive %}{% if loop.depth < 9 %}\
              {{ loop(big) }}{% endif %}{% break %}{% endfor %}{% endfor %}"),
         "{{ '{:1000000000}'.format(1) }}".to_owned(),
+        "{% set x = [1] * 1000000 %}{% for i in range(100000) %}{{ dict(*x) }}{% endfor %}".to_owned(),
+        "{% macro f() %}{% endmacro %}{% set x = ['x' * 1000] * 1000000 %}\
+         {% for i in range(100000) %}{{ f(*x) }}{% endfor %}"
+            .to_owned(),
+        rounds("[1]", "{% set ns.x = cycler(*ns.x, *ns.x) %}", ""),
+        rounds("{'a': 1}", "{% set ns.x = dict(a=ns.x, **ns.x) %}", "{{ ns.x }}"),
+        big("{% for i in range(100000) %}{% for a in big %}{% break %}{% endfor %}{% endfor %}"),
+        "{{ '%1000000000s' % 1 }}".to_owned(),
+        "{{ '%.1000000000f' % 1.5 }}".to_owned(),
+        "{{ '%-1000000000d'|format(1) }}".to_owned(),
+        "{{ '%99999999999999999999999s' % 1 }}".to_owned(),
+        "{{ ('%9999999s' * 100) % (range(100)|list) }}".to_owned(),
+        rounds("'x'", "{% set ns.x = '%s%s' % (ns.x, ns.x) %}", ""),
+        rounds("'x'", "{% set ns.x = '%s%s'|format(ns.x, ns.x) %}", ""),
+        rounds("'x'", "{% set ns.x = '%(a)s%(a)s' % {'a': ns.x} %}", ""),
+        rounds("'x'", "{% set ns.x = '%r' % ns.x %}", ""),
+        rounds("'x'", nest, "{{ '%s' % ns.x }}"),
+        big("{{ ('%s' * 1000) % big }}"),
+        big("{{ ('%(a)s' * 1000) % {'a': big} }}"),
+        rounds("'x'", "{% set ns.x = ns.x|replace('x', ns.x, 1000000000) %}", ""),
+        rounds("'x'", "{% set ns.x = ns.x.replace('x', ns.x, 1000000000) %}", ""),
+        rounds("'x'", "{% set ns.x = ns.x|replace('', 'xx', 1000000000) %}", ""),
+        big("{% for i in range(100000) %}{{ big|replace('y', 'z', 1) }}{% endfor %}"),
+        big("{% for i in range(100000) %}{{ big|replace(i, 'z') }}{% endfor %}"),
+        rounds("[1]", "{% set ns.x = [ns.x, ns.x]|sum(start=[]) %}", "{{ ns.x|length }}"),
+        "{% set x = [[1] * 1000] * 1000 %}{{ x|sum(start=[])|length }}".to_owned(),
+        "{{ ((['ab'] * 1000000) + ['b'])|sum }}".to_owned(),
+        "{{ ([1.5] * 2000000)|sum }}".to_owned(),
+        "{% for i in range(100000) %}{{ ([1] * 100000)|sum }}{% endfor %}".to_owned(),
+        rounds("'x'", nest, "{{ [ns.x]|sum(start=[]) == [] }}"),
+        "{% set x = [{'k': 'b'}, {'k': 'a'}] * 500000 %}{{ x|groupby('k')|length }}".to_owned(),
+        "{% set ns = namespace(x=[{'k': 1}]) %}{% for i in range(30) %}\
+         {% set ns.x = ns.x + (ns.x|groupby('k')|list) + ns.x %}{% endfor %}{{ ns.x|length }}"
+            .to_owned(),
+        rounds("{'k': 1}", "{% set ns.x = {'k': [ns.x, ns.x]} %}", "{{ [ns.x, ns.x]|groupby('k') }}"),
+        big("{{ ([{'k': big}] * 1000)|groupby('k') }}"),
+        big("{% for i in range(100000) %}{{ [{'k': big}, {'k': big}]|groupby('k') }}{% endfor %}"),
+        "{% set j = joiner('x' * 1000000) %}{% for i in range(100000) %}{{ j() }}{% endfor %}".to_owned(),
+        "{% set ns = namespace(x='') %}{% set j = joiner('x' * 1000000) %}\
+         {% for i in range(100000) %}{% set ns.x = ns.x + j() %}{% endfor %}"
+            .to_owned(),
+        "{% set c = cycler('x' * 1000000, ['y'] * 1000000) %}{% for i in range(100000) %}\
+         {{ c.next() }}{{ c.current }}{% endfor %}"
+            .to_owned(),
+        "{% set ns = namespace(x=cycler(1)) %}{% for i in range(20000) %}\
+         {% set ns.x = cycler(ns.x, ns.x) %}{% endfor %}{{ ns.x }}{{ ns.x.next() }}"
+            .to_owned(),
+        "{% set ns = namespace(x=joiner()) %}{% for i in range(20000) %}\
+         {% set ns.x = joiner(ns.x) %}{% endfor %}{{ ns.x() }}{{ ns.x() }}"
+            .to_owned(),
+        "{% set ns = namespace(x=[]) %}{% for i in range(20000) %}\
+         {% set ns.x = [{'k': ns.x}]|groupby('k') %}{% endfor %}{{ ns.x }}"
+            .to_owned(),
+        "{% block a %}x{{ self.b() }}{{ self.b() }}{% endblock %}\
+         {% block b %}y{{ self.a() }}{{ self.a() }}{% endblock %}"
+            .to_owned(),
+        "{% block a %}{% set x = 'x' * 1000000 %}{{ x }}{% endblock %}\
+         {% for i in range(100000) %}{% set y = self.a() %}{% endfor %}"
+            .to_owned(),
+        format!("{}{}", "{% generation %}".repeat(10_000), "{% endgeneration %}".repeat(10_000)),
+        rounds("'x'", "{% generation %}{% set ns.x = ns.x + ns.x %}{% endgeneration %}", ""),
+        rounds("'<'", "{% set ns.x = ns.x|safe + ns.x %}", ""),
+        rounds("'<'", "{% set ns.x = (ns.x|string|e ~ '<') %}", ""),
+        big("{{ big|default(big, boolean=true)|length }}{{ big is sameas big }}"),
+        "{% for i in range(100000) %}{{ ('9' * 1000000)|int }}{{ ('9' * 1000000)|float }}{% endfor %}"
+            .to_owned(),
         "{{ ('x' * 100000000) ~ ('x' * 100000000) ~ ('x' * 100000000) }}".to_owned(),
         format!("{{{{ {} }}}}", vec!["'x' * 100000000"; 400].join(" ~ ")),
         format!("{{{{ {} }}}}", vec!["1"; 100_000].join(" - ")),

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use corpus::Corpus;
-use engine::text::{ChatTemplate, Message, panics_are_errors};
+use engine::text::{Chat, ChatTemplate, Message, panics_are_errors};
 use engine::{Blueprint, EngineError, ModelOptions, Source};
 use support::Counting;
 
@@ -30,7 +30,7 @@ fn open(directory: &Path) -> Result<(), EngineError> {
     let source = Source::Directory(directory.to_path_buf());
     let blueprint = Blueprint::new(&source, ModelOptions::default())?;
     blueprint.encode("a b")?;
-    blueprint.encode_chat(&[Message::new("user", "a b")])?;
+    blueprint.encode_chat(&Chat::new([Message::new("user", "a b")]))?;
     Ok(())
 }
 

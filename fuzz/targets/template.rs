@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use engine::text::{ChatTemplate, Message};
+use engine::text::{Chat, ChatTemplate, Message};
 use fuzz::Watched;
 use libfuzzer_sys::fuzz_target;
 
@@ -11,13 +11,13 @@ use libfuzzer_sys::fuzz_target;
 static MEMORY: Watched = Watched::new();
 
 fuzz_target!(init: fuzz::caught_panics_are_fine(), |source: &str| {
-    let messages = [
+    let chat = Chat::new([
         Message::new("system", "Be brief."),
         Message::new("user", "<think>why</think> Once upon a time"),
         Message::new("assistant", "é🙂"),
-    ];
+    ]);
     MEMORY.within(ChatTemplate::MEMORY_BYTES_MAX, || {
-        let template = ChatTemplate::new(source.to_owned(), Some("<s>".into()), None);
-        let _ = template.and_then(|template| template.render(&messages, true));
+        let template = ChatTemplate::new(source.to_owned(), vec![("bos_token".into(), "<s>".into())]);
+        let _ = template.and_then(|template| template.render(&chat));
     });
 });

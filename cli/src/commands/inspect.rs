@@ -149,8 +149,7 @@ fn chat_template(checkpoint: &Checkpoint) -> Result<bool, EngineError> {
     let Some(source) = checkpoint.chat_template()? else {
         return Ok(false);
     };
-    let special = checkpoint.special_tokens()?;
-    ChatTemplate::new(source, special.bos, special.eos)?;
+    ChatTemplate::new(source, Vec::new())?;
     Ok(true)
 }
 

@@ -14,19 +14,22 @@ use std::sync::Arc;
 
 use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
-use serde::{Deserialize, Serialize};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
 use super::error::TextError;
 use super::{guard, python};
+pub use input::{Chat, Message};
 use meter::{Limits, Meter};
 
+mod input;
 mod library;
 mod meter;
 mod operators;
 mod rewrite;
+mod tags;
 #[cfg(test)]
 mod tests;
+mod words;
 
 const NAME: &str = "chat";
 
@@ -45,42 +48,24 @@ const SOURCE_BYTES_MAX: usize = 1 << 20;
 /// Output may be this much, and a few times the messages. A macro's output is written twice, once
 /// by the macro and once by who called it, and counts twice.
 const OUTPUT_BYTES_MIN: usize = 4 << 20;
-const OUTPUT_PER_MESSAGE_BYTE: usize = 16;
+const OUTPUT_PER_GIVEN_BYTE: usize = 16;
 
 /// Everything made along the way, whether it is still needed or not; what is held is less.
 const MADE_BYTES_MIN: usize = 64 << 20;
-const MADE_PER_MESSAGE_BYTE: usize = 64;
+const MADE_PER_GIVEN_BYTE: usize = 64;
 
 /// Everything compared, searched and printed. What it takes is time: about a second.
 const READ_BYTES_MIN: usize = 1 << 30;
-const READ_PER_MESSAGE_BYTE: usize = 256;
-
-/// A message counts as this much beside its text.
-const MESSAGE_BYTES: usize = 256;
+const READ_PER_GIVEN_BYTE: usize = 256;
 
 const REASON_CHARS_MAX: usize = 400;
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    pub role: String,
-    pub content: String,
-}
-
-impl Message {
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self {
-            role: role.into(),
-            content: content.into(),
-        }
-    }
-}
 
 /// A checked template and the special tokens it may write.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,
-    bos: Option<String>,
-    eos: Option<String>,
+    /// Name and text: `bos_token` and the like.
+    special: Vec<(String, String)>,
 }
 
 impl ChatTemplate {
@@ -88,11 +73,8 @@ impl ChatTemplate {
     /// add a few hundred bytes for each of theirs.
     pub const MEMORY_BYTES_MAX: usize = 256 << 20;
 
-    pub fn new(
-        source: String,
-        bos: Option<String>,
-        eos: Option<String>,
-    ) -> Result<Self, TextError> {
+    /// `special`: the special tokens that it finds by their names, like `bos_token`.
+    pub fn new(source: String, special: Vec<(String, String)>) -> Result<Self, TextError> {
         if source.len() > SOURCE_BYTES_MAX {
             return Err(TextError::TemplateLimit {
                 line: None,
@@ -100,45 +82,29 @@ impl ChatTemplate {
                 unit: "bytes of source",
             });
         }
-        let template = Self { source, bos, eos };
-        template.on_a_thread(|| compile(&template.source).map(drop).map_err(|e| explain(&e)))?;
-        Ok(template)
+        let source = on_a_thread(|| {
+            let source = tags::without_generation(&source, syntax().map_err(|e| explain(&e))?);
+            compile(&source).map_err(|e| explain(&e))?;
+            Ok(source)
+        })?;
+        Ok(Self { source, special })
     }
 
-    /// `add_generation_prompt`: end with the words that open the assistant's turn.
-    pub fn render(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<String, TextError> {
-        self.on_a_thread(|| self.render_here(messages, add_generation_prompt))
+    pub fn render(&self, chat: &Chat) -> Result<String, TextError> {
+        on_a_thread(|| self.render_here(chat))
     }
 
-    fn on_a_thread<T: Send>(
-        &self,
-        work: impl FnOnce() -> Result<T, TextError> + Send,
-    ) -> Result<T, TextError> {
-        std::thread::scope(|scope| {
-            std::thread::Builder::new()
-                .name("chat-template".to_owned())
-                .stack_size(STACK_BYTES)
-                .spawn_scoped(scope, || guard::guarded(work))
-                .map_err(|source| TextError::TemplateThread {
-                    stack_bytes: STACK_BYTES,
-                    source,
-                })?
-                .join()
-                .unwrap_or_else(|_| Err("internal failure".to_owned()))
-                .unwrap_or_else(|reason| Err(TextError::Template { line: None, reason }))
-        })
+    /// Which of the names that were given the template never mentions: they have no effect.
+    pub fn never_names<'c>(&self, chat: &'c Chat) -> Result<Vec<&'c str>, TextError> {
+        let names = on_a_thread(|| {
+            let syntax = syntax().map_err(|e| explain(&e))?;
+            Ok(tags::names(&self.source, syntax))
+        })?;
+        Ok(chat.given().filter(|&name| !names.contains(name)).collect())
     }
 
-    fn render_here(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<String, TextError> {
-        let meter = Arc::new(Meter::new(limits(messages)));
+    fn render_here(&self, chat: &Chat) -> Result<String, TextError> {
+        let meter = Arc::new(Meter::new(limits(chat.bytes())));
         let run = || -> Result<String, Error> {
             let program = compile(&self.source)?;
             let environment = environment(&meter);
@@ -146,7 +112,7 @@ impl ChatTemplate {
             eval(
                 &environment,
                 &program.0,
-                self.context(messages, add_generation_prompt),
+                chat.context(&self.special),
                 &program.1,
                 &mut make_string_output(&mut text),
                 AutoEscape::None,
@@ -162,41 +128,32 @@ impl ChatTemplate {
             None => explain(&error),
         })
     }
-
-    fn context(&self, messages: &[Message], add_generation_prompt: bool) -> Value {
-        let message = |message: &Message| {
-            Value::from_pairs([
-                ("role", message.role.as_str()),
-                ("content", message.content.as_str()),
-            ])
-        };
-        let mut names = vec![
-            ("messages", messages.iter().map(message).collect::<Value>()),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-            // transformers defines these even when there are none.
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-        ];
-        let special = [("bos_token", &self.bos), ("eos_token", &self.eos)];
-        for (name, token) in special {
-            if let Some(token) = token {
-                names.push((name, Value::from(token.as_str())));
-            }
-        }
-        Value::from_pairs(names)
-    }
 }
 
-fn limits(messages: &[Message]) -> Limits {
-    let message_bytes: usize = messages
-        .iter()
-        .map(|message| message.role.len() + message.content.len() + MESSAGE_BYTES)
-        .sum();
-    let limit = |min: usize, per_byte: usize| (min + message_bytes.saturating_mul(per_byte)) as u64;
+fn on_a_thread<T: Send>(
+    work: impl FnOnce() -> Result<T, TextError> + Send,
+) -> Result<T, TextError> {
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .name("chat-template".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn_scoped(scope, || guard::guarded(work))
+            .map_err(|source| TextError::TemplateThread {
+                stack_bytes: STACK_BYTES,
+                source,
+            })?
+            .join()
+            .unwrap_or_else(|_| Err("internal failure".to_owned()))
+            .unwrap_or_else(|reason| Err(TextError::Template { line: None, reason }))
+    })
+}
+
+fn limits(given_bytes: usize) -> Limits {
+    let limit = |min: usize, per_byte: usize| (min + given_bytes.saturating_mul(per_byte)) as u64;
     Limits {
-        made_bytes: limit(MADE_BYTES_MIN, MADE_PER_MESSAGE_BYTE),
-        read_bytes: limit(READ_BYTES_MIN, READ_PER_MESSAGE_BYTE),
-        written_bytes: limit(OUTPUT_BYTES_MIN, OUTPUT_PER_MESSAGE_BYTE),
+        made_bytes: limit(MADE_BYTES_MIN, MADE_PER_GIVEN_BYTE),
+        read_bytes: limit(READ_BYTES_MIN, READ_PER_GIVEN_BYTE),
+        written_bytes: limit(OUTPUT_BYTES_MIN, OUTPUT_PER_GIVEN_BYTE),
     }
 }
 
@@ -209,11 +166,15 @@ fn environment(meter: &Arc<Meter>) -> Environment<'static> {
     environment.set_fuel(Some(INSTRUCTIONS_MAX));
     environment.set_recursion_limit(RECURSION_MAX);
     library::extend(&mut environment, meter);
+    words::extend(&mut environment, meter);
     operators::extend(&mut environment, meter);
     let meter = Arc::clone(meter);
     environment.set_formatter(move |output, state, value| {
         meter.write(value)?;
-        minijinja::escape_formatter(output, state, value)
+        match python::float(value) {
+            Some(text) => output.write_str(&text).map_err(Error::from),
+            None => minijinja::escape_formatter(output, state, value),
+        }
     });
     environment
 }

@@ -30,6 +30,9 @@ pub enum TextError {
         unit: &'static str,
     },
 
+    #[error("the {input} cannot be used: {reason}")]
+    ChatInput { input: &'static str, reason: String },
+
     #[error(
         "cannot start the thread that renders the chat template ({stack_bytes} bytes of stack)"
     )]
@@ -71,6 +74,10 @@ impl TextError {
             }
             Self::TemplateRefused { .. } => {
                 "many models accept only user and assistant messages in turn, user first"
+            }
+            Self::ChatInput { .. } => {
+                "messages are a JSON list like [{\"role\": \"user\", \"content\": \"Hi\"}], or an object \
+                 with messages, tools and documents; template arguments are an object"
             }
             Self::TemplateThread { .. } => {
                 "the limit on address space (ulimit -v) may be too low for the stack"

@@ -13,7 +13,7 @@ mod guard;
 mod python;
 mod random;
 
-pub use chat::{ChatTemplate, Message};
+pub use chat::{Chat, ChatTemplate, Message};
 pub use detokenize::Detokenizer;
 pub use error::TextError;
 pub use guard::panics_are_errors;

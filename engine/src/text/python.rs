@@ -3,7 +3,7 @@
 //! It must not know what a template renders.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use minijinja::value::{Tuple, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
@@ -16,15 +16,46 @@ mod tests;
 
 pub(in crate::text) use json::to_json;
 
-/// UTC: the standard library knows no time zone, and a prompt should not depend on one.
+/// Local time, as the model's own tools have it.
 pub(super) fn strftime_now(format: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    date::strftime(format, now.map_or(0, |elapsed| elapsed.as_secs()))
+    let ahead = chrono::Local::now().offset().local_minus_utc();
+    date::strftime(format, now(), i64::from(ahead))
 }
 
 /// Today's date in UTC, like 2026-01-31.
 pub fn today() -> String {
-    strftime_now("%Y-%m-%d")
+    date::strftime("%Y-%m-%d", now(), 0)
+}
+
+fn now() -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default()
+}
+
+/// As Python prints it: a float with an exponent has it elsewhere than the template engine.
+pub(super) fn text(value: &Value) -> String {
+    float(value).unwrap_or_else(|| value.to_string())
+}
+
+/// A float as `repr` writes it; `None` for anything else.
+pub(super) fn float(value: &Value) -> Option<String> {
+    if !value.is_number() || value.is_integer() {
+        return None;
+    }
+    let number = f64::try_from(value.clone()).ok()?;
+    if number == 0.0 || !number.is_finite() {
+        return None;
+    }
+    let exponent = format!("{number:e}");
+    let (digits, power) = exponent.split_once('e')?;
+    match power.parse::<i32>().ok()? {
+        -4..16 => None,
+        power => Some(format!(
+            "{digits}e{}{:02}",
+            if power < 0 { '-' } else { '+' },
+            power.abs()
+        )),
+    }
 }
 
 #[derive(Debug)]

@@ -1,18 +1,18 @@
 //! What a template finds besides its own words: filters, tests, functions, methods. There is no
-//! other: the environment starts empty. Each of them is preceded by the meter, with the size that
-//! its result can have at most.
+//! other than these and those of `words`: the environment starts empty. Each of them is preceded by
+//! the meter, with the size that its result can have at most.
 
 use std::sync::Arc;
 
 use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
-use minijinja::{Environment, Error, State, Value, filters, functions, tests};
+use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions, tests};
 
 use super::meter::Meter;
 
 /// How much of its first argument a function walks, and how much larger than that its result can
 /// be, apart from what the other arguments bring.
 #[derive(Debug, Clone, Copy)]
-enum Cost {
+pub(super) enum Cost {
     /// One value, handed on.
     Nothing,
     /// The items, not what is in them.
@@ -23,14 +23,23 @@ enum Cost {
 
 const COPY: Cost = Cost::Whole { growth: 1 };
 /// Letters may have longer siblings, and escapes.
-const SPELL: Cost = Cost::Whole { growth: 6 };
+pub(super) const SPELL: Cost = Cost::Whole { growth: 6 };
 /// A letter becomes an item.
 const TAKE_APART: Cost = Cost::Whole { growth: 32 };
+
+/// The filters that walk a list, as the template engine would walk none: as if it were empty.
+const ITERATING: [&str; 9] = [
+    "first", "join", "last", "list", "max", "min", "reverse", "sort", "unique",
+];
 
 pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     macro_rules! filters {
         ($($name:literal $function:expr, $cost:expr;)*) => {
             $(let raw = Value::from_function($function);
+            let raw = match ITERATING.contains(&$name) {
+                true => Value::from_function(not_of_none($name, raw)),
+                false => raw,
+            };
             environment.add_filter($name, metered(meter, $cost, raw));)*
         };
     }
@@ -39,20 +48,12 @@ pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         "attr" filters::attr, Cost::Surface;
         "bool" filters::bool, Cost::Nothing;
         "capitalize" filters::capitalize, SPELL;
-        "count" filters::length, Cost::Surface;
-        "d" filters::default, Cost::Nothing;
-        "default" filters::default, Cost::Nothing;
         "dictsort" filters::dictsort, COPY;
-        "e" filters::escape, SPELL;
-        "escape" filters::escape, SPELL;
         "first" filters::first, Cost::Surface;
-        "float" filters::float, COPY;
         "indent" filters::indent, COPY;
-        "int" filters::int, COPY;
         "items" filters::items, Cost::Surface;
         "join" filters::join, COPY;
         "last" filters::last, Cost::Surface;
-        "length" filters::length, Cost::Surface;
         "lines" filters::lines, TAKE_APART;
         "list" filters::list, TAKE_APART;
         "lower" filters::lower, SPELL;
@@ -61,7 +62,6 @@ pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         "min" filters::min, COPY;
         "reject" filters::reject, Cost::Surface;
         "rejectattr" filters::rejectattr, Cost::Surface;
-        "replace" filters::replace, COPY;
         "reverse" filters::reverse, Cost::Surface;
         "round" filters::round, Cost::Nothing;
         "safe" filters::safe, COPY;
@@ -69,7 +69,6 @@ pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         "selectattr" filters::selectattr, Cost::Surface;
         "sort" filters::sort, COPY;
         "split" filters::split, TAKE_APART;
-        "string" filters::string, COPY;
         "title" filters::title, SPELL;
         "tojson" crate::text::python::to_json, SPELL;
         "trim" filters::trim, COPY;
@@ -91,6 +90,7 @@ pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         "equalto" tests::is_eq, COPY;
         "==" tests::is_eq, COPY;
         "even" tests::is_even, Cost::Nothing;
+        "filter" tests::is_filter, Cost::Nothing;
         "false" tests::is_false, Cost::Nothing;
         "float" tests::is_float, Cost::Nothing;
         "ge" tests::is_ge, COPY;
@@ -100,22 +100,20 @@ pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         ">" tests::is_gt, COPY;
         "in" tests::is_in, COPY;
         "integer" tests::is_integer, Cost::Nothing;
-        "iterable" tests::is_iterable, Cost::Nothing;
         "le" tests::is_le, COPY;
         "<=" tests::is_le, COPY;
         "lower" tests::is_lower, COPY;
         "lt" tests::is_lt, COPY;
         "lessthan" tests::is_lt, COPY;
         "<" tests::is_lt, COPY;
-        "mapping" tests::is_mapping, Cost::Nothing;
         "ne" tests::is_ne, COPY;
         "!=" tests::is_ne, COPY;
         "none" tests::is_none, Cost::Nothing;
         "number" tests::is_number, Cost::Nothing;
         "odd" tests::is_odd, Cost::Nothing;
-        "sequence" tests::is_sequence, Cost::Nothing;
         "startingwith" tests::is_startingwith, COPY;
         "string" tests::is_string, Cost::Nothing;
+        "test" tests::is_test, Cost::Nothing;
         "true" tests::is_true, Cost::Nothing;
         "undefined" tests::is_undefined, Cost::Nothing;
         "upper" tests::is_upper, COPY;
@@ -136,6 +134,22 @@ pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         "strftime_now" crate::text::python::strftime_now, TAKE_APART;
     }
     environment.set_unknown_method_callback(crate::text::python::method);
+}
+
+fn not_of_none(
+    name: &'static str,
+    raw: Value,
+) -> impl Fn(&mut State, Rest<ValueOrKwargs>) -> Result<Value, Error> + Send + Sync + 'static {
+    move |state, args| {
+        let args = args.into_values();
+        match args.first().is_some_and(Value::is_none) {
+            true => Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("none is not iterable, and {name} walks it"),
+            )),
+            false => raw.call(state, &args),
+        }
+    }
 }
 
 fn metered(
@@ -162,7 +176,12 @@ fn metered(
 
 /// No result is larger than the first argument times everything in the others: what replaces each
 /// of its letters, stands between its items, or says how far to indent its lines.
-fn before(meter: &Meter, cost: Cost, first: &Value, rest: &[Value]) -> Result<(), Error> {
+pub(super) fn before(
+    meter: &Meter,
+    cost: Cost,
+    first: &Value,
+    rest: &[Value],
+) -> Result<(), Error> {
     let (own, growth) = match cost {
         Cost::Nothing => return Ok(()),
         Cost::Surface => (meter.glance(first)?, 1),
@@ -201,13 +220,20 @@ pub(super) fn before_method(
     name: &str,
     rest: &[Value],
 ) -> Result<(), Error> {
+    if let (Some(format), "format") = (object.as_str(), name) {
+        // Widths stand in the text itself, or among the arguments.
+        let wide = largest_number(format).saturating_mul(1 + format.len() as u64);
+        meter.may_make(wide)?;
+        return before(meter, COPY, object, rest);
+    }
+    // Elsewhere a number says where to look, or how often at most.
+    let rest: Vec<_> = rest
+        .iter()
+        .filter(|value| !value.is_number())
+        .cloned()
+        .collect();
+    let rest = &rest;
     let cost = match (object.as_str(), name) {
-        (Some(format), "format") => {
-            // Widths stand in the text itself.
-            let wide = largest_number(format).saturating_mul(1 + format.len() as u64);
-            meter.may_make(wide)?;
-            COPY
-        }
         (Some(_), "upper" | "lower" | "title" | "capitalize") => SPELL,
         (Some(_), "split" | "rsplit" | "splitlines") => TAKE_APART,
         (Some(_), _) => COPY,
@@ -216,7 +242,7 @@ pub(super) fn before_method(
     before(meter, cost, object, rest)
 }
 
-fn largest_number(text: &str) -> u64 {
+pub(super) fn largest_number(text: &str) -> u64 {
     text.split(|letter: char| !letter.is_ascii_digit())
         .filter(|digits| !digits.is_empty())
         .map(|digits| digits.parse().unwrap_or(u64::MAX))

@@ -8,12 +8,16 @@ use minijinja::{Environment, Error, ErrorKind, Expression, State, Value, context
 
 use super::library;
 use super::meter::Meter;
+use crate::text::python;
 
 pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     type Operator = fn(&Meter, &mut State, &[Value]) -> Result<Value, Error>;
-    let operators: [(&'static str, Operator); 16] = [
+    let operators: [(&'static str, Operator); 17] = [
         ("+", |meter, _, args| add(meter, from_args(args)?)),
         ("*", |meter, _, args| multiply(meter, from_args(args)?)),
+        ("%", |meter, _, args| {
+            super::words::percent(meter, from_args(args)?)
+        }),
         ("~", |meter, _, args| concatenate(meter, from_args(args)?)),
         ("==", |meter, state, args| compare(meter, state, "==", args)),
         ("!=", |meter, state, args| compare(meter, state, "!=", args)),
@@ -38,10 +42,40 @@ pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
         };
         environment.add_function(name, call);
     }
+    for name in ["f(*)", "f(**)"] {
+        let meter = Arc::clone(meter);
+        environment.add_function(name, move |arguments: Value| spread(&meter, arguments));
+    }
     let meter = Arc::clone(meter);
     environment.add_function("for", move |iterated: Value| {
-        meter.glance(&iterated).map(|_| iterated)
+        if iterated.is_none() {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "none is not iterable",
+            ));
+        }
+        let bytes = meter.glance(&iterated)?;
+        match iterated.as_str() {
+            // A loop over letters has to know how many there are.
+            Some(_) => {
+                meter.may_make(bytes)?;
+                meter.made(Value::from(meter.items(&iterated)?))
+            }
+            None => Ok(iterated),
+        }
     });
+}
+
+/// The longest way to escape a letter.
+const ESCAPED: u64 = 6;
+
+/// What becomes the arguments of a call.
+fn spread(meter: &Meter, arguments: Value) -> Result<Value, Error> {
+    meter.may_make(meter.glance(&arguments)?)?;
+    match arguments.is_undefined() {
+        true => Err(Error::from(ErrorKind::UndefinedError)),
+        false => meter.made(arguments),
+    }
 }
 
 /// What numbers, and mistakes, come to: the template engine's own answer.
@@ -66,13 +100,17 @@ fn compiled(text: &'static str) -> Expression<'static, 'static> {
 }
 static PLUS: Plain = LazyLock::new(|| compiled("a + b"));
 static TIMES: Plain = LazyLock::new(|| compiled("a * b"));
+static REMAINDER: Plain = LazyLock::new(|| compiled("a % b"));
 static SLICE: Plain = LazyLock::new(|| compiled("a[b[0]:b[1]:b[2]]"));
 
 fn is_list(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable)
 }
 
-fn add(meter: &Meter, (a, b): (&Value, &Value)) -> Result<Value, Error> {
+pub(super) fn add(meter: &Meter, (a, b): (&Value, &Value)) -> Result<Value, Error> {
+    if let (true, Some(left), Some(right)) = (a.is_safe() || b.is_safe(), a.as_str(), b.as_str()) {
+        return add_to_markup(meter, (a, left), (b, right));
+    }
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         meter.may_make((a.len() + b.len()) as u64)?;
         return meter.made(Value::from([a, b].concat()));
@@ -87,6 +125,26 @@ fn add(meter: &Meter, (a, b): (&Value, &Value)) -> Result<Value, Error> {
         });
     }
     plain(&PLUS, a, b)
+}
+
+/// What is added to a text that was called safe is escaped, as Python's Markup does it.
+fn add_to_markup(meter: &Meter, a: (&Value, &str), b: (&Value, &str)) -> Result<Value, Error> {
+    meter.may_make(ESCAPED * (a.1.len() + b.1.len()) as u64)?;
+    let part = |(value, text): (&Value, &str)| match value.is_safe() {
+        true => text.to_owned(),
+        false => escaped(text),
+    };
+    meter.made(Value::from_safe_string(part(a) + &part(b)))
+}
+
+/// The template engine spells two of the letters otherwise.
+pub(super) fn escaped(text: &str) -> String {
+    let text = minijinja::HtmlEscape(text).to_string();
+    text.replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+}
+
+pub(super) fn remainder(a: &Value, b: &Value) -> Result<Value, Error> {
+    plain(&REMAINDER, a, b)
 }
 
 fn multiply(meter: &Meter, (a, b): (&Value, &Value)) -> Result<Value, Error> {
@@ -105,7 +163,7 @@ fn multiply(meter: &Meter, (a, b): (&Value, &Value)) -> Result<Value, Error> {
 
 fn concatenate(meter: &Meter, (a, b): (&Value, &Value)) -> Result<Value, Error> {
     meter.may_make(meter.read(a)? + meter.read(b)?)?;
-    meter.made(Value::from(format!("{a}{b}")))
+    meter.made(Value::from(python::text(a) + &python::text(b)))
 }
 
 fn compare(
@@ -129,7 +187,10 @@ fn compare(
         ">" => a > b,
         ">=" => a >= b,
         _ => {
-            if matches!(b.kind(), ValueKind::Number | ValueKind::Bool) {
+            if matches!(
+                b.kind(),
+                ValueKind::Number | ValueKind::Bool | ValueKind::None
+            ) {
                 let reason = "cannot perform a containment check on this value";
                 return Err(Error::new(ErrorKind::InvalidOperation, reason));
             }

@@ -5,9 +5,9 @@
 
 use minijinja::machinery::Span;
 use minijinja::machinery::ast::{
-    BinOp, BinOpKind, Call, CallArg, CallBlock, Compare, CompareOpKind, Const, Do, EmitExpr, Expr,
-    Filter, FilterBlock, ForLoop, GetAttr, IfCond, IfExpr, List, Macro, Set, SetBlock, Spanned,
-    Stmt, Template, Test, Tuple, UnaryOp, UnaryOpKind, Var, WithBlock,
+    BinOp, BinOpKind, Block, Call, CallArg, CallBlock, Compare, CompareOpKind, Const, Do, EmitExpr,
+    Expr, Filter, FilterBlock, ForLoop, GetAttr, IfCond, IfExpr, List, Macro, Set, SetBlock,
+    Spanned, Stmt, Template, Test, Tuple, UnaryOp, UnaryOpKind, Var, WithBlock,
 };
 use minijinja::{Error, ErrorKind, Value};
 
@@ -127,8 +127,15 @@ fn statement<'s>(from: &Stmt<'s>) -> Result<Stmt<'s>, Error> {
             Stmt::Continue(Spanned::new(minijinja::machinery::ast::Continue, at.span()))
         }
         Stmt::Break(at) => Stmt::Break(Spanned::new(minijinja::machinery::ast::Break, at.span())),
+        Stmt::Block(block) => Stmt::Block(Spanned::new(
+            Block {
+                name: block.name,
+                required: block.required,
+                body: body(&block.body)?,
+            },
+            block.span(),
+        )),
         // There are no other templates, and no files to find them in.
-        Stmt::Block(at) => return Err(refuse("block is not supported", at.span())),
         Stmt::Import(at) => return Err(refuse("import is not supported", at.span())),
         Stmt::FromImport(at) => return Err(refuse("import is not supported", at.span())),
         Stmt::Extends(at) => return Err(refuse("extends is not supported", at.span())),
@@ -263,6 +270,7 @@ fn operator(kind: BinOpKind) -> Option<&'static str> {
     Some(match kind {
         BinOpKind::Add => "+",
         BinOpKind::Mul => "*",
+        BinOpKind::Rem => "%",
         BinOpKind::Concat => "~",
         BinOpKind::Eq => "==",
         BinOpKind::Ne => "!=",
@@ -276,7 +284,6 @@ fn operator(kind: BinOpKind) -> Option<&'static str> {
         | BinOpKind::Sub
         | BinOpKind::Div
         | BinOpKind::FloorDiv
-        | BinOpKind::Rem
         | BinOpKind::Pow => return None,
     })
 }
@@ -325,6 +332,17 @@ fn rebuilt_call<'s>(from: &Spanned<Call<'s>>, depth: usize) -> Result<Call<'s>, 
         }
         return Ok(Call { expr, args });
     };
+    if matches!(&method.expr, Expr::Var(var) if var.id == "self") {
+        // A block, once more: its text passes the counter where it is printed.
+        let expr = Expr::GetAttr(Spanned::new(
+            GetAttr {
+                expr: Expr::Var(Spanned::new(Var { id: "self" }, span)),
+                name: method.name,
+            },
+            span,
+        ));
+        return Ok(Call { expr, args });
+    }
     let name = constant(Value::from(method.name), span);
     let object = sub(&method.expr)?;
     args.splice(0..0, [CallArg::Pos(object), CallArg::Pos(name)]);
@@ -354,8 +372,9 @@ fn arguments<'s>(
             Ok(match argument {
                 CallArg::Pos(value) => CallArg::Pos(sub(value)?),
                 CallArg::Kwarg(name, value) => CallArg::Kwarg(name, sub(value)?),
-                CallArg::PosSplat(_) | CallArg::KwargSplat(_) => {
-                    return Err(refuse("a call with * or ** is not supported", span));
+                CallArg::PosSplat(list) => CallArg::PosSplat(call("f(*)", vec![sub(list)?], span)),
+                CallArg::KwargSplat(map) => {
+                    CallArg::KwargSplat(call("f(**)", vec![sub(map)?], span))
                 }
             })
         })

@@ -3,21 +3,25 @@ use super::*;
 fn template(source: &str) -> ChatTemplate {
     ChatTemplate::new(
         source.to_owned(),
-        Some("<s>".to_owned()),
-        Some("</s>".to_owned()),
+        special(&[("bos_token", "<s>"), ("eos_token", "</s>")]),
     )
     .unwrap()
 }
 
-fn talk(pairs: &[(&str, &str)]) -> Vec<Message> {
-    pairs
-        .iter()
-        .map(|&(role, content)| Message::new(role, content))
+fn special(tokens: &[(&str, &str)]) -> Vec<(String, String)> {
+    let tokens = tokens.iter();
+    tokens
+        .map(|&(name, token)| (name.into(), token.into()))
         .collect()
 }
 
+fn talk(pairs: &[(&str, &str)]) -> Chat {
+    let messages = pairs.iter();
+    Chat::new(messages.map(|&(role, content)| Message::new(role, content)))
+}
+
 fn render(source: &str, pairs: &[(&str, &str)]) -> Result<String, TextError> {
-    template(source).render(&talk(pairs), true)
+    template(source).render(&talk(pairs))
 }
 
 const CHATML: &str = "\
@@ -43,9 +47,11 @@ fn a_chatml_template_renders_with_and_without_a_system_message() {
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi {{ x }}<|im_end|>\n\
          <|im_start|>assistant\n"
     );
-    let messages = talk(&[("system", "S"), ("user", "é"), ("assistant", "🙂")]);
+    let mut chat = talk(&[("system", "S"), ("user", "é"), ("assistant", "🙂")]);
+    chat.add_arguments(br#"{"add_generation_prompt": false}"#)
+        .unwrap();
     assert_eq!(
-        template(CHATML).render(&messages, false).unwrap(),
+        template(CHATML).render(&chat).unwrap(),
         "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\né<|im_end|>\n\
          <|im_start|>assistant\n🙂<|im_end|>\n"
     );
@@ -196,8 +202,8 @@ fn what_is_missing_prints_nothing_but_has_no_members() {
         "[]"
     );
     assert!(render("{{ messages[0]['role'] }}", &[]).is_err());
-    let bare = ChatTemplate::new("{{ bos_token is defined }}".to_owned(), None, None).unwrap();
-    assert_eq!(bare.render(&[], true).unwrap(), "False");
+    let bare = ChatTemplate::new("{{ bos_token is defined }}".to_owned(), Vec::new()).unwrap();
+    assert_eq!(bare.render(&talk(&[])).unwrap(), "False");
 }
 
 #[test]
@@ -206,7 +212,7 @@ fn errors_name_the_line() {
         TextError::Template { line, .. } => line,
         other => panic!("{other}"),
     };
-    let error = ChatTemplate::new("\n\n{% if %}".to_owned(), None, None).unwrap_err();
+    let error = ChatTemplate::new("\n\n{% if %}".to_owned(), Vec::new()).unwrap_err();
     assert_eq!(line_of(error), Some(3));
     let error = render("a\n{{ messages.nothing.more }}", &[]).unwrap_err();
     assert!(
@@ -225,7 +231,6 @@ fn an_error_is_short_whatever_it_quotes() {
     for source in [
         "{{ raise_exception('é' * 1000000) }}",
         "{{ messages[('é' * 1000000)].x }}",
-        "{{ ('é' * 1000000)|int }}",
     ] {
         let message = render(source, &[]).unwrap_err().to_string();
         assert!(
@@ -264,7 +269,7 @@ fn a_template_cannot_run_or_write_without_end() {
             "bytes of values looked through"
         );
     }
-    assert!(ChatTemplate::new("x".repeat(SOURCE_BYTES_MAX + 1), None, None).is_err());
+    assert!(ChatTemplate::new("x".repeat(SOURCE_BYTES_MAX + 1), Vec::new()).is_err());
 }
 
 #[test]
@@ -275,7 +280,6 @@ fn a_template_cannot_include_files_or_recurse_without_end() {
         "{% include 'chat' %}",
         "{% from 'other' import x %}",
         "{% extends 'other' %}",
-        "{% block x %}{% endblock %}",
         "{% autoescape true %}{% endautoescape %}",
         "{{ range(*messages) }}",
         "{{ dict(**messages) }}",
@@ -285,8 +289,8 @@ fn a_template_cannot_include_files_or_recurse_without_end() {
         "{{ messages[:-9223372036854775808:-9223372036854775808] }}",
         "{{ 'abc'[5:1:-1] }}{{ missing.x }}",
     ] {
-        let result = ChatTemplate::new(source.to_owned(), None, None)
-            .and_then(|template| template.render(&[], true));
+        let result = ChatTemplate::new(source.to_owned(), Vec::new())
+            .and_then(|template| template.render(&talk(&[])));
         assert!(
             matches!(result, Err(TextError::Template { .. })),
             "{source} {result:?}"

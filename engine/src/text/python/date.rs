@@ -1,4 +1,6 @@
-//! Python's `strftime` in English and UTC, without a clock of its own.
+//! Python's `strftime` in English, without a clock or a time zone of its own.
+
+use std::time::Duration;
 
 const DAYS: [&str; 7] = [
     "Sunday",
@@ -24,8 +26,11 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// Python's `strftime` in English and UTC; a code it does not have stays as written.
-pub(super) fn strftime(format: &str, unix_seconds: u64) -> String {
+/// What Python's `strftime` writes of a time without a zone, as `datetime.now()` is one; a code it
+/// does not have stays as written. `ahead`: seconds that local time is ahead of UTC.
+pub(super) fn strftime(format: &str, since_1970: Duration, ahead: i64) -> String {
+    let unix_seconds = since_1970.as_secs().saturating_add_signed(ahead);
+    let again = |format| strftime(format, since_1970, ahead);
     let (days, second_of_day) = (unix_seconds / 86_400, unix_seconds % 86_400);
     let (hour, minute, second) = (
         second_of_day / 3600,
@@ -75,15 +80,14 @@ pub(super) fn strftime(format: &str, unix_seconds: u64) -> String {
             Some('B') => month_name.to_owned(),
             Some('b' | 'h') => month_name[..3].to_owned(),
             Some('w') => ((days + 4) % 7).to_string(),
-            Some('F') => strftime("%Y-%m-%d", unix_seconds),
-            Some('T' | 'X') => strftime("%H:%M:%S", unix_seconds),
-            Some('R') => strftime("%H:%M", unix_seconds),
-            Some('D' | 'x') => strftime("%m/%d/%y", unix_seconds),
-            Some('c') => strftime("%a %b %e %H:%M:%S %Y", unix_seconds),
-            Some('Z') => "UTC".to_owned(),
-            Some('z') => "+0000".to_owned(),
-            Some('s') => unix_seconds.to_string(),
-            Some('f') => "000000".to_owned(),
+            Some('F') => again("%Y-%m-%d"),
+            Some('T' | 'X') => again("%H:%M:%S"),
+            Some('R') => again("%H:%M"),
+            Some('D' | 'x') => again("%m/%d/%y"),
+            Some('c') => again("%a %b %e %H:%M:%S %Y"),
+            Some('Z' | 'z') => String::new(),
+            Some('s') => since_1970.as_secs().to_string(),
+            Some('f') => format!("{:06}", since_1970.subsec_micros()),
             Some('n') => "\n".to_owned(),
             Some('t') => "\t".to_owned(),
             Some('%') => "%".to_owned(),

@@ -63,7 +63,7 @@ fn write_json(
     match value.kind() {
         ValueKind::None => json.push_str("null"),
         ValueKind::Bool => json.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number => json.push_str(&value.to_string()),
+        ValueKind::Number => json.push_str(&super::text(value)),
         ValueKind::String => write_json_string(json, value.as_str().unwrap_or_default(), style),
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter()?.collect::<Vec<_>>();

@@ -118,7 +118,7 @@ fn strings_and_mappings_have_their_python_methods() {
 #[test]
 fn dates_are_written_as_python_writes_them() {
     // 2024-02-29 13:05:09 UTC, a Thursday.
-    let leap_day = 1_709_211_909;
+    let leap_day = Duration::from_secs(1_709_211_909);
     let cases = [
         ("%d %b %Y", "29 Feb 2024"),
         ("%A, %B %d, %Y", "Thursday, February 29, 2024"),
@@ -127,14 +127,18 @@ fn dates_are_written_as_python_writes_them() {
         ("%j 100%% %q %", "060 100% %q %"),
     ];
     for (format, expected) in cases {
-        assert_eq!(strftime(format, leap_day), expected);
+        assert_eq!(strftime(format, leap_day, 0), expected);
     }
-    assert_eq!(strftime("%Y-%m-%d %a %j", 0), "1970-01-01 Thu 001");
+    let at = |format, seconds, ahead| strftime(format, Duration::from_secs(seconds), ahead);
+    assert_eq!(at("%Y-%m-%d %a %j", 0, 0), "1970-01-01 Thu 001");
+    assert_eq!(at("%F %T %j", 4_102_444_799, 0), "2099-12-31 23:59:59 365");
+    assert_eq!(at("%F %j", 951_868_800, 0), "2000-03-01 061");
+    // Local time; the second since 1970 is the same everywhere, and there is no zone to name.
     assert_eq!(
-        strftime("%F %T %j", 4_102_444_799),
-        "2099-12-31 23:59:59 365"
+        at("%F %R %s[%Z%z]", 951_868_800, -3600),
+        "2000-02-29 23:00 951868800[]"
     );
-    assert_eq!(strftime("%F %j", 951_868_800), "2000-03-01 061");
+    assert_eq!(at("%F %R", 951_868_800, 19_800), "2000-03-01 05:30");
 }
 
 #[test]
