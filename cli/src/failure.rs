@@ -193,11 +193,12 @@ impl From<io::Error> for Failure {
 fn engine_code(error: &EngineError) -> Code {
     match error {
         EngineError::Loader(_)
-        | EngineError::VocabularyMismatch { .. }
         | EngineError::NoTokenizer { .. }
         | EngineError::NoChatTemplate { .. }
+        | EngineError::TokenOutOfRange { text: Some(_), .. }
         | EngineError::Text(
             TextError::TokenizerJson { .. }
+            | TextError::TokenizerConfig { .. }
             | TextError::Template { .. }
             | TextError::TemplateLimit { .. },
         ) => Code::Checkpoint,
@@ -218,11 +219,13 @@ fn engine_code(error: &EngineError) -> Code {
             | TextError::EmptyStopString { .. }
             | TextError::ChatInput { .. },
         )
+        | EngineError::TextTooLong { .. }
+        | EngineError::NoSuchChatTemplate { .. }
         | EngineError::EmptyPrompt
         | EngineError::PromptTooLong { .. }
         | EngineError::ContextTooLong { .. }
         | EngineError::NoContext
-        | EngineError::TokenOutOfRange { .. }
+        | EngineError::TokenOutOfRange { text: None, .. }
         | EngineError::EmulatedOnDevice
         | EngineError::IdleTf32
         | EngineError::NoCompactForm { .. }

@@ -33,12 +33,38 @@ pub enum EngineError {
     ContextTooLong { asked: usize, max_positions: usize },
     #[error("a context of 0 tokens holds no prompt")]
     NoContext,
-    #[error("token {token} is not in the vocabulary of {vocab_size} tokens")]
-    TokenOutOfRange { token: u32, vocab_size: usize },
-    #[error("the tokenizer knows {tokenizer} tokens, the embedding has rows for {embedding}")]
-    VocabularyMismatch { tokenizer: usize, embedding: usize },
-    #[error("{location} has no tokenizer.json")]
-    NoTokenizer { location: String },
+    /// Refused before it is tokenized.
+    #[error(
+        "the text has {} bytes; {context} tokens of at most {longest_bytes} bytes cannot hold more than \
+         {most_bytes}",
+        text_bytes.map_or("too many".to_owned(), |bytes| bytes.to_string())
+    )]
+    TextTooLong {
+        /// `None`: more than was read.
+        text_bytes: Option<u64>,
+        most_bytes: u64,
+        context: usize,
+        longest_bytes: usize,
+    },
+    #[error("token {token}{} is beyond the {vocab_size} rows of the embedding", spelled(.text))]
+    TokenOutOfRange {
+        token: u32,
+        /// As the tokenizer spells it, where it knows it.
+        text: Option<String>,
+        vocab_size: usize,
+    },
+    #[error("{location} has no tokenizer.json{}", but_has(.instead))]
+    NoTokenizer {
+        location: String,
+        /// A vocabulary in another form.
+        instead: Option<&'static str>,
+    },
+    #[error("{location} has no chat template `{name}` (it has {})", names.join(", "))]
+    NoSuchChatTemplate {
+        location: String,
+        name: String,
+        names: Vec<String>,
+    },
     #[error("{location} has no chat template")]
     NoChatTemplate { location: String },
     #[error("a link can be emulated on the CPU only, and this computes on a GPU")]
@@ -158,11 +184,33 @@ impl EngineError {
                 return Some(format!("use --context {max_positions} or less"));
             }
             Self::NoContext => "use --context 1 or more, or leave it out",
-            Self::TokenOutOfRange { .. } => "check --prompt-tokens against the model's tokenizer",
-            Self::VocabularyMismatch { .. } => {
-                "tokenizer.json belongs to another model: fetch the one published with these weights"
+            Self::TextTooLong { .. } => {
+                "raise --context up to what the model knows, or shorten the text"
             }
-            Self::NoTokenizer { .. } => {
+            Self::TokenOutOfRange { text: None, .. } => {
+                "check --prompt-tokens against the model's tokenizer"
+            }
+            Self::TokenOutOfRange { text: Some(_), .. } => {
+                "the tokenizer knows tokens that the model does not: leave this one out of the text, or \
+                 fetch the tokenizer.json published with these weights"
+            }
+            Self::NoTokenizer {
+                location,
+                instead: Some(_),
+            } => {
+                return Some(format!(
+                    "convert it with transformers: python3 -c \"from transformers import AutoTokenizer as \
+                     T; T.from_pretrained('{location}').save_pretrained('{location}')\"; or give token \
+                     ids with --prompt-tokens"
+                ));
+            }
+            Self::NoSuchChatTemplate { names, .. } => {
+                return Some(format!(
+                    "choose one of them: --template {}",
+                    names.join(" or ")
+                ));
+            }
+            Self::NoTokenizer { instead: None, .. } => {
                 "give token ids with --prompt-tokens, or add the model's tokenizer.json"
             }
             Self::NoChatTemplate { .. } => {
@@ -217,4 +265,23 @@ impl EngineError {
         };
         Some(hint.into())
     }
+}
+
+/// A token may be a megabyte of text; a message may not.
+fn spelled(text: &Option<String>) -> String {
+    const CHARS_MAX: usize = 40;
+    let Some(text) = text else {
+        return String::new();
+    };
+    let more = if text.chars().nth(CHARS_MAX).is_some() {
+        "…"
+    } else {
+        ""
+    };
+    let text: String = text.chars().take(CHARS_MAX).collect();
+    format!(" ({text:?}{more})")
+}
+
+fn but_has(instead: &Option<&'static str>) -> String {
+    instead.map_or_else(String::new, |instead| format!(", but {instead}"))
 }

@@ -63,7 +63,7 @@ pub use load::{Progress, WrapLink};
 pub use machine::{Machine, measure_host_memory_gbps};
 pub use model::{Loaded, Model};
 pub use past::Measured;
-pub use prompt::tokenizer_of;
+pub use prompt::{Prompter, Rendered, chat_template_of, no_tokenizer, tokenizer_of};
 pub use session::Session;
 pub use trial::{Trial, TrialRun, in_turns, open_measured};
 pub use tuning::{MachineRates, Settled, options_of};

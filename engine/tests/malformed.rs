@@ -29,7 +29,8 @@ const TIME_MAX: Duration = Duration::from_secs(1);
 fn open(directory: &Path) -> Result<(), EngineError> {
     let source = Source::Directory(directory.to_path_buf());
     let blueprint = Blueprint::new(&source, ModelOptions::default())?;
-    blueprint.encode("a b")?;
+    let tokens = blueprint.encode("a b")?;
+    blueprint.check_tokens(&tokens, 0)?;
     blueprint.encode_chat(&Chat::new([Message::new("user", "a b")]))?;
     Ok(())
 }

@@ -140,9 +140,18 @@ impl Checkpoint {
         self.unread.get(tensor).copied()
     }
 
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
     /// The content of a file beside the weights, `None` where there is no such file.
     pub fn file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         self.folder.read(name)
+    }
+
+    /// Whether there is such a file beside the weights.
+    pub fn has_file(&self, name: &str) -> Result<bool, Error> {
+        self.folder.has(name)
     }
 
     /// The files that hold the weights.

@@ -1,5 +1,5 @@
-//! The files beside the weights: the chat template and the special tokens, as text. What they
-//! mean is the tokenizer's business.
+//! The chat templates that a checkpoint brings along, as text. What they mean is the tokenizer's
+//! business.
 
 use serde_json::Value;
 
@@ -8,49 +8,72 @@ use crate::{Checkpoint, Error};
 
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
-/// The texts of the begin and end tokens, which chat templates refer to by name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SpecialTokens {
-    pub bos: Option<String>,
-    pub eos: Option<String>,
-}
+const TEMPLATE: &str = "chat_template.jinja";
+const MORE_TEMPLATES: &str = "additional_chat_templates";
+/// What a template is called that has no name.
+const DEFAULT: &str = "default";
 
 impl Checkpoint {
-    /// The chat template, where the checkpoint has one: `chat_template.jinja`, or the string in
-    /// `tokenizer_config.json`, or the one named `default` of the list there.
-    pub fn chat_template(&self) -> Result<Option<String>, Error> {
-        const FILE: &str = "chat_template.jinja";
-        if let Some(bytes) = self.file(FILE)? {
-            return String::from_utf8(bytes)
-                .map(Some)
-                .map_err(|error| Error::Field {
-                    file: self.display(FILE),
-                    field: "text".into(),
-                    found: error.to_string(),
-                    expected: "UTF-8".into(),
-                });
+    /// The names of the chat templates. `chat_template.jinja` is `default`, the files of
+    /// `additional_chat_templates` have their own; where there is neither, it is the string in
+    /// `tokenizer_config.json`, or the list there.
+    pub fn chat_template_names(&self) -> Result<Vec<String>, Error> {
+        let files = self.folder().names_in(MORE_TEMPLATES, ".jinja")?;
+        let default = self.folder().has(TEMPLATE)?.then(|| DEFAULT.to_owned());
+        if default.is_some() && files.contains(&DEFAULT.to_owned()) {
+            return Err(Error::Field {
+                file: self.display(MORE_TEMPLATES),
+                field: "name".into(),
+                found: DEFAULT.into(),
+                expected: format!("another name, because {TEMPLATE} is the default"),
+            });
         }
-        self.with_tokenizer_config(|fields| template(&fields))
-            .map(Option::flatten)
+        let names: Vec<_> = default.into_iter().chain(files).collect();
+        if !names.is_empty() {
+            return Ok(names);
+        }
+        let listed = self.listed_templates()?;
+        Ok(listed.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// The special tokens of `tokenizer_config.json`.
-    pub fn special_tokens(&self) -> Result<SpecialTokens, Error> {
-        let found = self.with_tokenizer_config(|fields| {
-            Ok(SpecialTokens {
-                bos: token(&fields, "bos_token")?,
-                eos: token(&fields, "eos_token")?,
-            })
-        })?;
-        Ok(found.unwrap_or_default())
-    }
-
-    fn with_tokenizer_config<T>(
-        &self,
-        read: impl FnOnce(Fields<'_>) -> Result<T, Error>,
-    ) -> Result<Option<T>, Error> {
-        let Some(json) = self.file(TOKENIZER_CONFIG)? else {
+    /// The chat template of that name.
+    pub fn chat_template(&self, name: &str) -> Result<Option<String>, Error> {
+        if !self
+            .chat_template_names()?
+            .iter()
+            .any(|found| found == name)
+        {
             return Ok(None);
+        }
+        let file = match name {
+            DEFAULT if self.folder().has(TEMPLATE)? => {
+                Some((TEMPLATE.to_owned(), self.file(TEMPLATE)?))
+            }
+            _ => {
+                let file = format!("{name}.jinja");
+                let bytes = self.folder().read_in(MORE_TEMPLATES, &file)?;
+                bytes.map(|bytes| (format!("{MORE_TEMPLATES}/{file}"), Some(bytes)))
+            }
+        };
+        let Some((file, bytes)) = file else {
+            let listed = self.listed_templates()?;
+            return Ok(listed
+                .into_iter()
+                .find(|(found, _)| found == name)
+                .map(|(_, text)| text));
+        };
+        let text = bytes.map(String::from_utf8).transpose();
+        text.map_err(|error| Error::Field {
+            file: self.display(&file),
+            field: "text".into(),
+            found: error.to_string(),
+            expected: "UTF-8".into(),
+        })
+    }
+
+    fn listed_templates(&self) -> Result<Vec<(String, String)>, Error> {
+        let Some(json) = self.file(TOKENIZER_CONFIG)? else {
+            return Ok(Vec::new());
         };
         let file = self.display(TOKENIZER_CONFIG);
         let map = parse_object(&file, &json)?;
@@ -59,33 +82,32 @@ impl Checkpoint {
             prefix: "",
             map: &map,
         };
-        read(fields).map(Some)
+        templates(&fields)
     }
 }
 
-fn template(fields: &Fields<'_>) -> Result<Option<String>, Error> {
+fn templates(fields: &Fields<'_>) -> Result<Vec<(String, String)>, Error> {
     const FIELD: &str = "chat_template";
-    const EXPECTED: &str = "a string, or a list of {name, template} with one named default";
-    match fields.get(FIELD) {
-        None => Ok(None),
-        Some(Value::String(template)) => Ok(Some(template.clone())),
-        Some(Value::Array(list)) => list
-            .iter()
-            .find(|entry| entry.get("name").and_then(Value::as_str) == Some("default"))
-            .and_then(|entry| entry.get("template")?.as_str())
-            .map(|template| Some(template.to_owned()))
-            .ok_or_else(|| fields.wrong(FIELD, format!("a list of {}", list.len()), EXPECTED)),
-        Some(other) => Err(fields.wrong(FIELD, other, EXPECTED)),
+    const EXPECTED: &str = "a string, or a list of {name, template}, each name once";
+    let list = match fields.get(FIELD) {
+        None => return Ok(Vec::new()),
+        Some(Value::String(template)) => {
+            return Ok(vec![(DEFAULT.to_owned(), template.clone())]);
+        }
+        Some(Value::Array(list)) if !list.is_empty() => list,
+        Some(other) => return Err(fields.wrong(FIELD, other, EXPECTED)),
+    };
+    let mut found = Vec::<(String, String)>::new();
+    for entry in list {
+        let text = |field: &str| entry.get(field).and_then(Value::as_str);
+        let (Some(name), Some(template)) = (text("name"), text("template")) else {
+            return Err(fields.wrong(FIELD, entry, EXPECTED));
+        };
+        match found.iter().find(|(before, _)| before == name) {
+            None => found.push((name.to_owned(), template.to_owned())),
+            Some((_, before)) if before == template => {}
+            Some(_) => return Err(fields.wrong(FIELD, format!("`{name}` twice"), EXPECTED)),
+        }
     }
-}
-
-fn token(fields: &Fields<'_>, field: &str) -> Result<Option<String>, Error> {
-    match fields.get(field) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(value) => match value.get("content").and_then(Value::as_str) {
-            Some(text) => Ok(Some(text.to_owned())),
-            None => Err(fields.wrong(field, value, "a string or {content}")),
-        },
-    }
+    Ok(found)
 }

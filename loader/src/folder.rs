@@ -77,6 +77,66 @@ impl Folder {
         }
     }
 
+    /// Whether there is such a file.
+    pub fn has(&self, name: &str) -> Result<bool, Error> {
+        check_name(name)?;
+        match self {
+            Self::Disk { dir, homes, .. } => {
+                Ok(self.find_file(&dir.join(name), name, homes)?.is_some())
+            }
+            Self::Embedded { files, .. } => Ok(find(files, name).is_some()),
+        }
+    }
+
+    /// What the files of a folder inside this one are called, without the ending that they all
+    /// have; nothing where there is no such folder.
+    pub fn names_in(&self, inner: &str, ending: &str) -> Result<Vec<String>, Error> {
+        check_name(inner)?;
+        let Self::Disk { dir, homes, .. } = self else {
+            return Ok(Vec::new());
+        };
+        let path = dir.join(inner);
+        match path.canonicalize() {
+            Ok(target) if homes.iter().any(|home| target.starts_with(home)) => {}
+            Ok(target) => {
+                return Err(Error::LinkOut {
+                    file: self.display(inner),
+                    location: self.location().into(),
+                    target: target.display().to_string(),
+                });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(self.io("open", inner, source)),
+        }
+        if !path.is_dir() {
+            return Err(self.not_a_file(inner, "it is no directory"));
+        }
+        let entries = std::fs::read_dir(&path).map_err(|source| self.io("open", inner, source))?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|source| self.io("read", inner, source))?;
+            let name = entry.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(ending));
+            names.extend(name.filter(|name| is_plain(name)).map(str::to_owned));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// A file of a folder inside this one, or `None` where there is none.
+    pub fn read_in(&self, inner: &str, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        check_name(inner)?;
+        check_name(name)?;
+        let Self::Disk { dir, homes, .. } = self else {
+            return Ok(None);
+        };
+        let named = format!("{inner}/{name}");
+        match self.find_file(&dir.join(inner).join(name), &named, homes)? {
+            Some(path) => self.read_from_disk(&path, &named),
+            None => Ok(None),
+        }
+    }
+
     /// The file of that path, `None` where there is none. Only a file that is one, and is in a
     /// home: reading a pipe waits for ever, a device has no end, and a link out of the checkpoint
     /// would read what was never part of it.

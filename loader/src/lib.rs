@@ -51,7 +51,6 @@ pub use config::{Family, ModelConfig, Rope, RopeScaling};
 pub use convert::convert;
 pub use dtype::{DType, UnknownDType};
 pub use error::{Error, HeaderProblem, Said};
-pub use files::SpecialTokens;
 pub use generation::GenerationConfig;
 pub use layout::{BlockLayout, Form, Placement, Role, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};

@@ -728,44 +728,74 @@ fn files_beside_the_weights() {
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     let put = |name: &str, text: &str| std::fs::write(made.dir.join(name), text).unwrap();
     assert_eq!(checkpoint.file("tokenizer.json").unwrap(), None);
-    assert_eq!(checkpoint.chat_template().unwrap(), None);
-    assert_eq!(checkpoint.special_tokens().unwrap(), Default::default());
+    let names = || checkpoint.chat_template_names().unwrap();
+    let template = |name: &str| checkpoint.chat_template(name).unwrap();
+    assert_eq!((names(), template("default")), (Vec::new(), None));
     let error = checkpoint.file("../secret").unwrap_err();
     assert!(matches!(error, Error::FileName { .. }), "{error}");
 
     let tokenizer_config = "tokenizer_config.json";
+    put(tokenizer_config, r#"{"chat_template": "plain"}"#);
+    assert_eq!(template("default").unwrap(), "plain");
+    assert_eq!(
+        (names(), template("other")),
+        (vec!["default".to_owned()], None)
+    );
     put(
         tokenizer_config,
-        r#"{"bos_token": null, "eos_token": {"content": "</s>", "lstrip": false},
-            "chat_template": "plain"}"#,
+        r#"{"chat_template": [{"name": "tool_use", "template": "t"},
+            {"name": "default", "template": "d"}, {"name": "default", "template": "d"}]}"#,
     );
-    assert_eq!(checkpoint.chat_template().unwrap().unwrap(), "plain");
-    let tokens = checkpoint.special_tokens().unwrap();
-    assert_eq!((tokens.bos, tokens.eos.as_deref()), (None, Some("</s>")));
-    put(
-        tokenizer_config,
-        r#"{"bos_token": "<s>", "chat_template": [{"name": "tool_use", "template": "t"},
-            {"name": "default", "template": "d"}]}"#,
-    );
-    assert_eq!(checkpoint.chat_template().unwrap().unwrap(), "d");
-    assert_eq!(checkpoint.special_tokens().unwrap().bos.unwrap(), "<s>");
-    for wrong in ["[]", "[{\"name\": \"default\"}]", "3", "{}"] {
+    assert_eq!(names(), ["tool_use", "default"]);
+    assert_eq!(template("default").unwrap(), "d");
+    assert_eq!(template("tool_use").unwrap(), "t");
+    for wrong in [
+        "[]",
+        "[{\"name\": \"default\"}]",
+        "3",
+        "{}",
+        r#"[{"name": "a", "template": "1"}, {"name": "a", "template": "2"}]"#,
+    ] {
         put(
             tokenizer_config,
             &format!(r#"{{"chat_template": {wrong}}}"#),
         );
-        let error = checkpoint.chat_template().unwrap_err().to_string();
+        let error = checkpoint.chat_template("default").unwrap_err().to_string();
         assert!(
             error.contains("chat_template") && error.contains(tokenizer_config),
             "{error}"
         );
     }
-    put(tokenizer_config, r#"{"eos_token": 3}"#);
-    assert!(checkpoint.special_tokens().is_err());
+    // Files go before what is written there, all of it.
+    let more = made.dir.join("additional_chat_templates");
+    std::fs::create_dir(&more).unwrap();
+    std::fs::write(more.join("rag.jinja"), "r").unwrap();
+    std::fs::write(more.join("README.md"), "no template").unwrap();
+    put(tokenizer_config, r#"{"chat_template": "plain"}"#);
+    assert_eq!(
+        (names(), template("default")),
+        (vec!["rag".to_owned()], None)
+    );
     put("chat_template.jinja", "jinja");
-    assert_eq!(checkpoint.chat_template().unwrap().unwrap(), "jinja");
+    assert_eq!(names(), ["default", "rag"]);
+    assert_eq!(template("default").unwrap(), "jinja");
+    assert_eq!(template("rag").unwrap(), "r");
+    assert_eq!(template("../chat_template"), None);
     std::fs::write(made.dir.join("chat_template.jinja"), [0xff]).unwrap();
-    assert!(checkpoint.chat_template().is_err());
+    assert!(checkpoint.chat_template("default").is_err());
+    #[cfg(unix)]
+    {
+        std::fs::remove_dir_all(&more).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &more).unwrap();
+        let error = checkpoint.chat_template_names().unwrap_err();
+        assert!(matches!(error, Error::LinkOut { .. }), "{error}");
+        std::fs::remove_file(&more).unwrap();
+        std::fs::create_dir(&more).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", more.join("out.jinja")).unwrap();
+        let error = checkpoint.chat_template("out").unwrap_err();
+        assert!(matches!(error, Error::LinkOut { .. }), "{error}");
+    }
 
     let large = std::fs::File::create(made.dir.join("tokenizer.json")).unwrap();
     large.set_len((256 << 20) + 1).unwrap();

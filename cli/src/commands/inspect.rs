@@ -1,7 +1,6 @@
 //! `engine inspect`: what a checkpoint holds, or why it cannot be run.
 
 use engine::kernels::LayerCache;
-use engine::text::ChatTemplate;
 use engine::{EngineError, Source};
 use loader::{Checkpoint, RopeScaling};
 use serde::Serialize;
@@ -146,11 +145,11 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
 }
 
 fn chat_template(checkpoint: &Checkpoint) -> Result<bool, EngineError> {
-    let Some(source) = checkpoint.chat_template()? else {
-        return Ok(false);
-    };
-    ChatTemplate::new(source, Vec::new())?;
-    Ok(true)
+    let names = checkpoint.chat_template_names()?;
+    for name in &names {
+        engine::chat_template_of(checkpoint, Some(name), false)?;
+    }
+    Ok(!names.is_empty())
 }
 
 fn rope(checkpoint: &Checkpoint) -> String {
@@ -217,6 +216,10 @@ fn text(found: &Inspection) -> String {
     line(
         "tokenizer",
         match found.tokenizer_tokens {
+            Some(tokens) if tokens > found.vocab_size => format!(
+                "{tokens} tokens, of which the embedding has rows for {}",
+                found.vocab_size
+            ),
             Some(tokens) => format!("{tokens} tokens"),
             None => "none: use --prompt-tokens".into(),
         },

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Made, Run, make, run, tiny, write_tokenizer};
+use crate::common::{Made, Run, engine, make, run, tiny, write_tokenizer};
 use loader::synth::SynthSpec;
 use serde_json::{Value, json};
 
@@ -143,13 +143,33 @@ fn tokenizers_that_are_missing_or_of_another_model() {
     let made = make(&tiny());
     made.run("generate", "--prompt w1")
         .fails(3, &["has no tokenizer.json", "--prompt-tokens"]);
+    fs::write(made.file("tekken.json"), "{}").unwrap();
+    made.run("generate", "--prompt w1").fails(
+        3,
+        &["has no tokenizer.json, but tekken.json", "save_pretrained"],
+    );
+    // More tokens than rows: only those without a row are refused.
     write_tokenizer(&made.dir, 300);
-    let words = ["300 tokens", "rows for 256"];
-    made.run("generate", "--prompt w1").fails(3, &words);
+    made.run("generate", "--prompt w1 --max-new-tokens 2").ok();
+    made.run("generate", "--prompt w299").fails(
+        3,
+        &["token 299 (\"w299\")", "the 256 rows of the embedding"],
+    );
+    made.run("generate", "--prompt-tokens 1,299")
+        .fails(3, &["token 299 (\"w299\")"]);
+    let inspected = engine(["inspect", &made.name()]).ok();
+    assert!(
+        inspected.stdout.contains("300 tokens, of which"),
+        "{inspected:?}"
+    );
     write_tokenizer(&made.dir, 256);
     made.run("generate", "--prompt w1 --max-new-tokens 2").ok();
     made.run("generate", "--prompt w1 --chat")
         .fails(3, &["no chat template"]);
+    fs::write(made.file("tokenizer_config.json"), r#"{"eos_token": 3}"#).unwrap();
+    made.run("generate", "--prompt w1")
+        .fails(3, &["tokenizer_config.json", "eos_token"]);
+    fs::remove_file(made.file("tokenizer_config.json")).unwrap();
     fs::write(made.file("tokenizer.json"), "{}").unwrap();
     made.run("generate", "--prompt w1")
         .fails(3, &["tokenizer.json"]);
@@ -179,7 +199,7 @@ fn prompts_that_are_none() {
         .fails(1, &["UTF-8"]);
     generate(&made, "--context 2").fails(2, &["has 3 tokens", "holds 2"]);
     made.run("generate", "--prompt-tokens 1,256")
-        .fails(2, &["token 256", "256 tokens"]);
+        .fails(2, &["token 256", "256 rows"]);
     made.run("logits", "--prompt-tokens 256")
         .fails(2, &["token 256"]);
 }

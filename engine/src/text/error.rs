@@ -11,6 +11,9 @@ pub enum TextError {
     #[error("tokenizer.json ({json_bytes} bytes) cannot be used: {reason}")]
     TokenizerJson { json_bytes: usize, reason: String },
 
+    #[error("{file} cannot be used: {reason}")]
+    TokenizerConfig { file: &'static str, reason: String },
+
     #[error("cannot tokenize a text of {text_bytes} bytes: {reason}")]
     Encode { text_bytes: usize, reason: String },
 
@@ -66,7 +69,7 @@ impl TextError {
     /// What the user can do about it, where there is something.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::TokenizerJson { .. } => {
+            Self::TokenizerJson { .. } | Self::TokenizerConfig { .. } => {
                 "check that the file is complete and comes from the same place as the weights"
             }
             Self::Template { .. } | Self::TemplateLimit { .. } => {

@@ -6,6 +6,7 @@ pub mod chat;
 pub mod detokenize;
 pub mod error;
 pub mod sampler;
+pub mod special;
 pub mod stop;
 pub mod tokenizer;
 
@@ -19,5 +20,6 @@ pub use error::TextError;
 pub use guard::panics_are_errors;
 pub use python::today;
 pub use sampler::{Candidates, NeedsAll, Ranked, Sampler, Sampling, Wanted};
+pub use special::{AddedToken, SpecialTokens};
 pub use stop::{Emit, StopStrings};
 pub use tokenizer::Tokenizer;

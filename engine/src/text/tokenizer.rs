@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::detokenize::Detokenizer;
 use super::error::TextError;
 use super::guard;
+use super::special::{AddedToken, SpecialTokens};
 
 mod check;
 
@@ -16,29 +17,66 @@ mod check;
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     vocab_size: usize,
+    /// The most bytes of text that one token stands for, unless something is dropped on the way.
+    longest_bytes: usize,
+    /// How many times smaller a text may become on its way to tokens.
+    shrinks: u64,
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. Added tokens that are not in the model's vocabulary are
-    /// numbered after it, whatever id the file gives them, as transformers does it too.
+    /// Reads a `tokenizer.json` that has no other file beside it.
     pub fn from_json(json: &[u8]) -> Result<Self, TextError> {
+        Self::new(json, &SpecialTokens::default())
+    }
+
+    /// Reads a `tokenizer.json`, and adds the special tokens that other files name. Added tokens
+    /// that are not in the model's vocabulary are numbered after it, whatever id the files give
+    /// them, as transformers does it too.
+    pub fn new(json: &[u8], special: &SpecialTokens) -> Result<Self, TextError> {
         let refuse = |reason: String| TextError::TokenizerJson {
             json_bytes: json.len(),
             reason,
         };
-        check::check(json).map_err(refuse)?;
+        let shrink = check::check(json).map_err(refuse)?;
         guarded(|| {
             let mut inner = tokenizers::Tokenizer::from_bytes(json)?;
             inner.with_truncation(None)?.with_padding(None);
-            let ids = inner.get_vocab(true).into_values();
-            let added = inner.get_added_tokens_decoder().into_keys();
-            let largest = ids.chain(added).max();
+            add(&mut inner, special)?;
+            let added = inner.get_added_tokens_decoder();
+            let bytes = |token: &String| match shrink.byte_level {
+                // Each of its letters is a byte.
+                true => token.chars().count(),
+                false => token.len(),
+            };
+            let vocabulary = inner.get_vocab(false);
+            let longest = vocabulary.keys().map(bytes).max().into_iter();
+            let longest = longest.chain(added.values().map(|token| token.content.len()));
+            let swallows = added.values().any(|token| token.lstrip || token.rstrip);
+            let largest = vocabulary.values().chain(added.keys()).max();
             Ok(Self {
-                vocab_size: largest.map_or(0, |id| (id as usize).saturating_add(1)),
+                vocab_size: largest.map_or(0, |&id| (id as usize).saturating_add(1)),
+                // A letter that is not in the vocabulary has up to four.
+                longest_bytes: longest.max().unwrap_or(0).max(4),
+                shrinks: match swallows {
+                    true => shrink.factor.max(check::DROPS),
+                    false => shrink.factor,
+                },
                 inner: Arc::new(inner),
             })
         })
         .map_err(refuse)
+    }
+
+    /// No text that is longer than this has so few tokens. Where a tokenizer drops text (spaces
+    /// between words, what it does not know), up to fifteen parts of sixteen are taken for dropped.
+    pub fn text_bytes_max(&self, tokens: usize) -> u64 {
+        let bytes = (tokens as u64).saturating_mul(self.longest_bytes as u64);
+        bytes.saturating_mul(self.shrinks)
+    }
+
+    /// The most bytes of text that one token stands for.
+    pub fn longest_bytes(&self) -> usize {
+        self.longest_bytes
     }
 
     /// `add_special`: let the tokenizer add its own begin and end tokens. Not after a chat
@@ -105,6 +143,33 @@ impl Tokenizer {
     }
 }
 
+/// Adds what transformers adds: tokens that are described otherwise than in `tokenizer.json`, and
+/// special ones that are not among its added tokens.
+fn add(inner: &mut tokenizers::Tokenizer, special: &SpecialTokens) -> tokenizers::Result<()> {
+    let known: Vec<_> = inner.get_added_tokens_decoder().into_values().collect();
+    let described = special.described.iter().map(added_token);
+    let mut new: Vec<_> = described.filter(|token| !known.contains(token)).collect();
+    let named = special.named.iter().map(|(_, token)| token);
+    for token in named.clone().chain(&special.extra) {
+        let mut all = known.iter().chain(&new);
+        if !all.any(|other| other.content == token.content) {
+            new.push(added_token(token));
+        }
+    }
+    for token in &mut new {
+        token.special |= named.clone().any(|named| named.content == token.content);
+    }
+    inner.add_tokens(new).map(drop)
+}
+
+fn added_token(token: &AddedToken) -> tokenizers::AddedToken {
+    tokenizers::AddedToken::from(token.content.as_str(), token.special)
+        .single_word(token.single_word)
+        .lstrip(token.lstrip)
+        .rstrip(token.rstrip)
+        .normalized(token.normalized)
+}
+
 impl fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokenizer")
@@ -159,6 +224,87 @@ mod tests {
         assert_eq!(tokenizer.decode(&[0, 4, 1]).unwrap(), "a b");
         assert_eq!(tokenizer.decode(&[4, 99]).unwrap(), "");
         assert_eq!(tokenizer.encode("", false).unwrap(), Vec::<u32>::new());
+    }
+
+    /// Every byte as a letter, as byte-level vocabularies spell them.
+    fn byte_letters() -> Vec<char> {
+        let printable = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+        let mut others = 256..;
+        let letter = |byte: u32| match printable(&byte) {
+            true => byte,
+            false => others.next().unwrap_or_default(),
+        };
+        let letters = (0..256).map(letter);
+        letters.filter_map(char::from_u32).collect()
+    }
+
+    #[test]
+    fn no_text_has_fewer_tokens_than_its_length_allows() {
+        let bytes: serde_json::Map<_, _> = byte_letters()
+            .into_iter()
+            .enumerate()
+            .map(|(id, letter)| (letter.to_string(), json!(id)))
+            .chain([
+                ("ab".to_owned(), json!(256)),
+                ("abab".to_owned(), json!(257)),
+            ])
+            .collect();
+        let byte_level = json!({"type": "BPE", "vocab": bytes, "merges": ["a b", "ab ab"]});
+        let fallback: serde_json::Map<_, _> = (0..256)
+            .map(|byte| (format!("<0x{byte:02X}>"), json!(byte)))
+            .chain([
+                ("▁".to_owned(), json!(256)),
+                ("▁a".to_owned(), json!(257)),
+                ("a".to_owned(), json!(258)),
+            ])
+            .collect();
+        let fallback = json!({"type": "BPE", "vocab": fallback, "merges": ["▁ a"], "byte_fallback": true,
+            "unk_token": "<0x00>", "fuse_unk": true});
+        let whole = json!({"type": "WordLevel", "vocab": {"ab": 0, "?": 1}, "unk_token": "?"});
+        let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+        let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+        let kinds = [
+            (json!(null), level.clone(), byte_level.clone()),
+            (json!({"type": "NFC"}), level.clone(), byte_level.clone()),
+            (json!({"type": "NFKC"}), level.clone(), byte_level.clone()),
+            (json!({"type": "Lowercase"}), level, byte_level),
+            (spaces, json!(null), fallback),
+            (json!(null), json!({"type": "WhitespaceSplit"}), whole),
+        ];
+        for (normalizer, pre_tokenizer, model) in kinds {
+            let mut json = words();
+            let words_only = model["type"] == "WordLevel";
+            json["post_processor"] = json!(null);
+            json["normalizer"] = normalizer;
+            json["pre_tokenizer"] = pre_tokenizer;
+            json["model"] = model;
+            let tokenizer = load(&json).unwrap();
+            for text in [
+                "abababab",
+                "ａｂ𝐚𝐛",
+                "가나",
+                "ΐΰ",
+                "KKÅ",
+                "e\u{301}e\u{301}",
+                "a               b",
+                "\0\0\0",
+                "🙂é",
+                "<|end|><|end|>",
+                "xyzzy",
+            ] {
+                // A word that is not known is one token, however long it is.
+                if words_only && !text.contains(' ') {
+                    continue;
+                }
+                let text = text.repeat(40);
+                let count = tokenizer.encode(&text, false).unwrap().len();
+                let most = tokenizer.text_bytes_max(count);
+                assert!(
+                    text.len() as u64 <= most,
+                    "{text:?}: {count} tokens, {most} bytes, {json}"
+                );
+            }
+        }
     }
 
     #[test]

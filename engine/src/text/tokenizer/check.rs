@@ -30,12 +30,31 @@ struct Parts {
 
 #[derive(Deserialize)]
 struct Model {
+    #[serde(rename = "type")]
+    kind: Option<Value>,
+    byte_fallback: Option<Value>,
+    fuse_unk: Option<Value>,
+    unk_token: Option<Value>,
     continuing_subword_prefix: Option<String>,
     end_of_word_suffix: Option<String>,
     max_input_chars_per_word: Option<u64>,
 }
 
-pub(super) fn check(json: &[u8]) -> Result<(), String> {
+/// How much shorter a text may become on its way to tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shrink {
+    pub factor: u64,
+    /// Whether each letter of a token stands for one byte.
+    pub byte_level: bool,
+}
+
+/// Where text is dropped, this many times more of it is taken than could fit otherwise.
+pub(super) const DROPS: u64 = 16;
+
+/// All steps together: a text of hundreds of bytes a token is none.
+const SHRINK_MAX: u64 = 64;
+
+pub(super) fn check(json: &[u8]) -> Result<Shrink, String> {
     serde_json::from_slice::<Valid>(json).map_err(|error| error.to_string())?;
     let parts: Parts = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let encoding = [
@@ -45,8 +64,9 @@ pub(super) fn check(json: &[u8]) -> Result<(), String> {
     ];
     grow_little("a text on its way to tokens", &encoding)?;
     grow_little("a token on its way to text", &[&parts.decoder])?;
+    let shrink = shrink_of(&parts);
     let Some(model) = parts.model else {
-        return Ok(());
+        return Ok(shrink);
     };
     for (field, affix) in [
         ("continuing_subword_prefix", model.continuing_subword_prefix),
@@ -63,8 +83,65 @@ pub(super) fn check(json: &[u8]) -> Result<(), String> {
         Some(chars) if chars > WORD_CHARS_MAX => Err(format!(
             "its max_input_chars_per_word is {chars}, at most {WORD_CHARS_MAX} is taken"
         )),
-        _ => Ok(()),
+        _ => Ok(shrink),
     }
+}
+
+fn shrink_of(parts: &Parts) -> Shrink {
+    let before = [&parts.normalizer, &parts.pre_tokenizer].map(Option::as_ref);
+    let steps = || before.iter().flatten();
+    let byte_level = steps().any(|step| has(step, "ByteLevel"));
+    let model = match &parts.model {
+        None => DROPS,
+        Some(_) if byte_level => 1,
+        Some(model) => {
+            let is = |field: &Option<Value>| field.as_ref().and_then(Value::as_bool) == Some(true);
+            let unknown = model.unk_token.as_ref().is_some_and(Value::is_string);
+            match model.kind.as_ref().and_then(Value::as_str) {
+                Some("BPE" | "Unigram") if is(&model.byte_fallback) => 1,
+                // Each unknown letter is a token.
+                Some("BPE") if unknown && !is(&model.fuse_unk) => 1,
+                _ => DROPS,
+            }
+        }
+    };
+    let factor = steps().fold(model, |all, step| all.saturating_mul(shrink(step)));
+    Shrink {
+        factor: factor.min(SHRINK_MAX),
+        byte_level,
+    }
+}
+
+fn has(step: &Value, kind: &str) -> bool {
+    step["type"].as_str() == Some(kind) || inner(step).any(|step| has(step, kind))
+}
+
+/// How many times smaller a step, or a sequence of steps, can make a text.
+fn shrink(step: &Value) -> u64 {
+    let removes = step["behavior"].as_str() == Some("Removed");
+    let own = match step["type"].as_str() {
+        // Letters of four bytes become letters of one; three letters become one.
+        Some("NFC" | "NFD" | "NFKC" | "NFKD") => 4,
+        Some("Lowercase") => 3,
+        Some("Replace") => match (step["pattern"]["String"].as_str(), step["content"].as_str()) {
+            (Some(old), Some(new)) if !new.is_empty() => old.len().div_ceil(new.len()) as u64,
+            _ => DROPS,
+        },
+        Some("Split" | "Punctuation") if removes => DROPS,
+        Some(
+            "Sequence" | "Prepend" | "ByteLevel" | "Metaspace" | "Digits" | "Split" | "Punctuation"
+            | "UnicodeScripts" | "FixedLength",
+        ) => 1,
+        _ => DROPS,
+    };
+    inner(step).fold(own.max(1), |all, step| all.saturating_mul(shrink(step)))
+}
+
+/// The steps of a sequence.
+fn inner(step: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["normalizers", "pretokenizers", "processors", "decoders"];
+    let lists = lists.into_iter().filter_map(|list| step[list].as_array());
+    lists.flatten()
 }
 
 fn grow_little(what: &str, pipelines: &[&Option<Value>]) -> Result<(), String> {
@@ -99,11 +176,7 @@ fn growth(step: &Value) -> u64 {
         ) => 1,
         _ => 2,
     };
-    let steps = ["normalizers", "pretokenizers", "processors", "decoders"];
-    let steps = steps.iter().filter_map(|list| step[*list].as_array());
-    steps
-        .flatten()
-        .fold(own, |all, step| all.saturating_mul(growth(step)))
+    inner(step).fold(own, |all, step| all.saturating_mul(growth(step)))
 }
 
 /// Tokens that a template makes of one.
@@ -190,8 +263,8 @@ mod tests {
             "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": true},
             "model": {"type": "BPE", "continuing_subword_prefix": "##"},
         });
-        assert_eq!(check(fine.to_string().as_bytes()), Ok(()));
-        assert_eq!(check(b"{}"), Ok(()));
+        assert!(check(fine.to_string().as_bytes()).is_ok());
+        assert!(check(b"{}").is_ok());
     }
 
     #[test]
@@ -224,6 +297,38 @@ mod tests {
         }
         let field = "max_input_chars_per_word";
         assert!(reason(&model(field, json!(1_u64 << 40))).contains(field));
+    }
+
+    #[test]
+    fn what_may_be_dropped_makes_room_for_more() {
+        let of = |json: Value| {
+            let shrink = check(json.to_string().as_bytes()).unwrap();
+            (shrink.factor, shrink.byte_level)
+        };
+        let bpe = json!({"type": "BPE"});
+        let bytes = json!({"type": "ByteLevel"});
+        let fallback =
+            json!({"type": "BPE", "byte_fallback": true, "fuse_unk": true, "unk_token": "?"});
+        let spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+        let step = |normalizer: &Value, pre: &Value, model: &Value| {
+            of(json!({"normalizer": normalizer, "pre_tokenizer": pre, "model": model}))
+        };
+        assert_eq!(step(&Value::Null, &bytes, &bpe), (1, true));
+        assert_eq!(step(&json!({"type": "NFC"}), &bytes, &bpe), (4, true));
+        assert_eq!(step(&spaces, &Value::Null, &fallback), (1, false));
+        assert_eq!(step(&spaces, &Value::Null, &bpe), (DROPS, false));
+        assert_eq!(
+            step(&Value::Null, &json!({"type": "WhitespaceSplit"}), &fallback),
+            (DROPS, false)
+        );
+        let pattern = json!({"type": "Replace", "pattern": {"Regex": " +"}, "content": " "});
+        assert_eq!(step(&pattern, &Value::Null, &fallback), (DROPS, false));
+        let both = json!({"type": "Sequence", "normalizers": [pattern, pattern, pattern]});
+        assert_eq!(step(&both, &Value::Null, &bpe), (SHRINK_MAX, false));
+        let three = json!({"type": "Replace", "pattern": {"String": "aaa"}, "content": "b"});
+        assert_eq!(step(&three, &Value::Null, &fallback), (3, false));
+        let words = json!({"type": "WordPiece", "unk_token": "?", "byte_fallback": true});
+        assert_eq!(step(&Value::Null, &Value::Null, &words), (DROPS, false));
     }
 
     #[test]
