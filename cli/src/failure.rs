@@ -57,6 +57,15 @@ pub enum Usage {
     NoPrompt,
     #[error("the prompt in {file} is empty")]
     EmptyPromptFile { file: String },
+    #[error("{file} has {}more than the {most_bytes} bytes that are read of it", of_bytes(.bytes))]
+    FileTooLong {
+        file: String,
+        /// `None`: it has no length, or none that is known.
+        bytes: Option<u64>,
+        most_bytes: u64,
+    },
+    #[error("the tokenizer has no token {token}: it knows {tokens}")]
+    NoSuchToken { token: u32, tokens: usize },
     #[error("the flags of side {name} make no command line: {reason}")]
     Side { name: &'static str, reason: String },
     #[error("{} is not a file", path.display())]
@@ -117,8 +126,12 @@ impl Failure {
                 "give it some text with --prompt, --txt-path (- is stdin) or --prompt-tokens"
             }
             Self::Usage(Usage::EmptyPromptFile { .. }) => "give it at least one word",
+            Self::Usage(Usage::FileTooLong { .. }) => "give it a shorter text",
+            Self::Usage(Usage::NoSuchToken { .. }) => {
+                "check the ids: `engine tokenize` prints those of a text"
+            }
             Self::Usage(Usage::PromptIsNoFile { .. }) => {
-                "--txt-path takes a text file, or - for stdin"
+                "--txt-path and --messages take a file of text, or - for stdin"
             }
             Self::Usage(Usage::Side { .. }) => {
                 "--compare takes two texts of flags, like '--slots 2' '--slots 3'"
@@ -145,7 +158,7 @@ impl Failure {
             Self::ReadPrompt { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 "save the file as UTF-8 text"
             }
-            Self::ReadPrompt { .. } => "check the path given to --txt-path; - is stdin",
+            Self::ReadPrompt { .. } => "check the path that was given; - is stdin",
             Self::Sizes(_) => "change the sizes; `engine synth --help` says what each of them is",
             Self::Synth(error) => return error.hint(),
             Self::Differs { .. } => {
@@ -188,6 +201,10 @@ impl From<io::Error> for Failure {
             _ => Self::Output(error),
         }
     }
+}
+
+fn of_bytes(bytes: &Option<u64>) -> String {
+    bytes.map_or_else(String::new, |bytes| format!("{bytes} bytes, "))
 }
 
 fn engine_code(error: &EngineError) -> Code {

@@ -53,6 +53,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Checksum(args) => commands::checksum::run(&args),
         Command::Synth(args) => commands::synth::run(&args),
+        Command::Tokenize(args) => commands::tokenize::run(args),
         Command::Completions(args) => commands::completions::run(&args),
     }
 }

@@ -1,34 +1,29 @@
-//! From what was given as a prompt to token ids. Happens before the weights are loaded: what is
-//! wrong with a prompt should not take gigabytes to find out.
+//! From what was given as a prompt to token ids. Happens before the weights are loaded, and reads no
+//! more of a file or of stdin than could fit: what is wrong with a prompt should not take gigabytes
+//! to find out.
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 
 use engine::text::{Chat, Message};
-use engine::{Blueprint, EngineError};
+use engine::{Blueprint, EngineError, Prompter};
 
-use crate::args::PromptInput;
+use crate::args::{ChatInput, PromptInput, TextInput};
 use crate::failure::{Failure, Usage};
+use crate::output::Console;
 
 /// The ids of the prompt, checked against what the model and its cache can take.
-pub fn tokens(input: PromptInput, chat: bool, blueprint: &Blueprint) -> Result<Vec<u32>, Failure> {
+pub fn tokens(
+    input: PromptInput,
+    blueprint: &Blueprint,
+    console: &Console,
+) -> Result<Vec<u32>, Failure> {
     let tokens = match input {
         PromptInput::Tokens(tokens) => tokens,
-        PromptInput::Text(text) => encode(&text, chat, blueprint)?,
-        PromptInput::File(path) if path.is_dir() => {
-            return Err(Usage::PromptIsNoFile { path }.into());
-        }
-        PromptInput::File(path) => {
-            let file = path.display().to_string();
-            let text = read(&file, || fs::read_to_string(&path))?;
-            encode(&text, chat, blueprint)?
-        }
-        PromptInput::Stdin => {
-            let text = read("stdin", || {
-                let mut text = String::new();
-                io::stdin().read_to_string(&mut text).map(|_| text)
-            })?;
-            encode(&text, chat, blueprint)?
+        PromptInput::Text(text, chat) => {
+            let prompter = blueprint.prompter()?;
+            encode(text, chat, true, &prompter, console)?.ids
         }
     };
     blueprint.check_tokens(&tokens, 0).map_err(Failure::from)?;
@@ -41,20 +36,163 @@ pub fn ids(count: usize, vocab_size: usize) -> Vec<u32> {
     (0..count).map(|at| (at * 31 % vocab_size) as u32).collect()
 }
 
-fn read(file: &str, read: impl FnOnce() -> io::Result<String>) -> Result<String, Failure> {
-    let text = read().map_err(|source| Failure::ReadPrompt {
-        file: file.into(),
-        source,
-    })?;
-    if text.is_empty() {
-        return Err(Usage::EmptyPromptFile { file: file.into() }.into());
-    }
-    Ok(text)
+/// A text, or a conversation written out, and its ids.
+#[derive(Debug)]
+pub struct Encoded {
+    pub text: String,
+    pub ids: Vec<u32>,
+    /// The name of the chat template, where it went through one.
+    pub template: Option<String>,
 }
 
-fn encode(text: &str, chat: bool, blueprint: &Blueprint) -> Result<Vec<u32>, EngineError> {
-    match chat {
-        true => blueprint.encode_chat(&Chat::new([Message::new("user", text)])),
-        false => blueprint.encode(text),
+/// `special`: with the tokens that the model's texts begin with, unless a template writes them.
+pub fn encode(
+    input: TextInput,
+    chat: Option<ChatInput>,
+    special: bool,
+    prompter: &Prompter<'_>,
+    console: &Console,
+) -> Result<Encoded, Failure> {
+    let Some(wish) = chat else {
+        let most = prompter.text_bytes_max();
+        let too_long = |bytes| prompter.too_long(bytes, most).into();
+        let text = read(input, most, too_long)?;
+        let ids = prompter.encode(&text, special)?;
+        return Ok(Encoded {
+            text,
+            ids,
+            template: None,
+        });
+    };
+    let chat = conversation(input, &wish, prompter)?;
+    let rendered = prompter.render(&chat, wish.template.as_deref())?;
+    for name in &rendered.unnamed {
+        console.say(format_args!(
+            "note: the chat template `{}` never names `{name}`: it has no effect",
+            rendered.template
+        ));
+    }
+    let system = wish.system.iter().map(|text| text.trim());
+    for _ in system.filter(|text| !rendered.text.contains(text)) {
+        console.say(format_args!(
+            "note: the chat template `{}` does not repeat the system message as it was given",
+            rendered.template
+        ));
+    }
+    Ok(Encoded {
+        // The template writes the special tokens itself.
+        ids: prompter.encode(&rendered.text, false)?,
+        text: rendered.text,
+        template: Some(rendered.template),
+    })
+}
+
+fn conversation(
+    input: TextInput,
+    wish: &ChatInput,
+    prompter: &Prompter<'_>,
+) -> Result<Chat, Failure> {
+    let mut chat = match wish.whole {
+        true => {
+            let most_bytes = prompter.conversation_bytes_max();
+            let file = name(&input);
+            let too_long = |bytes| {
+                Failure::from(Usage::FileTooLong {
+                    file: file.clone(),
+                    bytes,
+                    most_bytes,
+                })
+            };
+            Chat::from_json(read(input, most_bytes, too_long)?.as_bytes())
+        }
+        false => {
+            let most = prompter.chat_text_bytes_max();
+            let too_long = |bytes| prompter.too_long(bytes, most).into();
+            let text = read(input, most, too_long)?;
+            Ok(Chat::new([Message::new("user", text)]))
+        }
+    }
+    .map_err(EngineError::from)?;
+    if let Some(text) = &wish.system {
+        chat.add_system(text).map_err(EngineError::from)?;
+    }
+    if let Some(json) = &wish.template_kwargs {
+        chat.add_arguments(json.as_bytes())
+            .map_err(EngineError::from)?;
+    }
+    Ok(chat)
+}
+
+fn name(input: &TextInput) -> String {
+    match input {
+        TextInput::Typed(_) => "the text".to_owned(),
+        TextInput::File(path) => path.display().to_string(),
+        TextInput::Stdin => "stdin".to_owned(),
+    }
+}
+
+/// All of a text, unless it is longer than `most` bytes: then no more than that is read of it.
+fn read(
+    input: TextInput,
+    most: u64,
+    too_long: impl Fn(Option<u64>) -> Failure,
+) -> Result<String, Failure> {
+    let file = name(&input);
+    match input {
+        TextInput::Typed(text) => match text.len() as u64 > most {
+            true => Err(too_long(Some(text.len() as u64))),
+            false => Ok(text),
+        },
+        TextInput::File(path) => of_file(&path, most, too_long),
+        TextInput::Stdin => whole(&file, io::stdin().lock(), most, || too_long(None)),
+    }
+}
+
+/// The same of a file.
+pub fn of_file(
+    path: &Path,
+    most: u64,
+    too_long: impl Fn(Option<u64>) -> Failure,
+) -> Result<String, Failure> {
+    let name = path.display().to_string();
+    let failed = |source| Failure::ReadPrompt {
+        file: name.clone(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if meta.is_dir() {
+        let path = path.to_path_buf();
+        return Err(Usage::PromptIsNoFile { path }.into());
+    }
+    // A device or a pipe has no length, and may have no end.
+    if meta.is_file() && meta.len() > most {
+        return Err(too_long(Some(meta.len())));
+    }
+    whole(&name, file, most, || too_long(None))
+}
+
+fn whole(
+    file: &str,
+    from: impl Read,
+    most: u64,
+    too_long: impl Fn() -> Failure,
+) -> Result<String, Failure> {
+    let failed = |source| Failure::ReadPrompt {
+        file: file.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    // One byte more tells a text that is too long from one that just fits.
+    let mut from = from.take(most.saturating_add(1));
+    from.read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > most {
+        return Err(too_long());
+    }
+    let text = String::from_utf8(bytes);
+    let text = text.map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error)))?;
+    match text.is_empty() {
+        true => Err(Usage::EmptyPromptFile { file: file.into() }.into()),
+        false => Ok(text),
     }
 }

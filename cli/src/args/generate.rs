@@ -1,18 +1,18 @@
 //! `engine generate`: everything but the model itself.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 
 use super::compute::at_least_one;
+use super::prompt::{PromptArgs, text};
 use super::{FilesArgs, SamplingArgs, SetupArgs};
-use crate::failure::Usage;
 
 const EXAMPLES: &str = "\
 Examples:
   engine generate --prompt 'Once upon a time'
   engine generate --num-gpu-layers 20 --profile --prompt 'Once upon a time'
   engine generate --model DIR --memory 6GiB --chat --prompt 'What is a bus?'
+  engine generate --model DIR --system 'Be brief.' --prompt 'What is a bus?'
+  engine generate --model DIR --messages talk.json --template-kwargs '{\"enable_thinking\": false}'
   engine generate --model DIR --num-gpu-layers 0 --weights disk --txt-path story.txt
   engine generate --num-gpu-layers 20 --link-gbps 0.5 --profile --prompt 'A slow bus'
   engine generate --num-gpu-layers 20 --profile=live --prompt 'Once upon a time'
@@ -47,30 +47,13 @@ pub struct GenerateArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Prompt")]
-pub struct PromptArgs {
-    /// The text to continue
-    #[arg(long, short, value_name = "TEXT", conflicts_with_all = ["txt_path", "prompt_tokens"])]
-    pub prompt: Option<String>,
-    /// Read the prompt from a file, or from stdin with `-`
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt_tokens")]
-    pub txt_path: Option<PathBuf>,
-    /// The prompt as token ids, like 1,2,3; needs no tokenizer
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
-    pub prompt_tokens: Option<Vec<u32>>,
-    /// Put the prompt into the model's chat template, as the user's message
-    #[arg(long, conflicts_with = "prompt_tokens")]
-    pub chat: bool,
-}
-
-#[derive(Debug, Args)]
 #[command(next_help_heading = "Length")]
 pub struct LengthArgs {
     /// Stop after this many tokens
     #[arg(long, value_name = "TOKENS", default_value_t = 128)]
     pub max_new_tokens: usize,
     /// Stop before this text, which is not printed; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = text)]
     pub stop: Vec<String>,
     /// Go on past the model's own end of text
     #[arg(long)]
@@ -103,25 +86,4 @@ pub enum ProfileHow {
     Summary,
     /// One panel, redrawn as tokens come; summaries where stderr is no terminal
     Live,
-}
-
-/// Where a prompt comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PromptInput {
-    Text(String),
-    File(PathBuf),
-    Stdin,
-    Tokens(Vec<u32>),
-}
-
-impl PromptArgs {
-    pub fn input(self) -> Result<PromptInput, Usage> {
-        Ok(match (self.prompt, self.txt_path, self.prompt_tokens) {
-            (Some(text), ..) => PromptInput::Text(text),
-            (_, Some(path), _) if path.as_os_str() == "-" => PromptInput::Stdin,
-            (_, Some(path), _) => PromptInput::File(path),
-            (.., Some(tokens)) => PromptInput::Tokens(tokens),
-            _ => return Err(Usage::NoPrompt),
-        })
-    }
 }

@@ -8,12 +8,14 @@ mod effect;
 mod files;
 mod generate;
 mod model;
+mod prompt;
 mod residency;
 mod sampling;
 mod setup;
 mod size;
 mod small;
 mod synth;
+mod tokenize;
 mod tune;
 
 use clap::builder::Styles;
@@ -25,13 +27,15 @@ pub use compute::ComputeArgs;
 pub use diagnose::DiagnoseArgs;
 pub use effect::Idle;
 pub use files::{FileKind, FilesArgs};
-pub use generate::{GenerateArgs, ProfileHow, PromptInput};
+pub use generate::{GenerateArgs, ProfileHow};
 pub use model::ModelArgs;
+pub use prompt::{ChatInput, PromptInput, TextInput};
 pub use residency::{LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
 pub use setup::SetupArgs;
 pub use small::{ChecksumArgs, CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};
 pub use synth::SynthArgs;
+pub use tokenize::TokenizeArgs;
 pub use tune::TuneArgs;
 
 const STYLES: Styles = Styles::styled()
@@ -89,6 +93,7 @@ pub enum Command {
     Inspect(InspectArgs),
     Checksum(ChecksumArgs),
     Synth(SynthArgs),
+    Tokenize(TokenizeArgs),
     Completions(CompletionsArgs),
 }
 

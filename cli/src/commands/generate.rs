@@ -16,7 +16,6 @@ use crate::{interrupt, prompt};
 
 pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let console = Console::new(args.output.quiet);
-    let chat = args.prompt.chat;
     let input = args.prompt.input()?;
     let files = Files::prepare(&args.files)?;
     let blueprint = Blueprint::new(&args.setup.source(), args.setup.options())?;
@@ -31,7 +30,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         .sampling
         .validate()
         .map_err(engine::EngineError::from)?;
-    let prompt = prompt::tokens(input, chat, &blueprint)?;
+    let prompt = prompt::tokens(input, &blueprint, &console)?;
     // What reading it takes for a moment is then given back before weights need the memory. Without
     // one, tokens are printed as numbers.
     let _ = blueprint.tokenizer();

@@ -19,5 +19,6 @@ mod report;
 #[cfg(feature = "profiling")]
 pub mod spans;
 pub mod synth;
+pub mod tokenize;
 pub mod tune;
 mod unread;

@@ -157,6 +157,8 @@ fn tokenizers_that_are_missing_or_of_another_model() {
     );
     made.run("generate", "--prompt-tokens 1,299")
         .fails(3, &["token 299 (\"w299\")"]);
+    let run = made.run("tokenize", "w299").ok();
+    assert!(run.stderr.contains("generate` refuses it"), "{run:?}");
     let inspected = engine(["inspect", &made.name()]).ok();
     assert!(
         inspected.stdout.contains("300 tokens, of which"),
@@ -182,10 +184,8 @@ fn prompts_that_are_none() {
     made.run("generate", "")
         .fails(2, &["there is no prompt", "--prompt"]);
     let name = made.name();
-    crate::common::engine(["generate", "--model", &name, "--prompt", ""])
-        .fails(2, &["the prompt is empty"]);
-    crate::common::engine(["generate", "--model", &name, "--prompt", "   "])
-        .fails(2, &["the prompt is empty"]);
+    engine(["generate", "--model", &name, "--prompt", ""]).fails(2, &["the prompt is empty"]);
+    engine(["generate", "--model", &name, "--prompt", "   "]).fails(2, &["the prompt is empty"]);
     // Nothing comes from stdin.
     made.run("generate", "--txt-path -")
         .fails(2, &["stdin is empty"]);
@@ -218,7 +218,7 @@ fn settings_that_this_model_or_machine_cannot_have() {
     generate(&made, "--device cuda").fails(2, &["CUDA"]);
     generate(&made, "--memory 100KiB").fails(4, &["MiB are available"]);
     let name = made.name();
-    crate::common::engine([
+    engine([
         "generate",
         "--model",
         &name,
@@ -243,4 +243,68 @@ fn a_plan_that_does_not_fit_names_the_one_that_does() {
     let total = |n: usize| plan["plans"][n]["total_bytes"].as_u64().unwrap();
     let run = generate(&made, &format!("--num-gpu-layers 6 --memory {}", total(3)));
     run.fails(4, &["6 resident layers need", "try --num-gpu-layers 3"]);
+}
+
+/// More than any of these runs needs, and far less than reading all of an endless file.
+#[cfg(target_os = "linux")]
+const LIMIT_KIB: u64 = 1 << 20;
+
+#[cfg(target_os = "linux")]
+#[test]
+fn texts_without_an_end_are_refused_after_a_bounded_part() {
+    let made = make(&tiny());
+    write_tokenizer(&made.dir, 256);
+    fs::write(
+        made.file("chat_template.jinja"),
+        "{{ messages[0].content }}",
+    )
+    .unwrap();
+    let name = made.name();
+    let large = made.file("large.txt").display().to_string();
+    fs::File::create(&large).unwrap().set_len(10 << 20).unwrap();
+    let limited = |line: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &format!("ulimit -v {LIMIT_KIB}; {line}")]);
+        crate::process::UnderWay::start(&mut shell).ends_soon()
+    };
+    let binary = env!("CARGO_BIN_EXE_engine");
+    for command in ["generate", "tokenize"] {
+        let start = format!("{binary} {command} --model {name}");
+        for (line, words) in [
+            (
+                format!("{start} --txt-path /dev/zero"),
+                ["too many bytes", "131072"],
+            ),
+            (
+                format!("{start} --chat --txt-path /dev/zero"),
+                ["too many bytes", "2097152"],
+            ),
+            (
+                format!("{start} --txt-path {large}"),
+                ["10485760 bytes", "131072"],
+            ),
+            (
+                format!("yes | {start} --txt-path -"),
+                ["too many bytes", "131072"],
+            ),
+            (
+                format!("{start} --messages /dev/zero"),
+                ["/dev/zero has more than", "16777216"],
+            ),
+            (
+                format!("yes | {start} --messages -"),
+                ["stdin has more than", "16777216"],
+            ),
+            (
+                format!("{start} --messages {large}"),
+                ["messages cannot be used", "line 1"],
+            ),
+        ] {
+            limited(&line).fails(2, &words);
+        }
+    }
+    limited(&format!(
+        "{binary} bench --model {name} --prompts /dev/zero"
+    ))
+    .fails(2, &["more than the 67108864 bytes"]);
 }

@@ -1,6 +1,5 @@
 //! The prompts of a bench: a file's, or three of the program's own.
 
-use std::fs;
 use std::path::Path;
 
 use engine::{Blueprint, EngineError};
@@ -8,7 +7,7 @@ use engine::{Blueprint, EngineError};
 use crate::args::BenchArgs;
 use crate::failure::{Failure, Usage};
 use crate::output::Console;
-use crate::prompt::ids;
+use crate::prompt::{ids, of_file as of_path};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +23,9 @@ const SHORT: &str = "The old lighthouse keeper climbed the stairs, lit the lamp 
 const PASSAGE: &str = "Every evening the ferry crossed the bay with bread, letters and the few \
 travellers who still had business on the island. The crossing took an hour when the wind was kind \
 and three when it was not, and nobody on board could say beforehand which it would be.";
+
+/// A file with more is none of prompts.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Passages of the long prompt.
 const LONG: usize = 4;
@@ -107,10 +109,14 @@ fn of_text(label: String, text: &str, blueprint: &Blueprint) -> Result<Prompt, F
 
 fn of_file(file: &Path, blueprint: &Blueprint) -> Result<Vec<Prompt>, Failure> {
     let name = || file.display().to_string();
-    let text = fs::read_to_string(file).map_err(|source| Failure::ReadPrompt {
-        file: name(),
-        source,
-    })?;
+    let too_long = |bytes| {
+        Failure::from(Usage::FileTooLong {
+            file: name(),
+            bytes,
+            most_bytes: FILE_BYTES_MAX,
+        })
+    };
+    let text = of_path(file, FILE_BYTES_MAX, too_long)?;
     let prompts: Vec<Prompt> = lines(&text)
         .map(|(label, text)| of_text(label, text, blueprint))
         .collect::<Result<_, _>>()?;
