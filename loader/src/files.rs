@@ -1,6 +1,8 @@
 //! The chat templates that a checkpoint brings along, as text. What they mean is the tokenizer's
 //! business.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::json::{Fields, parse_object};
@@ -97,15 +99,16 @@ fn templates(fields: &Fields<'_>) -> Result<Vec<(String, String)>, Error> {
         Some(Value::Array(list)) if !list.is_empty() => list,
         Some(other) => return Err(fields.wrong(FIELD, other, EXPECTED)),
     };
-    let mut found = Vec::<(String, String)>::new();
+    let mut found = Vec::new();
+    let mut seen = HashMap::new();
     for entry in list {
         let text = |field: &str| entry.get(field).and_then(Value::as_str);
         let (Some(name), Some(template)) = (text("name"), text("template")) else {
             return Err(fields.wrong(FIELD, entry, EXPECTED));
         };
-        match found.iter().find(|(before, _)| before == name) {
+        match seen.insert(name, template) {
             None => found.push((name.to_owned(), template.to_owned())),
-            Some((_, before)) if before == template => {}
+            Some(before) if before == template => {}
             Some(_) => return Err(fields.wrong(FIELD, format!("`{name}` twice"), EXPECTED)),
         }
     }

@@ -2,6 +2,8 @@
 //! transformers reads them: which of the two counts, and which of their tokens a tokenizer has to
 //! know beyond those of its own file. It must not know what the tokens mean.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::error::TextError;
@@ -70,7 +72,14 @@ impl SpecialTokens {
         let map = Source::new(SPECIAL_TOKENS_MAP, &map);
         let mut names: Vec<String> = NAMES.map(str::to_owned).to_vec();
         names.extend(map.own_names().chain(config.own_names()));
-        let mut seen = std::collections::BTreeSet::new();
+        let described: HashMap<_, _> = found
+            .described
+            .iter()
+            .rev()
+            .map(|token| (token.content.as_str(), token))
+            .collect();
+        let mut seen = HashSet::new();
+        let mut named = Vec::new();
         for name in names {
             if !seen.insert(name.clone()) {
                 continue;
@@ -80,15 +89,13 @@ impl SpecialTokens {
                 None => config.token(&name)?,
             };
             // One description of a token is enough, and the configuration's is the fuller one.
-            let token = token.map(|token| {
-                let described = found.described.iter();
-                let same = described
-                    .clone()
-                    .find(|other| other.content == token.content);
-                same.cloned().unwrap_or(token)
+            let token = token.map(|token| match described.get(token.content.as_str()) {
+                Some(&described) => described.clone(),
+                None => token,
             });
-            found.named.extend(token.map(|token| (name, token)));
+            named.extend(token.map(|token| (name, token)));
         }
+        found.named = named;
         found.extra = match map.extra()? {
             Some(extra) => extra,
             None => config.extra()?.unwrap_or_default(),
@@ -308,6 +315,17 @@ mod tests {
             extra(r#"{"extra_special_tokens": [], "additional_special_tokens": ["x"]}"#),
             "x"
         );
+    }
+
+    #[test]
+    fn many_tokens_take_no_longer_than_few() {
+        let tokens = |with: fn(u32) -> String| (0..50_000).map(with).collect::<Vec<_>>().join(",");
+        let described = tokens(|id| format!(r#""{id}": {{"content": "t{id}"}}"#));
+        let named = tokens(|id| format!(r#""n{id}_token": "t{id}""#));
+        let config = format!(r#"{{"added_tokens_decoder": {{{described}}}, {named}}}"#);
+        let started = std::time::Instant::now();
+        assert_eq!(read(&config, "{}").named.len(), 50_000);
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }
 
     #[test]

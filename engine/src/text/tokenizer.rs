@@ -2,6 +2,7 @@
 //! become `TextError`s, and what a file says about truncation and padding (made for
 //! training batches) is ignored. It must not know models or templates.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -146,18 +147,23 @@ impl Tokenizer {
 /// Adds what transformers adds: tokens that are described otherwise than in `tokenizer.json`, and
 /// special ones that are not among its added tokens.
 fn add(inner: &mut tokenizers::Tokenizer, special: &SpecialTokens) -> tokenizers::Result<()> {
-    let known: Vec<_> = inner.get_added_tokens_decoder().into_values().collect();
+    let known: HashSet<_> = inner.get_added_tokens_decoder().into_values().collect();
     let described = special.described.iter().map(added_token);
     let mut new: Vec<_> = described.filter(|token| !known.contains(token)).collect();
     let named = special.named.iter().map(|(_, token)| token);
-    for token in named.clone().chain(&special.extra) {
-        let mut all = known.iter().chain(&new);
-        if !all.any(|other| other.content == token.content) {
+    let names: HashSet<_> = named.clone().map(|token| token.content.as_str()).collect();
+    let mut there: HashSet<_> = known
+        .iter()
+        .chain(&new)
+        .map(|token| token.content.clone())
+        .collect();
+    for token in named.chain(&special.extra) {
+        if there.insert(token.content.clone()) {
             new.push(added_token(token));
         }
     }
     for token in &mut new {
-        token.special |= named.clone().any(|named| named.content == token.content);
+        token.special |= names.contains(token.content.as_str());
     }
     inner.add_tokens(new).map(drop)
 }
