@@ -39,8 +39,8 @@ pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, Engine
 
 /// Its special tokens, as the files beside `tokenizer.json` have them.
 fn special_tokens_of(checkpoint: &Checkpoint) -> Result<SpecialTokens, EngineError> {
-    let config = checkpoint.file(TOKENIZER_CONFIG)?;
-    let map = checkpoint.file(SPECIAL_TOKENS_MAP)?;
+    let config = checkpoint.object_file(TOKENIZER_CONFIG)?;
+    let map = checkpoint.object_file(SPECIAL_TOKENS_MAP)?;
     Ok(SpecialTokens::read(config.as_deref(), map.as_deref())?)
 }
 

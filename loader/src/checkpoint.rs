@@ -149,6 +149,15 @@ impl Checkpoint {
         self.folder.read(name)
     }
 
+    /// The same of a file that is one JSON object, in which no key stands twice.
+    pub fn object_file(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let json = self.folder.read(name)?;
+        if let Some(json) = &json {
+            parse_object(&self.display(name), json)?;
+        }
+        Ok(json)
+    }
+
     /// Whether there is such a file beside the weights.
     pub fn has_file(&self, name: &str) -> Result<bool, Error> {
         self.folder.has(name)

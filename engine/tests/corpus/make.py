@@ -311,6 +311,7 @@ CASES = {
     "template-not-utf8": ({"chat_template.jinja": b"\xff"}, ["chat_template.jinja", "UTF-8"]),
     "template-of-another-kind": ({"chat_template.jinja": None, "tokenizer_config.json": b'{"chat_template":3}'}, ["chat_template", "is 3"]),
     "template-twice": ({"chat_template.jinja": None, "tokenizer_config.json": b'{"chat_template":"a","chat_template":"b"}'}, ['`chat_template` is given twice, as "a" and as "b"']),
+    "special-map-twice": ({"special_tokens_map.json": b'{"bos_token":"a","bos_token":"b"}'}, ['special_tokens_map.json', '`bos_token` is given twice, as "a" and as "b"']),
     "template-absent": ({"chat_template.jinja": None}, ["has no chat template"]),
     "template-broken": (template("{% if %}"), ["chat template line 1"]),
     "template-deep": (template("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}"), ["chat template"]),
