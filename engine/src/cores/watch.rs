@@ -158,13 +158,16 @@ fn processor_ticks(text: &str, processors: &[usize]) -> Option<(u64, u64)> {
         if !processors.contains(&number) {
             continue;
         }
-        let counts: Option<Vec<u64>> = counts.split_whitespace().map(|n| n.parse().ok()).collect();
+        let mut counts = counts.split_whitespace().map(|count| count.parse::<u64>());
         // user nice system idle iowait irq softirq steal
-        if let [user, nice, system, _, _, irq, soft, steal, ..] = counts?[..] {
-            busy += user + nice + system + irq + soft;
-            stolen += steal;
-            found += 1;
+        let mut fields = [0; 8];
+        for field in &mut fields {
+            *field = counts.next()?.ok()?;
         }
+        let [user, nice, system, _, _, irq, soft, steal] = fields;
+        busy += user + nice + system + irq + soft;
+        stolen += steal;
+        found += 1;
     }
     (found > 0 && found == processors.len()).then_some((busy, stolen))
 }

@@ -283,6 +283,9 @@ impl Team {
         );
         let gate = lock(&self.gate);
         let common = &*self.common;
+        if common.threads == 1 {
+            return common.run_alone(region);
+        }
         let pointer: *const (dyn Region + '_) = region;
         // SAFETY: only the lifetime changes; the pointer is not followed after this call.
         let pointer: *const (dyn Region + 'static) = unsafe { std::mem::transmute(pointer) };
@@ -374,6 +377,38 @@ impl Common {
 
     fn open_now(&self) -> Open {
         Open::from_word(self.open.0.load(Ordering::Acquire))
+    }
+
+    /// The whole region on the calling thread. Nobody else takes steps, so nothing is agreed on.
+    fn run_alone(&self, region: &dyn Region) {
+        /// Taken back also when the region panics.
+        struct Inside;
+        impl Drop for Inside {
+            fn drop(&mut self) {
+                INSIDE_REGION.set(false);
+            }
+        }
+        INSIDE_REGION.set(true);
+        let _inside = Inside;
+        for index in 0..region.phases() {
+            let open = Open {
+                phase: Number(0),
+                steps: region.open(index),
+            };
+            if open.steps > 0 {
+                region.work(
+                    index,
+                    &mut Steps {
+                        common: self,
+                        worker: 0,
+                        open,
+                        turn: 0,
+                        first: None,
+                        taken: 0,
+                    },
+                );
+            }
+        }
     }
 
     /// Does what is left of a phase; opens the next one if that completes it.
@@ -526,6 +561,11 @@ impl Steps<'_> {
 
     fn take_step(&mut self) -> Option<usize> {
         let (threads, steps) = (self.threads(), self.open.steps);
+        if threads == 1 {
+            let at = self.taken;
+            self.taken += 1;
+            return (at < steps).then_some(at);
+        }
         while self.turn < threads {
             let owner = (self.worker + self.turn) % threads;
             let share = steps * owner / threads..steps * (owner + 1) / threads;
