@@ -1,6 +1,6 @@
 //! What can go wrong between opening a model and its last token.
 
-use loader::{DType, Role};
+use loader::{DType, Role, units};
 use offload::{LayerIndex, OffloadError, PlanError, THREADS_HINT};
 
 use crate::finite::Culprit;
@@ -73,9 +73,9 @@ pub enum EngineError {
     IdleTf32,
     /// Where `auto` was not asked to make room.
     #[error(
-        "the device was full after {resident} of {asked} resident layers: {} MiB more could not be \
+        "the device was full after {resident} of {asked} resident layers: {} more could not be \
          allocated",
-        needed_bytes.div_ceil(1 << 20)
+        units::memory(*needed_bytes)
     )]
     DeviceFull {
         asked: usize,
@@ -86,9 +86,9 @@ pub enum EngineError {
     EmulatedDisk,
     /// In spite of the plan, or of `--memory`.
     #[error(
-        "the system refused some of the {} MiB of memory that a run with {asked} resident layers \
+        "the system refused some of the {} of memory that a run with {asked} resident layers \
          takes",
-        asked_bytes.div_ceil(1 << 20)
+        units::memory(*asked_bytes)
     )]
     MemoryRefused {
         asked: usize,

@@ -44,7 +44,7 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {} cores", self.processor, self.cores)?;
         if let Some(bytes) = self.memory_bytes {
-            write!(f, ", {:.0} GiB", bytes as f64 / f64::from(1 << 30))?;
+            write!(f, ", {}", loader::units::memory(bytes))?;
         }
         write!(f, ", {} kernels", self.kernels)
     }
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!(slug("AMD EPYC"), "amd-epyc-2core");
         assert_eq!(
             machine("AMD EPYC").to_string(),
-            "AMD EPYC, 2 cores, 24 GiB, avx2 kernels"
+            "AMD EPYC, 2 cores, 24.0 GiB, avx2 kernels"
         );
     }
 }

@@ -42,6 +42,8 @@ mod storage;
 #[forbid(unsafe_code)]
 mod surplus;
 pub mod synth;
+#[forbid(unsafe_code)]
+pub mod units;
 
 pub use buffer::AlignedBuf;
 pub use checkpoint::{Checkpoint, TensorEntry};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use loader::{CHECKSUM_ALGORITHM, Checksum};
+use loader::{CHECKSUM_ALGORITHM, Checksum, units};
 
 use crate::block::BlockId;
 use crate::verify::Reference;
@@ -32,7 +32,7 @@ pub enum OffloadError {
     OutOfOrder { asked: BlockId, expected: BlockId },
     #[error("{block} is neither resident nor in the itinerary")]
     Unknown { block: BlockId },
-    #[error("{} MiB of memory for weights could not be allocated", bytes.div_ceil(1 << 20))]
+    #[error("{} of memory for weights could not be allocated", units::memory(*bytes))]
     OutOfMemory { bytes: u64 },
     #[error("the slab is not in host memory")]
     NotHostMemory,
@@ -44,11 +44,11 @@ pub enum OffloadError {
     NoSuchDevice { ordinal: usize, found: usize },
     #[error("{doing}: the device says {said}")]
     Device { doing: String, said: String },
-    #[error("{} MiB of the device's memory could not be allocated ({said})", bytes.div_ceil(1 << 20))]
+    #[error("{} of the device's memory could not be allocated ({said})", units::memory(*bytes))]
     OutOfDeviceMemory { bytes: u64, said: String },
     #[error(
-        "not even a staging buffer of {} MiB could be pinned: the device says {said}",
-        bytes.div_ceil(1 << 20)
+        "not even a staging buffer of {} could be pinned: the device says {said}",
+        units::memory(*bytes)
     )]
     NotPinned { bytes: u64, said: String },
     #[error("the system refused the thread {thread}: {source}")]

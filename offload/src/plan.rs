@@ -1,6 +1,8 @@
 //! The residency plan: which layers stay, which are streamed, and what that costs in bytes.
 //! A value computed before anything is loaded; it allocates, reads and measures nothing.
 
+use loader::units;
+
 use crate::block::LayerIndex;
 
 /// Where the resident layers sit among the streamed ones.
@@ -148,8 +150,9 @@ pub enum PlanError {
     #[error("a ring needs at least one slot")]
     NoSlots,
     #[error(
-        "{resident} resident layers need {} MiB{}, {} MiB are available",
-        mib(*needed_bytes), reserved(*reserve_bytes), memory_bytes >> 20
+        "{resident} resident layers need {}{}, {} are available",
+        units::needed_of(*needed_bytes, *memory_bytes).0, reserved(*reserve_bytes),
+        units::needed_of(*needed_bytes, *memory_bytes).1
     )]
     TooLarge {
         resident: usize,
@@ -161,9 +164,10 @@ pub enum PlanError {
         fits: Option<usize>,
     },
     #[error(
-        "with {resident} resident layers the streamed ones need {} MiB of RAM to be streamed from{}, \
-         {} MiB are available",
-        mib(*home_bytes), beside(*beside_bytes), available_bytes >> 20
+        "with {resident} resident layers the streamed ones need {} of RAM to be streamed from{}, \
+         {} are available",
+        units::needed_of(*home_bytes, *available_bytes).0, beside(*beside_bytes),
+        units::needed_of(*home_bytes, *available_bytes).1
     )]
     HomesTooLarge {
         resident: usize,
@@ -204,21 +208,20 @@ impl PlanError {
     }
 }
 
-fn mib(bytes: u64) -> u64 {
-    bytes.div_ceil(1 << 20)
-}
-
 fn reserved(bytes: u64) -> String {
     match bytes {
         0 => String::new(),
-        _ => format!(" ({} of them for threads and the like)", mib(bytes)),
+        _ => format!(
+            " ({} of them for threads and the like)",
+            units::memory(bytes)
+        ),
     }
 }
 
 fn beside(bytes: u64) -> String {
     match bytes {
         0 => String::new(),
-        _ => format!(" and the rest of the run {}", mib(bytes)),
+        _ => format!(" and the rest of the run {}", units::memory(bytes)),
     }
 }
 

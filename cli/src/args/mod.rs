@@ -61,7 +61,9 @@ Exit codes:
   4    the plan does not fit the memory, or the system refused some
   130  interrupted; the text so far was written
 
-Text and data go to stdout, everything else to stderr. NO_COLOR is respected.";
+Text and data go to stdout, everything else to stderr. NO_COLOR is respected.
+Memory is in KiB, MiB and GiB (powers of 1024); files, and what links carry, in kB, MB and GB
+(powers of 1000). Below one token a second, speed is the seconds that a token takes.";
 
 /// Run language models larger than the memory they compute in.
 ///

@@ -124,7 +124,7 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         unread: unread::of(checkpoint),
         files: files.collect(),
         layers: config.layers,
-        layer_bytes: layout.weight_bytes(),
+        layer_bytes: layout.slab_bytes(),
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
         heads: config.heads,

@@ -2,9 +2,10 @@
 //! terminal and no clock.
 
 use engine::profile::{Streaming, Window};
+use loader::units::rate;
 use offload::{LayerIndex, LoadKind};
 
-use crate::output::{Console, Style, memory};
+use crate::output::{Console, Style, memory, tokens};
 
 /// Waits that together are below this share of a token are called hidden, here as in the verdict.
 const HIDDEN_SHARE: f64 = 0.05;
@@ -67,13 +68,13 @@ impl Panel<'_> {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let Self { now, streaming, .. } = self;
         let mean = match self.mean_tokens_per_s {
-            Some(rate) => format!(", {rate:.1} mean"),
+            Some(rate) => format!(", {} mean", tokens(rate)),
             None => String::new(),
         };
         let mut facts = vec![
             (
                 "Speed:",
-                format!("{:.1} tok/s now{mean}", 1000.0 / now.token_ms()),
+                format!("{} now{mean}", tokens(1000.0 / now.token_ms())),
             ),
             (
                 "Token:",
@@ -289,15 +290,6 @@ impl Page<'_> {
     }
 }
 
-/// From the demo model to a fast bus.
-fn rate(gbps: f64) -> String {
-    if gbps >= 1.0 {
-        format!("{gbps:.1}")
-    } else {
-        format!("{gbps:.3}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
@@ -406,7 +398,7 @@ mod tests {
         let lines = drawn(&streaming, &window(&streaming, mixed), 80, false);
         let expected = [
             "--- token 57 ------------------------------------------------------------------",
-            "Speed:   6.6 tok/s now, 6.4 mean",
+            "Speed:   6.61 tok/s now, 6.40 tok/s mean",
             "Token:   151.2 ms = compute 19.8 + stalled 130.9 + other 0.5 (87% stalled)",
             "Link:    24.7 GB/s, 96% of the 25.6 GB/s measured",
             "Async:   7/8 layers (87%)",

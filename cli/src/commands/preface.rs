@@ -9,7 +9,7 @@ use offload::{Home, LinkInfo, Prefetch};
 use super::unread;
 use crate::args::{Idle, SetupArgs};
 use crate::failure::Usage;
-use crate::output::{Align, Console, Style, Table, memory};
+use crate::output::{Align, Console, Style, Table, gigabytes, memory};
 
 pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
     if console.is_quiet() {
@@ -133,7 +133,7 @@ fn plan(blueprint: &Blueprint) -> Table {
     table.row([
         "streamed".into(),
         layers(plan.streamed_count()),
-        memory(plan.streamed_bytes_per_pass()),
+        gigabytes(plan.streamed_bytes_per_pass()),
         match plan.streamed_count() {
             0 => String::new(),
             _ => "per token, through the slots".into(),

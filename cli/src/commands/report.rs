@@ -163,7 +163,7 @@ impl Finished {
             tokens => format!("{tokens} tokens"),
         }];
         parts.push(match totals.tokens_per_s() {
-            Some(rate) => format!("{rate:.1} tok/s"),
+            Some(rate) => output::tokens(rate),
             None => "- tok/s".into(),
         });
         parts.push(match report.time_to_first_token {

@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 pub use files::{PartFolder, build_whole, try_place, write_whole};
-pub use human::{gigabytes, memory, milliseconds, seconds, short_count};
+pub use human::{gigabytes, memory, milliseconds, seconds, short_count, three_digits, tokens};
 pub use live::LivePanel;
 pub use progress::{Bar, Steps};
 pub use table::{Align, Table};

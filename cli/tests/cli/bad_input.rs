@@ -216,7 +216,7 @@ fn settings_that_this_model_or_machine_cannot_have() {
     generate(&made, "--link-gbps 25 --weights disk").fails(2, &["--weights disk"]);
     generate(&made, "--link-gbps 0").fails(2, &["0 GB/s"]);
     generate(&made, "--device cuda").fails(2, &["CUDA"]);
-    generate(&made, "--memory 100KiB").fails(4, &["MiB are available"]);
+    generate(&made, "--memory 100KiB").fails(4, &["100 KiB are available"]);
     let name = made.name();
     engine([
         "generate",

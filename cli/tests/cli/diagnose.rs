@@ -205,7 +205,7 @@ fn wrong_usage_is_told_before_anything_is_measured() {
     fails("--tokens 40 --context 32", 2, &["47 positions", "holds 32"]);
     fails("--num-gpu-layers 4", 2, &["has 3"]);
     fails("--link-gbps 0 --num-gpu-layers 0", 2, &["0 GB/s"]);
-    fails("--memory 100KiB", 4, &["MiB are available"]);
+    fails("--memory 100KiB", 4, &["100 KiB are available"]);
     fails(
         "--save /no/such/folder/file",
         2,

@@ -409,10 +409,10 @@ fn a_link_that_crawls_does_not_hold_up_ctrl_c() {
 fn what_is_asked_of_memory_is_refused_with_its_numbers() {
     let plan = run("plan --memory 1TiB --json").ok().json();
     let total = |n: usize| plan["plans"][n]["total_bytes"].as_u64().unwrap();
-    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let limit = total(11) + 1000;
     let line = format!("generate --prompt Once --num-gpu-layers 20 --memory {limit}");
-    let needs = format!("20 resident layers need {} MiB", mib(total(20)));
-    let has = format!("{} MiB are available", limit >> 20);
+    let (needs, has) = loader::units::needed_of(total(20), limit);
+    let needs = format!("20 resident layers need {needs}");
+    let has = format!("{has} are available");
     run(&line).fails(4, &[&needs, &has, "try --num-gpu-layers 11"]);
 }

@@ -273,10 +273,7 @@ fn a_memory_limit_is_kept_as_the_plan_says() {
             let idle = streamed == 0 && !idle(combination).is_empty() || slots > streamed;
             match n {
                 Some(n) if !fits(n) => {
-                    run.fails(
-                        4,
-                        &["MiB are available", &format!("--num-gpu-layers {most}")],
-                    );
+                    run.fails(4, &[" are available", &format!("--num-gpu-layers {most}")]);
                 }
                 Some(_) if idle => {
                     run.fails(2, &["streamed"]);

@@ -89,5 +89,22 @@ fn a_sweep_is_plotted_in_the_terminal_and_as_svg() {
 
 #[test]
 fn a_limit_that_nothing_fits_is_exit_code_4() {
-    run("tune --memory 1MiB").fails(4, &["1 MiB are available"]);
+    run("tune --memory 1MiB").fails(4, &["1.00 MiB are available"]);
+}
+
+#[test]
+fn a_limit_is_said_as_it_was_typed() {
+    for (typed, said) in [("1GiB", "1GiB"), ("1.5GiB", "1536MiB"), ("2GB", "2GB")] {
+        let out = run(&format!("tune {SLOW} --verify 1 --memory {typed}")).ok();
+        let told = format!(" --memory {said}");
+        assert!(out.stdout.contains(&told), "{told}: {out:?}");
+    }
+    for (typed, said) in [
+        ("1MiB", "1.00 MiB"),
+        ("1500kB", "1.43 MiB"),
+        ("3MB", "3.00 MB"),
+    ] {
+        let said = format!("{said} are available");
+        run(&format!("generate --prompt a --memory {typed}")).fails(4, &[&said]);
+    }
 }

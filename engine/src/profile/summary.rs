@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use loader::units::{gigabytes, rate};
 use offload::LoadKind;
 
 use super::core_time::CoreShares;
@@ -78,7 +79,7 @@ impl Summary<'_> {
             write!(
                 f,
                 "Link:  {}/token at {} GB/s",
-                bytes(means.bytes_per_pass()),
+                gigabytes(means.bytes_per_pass() as u64),
                 rate(gbps)
             )?;
             match self.streaming.peak_gbps {
@@ -128,13 +129,15 @@ impl Summary<'_> {
             // The floor has the window's own compute in it, which was held up.
             Some(_) => writeln!(
                 f,
-                " | floor not known, the cores were not free | {tokens_per_s:.1} tok/s{emulated}"
+                " | floor not known, the cores were not free | {} tok/s{emulated}",
+                rate(tokens_per_s)
             )?,
             None => writeln!(
                 f,
-                " | floor {:.1} ms | {tokens_per_s:.1} tok/s of {:.1} possible{emulated}",
+                " | floor {:.1} ms | {} tok/s of {} possible{emulated}",
                 limit.floor_ms,
-                1000.0 / limit.floor_ms,
+                rate(tokens_per_s),
+                rate(1000.0 / limit.floor_ms),
             )?,
         }
         writeln!(
@@ -150,23 +153,6 @@ fn measured_too_low(lacking: Option<CoreShares>) -> &'static str {
     match lacking {
         Some(_) => " (too low: the cores were not free)",
         None => "",
-    }
-}
-
-/// Three digits that matter, from the kilobytes of the demo model to gigabytes.
-fn bytes(bytes: f64) -> String {
-    match bytes {
-        bytes if bytes >= 1e9 => format!("{:.2} GB", bytes / 1e9),
-        bytes if bytes >= 1e6 => format!("{:.1} MB", bytes / 1e6),
-        bytes => format!("{:.0} kB", bytes / 1e3),
-    }
-}
-
-fn rate(gbps: f64) -> String {
-    if gbps >= 1.0 {
-        format!("{gbps:.1}")
-    } else {
-        format!("{gbps:.3}")
     }
 }
 

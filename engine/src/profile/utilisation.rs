@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use loader::units::rate;
 use serde::Serialize;
 
 use super::core_time::CoreShares;
@@ -127,10 +128,10 @@ impl fmt::Display for PromptRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} tokens in {:.1} ms, {:.1} tok/s, {:.1} GFLOP/s while computing, {:.0}% of the {:.1} measured ({})",
+            "{} tokens in {:.1} ms, {} tok/s, {:.1} GFLOP/s while computing, {:.0}% of the {:.1} measured ({})",
             self.rows,
             ms(self.total),
-            self.tokens_per_s,
+            rate(self.tokens_per_s),
             self.gflops,
             self.share * 100.0,
             self.peak.gflops,

@@ -177,7 +177,10 @@ fn opening(error: DriverError) -> OffloadError {
 
 fn filling(bytes: usize, error: &DriverError) -> OffloadError {
     OffloadError::Device {
-        doing: format!("copying {} MiB to the device", bytes >> 20),
+        doing: format!(
+            "copying {} to the device",
+            loader::units::memory(bytes as u64)
+        ),
         said: error.to_string(),
     }
 }

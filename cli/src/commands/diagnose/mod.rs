@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use engine::profile::Runs;
 use engine::{Blueprint, Checkup, EngineError, LeftOut, Machine, Role};
+use loader::units;
 
 use super::preface;
 use crate::args::DiagnoseArgs;
 use crate::failure::{Failure, Usage};
 use crate::interrupt;
-use crate::output::{Console, Stdout, Steps, memory, write_whole};
+use crate::output::{Console, Stdout, Steps, write_whole};
 
 /// How long measuring what memory copies reach may take.
 const COPY_BUDGET: Duration = Duration::from_millis(200);
@@ -174,12 +175,14 @@ fn why(left_out: &LeftOut) -> String {
             resident,
             needed_bytes,
             memory_bytes,
-        } => format!(
-            "without the run `{}`: {resident} resident layers need {}, {} are available",
-            run_name(role),
-            memory(needed_bytes),
-            memory(memory_bytes)
-        ),
+        } => {
+            let (needed, available) = units::needed_of(needed_bytes, memory_bytes);
+            format!(
+                "without the run `{}`: {resident} resident layers need {needed}, {available} are \
+                 available",
+                run_name(role)
+            )
+        }
         LeftOut::SameAs { role, other } => format!(
             "without a run `{}` of its own: it is the run `{}` again",
             run_name(role),

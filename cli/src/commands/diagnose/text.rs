@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::profile::{Sample, Symptoms};
 
 use super::{Report, run_name, why};
-use crate::output::{Align, Table, memory, seconds};
+use crate::output::{Align, Table, memory, seconds, three_digits};
 
 /// The whole report.
 pub fn of(report: &Report) -> String {
@@ -47,6 +47,19 @@ fn spread(sample: &Sample, digits: usize) -> String {
         sample.median(),
         sample.least(),
         sample.most()
+    )
+}
+
+/// Of rates, which may be small.
+fn rates(sample: &Sample) -> String {
+    if sample.is_empty() {
+        return "-".into();
+    }
+    format!(
+        "{} ({} to {})",
+        three_digits(sample.median()),
+        three_digits(sample.least()),
+        three_digits(sample.most())
     )
 }
 
@@ -126,7 +139,7 @@ impl Text {
                 run_name(role).into(),
                 plan.resident_count().to_string(),
                 plan.streamed_count().to_string(),
-                spread(&run.tokens_per_s(), 1),
+                rates(&run.tokens_per_s()),
                 spread(&run.token_ms, 2),
                 ms(run.first_token_ms.median()),
                 format!("{:.0}%", run.token.share(run.token.stalled_ms) * 100.0),

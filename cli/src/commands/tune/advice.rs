@@ -1,7 +1,7 @@
 //! What to type, and what would move the limit.
 
 use engine::{MachineRates, ModelOptions, Source};
-use loader::{DType, Form};
+use loader::{DType, Form, units};
 use offload::{Candidate, Home, Spread};
 use serde::Serialize;
 
@@ -94,7 +94,7 @@ fn command(source: &Source, options: &ModelOptions, candidate: &Candidate) -> St
         }
     }
     if let Some(bytes) = options.memory_bytes {
-        add("--memory", bytes.to_string());
+        add("--memory", units::typed(bytes));
     }
     if let Some(context) = options.context {
         add("--context", context.to_string());

@@ -6,6 +6,7 @@ use offload::Candidate;
 
 use super::tables::Row;
 use super::{Tuned, Verified};
+use crate::output::three_digits;
 
 /// Numbers of resident layers that a sweep runs.
 const POINTS_MAX: usize = 9;
@@ -57,10 +58,10 @@ impl Sweep {
             // Writing into a string cannot fail.
             let _ = writeln!(
                 text,
-                "{:>4} {bar} {:8.2} of {:.2}, {:.0}%",
+                "{:>4} {bar} {:>8} of {}, {:.0}%",
                 row.resident,
-                row.measured_tokens_per_s,
-                row.floor_tokens_per_s,
+                three_digits(row.measured_tokens_per_s),
+                three_digits(row.floor_tokens_per_s),
                 row.measured_tokens_per_s / row.floor_tokens_per_s * 100.0
             );
         }

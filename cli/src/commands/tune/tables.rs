@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::advice::{Advice, Gain};
 use super::{Tuned, Verified};
-use crate::output::{Align, Table, memory};
+use crate::output::{Align, Table, memory, tokens};
 
 pub fn text(tuned: &Tuned) -> String {
     let mut text = String::new();
@@ -78,7 +78,10 @@ fn said(gain: &Gain) -> String {
     } = gain;
     match *ratio {
         ratio if ratio < 1.01 => "nothing".into(),
-        _ => format!("N = {resident}, {tokens_per_s:.2} tok/s predicted, {ratio:.2}x"),
+        _ => format!(
+            "N = {resident}, {} predicted, {ratio:.2}x",
+            tokens(*tokens_per_s)
+        ),
     }
 }
 
@@ -113,8 +116,8 @@ fn table(tuned: &Tuned) -> Table {
             row.spread.into(),
             row.home.unwrap_or("-").into(),
             memory(row.memory_bytes),
-            format!("{:.2} tok/s", row.predicted_tokens_per_s),
-            format!("{:.2} tok/s", row.measured_tokens_per_s),
+            tokens(row.predicted_tokens_per_s),
+            tokens(row.measured_tokens_per_s),
             format!("{:+.1}%", row.error * 100.0),
             format!("{:.0}%", row.share_of_floor * 100.0),
             match (index == tuned.best, tuned.emulated_gbps) {
