@@ -27,6 +27,13 @@ impl Sample {
         self.0.iter().sum::<f64>() / self.0.len() as f64
     }
 
+    /// Of rates at which the same work was done again and again: all work over all time. Their mean
+    /// would count the fast runs most, which took the least time.
+    pub fn over_total_time(&self) -> f64 {
+        let times: Self = self.0.iter().map(|rate| 1.0 / rate).collect();
+        1.0 / times.mean()
+    }
+
     /// The middle value, or the mean of the two in the middle. Of nothing: not a number.
     pub fn median(&self) -> f64 {
         let sorted = self.sorted();
@@ -116,6 +123,15 @@ mod tests {
         assert_eq!(sample(&[7.0]).std_dev(), 0.0);
         assert_eq!(odd.to_string(), "3.00 (median of 3, 1.00 to 5.00)");
         assert!(sample(&[]).median().is_nan());
+    }
+
+    #[test]
+    fn a_rate_is_all_work_over_all_time() {
+        // 60 tokens in 1 s, 60 in 3 s.
+        assert_eq!(sample(&[60.0, 20.0]).over_total_time(), 30.0);
+        assert_eq!(sample(&[5.0]).over_total_time(), 5.0);
+        assert!(sample(&[]).over_total_time().is_nan());
+        assert!(sample(&[f64::NAN, 5.0]).over_total_time().is_nan());
     }
 
     #[test]

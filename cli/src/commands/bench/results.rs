@@ -31,7 +31,8 @@ pub struct Row {
     pub runs: Vec<TrialRun>,
 }
 
-/// The parts of a run's wall time, as means over the rounds.
+/// The parts of a run's wall time, of the round in the middle; of two rounds in the middle, their
+/// mean. So they add up, and `wall_ms` is the median.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Parts {
     pub wall_ms: f64,
@@ -57,8 +58,22 @@ impl Row {
         self.sample(tokens_per_s)
     }
 
+    /// The run in the middle by its wall time, or the two.
+    fn middle(&self) -> Vec<&TrialRun> {
+        let mut runs: Vec<&TrialRun> = self.runs.iter().collect();
+        runs.sort_by(|a, b| wall_ms(a).total_cmp(&wall_ms(b)));
+        match runs.len() {
+            0 => runs,
+            count => runs[(count - 1) / 2..=count / 2].to_vec(),
+        }
+    }
+
     pub fn parts(&self) -> Parts {
-        let mean = |of: fn(&TrialRun) -> f64| self.sample(of).mean();
+        let middle = self.middle();
+        let mean = |of: fn(&TrialRun) -> f64| {
+            let values: Sample = middle.iter().map(|run| of(run)).collect();
+            values.mean()
+        };
         Parts {
             wall_ms: mean(wall_ms),
             prefill_ms: mean(|run| {
@@ -149,7 +164,7 @@ struct JsonRatio<'a> {
     noise: bool,
 }
 
-/// Not-a-number (a rate of nothing) becomes `null`.
+/// Not-a-number (a rate of nothing) becomes `null`. The mean of rates is all work over all time.
 #[derive(Debug, Serialize)]
 struct JsonSample {
     mean: f64,
@@ -158,10 +173,18 @@ struct JsonSample {
     values: Vec<f64>,
 }
 
-impl From<&Sample> for JsonSample {
-    fn from(sample: &Sample) -> Self {
+impl JsonSample {
+    fn of_times(sample: &Sample) -> Self {
+        Self::with_mean(sample.mean(), sample)
+    }
+
+    fn of_rates(sample: &Sample) -> Self {
+        Self::with_mean(sample.over_total_time(), sample)
+    }
+
+    fn with_mean(mean: f64, sample: &Sample) -> Self {
         Self {
-            mean: sample.mean(),
+            mean,
             median: sample.median(),
             std_dev: sample.std_dev(),
             values: sample.values().to_vec(),
@@ -187,7 +210,7 @@ impl Results {
                 .ratios()
                 .map(|(label, ratio)| JsonRatio {
                     label,
-                    tokens_per_s: (&ratio).into(),
+                    tokens_per_s: JsonSample::of_rates(&ratio),
                     noise: ratio.is_noise(),
                 })
                 .collect(),
@@ -221,7 +244,8 @@ impl Row {
     fn json(&self) -> Option<JsonRow<'_>> {
         let last = self.runs.last()?;
         let plan = &last.streaming.plan;
-        let sample = |of: fn(&TrialRun) -> f64| JsonSample::from(&self.sample(of));
+        let times = |of: fn(&TrialRun) -> f64| JsonSample::of_times(&self.sample(of));
+        let rates = |of: fn(&TrialRun) -> f64| JsonSample::of_rates(&self.sample(of));
         Some(JsonRow {
             label: &self.label,
             words: self.words,
@@ -234,23 +258,23 @@ impl Row {
                 .emulated_gbps
                 .filter(|_| plan.streamed_count() > 0),
             parts: self.parts(),
-            tokens_per_s: sample(tokens_per_s),
-            time_to_first_token_ms: sample(|run| {
+            tokens_per_s: rates(tokens_per_s),
+            time_to_first_token_ms: times(|run| {
                 run.timing.time_to_first_token_ms.unwrap_or(f64::NAN)
             }),
-            wall_ms: sample(wall_ms),
-            link_gbps: sample(|run| run.decode.link_gbps().unwrap_or(f64::NAN)),
-            link_peak_gbps: sample(|run| run.streaming.peak_gbps.unwrap_or(f64::NAN)),
-            memory_gbps: sample(|run| {
+            wall_ms: times(wall_ms),
+            link_gbps: rates(|run| run.decode.link_gbps().unwrap_or(f64::NAN)),
+            link_peak_gbps: rates(|run| run.streaming.peak_gbps.unwrap_or(f64::NAN)),
+            memory_gbps: rates(|run| {
                 let limit = run.streaming.memory.as_ref();
                 let used = limit.and_then(|limit| limit.utilisation(&run.decode));
                 used.map_or(f64::NAN, |used| used.gbps)
             }),
-            memory_peak_gbps: sample(|run| {
+            memory_peak_gbps: rates(|run| {
                 (run.streaming.memory.as_ref()).map_or(f64::NAN, |limit| limit.gbps)
             }),
-            prompt_gflops: sample(|run| prompt_rate(run).map_or(f64::NAN, |rate| rate.gflops)),
-            prompt_peak_gflops: sample(|run| {
+            prompt_gflops: rates(|run| prompt_rate(run).map_or(f64::NAN, |rate| rate.gflops)),
+            prompt_peak_gflops: rates(|run| {
                 prompt_rate(run).map_or(f64::NAN, |rate| rate.peak.gflops)
             }),
             memory_bytes: last.memory_bytes,

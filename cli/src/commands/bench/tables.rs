@@ -5,6 +5,8 @@ use std::fmt::Write;
 use engine::TrialRun;
 use engine::profile::{PromptRate, Sample};
 
+use crate::output::{three_digits, tokens};
+
 use super::results::{Parts, Results, Row, SideResults, prompt_rate, wall_ms};
 
 pub fn text(results: &Results) -> String {
@@ -83,10 +85,10 @@ fn table(to: &mut String, side: &SideResults) -> std::fmt::Result {
         } = parts;
         writeln!(
             to,
-            "{:<9} {:>5} {wall_ms:>10.1} {:>8.1} {:>9} {:>11} {:>12} {:>10}",
+            "{:<9} {:>5} {wall_ms:>10.1} {:>8} {:>9} {:>11} {:>12} {:>10}",
             row.label,
             row.words.map_or("-".into(), |words| words.to_string()),
-            row.tokens_per_s().mean(),
+            three_digits(row.tokens_per_s().median()),
             megabytes(row),
             part(prefill_ms),
             part(generate_ms),
@@ -110,20 +112,21 @@ fn spread(to: &mut String, side: &SideResults) -> std::fmt::Result {
         "", "Tok/s: mean  median  std dev", "Wall (ms): mean  median  std dev"
     )?;
     for row in &side.rows {
-        let three = |sample: &Sample| {
+        let three = |mean: f64, sample: &Sample| {
             format!(
-                "{:>14.2} {:>7.2} {:>8.2}",
-                sample.mean(),
-                sample.median(),
-                sample.std_dev()
+                "{:>14} {:>7} {:>8}",
+                three_digits(mean),
+                three_digits(sample.median()),
+                three_digits(sample.std_dev())
             )
         };
+        let (rates, times) = (row.tokens_per_s(), row.sample(wall_ms));
         writeln!(
             to,
             "{:<9} {:>32}   {:>32}",
             row.label,
-            three(&row.tokens_per_s()),
-            three(&row.sample(wall_ms))
+            three(rates.over_total_time(), &rates),
+            three(times.mean(), &times)
         )?;
     }
     Ok(())
@@ -153,9 +156,9 @@ fn utilisation(to: &mut String, side: &SideResults) -> std::fmt::Result {
         };
         writeln!(
             to,
-            "Link, {}: {:.3} GB/s, {:.0}% of its peak ({:.0} to {:.0}%){emulated}",
+            "Link, {}: {} GB/s, {:.0}% of its peak ({:.0} to {:.0}%){emulated}",
             row.label,
-            rates.median(),
+            three_digits(rates.median()),
             shares.median(),
             shares.least(),
             shares.most()
@@ -177,10 +180,10 @@ fn prompt_share(to: &mut String, row: &Row) -> std::fmt::Result {
     );
     writeln!(
         to,
-        "Prompt, {}: {} tokens at {:.1} tok/s, {:.1} GFLOP/s while computing, {:.0}% of its peak ({:.0} to {:.0}%; {})",
+        "Prompt, {}: {} tokens at {}, {:.1} GFLOP/s while computing, {:.0}% of its peak ({:.0} to {:.0}%; {})",
         row.label,
         last.rows,
-        sample(|rate| rate.tokens_per_s).median(),
+        tokens(sample(|rate| rate.tokens_per_s).median()),
         gflops.median(),
         shares.median(),
         shares.least(),
@@ -202,16 +205,16 @@ fn memory_share(to: &mut String, row: &Row) -> std::fmt::Result {
     }
     writeln!(
         to,
-        "Memory, {}: {:.1} GB/s while computing, {:.0}% of what it can be read at ({:.0} to {:.0}%)",
+        "Memory, {}: {} GB/s while computing, {:.0}% of what it can be read at ({:.0} to {:.0}%)",
         row.label,
-        rates.median(),
+        three_digits(rates.median()),
         shares.median(),
         shares.least(),
         shares.most()
     )
 }
 
-/// Over all runs of all prompts. A text has no audio: its time is 0, its realtime factor no number.
+/// Over all runs of all prompts. A text has no audio, and so no lines of it.
 fn aggregate(to: &mut String, side: &SideResults) -> std::fmt::Result {
     let all = |of: fn(&TrialRun) -> f64| -> Sample {
         side.rows.iter().flat_map(|row| &row.runs).map(of).collect()
@@ -222,11 +225,8 @@ fn aggregate(to: &mut String, side: &SideResults) -> std::fmt::Result {
         to,
         "\nAGGREGATE PERFORMANCE METRICS:\n   \
          Average time to first byte: {:.3}s\n   \
-         Average realtime factor: n/a\n   \
          Average generation time: {:.3}s\n   \
-         Average audio processing time: 0.000s\n   \
-         TTFB std dev: {:.3}s\n   \
-         Realtime factor std dev: n/a",
+         TTFB std dev: {:.3}s",
         first.mean(),
         generation.mean(),
         first.std_dev()
