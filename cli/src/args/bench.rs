@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 
 use super::SetupArgs;
-use super::compute::at_least_one;
+use super::count::{at_least_one, three_rounds, warmup};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -43,11 +43,12 @@ pub struct BenchArgs {
         long,
         value_name = "ROUNDS",
         default_value_t = 1,
+        value_parser = warmup,
         help_heading = "Measuring"
     )]
     pub warmup: usize,
     /// Rounds that are counted: 3 or more
-    #[arg(long, value_name = "ROUNDS", default_value_t = 3, value_parser = at_least_three, help_heading = "Measuring")]
+    #[arg(long, value_name = "ROUNDS", default_value_t = 3, value_parser = three_rounds, help_heading = "Measuring")]
     pub repeats: usize,
     /// Run two sets of flags in turns and print the ratio of B over A
     #[arg(long, num_args = 2, value_names = ["A", "B"], allow_hyphen_values = true, help_heading = "Measuring")]
@@ -61,14 +62,6 @@ pub struct BenchArgs {
     /// Nothing on stderr but errors
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,
-}
-
-fn at_least_three(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0..=2) => Err("fewer than 3 rounds say nothing about their spread".into()),
-        Ok(count) => Ok(count),
-        Err(_) => Err(format!("`{text}` is not a number from 3 on")),
-    }
 }
 
 /// A command line of `bench`, without the program and the command.

@@ -3,11 +3,13 @@
 use clap::{Args, ValueEnum};
 use engine::{Kernels, ModelOptions};
 
+use super::count::few;
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Compute")]
 pub struct ComputeArgs {
     /// Threads that compute [default: one per physical core]
-    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    #[arg(long, value_name = "COUNT", value_parser = few)]
     pub threads: Option<usize>,
     /// fast: this engine's own kernels; clear: the same block spelled in tensor operations
     #[arg(long, value_name = "WHICH", default_value = "fast")]
@@ -31,14 +33,5 @@ impl ComputeArgs {
             Which::Fast => Kernels::Fast,
             Which::Clear => Kernels::Clear,
         };
-    }
-}
-
-/// A count that cannot be nothing.
-pub fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be 1 or more".into()),
-        Ok(count) => Ok(count),
-        Err(_) => Err(format!("`{text}` is not a number from 1 on")),
     }
 }

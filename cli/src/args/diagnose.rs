@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::SetupArgs;
-use super::compute::at_least_one;
+use super::count::{at_least_one, rounds, token};
 
 /// Find out what limits a run, and what to do about it
 ///
@@ -31,10 +31,10 @@ pub struct DiagnoseArgs {
     #[arg(long, value_name = "TOKENS", default_value_t = 16, value_parser = at_least_two, help_heading = "Runs")]
     pub tokens: usize,
     /// Rounds; each makes every run once
-    #[arg(long, value_name = "ROUNDS", default_value_t = 3, value_parser = at_least_one, help_heading = "Runs")]
+    #[arg(long, value_name = "ROUNDS", default_value_t = 3, value_parser = rounds, help_heading = "Runs")]
     pub repeats: usize,
     /// The prompt as token ids, like 1,2,3 [default: eight tokens]
-    #[arg(long, value_name = "IDS", value_delimiter = ',', help_heading = "Runs")]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = token, help_heading = "Runs")]
     pub prompt_tokens: Option<Vec<u32>>,
     #[command(flatten)]
     pub setup: SetupArgs,

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::compute::at_least_one;
+use super::count::{at_least_one, tokens};
 use super::prompt::{PromptArgs, text};
 use super::{FilesArgs, SamplingArgs, SetupArgs};
 
@@ -50,7 +50,7 @@ pub struct GenerateArgs {
 #[command(next_help_heading = "Length")]
 pub struct LengthArgs {
     /// Stop after this many tokens
-    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = tokens)]
     pub max_new_tokens: usize,
     /// Stop before this text, which is not printed; may be given several times
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = text)]

@@ -3,6 +3,7 @@
 
 mod bench;
 mod compute;
+mod count;
 mod diagnose;
 mod effect;
 mod files;

@@ -8,6 +8,7 @@ use engine::{ModelOptions, Source};
 use loader::{DType, Form};
 use offload::PlaceChoice;
 
+use super::count::tokens;
 use super::size::Size;
 
 #[derive(Debug, Args)]
@@ -23,7 +24,7 @@ pub struct ModelArgs {
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Device,
     /// Positions of the KV cache, which is paid for up front [default: at most 4096]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = tokens)]
     pub context: Option<usize>,
     /// Memory that the plan may take, like 6GiB or 6144MiB [default: what is available]
     ///

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, CommandFactory};
 
 use super::Cli;
+use super::count::token;
 use crate::failure::Usage;
 
 #[derive(Debug, Args)]
@@ -18,7 +19,7 @@ pub struct PromptArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt_tokens", "messages"])]
     pub txt_path: Option<PathBuf>,
     /// The prompt as token ids, like 1,2,3; needs no tokenizer
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = token)]
     #[arg(conflicts_with_all = ["chat", "system", "messages", "template_kwargs", "template"])]
     pub prompt_tokens: Option<Vec<u32>>,
     #[command(flatten)]

@@ -6,6 +6,8 @@ use clap::{Args, ValueEnum};
 use engine::ModelOptions;
 use offload::{Home, Prefetch, Residency, Spread};
 
+use super::count::{TOKENS_MAX, count, slots};
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Offloading")]
 pub struct ResidencyArgs {
@@ -40,7 +42,7 @@ pub struct ResidencyArgs {
 #[command(next_help_heading = "Offloading")]
 pub struct LinkArgs {
     /// Buffers that streamed layers travel through; 2 keep the link busy [default: 2]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", value_parser = slots)]
     pub slots: Option<usize>,
     /// Which layers stay: spread evenly, the first N, or the last N [default: spread]
     ///
@@ -117,22 +119,18 @@ pub enum Weights {
 #[derive(Debug, Clone, Copy)]
 pub struct Layers(pub Residency);
 
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no number of layers; use a number from 0 on, auto or all")]
-pub struct LayersError {
-    text: String,
-}
-
 impl FromStr for Layers {
-    type Err = LayersError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, LayersError> {
+    fn from_str(text: &str) -> Result<Self, String> {
         Ok(Self(match text {
             "auto" => Residency::Auto,
             "all" => Residency::All,
-            number => Residency::Layers(number.parse().map_err(|_| LayersError {
-                text: text.to_owned(),
-            })?),
+            // How many the model has, the plan says.
+            number => Residency::Layers(
+                count(number, 0..=TOKENS_MAX)
+                    .map_err(|wrong| format!("{wrong}, or `auto`, or `all`"))?,
+            ),
         }))
     }
 }

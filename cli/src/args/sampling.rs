@@ -4,6 +4,8 @@ use clap::Args;
 use engine::text::Sampling;
 use loader::GenerationConfig;
 
+use super::count::tokens;
+
 #[derive(Debug, Clone, Default, Args)]
 #[command(
     next_help_heading = "Sampling (defaults: generation_config.json where it samples, else greedy)"
@@ -13,7 +15,7 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f32>,
     /// Draw from the K likeliest tokens only; 0 is off
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", value_parser = tokens)]
     pub top_k: Option<usize>,
     /// Draw from the fewest tokens that hold this much probability; 1 is off
     #[arg(long, value_name = "P", allow_negative_numbers = true)]

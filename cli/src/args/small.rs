@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::count::token;
 use super::{LinkArgs, ModelArgs, SetupArgs};
 
 /// Print the logits after a prompt, as JSON
@@ -17,7 +18,7 @@ Examples:
   engine logits --model DIR --prompt-tokens 1,2,3 --num-gpu-layers 0 --kernels clear")]
 pub struct LogitsArgs {
     /// The prompt as token ids, like 1,2,3
-    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = token, required = true)]
     pub prompt_tokens: Vec<u32>,
     #[command(flatten)]
     pub setup: SetupArgs,

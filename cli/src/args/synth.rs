@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use loader::synth::{SynthSpec, preset_names};
 use loader::{DType, Family};
 
-use super::compute::at_least_one;
+use super::count::at_least_one;
 use super::size::Size;
 
 /// Write a checkpoint of random weights, in the shape of a real model

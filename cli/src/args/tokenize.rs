@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::count::token;
 use super::prompt::{ChatArgs, ChatInput, TextInput, text};
 
 /// Show the tokens that a text becomes, or the text of tokens
@@ -36,7 +37,7 @@ pub struct TokenizeArgs {
     #[arg(conflicts_with = "decode")]
     pub no_bos: bool,
     /// Print the text of these token ids, like 1,2,3
-    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = token)]
     #[arg(conflicts_with_all = ["chat", "system", "messages", "template_kwargs", "template"])]
     pub decode: Option<Vec<u32>>,
     /// One JSON object instead of lines

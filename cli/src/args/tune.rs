@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use engine::{ModelOptions, Settled, Source};
 
-use super::compute::at_least_one;
+use super::count::{at_least_one, few, rounds};
 use super::{ComputeArgs, LinkArgs, ModelArgs};
 
 const EXAMPLES: &str = "\
@@ -33,10 +33,10 @@ pub struct TuneArgs {
     #[command(flatten)]
     pub compute: ComputeArgs,
     /// Plans to verify by running them
-    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = at_least_one, help_heading = "Measuring")]
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = few, help_heading = "Measuring")]
     pub verify: usize,
     /// Times each of them is run
-    #[arg(long, value_name = "ROUNDS", default_value_t = 3, value_parser = at_least_one, help_heading = "Measuring")]
+    #[arg(long, value_name = "ROUNDS", default_value_t = 3, value_parser = rounds, help_heading = "Measuring")]
     pub repeats: usize,
     /// Tokens of each run [default: as many as take about 3 seconds, 4 to 64]
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one, help_heading = "Measuring")]

@@ -167,5 +167,66 @@ fn what_makes_no_sense_is_refused() {
         "{refused:?}"
     );
     engine(["bench", "--compare", "--num-gpu-layer 3", ""]).fails(2, &["side A"]);
+    // What no run can ever reach is a slip, and no number to count with.
+    for (line, most) in [
+        ("bench --repeats 18446744073709551615", "1000000 or less"),
+        ("bench --warmup 18446744073709551615", "1000000 or less"),
+        ("bench --tokens 18446744073709551615", "1000000000 or less"),
+        ("tune --tokens 18446744073709551615", "1000000000 or less"),
+        ("tune --repeats 99999999999999999999999", "1000000 or less"),
+        ("tune --verify 18446744073709551615", "65536 or less"),
+        (
+            "diagnose --tokens 18446744073709551615",
+            "1000000000 or less",
+        ),
+        ("diagnose --repeats 18446744073709551615", "1000000 or less"),
+        (
+            "generate --prompt a --max-new-tokens 18446744073709551615",
+            "1000000000 or less",
+        ),
+        (
+            "generate --prompt a --profile --profile-every 18446744073709551615",
+            "1000000000 or less",
+        ),
+        (
+            "generate --prompt a --context 18446744073709551615",
+            "1000000000 or less",
+        ),
+        (
+            "generate --prompt a --top-k 18446744073709551615",
+            "1000000000 or less",
+        ),
+        (
+            "generate --prompt a --slots 18446744073709551615",
+            "65536 or less",
+        ),
+        (
+            "generate --prompt a --threads 18446744073709551615",
+            "65536 or less",
+        ),
+        (
+            "generate --prompt a --num-gpu-layers 18446744073709551615",
+            "1000000000 or less",
+        ),
+        (
+            "synth x --layers 18446744073709551615",
+            "1000000000 or less",
+        ),
+        (
+            "generate --prompt a --slots many",
+            "`many` is not a number from 0 to 65536",
+        ),
+        (
+            "generate --prompt a --num-gpu-layers many",
+            "or `auto`, or `all`",
+        ),
+        ("generate --prompt-tokens 1,x", "`x` is not a token id"),
+    ] {
+        let run = run(line);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{line}: {run:?}");
+        assert!(run.stderr.contains(most), "{line}: {run:?}");
+    }
+    // What can be typed and does not fit is told in tokens.
+    run("bench --tokens 1000000000").fails(2, &["1000000001", "context"]);
     run("bench --prompts nowhere.txt").fails(1, &["nowhere.txt"]);
 }
