@@ -56,7 +56,7 @@ pub fn encode(
     let Some(wish) = chat else {
         let most = prompter.text_bytes_max();
         let too_long = |bytes| prompter.too_long(bytes, most).into();
-        let text = read(input, most, too_long)?;
+        let text = read_text(input, most, too_long)?;
         let ids = prompter.encode(&text, special)?;
         return Ok(Encoded {
             text,
@@ -108,7 +108,7 @@ fn conversation(
         false => {
             let most = prompter.chat_text_bytes_max();
             let too_long = |bytes| prompter.too_long(bytes, most).into();
-            let text = read(input, most, too_long)?;
+            let text = read_text(input, most, too_long)?;
             Ok(Chat::new([Message::new("user", text)]))
         }
     }
@@ -129,6 +129,41 @@ fn name(input: &TextInput) -> String {
         TextInput::File(path) => path.display().to_string(),
         TextInput::Stdin => "stdin".to_owned(),
     }
+}
+
+/// A text to be continued. Of a file or of stdin, what an editor or a shell adds is no part of it.
+fn read_text(
+    input: TextInput,
+    most: u64,
+    too_long: impl Fn(Option<u64>) -> Failure,
+) -> Result<String, Failure> {
+    if let TextInput::Typed(_) = input {
+        return read(input, most, too_long);
+    }
+    let file = name(&input);
+    let mut text = read(input, most, too_long)?;
+    let plain = plain(&text);
+    if plain.is_empty() {
+        return Err(Usage::EmptyPromptFile { file }.into());
+    }
+    if plain.len() < text.len() {
+        text = plain.to_owned();
+    }
+    Ok(text)
+}
+
+/// Without a byte order mark, and without the newline that ends the last line. More newlines are
+/// meant.
+fn plain(text: &str) -> &str {
+    let text = without_mark(text);
+    match text.strip_suffix('\n') {
+        Some(text) => text.strip_suffix('\r').unwrap_or(text),
+        None => text,
+    }
+}
+
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 /// All of a text, unless it is longer than `most` bytes: then no more than that is read of it.
@@ -194,5 +229,27 @@ fn whole(
     match text.is_empty() {
         true => Err(Usage::EmptyPromptFile { file: file.into() }.into()),
         false => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_final_newline_and_a_byte_order_mark_are_no_part_of_a_text() {
+        for (text, left) in [
+            ("Once", "Once"),
+            ("Once\n", "Once"),
+            ("Once\r\n", "Once"),
+            ("Once\n\n", "Once\n"),
+            ("\u{feff}Once\n", "Once"),
+            ("Once ", "Once "),
+            ("a\r", "a\r"),
+            ("\n", ""),
+            ("\u{feff}", ""),
+        ] {
+            assert_eq!(plain(text), left, "{text:?}");
+        }
     }
 }

@@ -15,7 +15,7 @@ pub struct PromptArgs {
     #[arg(long, short, value_name = "TEXT", conflicts_with_all = ["txt_path", "prompt_tokens", "messages"])]
     #[arg(allow_hyphen_values = true, value_parser = text)]
     pub prompt: Option<String>,
-    /// Read the prompt from a file, or from stdin with `-`
+    /// Read the prompt from a file, or from stdin with `-`. One newline at its end is no part of it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt_tokens", "messages"])]
     pub txt_path: Option<PathBuf>,
     /// The prompt as token ids, like 1,2,3; needs no tokenizer

@@ -27,7 +27,7 @@ pub struct TokenizeArgs {
     /// Directory with config.json and tokenizer.json [default: the demo model]
     #[arg(long, short, value_name = "DIR")]
     pub model: Option<PathBuf>,
-    /// Read the text from a file, or from stdin with `-`
+    /// Read the text from a file, or from stdin with `-`. One newline at its end is no part of it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["decode", "messages"])]
     pub txt_path: Option<PathBuf>,
     #[command(flatten)]

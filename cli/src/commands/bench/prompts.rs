@@ -7,7 +7,7 @@ use engine::{Blueprint, EngineError};
 use crate::args::BenchArgs;
 use crate::failure::{Failure, Usage};
 use crate::output::Console;
-use crate::prompt::{ids, of_file as of_path};
+use crate::prompt::{ids, of_file as of_path, without_mark};
 
 /// See the module.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +117,7 @@ fn of_file(file: &Path, blueprint: &Blueprint) -> Result<Vec<Prompt>, Failure> {
         })
     };
     let text = of_path(file, FILE_BYTES_MAX, too_long)?;
-    let prompts: Vec<Prompt> = lines(&text)
+    let prompts: Vec<Prompt> = lines(without_mark(&text))
         .map(|(label, text)| of_text(label, text, blueprint))
         .collect::<Result<_, _>>()?;
     match prompts.is_empty() {
