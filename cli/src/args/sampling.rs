@@ -33,7 +33,8 @@ pub struct SamplingArgs {
 
 impl SamplingArgs {
     /// Flags over the checkpoint's suggestion. A flag that shapes a draw asks for a draw: without
-    /// a temperature from anywhere it is then 1, not greedy.
+    /// a temperature from anywhere it is then 1, not greedy. A value that switches a flag off shapes
+    /// nothing.
     pub fn over(&self, suggested: &GenerationConfig) -> Sampling {
         let greedy = Sampling::default();
         let base = match suggested.do_sample {
@@ -49,7 +50,9 @@ impl SamplingArgs {
             },
             _ => greedy,
         };
-        let draws = self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let draws = self.top_k.is_some_and(|k| k != greedy.top_k)
+            || self.top_p.is_some_and(|p| p != greedy.top_p)
+            || self.min_p.is_some_and(|p| p != greedy.min_p);
         let temperature = match base.temperature {
             0.0 if draws => 1.0,
             temperature => temperature,
@@ -111,5 +114,19 @@ mod tests {
             ..SamplingArgs::default()
         };
         assert_eq!(typed.over(&suggestion(None)).temperature, 1.0);
+    }
+
+    #[test]
+    fn a_flag_that_is_switched_off_stays_greedy() {
+        let off = SamplingArgs {
+            top_k: Some(0),
+            top_p: Some(1.0),
+            min_p: Some(0.0),
+            ..SamplingArgs::default()
+        };
+        assert_eq!(off.over(&suggestion(None)), Sampling::default());
+        // It draws where the checkpoint does, without the checkpoint's limits.
+        let sampled = off.over(&suggestion(Some(true)));
+        assert_eq!((sampled.temperature, sampled.top_k), (0.7, 0));
     }
 }
