@@ -186,10 +186,22 @@ impl Finished {
         if let Some(gbps) = facts.emulated_gbps {
             parts.push(format!("emulated link of {gbps} GB/s"));
         }
-        if report.ended == Some(Ended::Interrupted) {
-            parts.push("interrupted".into());
+        if let Some(ended) = report.ended {
+            parts.push(why(ended).into());
         }
         parts.join(", ")
+    }
+}
+
+/// The same for people.
+fn why(ended: Ended) -> &'static str {
+    match ended {
+        Ended::EndOfText => "ended: end of text",
+        Ended::StopString => "ended: stop string",
+        Ended::MaxNewTokens => "ended: max new tokens reached",
+        Ended::ContextFull => "ended: context full",
+        Ended::Interrupted => "interrupted",
+        Ended::Failed => "failed",
     }
 }
 
