@@ -2,7 +2,7 @@
 //! token) through every layer, visiting each block once, and times what it waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use candle_core::DType as TensorDType;
@@ -31,6 +31,8 @@ pub struct Session<'m> {
     /// Positions already in the cache.
     position: usize,
     cancel: Arc<AtomicBool>,
+    /// Layers that the pass under way has behind it.
+    layers_done: Arc<AtomicUsize>,
     /// Of the pass under way.
     pub(crate) clock: Clock,
     past: Past,
@@ -62,6 +64,7 @@ impl<'m> Session<'m> {
             compute,
             position: 0,
             cancel,
+            layers_done: Arc::default(),
             clock: Clock::default(),
             ordering: Clock::default(),
             startup,
@@ -77,6 +80,12 @@ impl<'m> Session<'m> {
     pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
         self.model.cancel_with(&flag);
         self.cancel = flag;
+    }
+
+    /// The layers that the pass under way has behind it, for whoever watches from another thread. On
+    /// a device it is what was ordered, and says nothing of what is done.
+    pub fn layers_done(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.layers_done)
     }
 
     /// Keeps a timeline of every pass from now on; [`Session::take_recording`] has it.
@@ -126,6 +135,7 @@ impl<'m> Session<'m> {
             model,
             compute,
             cancel,
+            layers_done,
             position,
             clock,
             past,
@@ -133,6 +143,7 @@ impl<'m> Session<'m> {
             ordering,
             ..
         } = self;
+        layers_done.store(0, Ordering::Relaxed);
         watch.begin();
         clock.begin_pass(tokens.len(), *position);
         // A device tells its own times when the pass is over; here its work is only ordered.
@@ -171,6 +182,7 @@ impl<'m> Session<'m> {
                     done
                 })?;
                 visit.loaded(model.stack.last_load().filter(|_| streamed));
+                layers_done.store(layer.as_usize() + 1, Ordering::Relaxed);
             }
             // A device has work now, and need not wait for this.
             past.read(&mut model.stack, &mut **compute)?;

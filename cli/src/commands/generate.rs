@@ -2,7 +2,7 @@
 
 use engine::profile::Streaming;
 use engine::profile::files::RunRecord;
-use engine::{Blueprint, Ended, Generation, GenerationOptions, Machine, Model, Report};
+use engine::{Blueprint, Ended, Generation, GenerationOptions, Machine, Model, Report, Session};
 
 use super::files::Files;
 use super::live::Live;
@@ -11,7 +11,9 @@ use super::profile::Profiler;
 use super::report::{Facts, Finished, ended};
 use crate::args::{GenerateArgs, ProfileHow};
 use crate::failure::Failure;
-use crate::output::{Bar, Console, LivePanel, Stdout, gigabytes, memory, seconds};
+use crate::output::{
+    Bar, Console, LivePanel, PromptBar, Stdout, gigabytes, memory, seconds, three_digits,
+};
 use crate::{interrupt, prompt};
 
 pub fn run(args: GenerateArgs) -> Result<(), Failure> {
@@ -63,8 +65,9 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     if files.any() {
         session.record();
     }
+    let bar = prompt_bar(&session, prompt.len(), &console);
     let mut generation = session.generate(prompt, options)?;
-    let ran = drive(&mut generation, &mut writer, profile.as_mut());
+    let ran = drive(&mut generation, &mut writer, profile.as_mut(), bar);
     // Whatever came is shown, whatever then went wrong.
     let rest = generation.rest();
     let report = generation.report();
@@ -124,10 +127,10 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
         bytes => format!("; {} more beside that and the first pass", gigabytes(bytes)),
     };
     console.say(format_args!(
-        "Loaded {} in {} ({:.2} GB/s){}{}",
+        "Loaded {} in {} ({} GB/s){}{}",
         gigabytes(loaded.bytes),
         seconds(loaded.time),
-        loaded.bytes as f64 / loaded.time.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9,
+        three_digits(loaded.bytes as f64 / loaded.time.as_secs_f64().max(f64::MIN_POSITIVE) / 1e9),
         peak.unwrap_or_default(),
         beside,
     ));
@@ -175,13 +178,26 @@ fn write_files(
     files.write(&run, console)
 }
 
+/// A device is only given its orders: how far it is with them is not known.
+pub fn prompt_bar(session: &Session<'_>, tokens: usize, console: &Console) -> Option<PromptBar> {
+    let blueprint = session.model().blueprint();
+    let on_host = !blueprint.on_device();
+    let done = session.layers_done();
+    on_host
+        .then(|| PromptBar::start(console, tokens, blueprint.config.layers, done))
+        .flatten()
+}
+
 fn drive(
     generation: &mut Generation<'_, '_>,
     writer: &mut Writer,
     mut profile: Option<&mut Profile>,
+    mut prompt_bar: Option<PromptBar>,
 ) -> Result<(), Failure> {
     loop {
         let next = generation.next();
+        // The text, or what went wrong, gets the terminal to itself.
+        drop(prompt_bar.take());
         if let Some(Ok(piece)) = &next {
             writer.token(piece.token, &piece.text)?;
         }

@@ -3,6 +3,7 @@
 use engine::{Blueprint, Model};
 use serde::Serialize;
 
+use super::generate::prompt_bar;
 use super::preface;
 use crate::args::{LogitsArgs, PromptInput};
 use crate::failure::Failure;
@@ -28,7 +29,9 @@ pub fn run(args: &LogitsArgs) -> Result<(), Failure> {
         console.say(format_args!("note: over an emulated link of {gbps} GB/s"));
     }
     let mut session = model.session()?;
+    let bar = prompt_bar(&session, tokens.len(), &console);
     session.pass(&tokens)?;
+    drop(bar);
     Stdout::lock().json(&Logits {
         tokens: &tokens,
         logits: session.logits(),

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 pub use files::{PartFolder, build_whole, try_place, write_whole};
 pub use human::{gigabytes, memory, milliseconds, seconds, short_count, three_digits, tokens};
 pub use live::LivePanel;
-pub use progress::{Bar, Steps};
+pub use progress::{Bar, PromptBar, Steps};
 pub use table::{Align, Table};
 
 /// Takes away what is half-done, on the terminal and on disk: the process is about to end.

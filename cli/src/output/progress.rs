@@ -1,13 +1,22 @@
-//! A bar with GB/s while bytes move, and one that counts runs. Only on a terminal; elsewhere
-//! nothing is drawn and the caller's closing line says it all.
+//! A bar with GB/s while bytes move, one that counts runs, and one for a prompt that takes its time.
+//! Only on a terminal; elsewhere nothing is drawn and the caller's closing line says it all.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::Console;
-use super::human::{gigabytes, three_digits};
+use super::human::{gigabytes, seconds, three_digits, tokens};
+
+/// A prompt that is read sooner shows nothing.
+const PROMPT_SHOWN_AFTER: Duration = Duration::from_secs(2);
+const PROMPT_REDRAWN_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub struct Bar(ProgressBar);
@@ -78,9 +87,107 @@ impl Drop for Steps {
     }
 }
 
+/// The prompt's pass: layers done, tokens a second, time left. A thread of its own draws it, because
+/// the one that computes has nothing to say in between; it goes when this is dropped, and nothing
+/// of it stays on the terminal.
+#[derive(Debug)]
+pub struct PromptBar {
+    /// Closed: the pass is over.
+    over: Option<mpsc::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl PromptBar {
+    /// `None`: there is nobody to see it.
+    pub fn start(
+        console: &Console,
+        prompt_tokens: usize,
+        layers: usize,
+        layers_done: Arc<AtomicUsize>,
+    ) -> Option<Self> {
+        if !is_seen(console) {
+            return None;
+        }
+        let (over, told) = mpsc::channel();
+        let from = Instant::now();
+        let draw = move || {
+            let goes_on = |time| told.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+            if !goes_on(PROMPT_SHOWN_AFTER) {
+                return;
+            }
+            let to = ProgressDrawTarget::stderr();
+            let bar = ProgressBar::with_draw_target(Some(layers as u64), to);
+            let template = "prompt [{bar:20}] {pos} of {len} layers{msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            loop {
+                let done = layers_done.load(Ordering::Relaxed);
+                bar.set_message(pace(done, layers, prompt_tokens, from.elapsed()));
+                bar.set_position(done as u64);
+                if !goes_on(PROMPT_REDRAWN_EVERY) {
+                    bar.finish_and_clear();
+                    return;
+                }
+            }
+        };
+        // Without a thread the pass goes on unseen, as it would without a terminal.
+        let thread = thread::Builder::new().name("prompt-bar".into()).spawn(draw);
+        Some(Self {
+            over: Some(over),
+            thread: Some(thread.ok()?),
+        })
+    }
+}
+
+impl Drop for PromptBar {
+    fn drop(&mut self) {
+        self.over = None;
+        if let Some(thread) = self.thread.take() {
+            // It can only have panicked, and then there is no bar to take away.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// As if all layers took the same: what a layer waited for is in it.
+fn pace(done: usize, layers: usize, prompt_tokens: usize, time: Duration) -> String {
+    if done == 0 || time.is_zero() {
+        return String::new();
+    }
+    let share = done as f64 / layers.max(done) as f64;
+    let per_s = prompt_tokens as f64 * share / time.as_secs_f64();
+    match share < 1.0 {
+        true => {
+            let left = time.mul_f64((1.0 - share) / share);
+            format!("  {}  {} left", tokens(per_s), seconds(left))
+        }
+        false => format!("  {}", tokens(per_s)),
+    }
+}
+
+fn is_seen(console: &Console) -> bool {
+    stderr().is_terminal() && !console.is_quiet()
+}
+
 fn target(console: &Console) -> ProgressDrawTarget {
-    match stderr().is_terminal() && !console.is_quiet() {
+    match is_seen(console) {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::hidden(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_tells_its_pace_and_what_is_left() {
+        let after = |done, seconds| pace(done, 28, 3000, Duration::from_secs(seconds));
+        assert_eq!(after(0, 2), "");
+        assert_eq!(after(7, 28), "  26.8 tok/s  84.0 s left");
+        assert_eq!(after(28, 112), "  26.8 tok/s");
+        let slow = pace(1, 4, 1, Duration::from_secs(3));
+        assert_eq!(slow, "  12.0 s/token  9.00 s left");
     }
 }

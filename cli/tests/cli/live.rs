@@ -196,6 +196,42 @@ fn without_a_terminal_it_is_the_plain_summary() {
     );
 }
 
+/// 28 layers of 0.1 MB at 1 MB/s: the prompt takes three seconds.
+const SLOW_PROMPT: &str =
+    "generate --prompt Once --max-new-tokens 1 --num-gpu-layers 0 --link-gbps 0.001";
+
+#[test]
+fn a_prompt_that_takes_its_time_shows_how_far_it_is() {
+    let (code, shown) = finish(on_terminal(80, 24, SLOW_PROMPT, ""));
+    assert_eq!(code, 0, "{shown:?}");
+    let drawn: Vec<&str> = shown
+        .split('\r')
+        .filter(|part| part.contains("prompt ["))
+        .collect();
+    assert!(drawn.len() > 1, "{shown:?}");
+    for part in &drawn {
+        assert!(part.contains(" of 28 layers  "), "{part:?}");
+        assert!(
+            part.contains("/token") || part.contains(" tok/s"),
+            "{part:?}"
+        );
+    }
+    assert!(drawn[0].contains(" left"), "{shown:?}");
+    // It is taken away before the text comes.
+    let rest = &shown[shown.rfind("prompt [").unwrap()..];
+    let cleared = rest.find("\x1b[2K").unwrap();
+    assert!(rest[cleared..].contains("1 token, "), "{shown:?}");
+}
+
+#[test]
+fn nobody_is_told_of_a_prompt_who_did_not_ask_or_cannot_see() {
+    let plain = engine(SLOW_PROMPT.split(' ')).ok();
+    assert!(!plain.stderr.contains("prompt ["), "{plain:?}");
+    let (code, shown) = finish(on_terminal(80, 24, &format!("{SLOW_PROMPT} --quiet"), ""));
+    assert_eq!(code, 0, "{shown:?}");
+    assert!(!shown.contains("prompt ["), "{shown:?}");
+}
+
 #[test]
 fn profile_takes_a_value_only_with_an_equals_sign() {
     let summary = engine([
