@@ -167,21 +167,162 @@ fn prompts_come_from_files_and_stdin() {
     let args = ["generate", "--max-new-tokens", "24", "--txt-path"];
     assert_eq!(engine(args.into_iter().chain([path])).ok().stdout, whole);
 
+    // What `echo`, an editor or another system adds is no part of it.
+    for text in [
+        "Once upon a time",
+        "Once upon a time\n",
+        "Once upon a time\r\n",
+        "\u{feff}Once upon a time\n",
+    ] {
+        let piped = fed(args.into_iter().chain(["-"]), text);
+        assert_eq!(piped.ok().stdout, whole, "{text:?}");
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(engine(args.into_iter().chain([path])).ok().stdout, whole);
+        // The ids are those that `tokenize` shows of the same text.
+        let shown = |text| fed(["tokenize", "--json"], text).ok().json()["ids"].clone();
+        assert_eq!(shown(text), shown("Once upon a time"), "{text:?}");
+    }
+    // A second newline was meant, and nothing but one is no text.
+    let ids = |text| fed(["tokenize", "--json"], text).ok().json()["text"].clone();
+    assert_eq!(ids("Once\n\n"), json!("Once\n"));
+    fed(args.into_iter().chain(["-"]), "\n").fails(2, &["stdin is empty"]);
+}
+
+/// A run with this on its stdin.
+fn fed<'a>(args: impl IntoIterator<Item = &'a str>, text: &str) -> crate::common::Run {
     let mut child = command()
-        .args(args.into_iter().chain(["-"]))
+        .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(b"Once upon a time")
-        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
     let output = child.wait_with_output().unwrap();
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), whole);
+    crate::common::Run {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[test]
+fn the_last_line_says_why_the_run_ended() {
+    let last = |run: crate::common::Run| run.ok().stderr.lines().last().unwrap().to_owned();
+    let whole = story("");
+    let word = whole.stdout.split_whitespace().nth(3).unwrap();
+    for (rest, why) in [
+        (
+            "--max-new-tokens 24".to_owned(),
+            "ended: max new tokens reached",
+        ),
+        (
+            format!("--stop {word} --max-new-tokens 24"),
+            "ended: stop string",
+        ),
+        (
+            "--max-new-tokens 9 --context 9".to_owned(),
+            "ended: context full",
+        ),
+    ] {
+        let rest = rest.split_whitespace();
+        let line = last(engine(
+            ["generate", "--prompt", "Once upon a time"]
+                .into_iter()
+                .chain(rest),
+        ));
+        assert!(line.ends_with(why), "{why}: {line}");
+    }
+    // Of a model whose every token ends the text.
+    let made = make(&tiny());
+    let all: Vec<u32> = (0..256).collect();
+    let suggested = json!({ "eos_token_id": all }).to_string();
+    std::fs::write(made.file("generation_config.json"), suggested).unwrap();
+    let line = last(made.run("generate", "--prompt-tokens 1,2,3"));
+    assert!(line.ends_with("ended: end of text"), "{line}");
+}
+
+#[test]
+fn values_that_switch_a_sampler_off_stay_greedy() {
+    let greedy = story("").stdout;
+    for off in [
+        "--top-k 0",
+        "--top-p 1",
+        "--min-p 0",
+        "--top-k 0 --top-p 1 --min-p 0",
+    ] {
+        assert_eq!(story(&format!("{off} --seed 7")).stdout, greedy, "{off}");
+    }
+    assert_ne!(story("--top-k 50 --seed 7").stdout, greedy);
+}
+
+#[test]
+fn token_ids_may_have_spaces_between_them() {
+    let made = make(&tiny());
+    let name = made.name();
+    for command in ["generate", "logits"] {
+        let with = |ids| {
+            engine([command, "--model", &name, "--prompt-tokens", ids])
+                .ok()
+                .stdout
+        };
+        assert_eq!(with("1, 2, 3"), with("1,2,3"), "{command}");
+    }
+    let decoded = |ids| engine(["tokenize", "--decode", ids]).ok().stdout;
+    assert_eq!(decoded("40, 41 ,42"), decoded("40,41,42"));
+}
+
+#[test]
+fn one_quantity_has_one_value() {
+    // A layer, and what crosses the link for a token, wherever they are told.
+    let preface = story("--num-gpu-layers 20 --profile --link-gbps 0.5").stderr;
+    let plan = run("plan --memory 1GiB --link-gbps 0.5").ok().stdout;
+    let inspect = run("inspect").ok().stdout;
+    let between = |text: &str, before: &str, after: &str| {
+        let (_, rest) = text
+            .split_once(before)
+            .unwrap_or_else(|| panic!("{before}: {text}"));
+        rest.split_once(after).unwrap().0.trim().to_owned()
+    };
+    let layer = between(&preface, "28 layers of ", " in bf16");
+    assert_eq!(between(&plan, "28 layers of ", ","), layer);
+    assert_eq!(between(&inspect, "28 of ", "\n"), layer);
+    let token = between(&preface, "  8 layers ", "per token");
+    assert_eq!(between(&preface, "Link:  ", "/token"), token);
+    let row = plan.lines().find(|line| line.starts_with("20 ")).unwrap();
+    assert!(row.contains(&format!(" {token}  ")), "{token}: {row}");
+}
+
+#[test]
+fn a_slow_run_keeps_its_digits() {
+    // 28 layers of 0.1 MB at 1 MB/s: three seconds a token.
+    let slow = "generate --prompt Once --max-new-tokens 2 --num-gpu-layers 0 --link-gbps 0.001";
+    let stderr = run(&format!("{slow} --profile")).ok().stderr;
+    let line = |start: &str| {
+        let found = stderr.lines().rfind(|line| line.starts_with(start));
+        found
+            .unwrap_or_else(|| panic!("{start}: {stderr}"))
+            .to_owned()
+    };
+    let token = line("Token: ");
+    let (_, rates) = token.rsplit_once(" | ").unwrap();
+    let rates: Vec<&str> = rates.split(' ').collect();
+    assert_eq!(
+        (rates[1], rates[2], rates[4]),
+        ("tok/s", "of", "possible"),
+        "{token}"
+    );
+    for rate in [rates[0], rates[3]] {
+        assert!(rate.starts_with("0.3") && rate.len() == 5, "{token}");
+    }
+    let last = line("2 tokens, ");
+    let speed = last.split(", ").nth(1).unwrap();
+    let per_token = speed
+        .strip_suffix(" s/token")
+        .unwrap_or_else(|| panic!("{last}"));
+    assert!((2.0..4.0).contains(&per_token.parse().unwrap()), "{last}");
 }
 
 #[test]
