@@ -141,21 +141,24 @@ impl TrialRun {
 }
 
 /// Runs all of `trials` once a round, in turns: what changes on the machine changes for all.
-/// `on_run` is told which trial comes next, and of which round. The result has the runs of each
-/// trial, round by round.
+/// `on_run` is told which trial comes next, and of which round. What comes back are the runs of
+/// each trial, round by round, and how it ended: a failure or Ctrl-C loses none that was whole.
 pub fn in_turns(
     source: &Source,
     trials: &[Trial],
     rounds: usize,
     cancel: &Arc<AtomicBool>,
     on_run: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<Vec<TrialRun>>, EngineError> {
+) -> (Vec<Vec<TrialRun>>, Result<(), EngineError>) {
     let mut runs: Vec<Vec<TrialRun>> = trials.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {
         for (index, trial) in trials.iter().enumerate() {
             on_run(index, round);
-            runs[index].push(trial.run(source, cancel)?);
+            match trial.run(source, cancel) {
+                Ok(run) => runs[index].push(run),
+                Err(error) => return (runs, Err(error)),
+            }
         }
     }
-    Ok(runs)
+    (runs, Ok(()))
 }

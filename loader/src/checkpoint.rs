@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::folder::{Folder, is_plain};
+use crate::foreign;
 use crate::header::{self, HeaderTensor};
 use crate::json::{Fields, parse_object};
 use crate::surplus::Purpose;
@@ -82,10 +83,11 @@ impl Checkpoint {
             });
         }
         let Some(json) = folder.read(CONFIG)? else {
-            return Err(Error::NotACheckpoint {
+            let other = foreign::other_format(&folder, &folder.names());
+            return Err(other.unwrap_or_else(|| Error::NotACheckpoint {
                 location: folder.location().into(),
                 problem: "it has no config.json",
-            });
+            }));
         };
         let config = ModelConfig::parse_named(&folder.display(CONFIG), &json)?;
         let generation = match folder.read(GENERATION_CONFIG)? {
@@ -199,10 +201,7 @@ fn read_index(folder: &Folder) -> Result<Index, Error> {
     }
     match folder.read(INDEX)? {
         Some(json) => read_shards(folder, &json),
-        None => Err(Error::NoWeights {
-            location: folder.location().into(),
-            found: folder.some_names(),
-        }),
+        None => Err(foreign::no_weights(folder, INDEX)),
     }
 }
 

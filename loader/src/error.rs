@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::DType;
 use crate::checksum::{ALGORITHM, Checksum};
+use crate::foreign::Format;
 use crate::manifest::MANIFEST;
 
 /// What went wrong with a checkpoint. Every file is named as the user would name it.
@@ -22,6 +23,18 @@ pub enum Error {
         location: String,
         found: Vec<String>,
     },
+    #[error(
+        "{location} has {} and no {index}, which says what is in which file",
+        safetensors(*.shards, .first)
+    )]
+    NoIndex {
+        location: String,
+        shards: usize,
+        first: String,
+        index: &'static str,
+    },
+    #[error("{file} is {format}, which is not read")]
+    OtherFormat { file: String, format: Format },
     #[error("cannot {action} {file}")]
     Io {
         action: &'static str,
@@ -196,6 +209,15 @@ pub enum Error {
     #[error("{} exists and is not an empty directory", dir.display())]
     Exists { dir: PathBuf },
     #[error(
+        "{} needs {needed_bytes} bytes, and {free_bytes} are free on that disk",
+        dir.display()
+    )]
+    NoRoom {
+        dir: PathBuf,
+        needed_bytes: u64,
+        free_bytes: u64,
+    },
+    #[error(
         "the disk filled up: {} needs {needed_bytes} bytes, {written_bytes} were written",
         dir.display()
     )]
@@ -279,6 +301,11 @@ impl Error {
             Self::NoWeights { .. } => {
                 "save the model again as safetensors; other formats are not read".into()
             }
+            Self::NoIndex { index, .. } => format!(
+                "fetch {index} from where the weights came from; weights in one file are called \
+                 model.safetensors"
+            ),
+            Self::OtherFormat { format, .. } => format.hint().into(),
             Self::Unsupported { supported, .. } => {
                 format!("choose a checkpoint with {supported}")
             }
@@ -349,6 +376,14 @@ impl Error {
             Self::Exists { dir } => {
                 format!("remove {} or choose another directory", dir.display())
             }
+            Self::NoRoom {
+                needed_bytes,
+                free_bytes,
+                ..
+            } => format!(
+                "free at least {} MiB more, choose a directory on another disk, or a smaller model",
+                needed_bytes.saturating_sub(*free_bytes).div_ceil(1 << 20)
+            ),
             Self::DiskFull {
                 needed_bytes,
                 written_bytes,
@@ -379,6 +414,13 @@ impl Error {
             }
         };
         Some(hint)
+    }
+}
+
+fn safetensors(shards: usize, first: &str) -> String {
+    match shards {
+        1 => first.to_owned(),
+        _ => format!("{shards} safetensors files ({first} is the first)"),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Error;
+use crate::foreign::Format;
 use crate::storage::{EmbeddedStorage, FileStorage, Storage};
 
 /// No configuration or tokenizer file comes near this; reading more would be a mistake.
@@ -36,7 +37,15 @@ impl Folder {
                     location,
                 });
             }
-            Ok(_) => "it is a file",
+            Ok(_) => match Format::of(&location) {
+                Some(format) if format != Format::Consolidated => {
+                    return Err(Error::OtherFormat {
+                        file: location,
+                        format,
+                    });
+                }
+                _ => "it is a file",
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => "it does not exist",
             Err(source) => {
                 return Err(Error::Io {
@@ -223,9 +232,8 @@ impl Folder {
         }
     }
 
-    /// Some file names, to say what is there instead of what was looked for.
-    pub fn some_names(&self) -> Vec<String> {
-        const NAMES_MAX: usize = 8;
+    /// The names of its files, in order, to say what is there instead of what was looked for.
+    pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = match self {
             Self::Disk { dir, .. } => std::fs::read_dir(dir)
                 .into_iter()
@@ -236,7 +244,6 @@ impl Folder {
             Self::Embedded { files, .. } => files.iter().map(|(name, _)| (*name).into()).collect(),
         };
         names.sort();
-        names.truncate(NAMES_MAX);
         names
     }
 

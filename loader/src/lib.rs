@@ -22,6 +22,8 @@ mod files;
 #[forbid(unsafe_code)]
 mod folder;
 #[forbid(unsafe_code)]
+mod foreign;
+#[forbid(unsafe_code)]
 mod generation;
 #[forbid(unsafe_code)]
 mod head_copy;
@@ -34,6 +36,8 @@ mod layout;
 mod manifest;
 mod measure;
 mod read;
+#[forbid(unsafe_code)]
+mod room;
 #[forbid(unsafe_code)]
 mod rows;
 #[forbid(unsafe_code)]
@@ -53,11 +57,13 @@ pub use config::{Family, ModelConfig, Rope, RopeScaling};
 pub use convert::convert;
 pub use dtype::{DType, UnknownDType};
 pub use error::{Error, HeaderProblem, Said};
+pub use foreign::Format;
 pub use generation::GenerationConfig;
 pub use layout::{BlockLayout, Form, Placement, Role, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{ReadRate, measure_read_gbps};
 pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
+pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};

@@ -710,10 +710,10 @@ fn directories_that_are_no_checkpoints() {
 
     check(
         "other weights",
-        &["no safetensors", "pytorch_model.bin"],
+        &["no safetensors", "weights.txt"],
         &tiny(),
         |dir| {
-            std::fs::rename(dir.join(WEIGHTS), dir.join("pytorch_model.bin")).unwrap();
+            std::fs::rename(dir.join(WEIGHTS), dir.join("weights.txt")).unwrap();
         },
     );
     let words = ["generation_config.json", "not valid JSON"];
@@ -852,4 +852,44 @@ fn links_and_what_is_no_file() {
     symlink("../../secret", revision.join("generation_config.json")).unwrap();
     let error = Checkpoint::open(&revision).unwrap_err().to_string();
     assert!(error.contains("leads out of"), "{error}");
+}
+
+#[test]
+fn shards_without_an_index_name_the_index() {
+    check(
+        "no index",
+        &["safetensors files", "model-00001-of-", INDEX],
+        &sharded(),
+        |dir| std::fs::remove_file(dir.join(INDEX)).unwrap(),
+    );
+    check(
+        "a name of its own",
+        &["weights.safetensors and no", INDEX],
+        &tiny(),
+        |dir| std::fs::rename(dir.join(WEIGHTS), dir.join("weights.safetensors")).unwrap(),
+    );
+}
+
+#[test]
+fn other_forms_of_weights_are_said_to_be_what_they_are() {
+    for (name, words) in [
+        ("consolidated.safetensors", "its maker's own tensor names"),
+        ("model-q4.gguf", "GGUF"),
+        ("pytorch_model.bin", "a PyTorch pickle"),
+        ("model.pt", "a PyTorch pickle"),
+    ] {
+        check(name, &[name, words], &tiny(), |dir| {
+            std::fs::rename(dir.join(WEIGHTS), dir.join(name)).unwrap();
+        });
+        // Such folders often have no config.json, and the file alone may be what was given.
+        check(name, &[name, words], &tiny(), |dir| {
+            std::fs::rename(dir.join(WEIGHTS), dir.join(name)).unwrap();
+            std::fs::remove_file(dir.join("config.json")).unwrap();
+        });
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("model.gguf");
+    std::fs::write(&file, "GGUF").unwrap();
+    let error = Checkpoint::open(&file).unwrap_err();
+    assert!(error.to_string().contains("GGUF"), "{error}");
 }

@@ -12,7 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   engine tune --model DIR --memory 6GiB
   engine tune --model DIR --memory 6GiB --context 32768 --weights disk
-  engine tune --memory 4MiB --link-gbps 0.5
+  engine tune --memory 17MiB --link-gbps 0.5
   engine tune --model DIR --benchmark --plot sweep.svg
 
 Predictions replay the ring with the rates that were measured; the best few are then run, in turns,

@@ -64,6 +64,78 @@ fn the_second_ctrl_c_while_files_are_written_leaves_no_part_of_one() {
     }
 }
 
+/// Over a slow bus a run takes a second or so: a signal after two finds one that is whole.
+fn measuring(line: &str, after: Duration) -> Run {
+    let mut command = command();
+    let mut under_way = UnderWay::start(command.args(line.split_whitespace()));
+    thread::sleep(after);
+    under_way.signal("INT");
+    let run = under_way.end().0;
+    assert_eq!(run.code, 130, "{run:?}");
+    assert!(!run.stderr.contains("error:"), "{run:?}");
+    run
+}
+
+#[test]
+fn a_bench_that_is_interrupted_says_what_it_measured() {
+    let temp = tempfile::tempdir().unwrap();
+    let line = format!(
+        "bench --num-gpu-layers 20 --link-gbps 0.02 --tokens 6 --warmup 0 --repeats 500 --save {}",
+        temp.path().display()
+    );
+    let run = measuring(&line, Duration::from_secs(4));
+    for words in ["Interrupted: ", "Label     Words", "short ", "AGGREGATE"] {
+        assert!(run.stdout.contains(words), "{words}: {run:?}");
+    }
+    assert!(!run.stdout.contains("NaN"), "{run:?}");
+    assert!(run.stderr.contains("Saved "), "{run:?}");
+}
+
+#[test]
+fn a_bench_that_is_interrupted_at_once_says_that_nothing_was_measured() {
+    let line = "bench --num-gpu-layers 0 --link-gbps 0.001 --tokens 6";
+    let run = measuring(line, Duration::from_secs(2));
+    assert_eq!(run.stdout, "");
+    assert_eq!(run.stderr, "interrupted before anything was measured\n");
+}
+
+#[test]
+fn a_tune_that_is_interrupted_says_what_it_measured() {
+    let line = "tune --memory 17MiB --link-gbps 0.02 --repeats 500 --tokens 4";
+    let run = measuring(line, Duration::from_secs(8));
+    for words in [
+        "compute ",
+        "Interrupted: ",
+        "Recommended:\n  engine generate",
+    ] {
+        assert!(run.stdout.contains(words), "{words}: {run:?}");
+    }
+    assert!(!run.stdout.contains("NaN"), "{run:?}");
+}
+
+#[test]
+fn a_place_that_takes_no_file_is_refused_before_measuring() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("file");
+    fs::write(&file, "").unwrap();
+    let file = file.display();
+    // Measuring would take longer than the test may.
+    for line in [
+        format!("bench --link-gbps 0.001 --num-gpu-layers 0 --save {file}/runs"),
+        format!("tune --link-gbps 0.001 --memory 17MiB --plot {file}/plot.svg"),
+        format!(
+            "tune --link-gbps 0.001 --memory 17MiB --plot {}",
+            temp.path().display()
+        ),
+    ] {
+        let mut command = command();
+        let under_way = UnderWay::start(command.args(line.split_whitespace()));
+        let (run, took) = under_way.end();
+        assert!(took < SOON, "{took:?}");
+        run.fails(1, &["cannot be written", "check that the folder exists"]);
+    }
+}
+
 #[test]
 fn a_checkpoint_that_is_half_made_is_taken_away() {
     let temp = tempfile::tempdir().unwrap();

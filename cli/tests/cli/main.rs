@@ -9,6 +9,8 @@ mod common;
 #[path = "../../../engine/tests/corpus/corpus.rs"]
 mod corpus;
 mod diagnose;
+#[cfg(unix)]
+mod examples;
 #[cfg(target_os = "linux")]
 mod faults;
 mod files;

@@ -281,3 +281,18 @@ fn what_only_a_gpu_could_do_is_refused_without_one() {
     run("generate --device cpu --tf32 --prompt-tokens 1").fails(2, &["--tf32", "hint:"]);
     run("generate --device cuda:99 --prompt-tokens 1").fails(2, &["CUDA", "hint:"]);
 }
+
+/// Seventy terabytes.
+#[test]
+fn a_checkpoint_that_the_disk_has_no_room_for_is_refused_before_it_is_begun() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("model").display().to_string();
+    run(&format!(
+        "synth {dir} --hidden 65536 --intermediate 262144 --layers 512 --heads 512"
+    ))
+    .fails(
+        1,
+        &["bytes, and ", "are free on that disk", "free at least"],
+    );
+    assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+}

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::values::{Values, fill, mix};
 use super::{SynthSpec, SynthTensor};
+use crate::room::{DiskRoom, disk_room};
 use crate::{Error, ModelConfig};
 
 /// Bytes made at a time: enough for all cores, little enough to stay near them.
@@ -26,6 +27,7 @@ pub fn write(
     // The same checks that will meet it when it is opened, before gigabytes are written.
     ModelConfig::parse(config.as_bytes())?;
     refuse_existing(dir)?;
+    check_room(dir, spec.weight_bytes(), disk_room(dir))?;
     let mut job = Job {
         partial: Partial::create(dir)?,
         dir,
@@ -68,6 +70,18 @@ pub fn partial_path(dir: &Path) -> Option<PathBuf> {
     partial.push(dir.file_name()?);
     partial.push(format!(".partial-{}", std::process::id()));
     Some(dir.with_file_name(partial))
+}
+
+/// Gigabytes are not written until the disk is full where that can be known before.
+fn check_room(dir: &Path, needed_bytes: u64, room: Option<DiskRoom>) -> Result<(), Error> {
+    match room {
+        Some(room) if room.free_bytes < needed_bytes => Err(Error::NoRoom {
+            dir: dir.into(),
+            needed_bytes,
+            free_bytes: room.free_bytes,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn refuse_existing(dir: &Path) -> Result<(), Error> {
@@ -240,6 +254,25 @@ fn pretty(value: &Value) -> String {
 mod tests {
     use super::*;
     use crate::Family;
+
+    #[test]
+    fn a_disk_without_the_room_is_refused_before_anything_is_written() {
+        let room = |free_bytes| {
+            let room = DiskRoom {
+                total_bytes: 100,
+                free_bytes,
+            };
+            check_room(Path::new("model"), 50, Some(room))
+        };
+        assert!(room(50).is_ok() && check_room(Path::new("model"), 50, None).is_ok());
+        let error = room(49).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("model needs 50 bytes, and 49 are free"),
+            "{text}"
+        );
+        assert!(error.hint().unwrap().contains("free at least 1 MiB"));
+    }
 
     #[test]
     fn a_full_disk_is_said_to_be_full_and_leaves_nothing() {

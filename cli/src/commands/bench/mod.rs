@@ -31,18 +31,29 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let console = Console::new(args.quiet);
     let sides = sides(args, &console)?;
     let cancel = interrupt::flag();
+    let (date, machine) = (engine::text::today(), Machine::here());
+    if let Some(folder) = &args.save {
+        save::try_folder(folder, &date, &machine)?;
+    }
     let mut results = Results {
-        date: engine::text::today(),
-        machine: Machine::here(),
+        date,
+        machine,
         tokens: args.tokens,
         warmup: args.warmup,
         sides: sides.iter().map(Side::no_results).collect(),
+        interrupted: false,
     };
     let measured = measure(args, &sides, &mut results, &cancel, &console);
-    match &measured {
-        // What is complete is shown, whatever then went wrong.
-        Err(_) if results.rounds() == 0 => return measured,
-        _ => {}
+    if measured.is_err() {
+        // What was measured is shown, whatever then went wrong.
+        results.interrupted = true;
+        results.keep_measured();
+        if results.is_empty() {
+            if matches!(&measured, Err(failure) if failure.is_silent()) {
+                console.say("interrupted before anything was measured");
+            }
+            return measured;
+        }
     }
     let mut out = Stdout::lock();
     match args.json {
@@ -95,21 +106,17 @@ fn measure(
     let rounds = args.warmup + args.repeats;
     let steps = Steps::new(console, rounds * sides.len());
     for round in 0..rounds {
-        let mut done = Vec::new();
-        for side in sides {
+        for (side, done) in sides.iter().zip(&mut results.sides) {
             let phase = match round.checked_sub(args.warmup) {
                 None => format!("warm-up {}", round + 1),
                 Some(round) => format!("round {} of {}", round + 1, args.repeats),
             };
             steps.next(format!("{phase} {}", side.name));
-            done.push(side.round(args.tokens, cancel)?);
-        }
-        if round >= args.warmup {
-            for (side, runs) in results.sides.iter_mut().zip(done) {
-                for (row, run) in side.rows.iter_mut().zip(runs) {
-                    row.runs.push(run);
+            side.round(args.tokens, cancel, &mut |prompt, run| {
+                if round >= args.warmup {
+                    done.rows[prompt].runs.push(run);
                 }
-            }
+            })?;
         }
     }
     Ok(())
@@ -129,8 +136,13 @@ impl Side {
         }
     }
 
-    /// Opens the model and continues each prompt once.
-    fn round(&self, tokens: usize, cancel: &Arc<AtomicBool>) -> Result<Vec<TrialRun>, EngineError> {
+    /// Opens the model and continues each prompt once; `on_run` gets each by its number.
+    fn round(
+        &self,
+        tokens: usize,
+        cancel: &Arc<AtomicBool>,
+        on_run: &mut dyn FnMut(usize, TrialRun),
+    ) -> Result<(), EngineError> {
         let (mut model, peak_gbps) = engine::open_measured(&self.source, self.options.clone())?;
         model.cancel_with(cancel);
         model.measure_memory()?;
@@ -140,12 +152,11 @@ impl Side {
             ignore_eos: true,
             ..GenerationOptions::default()
         };
-        self.prompts
-            .iter()
-            .map(|prompt| {
-                let (ids, options) = (prompt.ids.clone(), options.clone());
-                TrialRun::measure(&mut model, peak_gbps, ids, options, cancel)
-            })
-            .collect()
+        for (index, prompt) in self.prompts.iter().enumerate() {
+            let (ids, options) = (prompt.ids.clone(), options.clone());
+            let run = TrialRun::measure(&mut model, peak_gbps, ids, options, cancel)?;
+            on_run(index, run);
+        }
+        Ok(())
     }
 }

@@ -12,6 +12,8 @@ pub struct Results {
     pub tokens: usize,
     pub warmup: usize,
     pub sides: Vec<SideResults>,
+    /// It was ended before all of it was measured.
+    pub interrupted: bool,
 }
 
 /// What one set of flags did.
@@ -43,6 +45,26 @@ pub struct Parts {
 }
 
 impl Results {
+    /// Leaves out the prompts that were never continued, of both sides where one lacks it.
+    pub fn keep_measured(&mut self) {
+        let rows = self.sides.first().map_or(0, |side| side.rows.len());
+        let measured: Vec<bool> = (0..rows)
+            .map(|row| {
+                self.sides
+                    .iter()
+                    .all(|side| !side.rows[row].runs.is_empty())
+            })
+            .collect();
+        for side in &mut self.sides {
+            let mut kept = measured.iter();
+            side.rows.retain(|_| kept.next().copied().unwrap_or(false));
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sides.iter().all(|side| side.rows.is_empty())
+    }
+
     pub fn rounds(&self) -> usize {
         let rows = self.sides.iter().flat_map(|side| &side.rows);
         rows.map(|row| row.runs.len()).min().unwrap_or(0)
@@ -116,6 +138,7 @@ struct JsonResults<'a> {
     tokens: usize,
     warmup: usize,
     rounds: usize,
+    interrupted: bool,
     sides: Vec<JsonSide<'a>>,
     /// B over A, by prompt; with `--compare`.
     ratios: Vec<JsonRatio<'a>>,
@@ -205,6 +228,7 @@ impl Results {
             tokens: self.tokens,
             warmup: self.warmup,
             rounds: self.rounds(),
+            interrupted: self.interrupted,
             sides: self.sides.iter().map(SideResults::json).collect(),
             ratios: self
                 .ratios()

@@ -5,21 +5,38 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use engine::Machine;
+
 use super::results::Results;
 use super::tables;
 use crate::failure::Failure;
-use crate::output::write_whole;
+use crate::output::{try_place, write_whole};
 
 /// Names tried before giving up.
 const RUNS_MAX: usize = 1000;
 
-/// Writes `bench-K.txt` and `bench-K.json`, K the first that is free; returns the text's path.
-pub fn save(folder: &Path, results: &Results) -> Result<PathBuf, Failure> {
-    let folder = folder.join(format!("{}-{}", results.date, results.machine.slug()));
-    let failed = |path: &Path, source| Failure::Write {
+fn folder_of(folder: &Path, date: &str, machine: &Machine) -> PathBuf {
+    folder.join(format!("{date}-{}", machine.slug()))
+}
+
+fn failed(path: &Path, source: io::Error) -> Failure {
+    Failure::Write {
         file: path.display().to_string(),
         source,
-    };
+    }
+}
+
+/// Makes the folder, and sees whether it takes a file: measuring can take hours.
+pub fn try_folder(folder: &Path, date: &str, machine: &Machine) -> Result<(), Failure> {
+    let folder = folder_of(folder, date, machine);
+    fs::create_dir_all(&folder)
+        .and_then(|()| try_place(&folder.join("bench-1.txt")))
+        .map_err(|error| failed(&folder, error))
+}
+
+/// Writes `bench-K.txt` and `bench-K.json`, K the first that is free; returns the text's path.
+pub fn save(folder: &Path, results: &Results) -> Result<PathBuf, Failure> {
+    let folder = folder_of(folder, &results.date, &results.machine);
     fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
     let free = |number: &usize| !folder.join(format!("bench-{number}.txt")).exists();
     let number = (1..RUNS_MAX).find(free).unwrap_or(RUNS_MAX);

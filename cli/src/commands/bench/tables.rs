@@ -26,6 +26,12 @@ fn write(to: &mut String, results: &Results) -> std::fmt::Result {
         results.rounds(),
         results.warmup
     )?;
+    if results.interrupted {
+        writeln!(
+            to,
+            "Interrupted: these are the runs that were complete. The last round may lack some prompts."
+        )?;
+    }
     for side in &results.sides {
         if !side.name.is_empty() {
             writeln!(to, "\n{}: {}", side.name, flags(side))?;

@@ -4,6 +4,7 @@ mod advice;
 mod sweep;
 mod tables;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -18,7 +19,7 @@ use self::advice::Advice;
 use self::sweep::Sweep;
 use crate::args::TuneArgs;
 use crate::failure::Failure;
-use crate::output::{Console, Stdout, Steps, write_whole};
+use crate::output::{Console, Stdout, Steps, try_place, write_whole};
 use crate::{interrupt, prompt};
 
 /// Tokens of the prompt of every run.
@@ -42,11 +43,14 @@ struct Tuned {
     rates: MachineRates,
     emulated_gbps: Option<f64>,
     memory_bytes: Option<u64>,
+    /// Each ran at least once.
     verified: Vec<Verified>,
-    /// Index of the fastest in fact.
-    best: usize,
-    advice: Advice,
+    /// Index of the fastest in fact; `None` where none was run.
+    best: Option<usize>,
+    advice: Option<Advice>,
     sweep: Option<Sweep>,
+    /// It was ended before all of it was measured.
+    interrupted: bool,
 }
 
 struct Bench<'a> {
@@ -62,6 +66,13 @@ struct Bench<'a> {
 
 pub fn run(args: &TuneArgs) -> Result<(), Failure> {
     let console = Console::new(args.quiet);
+    let plot_failed = |file: &Path, source| Failure::Write {
+        file: file.display().to_string(),
+        source,
+    };
+    if let Some(file) = &args.plot {
+        try_place(file).map_err(|source| plot_failed(file, source))?;
+    }
     let (source, options) = (args.source(), args.options());
     let blueprint = Blueprint::new(&source, options.clone())?;
     let prompt = prompt::ids(PROMPT_TOKENS, blueprint.config.vocab_size);
@@ -75,24 +86,23 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
         cancel: interrupt::flag(),
         console,
     };
-    let tuned = bench.tune()?;
+    let (tuned, ended) = bench.tune()?;
     if let (Some(file), Some(sweep)) = (&args.plot, &tuned.sweep) {
         let svg = sweep.svg(&tuned);
-        write_whole(file, svg.as_bytes()).map_err(|source| Failure::Write {
-            file: file.display().to_string(),
-            source,
-        })?;
+        write_whole(file, svg.as_bytes()).map_err(|source| plot_failed(file, source))?;
         console.say(format_args!("Wrote {}", file.display()));
     }
     let mut out = Stdout::lock();
     match args.json {
-        true => out.json(&tables::json(&tuned)),
-        false => out.show(tables::text(&tuned)),
+        true => out.json(&tables::json(&tuned))?,
+        false => out.show(tables::text(&tuned))?,
     }
+    ended
 }
 
 impl Bench<'_> {
-    fn tune(&self) -> Result<Tuned, Failure> {
+    /// What was measured, and how that ended. Without rates there is nothing to show.
+    fn tune(&self) -> Result<(Tuned, Result<(), Failure>), Failure> {
         let steps = Steps::new(&self.console, 1);
         steps.next("measuring disk, memory and compute");
         let rates = MachineRates::measure(
@@ -110,16 +120,18 @@ impl Bench<'_> {
             return Err(EngineError::from(PlanError::NoSlots).into());
         }
         let few = candidates.iter().take(self.args.verify).cloned().collect();
-        let verified = self.verify(few, "verifying")?;
+        let (verified, mut ended) = self.verify(few, "verifying");
         let best = fastest(&verified);
-        let advice = Advice::new(self, &rates, &verified[best])?;
-        let sweep = match self.args.benchmark || self.args.plot.is_some() {
-            true => Some(Sweep {
-                points: self.verify(sweep::points(&candidates), "sweeping")?,
-            }),
-            false => None,
-        };
-        Ok(Tuned {
+        let advice = best
+            .map(|best| Advice::new(self, &rates, &verified[best]))
+            .transpose()?;
+        let mut sweep = None;
+        if ended.is_ok() && (self.args.benchmark || self.args.plot.is_some()) {
+            let points;
+            (points, ended) = self.verify(sweep::points(&candidates), "sweeping");
+            sweep = (!points.is_empty()).then_some(Sweep { points });
+        }
+        let tuned = Tuned {
             machine: Machine::here(),
             rates,
             emulated_gbps: self.options.link_gbps,
@@ -128,32 +140,36 @@ impl Bench<'_> {
             best,
             advice,
             sweep,
-        })
+            interrupted: ended.is_err(),
+        };
+        Ok((tuned, ended.map_err(Failure::from)))
     }
 
-    /// Runs the candidates in turns.
+    /// Runs the candidates in turns. Those that ran at least once, and how it ended.
     fn verify(
         &self,
         candidates: Vec<Candidate>,
         what: &'static str,
-    ) -> Result<Vec<Verified>, Failure> {
+    ) -> (Vec<Verified>, Result<(), EngineError>) {
         let trials: Vec<Trial> = candidates.iter().map(|c| self.trial(c)).collect();
         let steps = Steps::new(&self.console, trials.len() * self.args.repeats);
-        let runs = in_turns(
+        let (runs, ended) = in_turns(
             &self.source,
             &trials,
             self.args.repeats,
             &self.cancel,
             &mut |trial, _round| steps.next(format!("{what} N = {}", resident(&trials[trial]))),
-        )?;
-        Ok(candidates
+        );
+        let verified = candidates
             .into_iter()
             .zip(runs)
+            .filter(|(_, runs)| !runs.is_empty())
             .map(|(candidate, runs)| Verified {
                 candidate,
                 tokens_per_s: runs.iter().filter_map(|run| run.tokens_per_s()).collect(),
             })
-            .collect())
+            .collect();
+        (verified, ended)
     }
 
     fn trial(&self, candidate: &Candidate) -> Trial {
@@ -180,9 +196,7 @@ fn resident(trial: &Trial) -> usize {
     }
 }
 
-fn fastest(verified: &[Verified]) -> usize {
+fn fastest(verified: &[Verified]) -> Option<usize> {
     let rate = |index: &usize| verified[*index].tokens_per_s.median();
-    (0..verified.len())
-        .max_by(|a, b| rate(a).total_cmp(&rate(b)))
-        .unwrap_or(0)
+    (0..verified.len()).max_by(|a, b| rate(a).total_cmp(&rate(b)))
 }

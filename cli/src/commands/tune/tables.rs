@@ -42,13 +42,25 @@ fn write(to: &mut String, tuned: &Tuned) -> std::fmt::Result {
         )?;
     }
     writeln!(to)?;
+    let Some(advice) = &tuned.advice else {
+        return writeln!(
+            to,
+            "Interrupted before a plan was run: there is nothing to recommend."
+        );
+    };
     writeln!(to, "{}", table(tuned))?;
-    writeln!(to, "\nRecommended:\n  {}", tuned.advice.command)?;
+    if tuned.interrupted {
+        writeln!(
+            to,
+            "\nInterrupted: this is what was measured until then. Plans without a row were not run."
+        )?;
+    }
+    writeln!(to, "\nRecommended:\n  {}", advice.command)?;
     let emulated = match tuned.emulated_gbps {
         Some(_) => " (emulated)",
         None => "",
     };
-    match (&tuned.advice.more_memory, &tuned.advice.faster_link) {
+    match (&advice.more_memory, &advice.faster_link) {
         (None, None) => writeln!(
             to,
             "Every layer is resident: only faster compute or fewer bytes a weight would help."
@@ -120,7 +132,7 @@ fn table(tuned: &Tuned) -> Table {
             tokens(row.measured_tokens_per_s),
             format!("{:+.1}%", row.error * 100.0),
             format!("{:.0}%", row.share_of_floor * 100.0),
-            match (index == tuned.best, tuned.emulated_gbps) {
+            match (Some(index) == tuned.best, tuned.emulated_gbps) {
                 (true, Some(_)) => "<- best (emulated)".into(),
                 (true, None) => "<- best".into(),
                 (false, Some(_)) => "(emulated)".into(),
@@ -177,9 +189,10 @@ struct Json<'a> {
     memory_bytes: Option<u64>,
     rates: Rates,
     verified: Vec<Row>,
-    best: usize,
-    advice: &'a Advice,
+    best: Option<usize>,
+    advice: Option<&'a Advice>,
     sweep: Option<Vec<Row>>,
+    interrupted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -208,7 +221,8 @@ pub fn json(tuned: &Tuned) -> impl Serialize + '_ {
         },
         verified: rows(&tuned.verified),
         best: tuned.best,
-        advice: &tuned.advice,
+        advice: tuned.advice.as_ref(),
         sweep: tuned.sweep.as_ref().map(|sweep| rows(&sweep.points)),
+        interrupted: tuned.interrupted,
     }
 }
