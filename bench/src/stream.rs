@@ -70,7 +70,7 @@ pub fn run(args: &Stream) -> Result<()> {
     let options = ModelOptions {
         residency: Residency::Layers(args.num_gpu_layers),
         home: Some(Home::Disk),
-        slots: args.slots,
+        slots: Some(args.slots),
         ..ModelOptions::default()
     };
     let blueprint = Blueprint::new(&source, options)?;

@@ -11,7 +11,8 @@ use std::time::Duration;
 use loader::{Access, BlockLayout, BlockSource, Checkpoint, DType, Form, Whole};
 use offload::{
     BlockBytes, DiskLink, FixedBytes, Home, HostRoom, LinkInfo, OffloadError, Place, PlaceChoice,
-    PlanError, PlanRequest, Prefetch, ReserveBytes, Residency, ResidencyPlan, Spread,
+    PlanError, PlanRequest, Prefetch, Rates, ReserveBytes, Residency, ResidencyPlan, Spread,
+    predict,
 };
 
 use crate::compact::{self, Choice};
@@ -61,7 +62,8 @@ impl Source {
 pub struct ModelOptions {
     pub residency: Residency,
     pub spread: Spread,
-    pub slots: usize,
+    /// `None`: two, or, beside `Residency::Auto`, one where the layer that then stays gains more.
+    pub slots: Option<usize>,
     pub prefetch: Prefetch,
     /// Where streamed weights live; `None` picks.
     pub home: Option<Home>,
@@ -90,7 +92,7 @@ impl Default for ModelOptions {
         Self {
             residency: Residency::Auto,
             spread: Spread::Even,
-            slots: 2,
+            slots: None,
             prefetch: Prefetch::Ahead,
             home: None,
             link_gbps: None,
@@ -107,6 +109,16 @@ impl Default for ModelOptions {
     }
 }
 
+/// Two keep a link busy where the streamed layers are spread.
+const SLOTS_DEFAULT: usize = 2;
+
+/// One slot is taken where its plan is predicted to be faster by more than this: what the prediction
+/// leaves out is never nothing.
+const ONE_SLOT_GAIN: f64 = 1.03;
+
+/// How long a copy on its own is timed for that.
+const LONE_COPY_BUDGET: Duration = Duration::from_millis(50);
+
 /// The context where none is asked for. Most models know far more positions than most uses need,
 /// and the whole cache is paid for up front.
 const CONTEXT_DEFAULT: usize = 4096;
@@ -122,6 +134,14 @@ const PEAK_BUDGET: Duration = Duration::from_millis(300);
 
 /// How long looking at the disk's rate may take, where that decides a form.
 const LINK_GLANCE: Duration = Duration::from_millis(15);
+
+/// The plan with one slot that was taken, and the one with two that was not; both predicted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OneSlot {
+    pub token_ms: f64,
+    pub two_token_ms: f64,
+    pub two_resident: usize,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -148,6 +168,8 @@ pub struct Blueprint {
     pub(crate) place: Arc<dyn Place>,
     pub(crate) request: PlanRequest,
     sizes: Sizes,
+    /// Where one slot was taken instead of two: what either was predicted to give.
+    pub one_slot: Option<OneSlot>,
     /// What both forms of resident matrices give here, where either could be taken.
     pub forms: Option<FormTimes>,
     pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
@@ -221,7 +243,7 @@ impl Blueprint {
             },
             residency: options.residency,
             spread: options.spread,
-            slots: options.slots,
+            slots: options.slots.unwrap_or(SLOTS_DEFAULT),
             memory_bytes: None,
             reserve: ReserveBytes::default(),
             host: None,
@@ -268,11 +290,13 @@ impl Blueprint {
             place,
             request,
             sizes,
+            one_slot: None,
             forms,
             tokenizer: OnceCell::new(),
         };
         if too_large.is_none() {
             blueprint.prefer_faster_form()?;
+            blueprint.prefer_one_slot()?;
         }
         Ok((blueprint, too_large))
     }
@@ -298,14 +322,9 @@ impl Blueprint {
             return Ok(());
         };
         let streams = plain.streamed_count() + self.plan.streamed_count() > 0;
-        let link_gbps = match (streams, self.link.emulated_gbps, self.link.home) {
-            (false, _, _) => f64::INFINITY,
-            (true, Some(gbps), _) => gbps,
-            (true, None, Home::Disk) => {
-                loader::measure_read_gbps(&self.checkpoint, LINK_GLANCE)?.gbps
-            }
-            // Read and written: half of what reading gives.
-            (true, None, Home::Ram) => times.plain.gbps / 2.0,
+        let link_gbps = match streams {
+            true => self.glance_at_link(&times)?,
+            false => f64::INFINITY,
         };
         let prefetch = self.options.prefetch == Prefetch::Ahead;
         let is_plain = compact::plain_is_faster(&times, &plain, &self.plan, link_gbps, prefetch);
@@ -317,6 +336,80 @@ impl Blueprint {
         Ok(())
     }
 
+    /// About what the link reaches, for choices that are made before a plan is.
+    fn glance_at_link(&self, times: &FormTimes) -> Result<f64, EngineError> {
+        Ok(match (self.link.emulated_gbps, self.link.home) {
+            (Some(gbps), _) => gbps,
+            (None, Home::Disk) => loader::measure_read_gbps(&self.checkpoint, LINK_GLANCE)?.gbps,
+            // Read and written: half of what reading gives.
+            (None, Home::Ram) => times.plain.gbps / 2.0,
+        })
+    }
+
+    /// Where `auto` may choose the slots as well: one, if the layer that stays in place of the other
+    /// gains more than its slot did. That is so where few layers are streamed and a copy takes much
+    /// longer than a layer: one slot idles the link for a layer's compute and a start at each visit,
+    /// and the other way there is a whole copy more in a token.
+    fn prefer_one_slot(&mut self) -> Result<(), EngineError> {
+        let chooses = self.options.residency == Residency::Auto && self.options.slots.is_none();
+        let (true, Some(times), Some(timed)) = (chooses, self.forms, self.timed_form()) else {
+            return Ok(());
+        };
+        let request = PlanRequest {
+            slots: 1,
+            ..self.request
+        };
+        let Ok(one) = ResidencyPlan::new(&request) else {
+            return Ok(());
+        };
+        if self.plan.slots() < 2 || one.resident_count() <= self.plan.resident_count() {
+            return Ok(());
+        }
+        let link_gbps = self.glance_at_link(&times)?;
+        let prefetch = self.options.prefetch == Prefetch::Ahead;
+        let predicted = |plan: &ResidencyPlan, start_ms: f64| {
+            let rates = Rates {
+                start_ms,
+                ..compact::rates(&times, timed, plan, link_gbps, prefetch)
+            };
+            predict(plan, &rates).token_ms
+        };
+        // What takes time to find out is asked for only where it decides.
+        if predicted(&one, 0.0) * ONE_SLOT_GAIN > predicted(&self.plan, 0.0) {
+            return Ok(());
+        }
+        let start_ms = self.measure_start_ms(link_gbps, LONE_COPY_BUDGET)?;
+        let (one_ms, two_ms) = (predicted(&one, start_ms), predicted(&self.plan, start_ms));
+        if one_ms * ONE_SLOT_GAIN < two_ms {
+            self.one_slot = Some(OneSlot {
+                token_ms: one_ms,
+                two_token_ms: two_ms,
+                two_resident: self.plan.resident_count(),
+            });
+            self.request = request;
+            self.plan = one;
+        }
+        Ok(())
+    }
+
+    /// What a copy takes longer on its own than its bytes do at this rate.
+    pub(crate) fn measure_start_ms(
+        &self,
+        link_gbps: f64,
+        budget: Duration,
+    ) -> Result<f64, EngineError> {
+        match (self.link.emulated_gbps, self.link.home) {
+            (None, Home::Disk) => {
+                let bytes = self.plan.block().link;
+                let alone = loader::measure_lone_read(&self.checkpoint, bytes, budget)?;
+                let alone_ms = alone.as_secs_f64() * 1e3;
+                Ok((alone_ms - bytes as f64 / link_gbps / 1e6).max(0.0))
+            }
+            // One thread copies, and is at it at once.
+            _ => Ok(0.0),
+        }
+    }
+
     /// What was timed of the form in use, and how memory is best asked for with it.
     pub(crate) fn timed_form(&self) -> Option<Timed> {
         let forms = self.forms?;
@@ -324,6 +417,11 @@ impl Blueprint {
             Form::Plain => Some(forms.plain),
             Form::Compact => forms.compact,
         }
+    }
+
+    /// Slots that are asked for, or were chosen; fewer are in use where fewer layers are streamed.
+    pub fn slots(&self) -> usize {
+        self.request.slots
     }
 
     /// The plan for another number of resident layers, whether it fits or not.
@@ -627,7 +725,11 @@ fn sizes(
         chunks: reserve::chunks(blocks.iter().chain([&head])),
         compute_threads: options.threads.unwrap_or_else(cores::physical),
         stream_threads: match link.home {
-            Home::Disk => DiskLink::threads(&blocks, checkpoint.sources(), options.slots),
+            Home::Disk => DiskLink::threads(
+                &blocks,
+                checkpoint.sources(),
+                options.slots.unwrap_or(SLOTS_DEFAULT),
+            ),
             Home::Ram => 0,
         },
     })
@@ -728,4 +830,68 @@ fn widened_bytes(checkpoint: &Checkpoint, dtype: DType, kernels: Kernels) -> u64
     let head: usize = checkpoint.weight_shape(Whole::Embedding).iter().product();
     let widened = block.max(head * size_of::<f32>()) as u64;
     widened + widened.min(KEPT)
+}
+
+#[cfg(test)]
+mod tests {
+    use loader::Family;
+    use loader::synth::{self, SynthSpec};
+
+    use super::*;
+
+    /// 24 layers of 3 MB: enough that both forms are timed, where a processor may gain from it.
+    fn timed_model() -> (tempfile::TempDir, Source) {
+        let spec = SynthSpec {
+            hidden_size: 512,
+            intermediate_size: 1536,
+            heads: 8,
+            kv_heads: 2,
+            head_dim: 64,
+            dtype: DType::Bf16,
+            ..SynthSpec::tiny(Family::Llama)
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model");
+        synth::write(&path, &spec.with_layers(24), &mut |_, _| {}).unwrap();
+        (directory, Source::Directory(path))
+    }
+
+    #[test]
+    fn auto_takes_one_slot_where_a_copy_less_gains_more_than_the_second_slot() {
+        let (_directory, source) = timed_model();
+        let options = |link_gbps| ModelOptions {
+            link_gbps: Some(link_gbps),
+            context: Some(64),
+            resident_form: None,
+            memory_bytes: Some(1 << 40),
+            ..ModelOptions::default()
+        };
+        let whole = Blueprint::new(&source, options(1000.0)).unwrap();
+        if whole.forms.is_none() {
+            println!("nothing is timed on this processor: two slots, always");
+            return;
+        }
+        // Room for 20 layers, as they are kept, and two slots.
+        let limited = |link_gbps, slots| {
+            let memory_bytes = Some(whole.plan_for(20).total_bytes());
+            let options = ModelOptions {
+                memory_bytes,
+                slots,
+                ..options(link_gbps)
+            };
+            Blueprint::new(&source, options).unwrap()
+        };
+        // Copies of 120 ms: three are faster than four.
+        let slow = limited(0.05, None);
+        assert_eq!(slow.plan.slots(), 1, "{:?}", slow.plan);
+        let chosen = slow.one_slot.unwrap();
+        assert_eq!(slow.slots(), 1);
+        assert!(slow.plan.resident_count() > chosen.two_resident);
+        assert!(chosen.token_ms < 0.9 * chosen.two_token_ms);
+        assert!(slow.plan.fits());
+        // What is typed counts; and copies that are hidden anyway gain nothing.
+        assert_eq!(limited(0.05, Some(2)).plan.slots(), 2);
+        let fast = limited(1000.0, None);
+        assert_eq!((fast.plan.slots(), fast.one_slot), (2, None));
+    }
 }

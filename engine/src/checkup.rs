@@ -71,6 +71,7 @@ impl Checkup {
         let trial = |resident| Trial {
             options: ModelOptions {
                 residency: Residency::Layers(resident),
+                slots: Some(blueprint.slots()),
                 memory_bytes: blueprint.memory_bytes,
                 ..blueprint.options.clone()
             },

@@ -12,7 +12,7 @@ use crate::blueprint::{Blueprint, ModelOptions};
 use crate::compute::Kernels;
 use crate::cores;
 use crate::error::EngineError;
-use crate::kernels::{self, Compact, FormTimes, Level, Team, TooManyStrays};
+use crate::kernels::{self, Compact, FormTimes, Level, Team, Timed, TooManyStrays};
 use crate::load;
 use crate::memory::Limit;
 
@@ -128,20 +128,33 @@ pub(crate) fn plain_is_faster(
     let Some(timed) = times.compact else {
         return true;
     };
-    let token_ms = |plan: &ResidencyPlan, gbps: f64| {
-        let layer_ms = |gbps: f64| plan.block().slab as f64 / gbps / 1e6;
-        // What is streamed is computed as it comes.
-        let computed_ms = plan.resident_count() as f64 * layer_ms(gbps)
-            + plan.streamed_count() as f64 * layer_ms(times.plain.gbps);
-        let rates = Rates {
-            link_bytes_per_s: link_gbps * 1e9,
-            layer_ms: computed_ms / plan.layers() as f64,
-            other_ms: 0.0,
-            prefetch,
-        };
+    let token_ms = |plan: &ResidencyPlan, timed: Timed| {
+        let rates = rates(times, timed, plan, link_gbps, prefetch);
         predict(plan, &rates).token_ms
     };
-    token_ms(plain, times.plain.gbps) * FORM_GAIN < token_ms(compact, timed.gbps)
+    token_ms(plain, times.plain) * FORM_GAIN < token_ms(compact, timed)
+}
+
+/// What the planner can know of a token before anything is loaded: layers take as long as memory
+/// is read for them, and nothing else is known. Copies start at once.
+pub(crate) fn rates(
+    times: &FormTimes,
+    resident: Timed,
+    plan: &ResidencyPlan,
+    link_gbps: f64,
+    prefetch: bool,
+) -> Rates {
+    let layer_ms = |gbps: f64| plan.block().slab as f64 / gbps / 1e6;
+    // What is streamed is computed as it comes.
+    let computed_ms = plan.resident_count() as f64 * layer_ms(resident.gbps)
+        + plan.streamed_count() as f64 * layer_ms(times.plain.gbps);
+    Rates {
+        link_bytes_per_s: link_gbps * 1e9,
+        layer_ms: computed_ms / plan.layers() as f64,
+        other_ms: 0.0,
+        prefetch,
+        start_ms: 0.0,
+    }
 }
 
 fn bytes_of(place: &Placement) -> Option<usize> {

@@ -52,7 +52,7 @@ mod trial;
 mod tuning;
 mod verification;
 
-pub use blueprint::{Blueprint, ModelOptions, Source};
+pub use blueprint::{Blueprint, ModelOptions, OneSlot, Source};
 pub use checkup::{Checkup, LeftOut, Role};
 pub use compute::Kernels;
 pub use cores::physical as physical_cores;

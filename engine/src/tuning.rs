@@ -27,6 +27,8 @@ const SLOTS_MAX: usize = 4;
 pub struct MachineRates {
     /// The model's own files, by the reads that streaming uses.
     pub disk_gbps: f64,
+    /// What a copy from there takes longer on its own.
+    pub disk_start_ms: f64,
     /// Copies within memory.
     pub ram_gbps: f64,
     /// Compute of one layer for one token.
@@ -53,7 +55,14 @@ impl MachineRates {
         prompt: Vec<u32>,
         cancel: &Arc<AtomicBool>,
     ) -> Result<Self, EngineError> {
-        let disk_gbps = loader::measure_read_gbps(&source.open()?, BUDGET)?.gbps;
+        let checkpoint = source.open()?;
+        let disk_gbps = loader::measure_read_gbps(&checkpoint, BUDGET)?.gbps;
+        let layout = checkpoint.block_layout(options.dtype.unwrap_or(checkpoint.dtype()));
+        let block_bytes = checkpoint.block(0, &layout)?.stored_bytes();
+        let alone = loader::measure_lone_read(&checkpoint, block_bytes, BUDGET)?;
+        let disk_start_ms =
+            (alone.as_secs_f64() * 1e3 - block_bytes as f64 / disk_gbps / 1e6).max(0.0);
+        drop(checkpoint);
         let ram_gbps = offload::measure_copy_gbps(BUDGET);
         let generation = GenerationOptions {
             max_new_tokens: TOKENS,
@@ -69,6 +78,7 @@ impl MachineRates {
         let layers = run.streaming.plan.layers() as f64;
         Ok(Self {
             disk_gbps,
+            disk_start_ms,
             ram_gbps,
             layer_ms: run.decode.compute_ms() / layers,
             other_ms: run.decode.other_ms(),
@@ -103,6 +113,10 @@ impl Blueprint {
                 home,
                 block: self.block_bytes_in(home)?,
                 link_bytes_per_s: gbps * faster * 1e9,
+                start_ms: match home {
+                    Home::Disk => rates.disk_start_ms,
+                    Home::Ram => 0.0,
+                },
             })
         });
         let all = [Spread::Even, Spread::ResidentFirst, Spread::ResidentLast];
@@ -129,7 +143,7 @@ pub fn options_of(candidate: &Candidate, base: &ModelOptions) -> ModelOptions {
     ModelOptions {
         residency: offload::Residency::Layers(candidate.plan.resident_count()),
         spread: candidate.plan.spread(),
-        slots: candidate.plan.slots().max(1),
+        slots: Some(candidate.plan.slots().max(1)),
         home: streams.then_some(candidate.home).or(base.home),
         ..base.clone()
     }

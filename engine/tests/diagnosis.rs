@@ -333,7 +333,7 @@ fn one_slot_with_compute_like_the_copies() {
         let case = case(&blocky(6), rounds);
         let layer_ms = case.token_ms(&options(0)) / 6.0;
         let one_slot = ModelOptions {
-            slots: 1,
+            slots: Some(1),
             link_gbps: case.gbps(&options(0), layer_ms),
             ..options(0)
         };

@@ -176,7 +176,7 @@ fn layer(event: &Event) -> u64 {
 fn the_lanes_of_a_trace_hold_what_they_promise() {
     let ram = ModelOptions {
         home: Some(Home::Ram),
-        slots: 3,
+        slots: Some(3),
         ..twenty()
     };
     let at_need = ModelOptions {
@@ -217,7 +217,7 @@ fn the_lanes_of_a_trace_hold_what_they_promise() {
             .filter(|(lane, _)| **lane >= FIRST_SLOT)
             .map(|(_, events)| events)
             .collect();
-        assert_eq!(slots.len(), options.slots);
+        assert_eq!(Some(slots.len()), options.slots);
         let mut visits: BTreeMap<u64, usize> = BTreeMap::new();
         for events in &slots {
             disjoint(events);

@@ -240,7 +240,7 @@ fn start_and_stop(source: &Source, layers: usize, seed: u64) -> bool {
     let mut state = seed;
     let mut below = |end: u64| random(&mut state) % end;
     let options = ModelOptions {
-        slots: 1 + below(3) as usize,
+        slots: Some(1 + below(3) as usize),
         home: [None, Some(Home::Disk), Some(Home::Ram)][below(3) as usize],
         prefetch: [Prefetch::Ahead, Prefetch::AtNeed][below(2) as usize],
         threads: Some(1 + below(3) as usize),

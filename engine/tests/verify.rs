@@ -44,7 +44,7 @@ fn a_long_run_raises_no_false_alarm_and_changes_no_token() {
     ] {
         let verified = ModelOptions {
             home: Some(home),
-            slots,
+            slots: Some(slots),
             prefetch,
             dtype,
             ..streaming(4)

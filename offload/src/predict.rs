@@ -15,6 +15,10 @@ pub struct Rates {
     pub other_ms: f64,
     /// Copies are issued before they are needed.
     pub prefetch: bool,
+    /// What a copy takes longer alone than its bytes do at the link's rate: threads wake up, and the
+    /// first and the last reads have nothing beside them. Measured; copies that are ordered while
+    /// another is under way hide it.
+    pub start_ms: f64,
 }
 
 /// One token at the steady state.
@@ -38,8 +42,8 @@ impl Prediction {
 const WARM_UP_TOKENS: usize = 8;
 const COUNTED_TOKENS: usize = 16;
 
-/// Replays the ring. Copies are served one after another; a copy starts when the link is free
-/// and a slot is; a layer starts when the layer before it is done and its copy has landed.
+/// Replays the ring. Copies are served one after another; a copy starts when the link is free and a
+/// slot has been given back for as long as it takes to get going; a layer starts when the layer before it is done and its copy has landed.
 pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
     let copy_ms = plan.block().link as f64 / rates.link_bytes_per_s * 1000.0;
     let mut released_ms = vec![0.0_f64; plan.slots()];
@@ -61,7 +65,7 @@ pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
                 } else {
                     now_ms
                 };
-                let landed_ms = link_free_ms.max(issued_ms) + copy_ms;
+                let landed_ms = link_free_ms.max(issued_ms + rates.start_ms) + copy_ms;
                 link_free_ms = landed_ms;
                 stall_ms += (landed_ms - now_ms).max(0.0);
                 now_ms = now_ms.max(landed_ms) + rates.layer_ms;
@@ -112,6 +116,7 @@ mod tests {
             layer_ms,
             other_ms: 0.0,
             prefetch,
+            start_ms: 0.0,
         }
     }
 
@@ -155,6 +160,37 @@ mod tests {
             &plan(8, 6, 1, Spread::Even),
             &rates(10.0, 3.0, true),
             8.0 * 3.0 + 2.0,
+        );
+    }
+
+    #[test]
+    fn one_slot_pays_for_every_start_and_two_hide_it() {
+        let slow_start = |copy_ms, layer_ms, prefetch| Rates {
+            start_ms: 4.0,
+            ..rates(copy_ms, layer_ms, prefetch)
+        };
+        // Nothing is under way when the visit gives the only slot back.
+        check(
+            &plan(8, 0, 1, Spread::Even),
+            &slow_start(10.0, 3.0, true),
+            8.0 * 17.0,
+        );
+        // Three resident layers (9 ms) hide a part of 14.
+        check(
+            &plan(8, 6, 1, Spread::Even),
+            &slow_start(10.0, 3.0, true),
+            8.0 * 3.0 + 2.0 * 5.0,
+        );
+        // The other slot's copy goes on meanwhile.
+        check(
+            &plan(8, 0, 2, Spread::Even),
+            &slow_start(10.0, 5.0, true),
+            80.0,
+        );
+        check(
+            &plan(8, 0, 2, Spread::Even),
+            &slow_start(10.0, 3.0, false),
+            8.0 * 17.0,
         );
     }
 

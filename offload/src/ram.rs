@@ -211,11 +211,14 @@ pub fn measure_copy_gbps(budget: Duration) -> f64 {
     let from = vec![1_u8; BYTES];
     let mut to = vec![2_u8; BYTES];
     let started = Instant::now();
-    let mut copies = 0_u32;
-    while copies < 2 || started.elapsed() < budget {
+    let (mut copies, mut best) = (0_u32, 0.0_f64);
+    // The best of them: what others take of a machine for a moment is not its limit.
+    while copies < 4 || started.elapsed() < budget {
+        let from_time = Instant::now();
         to.copy_from_slice(std::hint::black_box(&from));
         std::hint::black_box(&mut to);
+        best = best.max(BYTES as f64 / from_time.elapsed().as_secs_f64() / 1e9);
         copies += 1;
     }
-    BYTES as f64 * f64::from(copies) / started.elapsed().as_secs_f64() / 1e9
+    best
 }

@@ -19,6 +19,8 @@ pub struct HomeChoice {
     pub home: Home,
     pub block: BlockBytes,
     pub link_bytes_per_s: f64,
+    /// As in [`Rates`].
+    pub start_ms: f64,
 }
 
 /// A plan that fits, and what it promises.
@@ -66,6 +68,7 @@ fn best_of(
             layer_ms,
             other_ms,
             prefetch: true,
+            start_ms: home.start_ms,
         };
         for (&slots, &spread) in pairs(&choices.slots, &choices.spreads) {
             let request = PlanRequest {
@@ -136,6 +139,7 @@ mod tests {
                 ..BlockBytes::of_slab(SLAB)
             },
             link_bytes_per_s: SLAB as f64 / copy_ms * 1e3,
+            start_ms: 0.0,
         };
         Choices {
             slots: vec![1, 2, 3, 4],
@@ -170,6 +174,7 @@ mod tests {
                                 layer_ms: 2.0,
                                 other_ms: 1.0,
                                 prefetch: true,
+                                start_ms: home.start_ms,
                             };
                             let faster = predict(&plan, &rates).token_ms
                                 < best.prediction.token_ms * (1.0 - 2.0 * SAME_SPEED);

@@ -115,6 +115,7 @@ fn error(resident: usize, slots: usize, spread: Spread, prefetch: Prefetch, laye
         layer_ms,
         other_ms: 0.0,
         prefetch: prefetch == Prefetch::Ahead,
+        start_ms: 0.0,
     };
     let predicted_ms = predict(&plan, &rates).token_ms;
     println!(

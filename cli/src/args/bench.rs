@@ -111,12 +111,12 @@ mod tests {
         let typed = typed("--slots 3 --num-gpu-layers 4 --compare '--no-prefetch' '' --tokens 9");
         let a = side(&typed, "--no-prefetch").unwrap().options();
         let b = side(&typed, "--num-gpu-layers 7").unwrap().options();
-        assert_eq!((a.slots, a.residency), (3, Residency::Layers(4)));
+        assert_eq!((a.slots, a.residency), (Some(3), Residency::Layers(4)));
         assert_eq!(
             (a.prefetch, b.prefetch),
             (Prefetch::AtNeed, Prefetch::Ahead)
         );
-        assert_eq!((b.slots, b.residency), (3, Residency::Layers(7)));
+        assert_eq!((b.slots, b.residency), (Some(3), Residency::Layers(7)));
     }
 
     #[test]

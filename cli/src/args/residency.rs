@@ -85,7 +85,7 @@ impl ResidencyArgs {
 impl LinkArgs {
     pub fn apply(&self, options: &mut ModelOptions) {
         if let Some(slots) = self.slots {
-            options.slots = slots;
+            options.slots = Some(slots);
         }
         options.spread = match self.resident {
             None | Some(Which::Spread) => Spread::Even,

@@ -39,9 +39,18 @@ struct Plans {
     emulated: bool,
     /// The N that `--num-gpu-layers auto` takes.
     auto: Option<usize>,
+    /// Where `auto` took one slot and not two: what either is predicted to take for a token.
+    one_slot: Option<OneSlotRow>,
     /// Tensors of the checkpoint that are left where they are.
     unread: Vec<UnreadTensors>,
     plans: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct OneSlotRow {
+    token_ms: f64,
+    two_token_ms: f64,
+    two_resident: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -121,6 +130,11 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
             Some(_) => None,
             None => Some(blueprint.plan.resident_count()),
         },
+        one_slot: blueprint.one_slot.map(|one| OneSlotRow {
+            token_ms: one.token_ms,
+            two_token_ms: one.two_token_ms,
+            two_resident: one.two_resident,
+        }),
         unread: unread::of(&blueprint.checkpoint),
         plans: rows.collect(),
     }
@@ -220,6 +234,14 @@ fn text(plans: &Plans) -> String {
                  unknown without running."
             .into(),
     };
+    let one_slot = match &plans.one_slot {
+        Some(one) => format!(
+            "\nslots: one was chosen, which leaves room for a layer more: {:.1} ms a token predicted; \
+             with two and N = {} {:.1}.",
+            one.token_ms, one.two_resident, one.two_token_ms
+        ),
+        None => String::new(),
+    };
     let homes = match (has_homes, plans.host_bytes) {
         (false, _) => String::new(),
         (true, None) => "\nhomes: RAM that streamed layers come from; part of the total.".into(),
@@ -243,7 +265,7 @@ fn text(plans: &Plans) -> String {
     };
     format!(
         "{}: {} layers of {}, {}, resident {}, context {}, memory \
-         {limit}\n\n{table}\n\n{floor}{homes}{reserve}{unread}",
+         {limit}\n\n{table}\n\n{floor}{one_slot}{homes}{reserve}{unread}",
         plans.model,
         plans.layers,
         memory(plans.block_bytes),

@@ -143,6 +143,7 @@ fn plan(blueprint: &Blueprint) -> Table {
         "slots".into(),
         plan.slots().to_string(),
         memory(plan.slot_bytes()),
+        one_slot(blueprint),
     ]);
     if plan.buffer_bytes() > 0 {
         table.row([
@@ -214,6 +215,17 @@ fn plan(blueprint: &Blueprint) -> Table {
         ]);
     }
     table
+}
+
+/// Why one slot and not two, where that was chosen.
+fn one_slot(blueprint: &Blueprint) -> String {
+    let chosen = blueprint.one_slot.filter(|_| blueprint.plan.slots() == 1);
+    chosen.map_or(String::new(), |one| {
+        format!(
+            "chosen: {:.1} ms a token predicted; with 2 slots and {} resident layers {:.1}",
+            one.token_ms, one.two_resident, one.two_token_ms
+        )
+    })
 }
 
 /// How resident matrices are kept, and where that was timed what the other form gave.

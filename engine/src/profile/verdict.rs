@@ -120,6 +120,7 @@ impl Streaming {
             layer_ms: means.compute_ms() / self.plan.layers() as f64,
             other_ms: means.other_ms(),
             prefetch: self.prefetch,
+            start_ms: 0.0,
         }
     }
 
