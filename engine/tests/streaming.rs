@@ -66,7 +66,7 @@ fn every_plan_gives_the_same_tokens() {
                 let residency = Residency::Layers(resident);
                 let options = ModelOptions {
                     residency,
-                    slots,
+                    slots: Some(slots),
                     spread,
                     prefetch,
                     home,

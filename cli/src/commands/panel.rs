@@ -107,11 +107,10 @@ impl Panel<'_> {
             "" => "measured",
             _ => "set",
         };
-        match peak {
-            Some(peak) => format!(
-                "{} GB/s, {:.0}% of the {} GB/s {found}{emulated}",
+        match peak.zip(self.streaming.link_percent(gbps)) {
+            Some((peak, percent)) => format!(
+                "{} GB/s, {percent} the {} GB/s {found}{emulated}",
                 rate(gbps),
-                gbps / peak * 100.0,
                 rate(peak),
             ),
             None => format!("{} GB/s; its peak was not measured{emulated}", rate(gbps)),

@@ -56,6 +56,7 @@ impl Profiler {
             streaming: &self.streaming,
         };
         self.console.print(summary.to_string().trim_end());
+        self.streaming.keep_best(&self.window);
         self.window.clear();
         self.window_from = Instant::now();
         self.window_tokens = 0;

@@ -8,6 +8,7 @@ pub mod files;
 #[cfg(feature = "profiling")]
 mod nvtx;
 mod pass;
+mod peak;
 mod recording;
 mod sample;
 mod span;
@@ -26,10 +27,11 @@ pub use clock::Clock;
 pub(crate) use clock::{past_stage, stage};
 pub use core_time::{CoreShares, CoreTime};
 pub use diagnosis::{
-    Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Neighbour, Runs, Symptoms,
-    TokenTime,
+    Beside, Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Neighbour, Runs,
+    Symptoms, TokenTime, Unclear,
 };
 pub use pass::PassTiming;
+pub use peak::{PercentOf, is_too_low};
 pub use recording::{Recording, Span, SpanName, StepRecord};
 pub use sample::Sample;
 #[cfg(feature = "profiling")]
@@ -46,6 +48,6 @@ pub use utilisation::{
     ArithmeticLimit, ArithmeticPeak, MemoryLimit, OfPeak, PromptOfPeak, PromptRate, RunUtilisation,
     Utilisation,
 };
-pub use verdict::{Gain, Verdict};
+pub use verdict::{Gain, Handover, Verdict};
 pub(crate) use window::ms;
 pub use window::{LayerLine, Streaming, Window};

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::core_time::CoreShares;
 use super::pass::PassTiming;
+use super::peak::{PercentOf, is_too_low};
 use super::totals::Totals;
 use super::window::{Streaming, Window, ms};
 
@@ -128,12 +129,12 @@ impl fmt::Display for PromptRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} tokens in {:.1} ms, {} tok/s, {:.1} GFLOP/s while computing, {:.0}% of the {:.1} measured ({})",
+            "{} tokens in {:.1} ms, {} tok/s, {:.1} GFLOP/s while computing, {} the {:.1} measured ({})",
             self.rows,
             ms(self.total),
             rate(self.tokens_per_s),
             self.gflops,
-            self.share * 100.0,
+            PercentOf(self.share),
             self.peak.gflops,
             self.peak.products
         )
@@ -157,6 +158,8 @@ pub struct OfPeak {
     pub gbps: f64,
     pub peak_gbps: f64,
     pub share_of_peak: f64,
+    /// The run reached more than the peak that was measured.
+    pub peak_too_low: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -165,6 +168,7 @@ pub struct PromptOfPeak {
     pub gflops: f64,
     pub peak_gflops: f64,
     pub share_of_peak: f64,
+    pub peak_too_low: bool,
     pub products: &'static str,
 }
 
@@ -174,11 +178,37 @@ impl OfPeak {
             gbps,
             peak_gbps,
             share_of_peak: gbps / peak_gbps,
+            peak_too_low: is_too_low(gbps / peak_gbps),
         }
     }
 }
 
 impl Streaming {
+    /// Peaks that these passes exceeded were measured too low: what was reached is then the best that
+    /// is known. The rate of an emulated link was set, and stays.
+    pub fn keep_best(&mut self, window: &Window) {
+        if let (Some(peak), Some(reached)) = (&mut self.peak_gbps, window.link_gbps())
+            && self.link.emulated_gbps.is_none()
+        {
+            *peak = peak.max(reached);
+        }
+        if let Some(limit) = &mut self.memory
+            && let Some(reached) = limit.utilisation(window)
+        {
+            limit.gbps = limit.gbps.max(reached.gbps);
+        }
+    }
+
+    /// What a rate is of the link's peak. An emulated link's was set, and cannot be too low: what
+    /// seems to be above it was under way before the window began.
+    pub fn link_percent(&self, gbps: f64) -> Option<PercentOf> {
+        let share = gbps / self.peak_gbps?;
+        Some(PercentOf(match self.link.emulated_gbps {
+            Some(_) => share.min(1.0),
+            None => share,
+        }))
+    }
+
     /// Of a run. What was not measured, or did not occur, is `None`.
     pub fn utilisation(&self, totals: &Totals) -> RunUtilisation {
         let passes = totals.decode_passes as f64;
@@ -205,6 +235,7 @@ impl Streaming {
                     gflops: rate.gflops,
                     peak_gflops: rate.peak.gflops,
                     share_of_peak: rate.share,
+                    peak_too_low: is_too_low(rate.share),
                     products: rate.peak.products,
                 }),
         }

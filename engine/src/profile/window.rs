@@ -1,7 +1,7 @@
 //! The passes since the last summary, folded into means: what one summary is made from.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan};
 
@@ -33,6 +33,8 @@ pub struct Window {
     cores_before: CoreTime,
     /// The very first load of the run may be cold without being a problem.
     first_load_seen: bool,
+    /// When the last copy so far was over.
+    last_copy_to: Option<Instant>,
 }
 
 /// Sums, and the number of passes they are over.
@@ -47,6 +49,11 @@ pub(super) struct Means {
     pub bytes: u64,
     pub copy: Duration,
     pub verify: Duration,
+    /// Copies that were ordered while none was under way, and how long they then took.
+    pub alone: Duration,
+    pub alone_count: u32,
+    /// Waits for the first load into each slot, which had nothing to hide behind.
+    pub cold: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,10 +92,23 @@ impl Window {
         means.total += pass.total;
         means.compute += pass.compute();
         means.stalled += pass.stalled();
+        let mut filled: Vec<u16> = Vec::new();
         for load in loads {
             means.bytes += load.bytes;
             means.copy += load.copy();
             means.verify += load.verify;
+            if let Some(last) = self.last_copy_to
+                && load.issued_at >= last
+            {
+                means.alone += load.copy_to.saturating_duration_since(load.issued_at);
+                means.alone_count += 1;
+            }
+            self.last_copy_to = self.last_copy_to.max(Some(load.copy_to));
+            // Every slot is filled in the first pass: there are no more of them than loads.
+            if first && !filled.contains(&load.slot) {
+                filled.push(load.slot);
+                means.cold += load.pre;
+            }
             let cold = !std::mem::replace(&mut self.first_load_seen, true);
             let layer = self.layers.entry(load.block).or_default();
             layer.visits += 1;
@@ -136,6 +156,7 @@ impl Window {
         let (first_load_seen, cores_before) = (self.first_load_seen, *self.cores());
         *self = Self {
             first_load_seen,
+            last_copy_to: self.last_copy_to,
             cores_before,
             ..Self::default()
         };
@@ -204,6 +225,16 @@ impl Means {
 
     pub fn other_ms(&self) -> f64 {
         (self.token_ms() - self.compute_ms() - self.stalled_ms()).max(0.0)
+    }
+
+    /// A copy that had the link to itself, from its order on; `None` where there was none.
+    pub fn alone_ms(&self) -> Option<f64> {
+        (self.alone_count > 0).then(|| ms(self.alone) / f64::from(self.alone_count))
+    }
+
+    /// Of the stalls, what the first load into each slot was waited for.
+    pub fn cold_ms(&self) -> f64 {
+        self.per_pass_ms(self.cold)
     }
 
     /// `None` where nothing was held against checksums.

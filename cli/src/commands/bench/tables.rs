@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use engine::TrialRun;
-use engine::profile::{PromptRate, Sample};
+use engine::profile::{PromptRate, Sample, is_too_low};
 
 use crate::output::{three_digits, tokens};
 
@@ -146,7 +146,9 @@ fn utilisation(to: &mut String, side: &SideResults) -> std::fmt::Result {
         let shares: Sample = row
             .runs
             .iter()
-            .filter_map(|run| Some(run.decode.link_gbps()? / run.streaming.peak_gbps? * 100.0))
+            // Of an emulated link some was under way before; another's peak is the best that is known.
+            .filter_map(|run| Some(run.decode.link_gbps()? / run.streaming.peak_gbps?))
+            .map(|share| 100.0 * share.min(1.0))
             .collect();
         let rates: Sample = row
             .runs
@@ -186,7 +188,7 @@ fn prompt_share(to: &mut String, row: &Row) -> std::fmt::Result {
     );
     writeln!(
         to,
-        "Prompt, {}: {} tokens at {}, {:.1} GFLOP/s while computing, {:.0}% of its peak ({:.0} to {:.0}%; {})",
+        "Prompt, {}: {} tokens at {}, {:.1} GFLOP/s while computing, {:.0}% of its peak ({:.0} to {:.0}%; {}){}",
         row.label,
         last.rows,
         tokens(sample(|rate| rate.tokens_per_s).median()),
@@ -194,7 +196,11 @@ fn prompt_share(to: &mut String, row: &Row) -> std::fmt::Result {
         shares.median(),
         shares.least(),
         shares.most(),
-        last.peak.products
+        last.peak.products,
+        match is_too_low(shares.most() / 100.0) {
+            true => "; over 100%: the peak was measured too low",
+            false => "",
+        }
     )
 }
 

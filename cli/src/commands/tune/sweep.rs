@@ -58,11 +58,14 @@ impl Sweep {
             // Writing into a string cannot fail.
             let _ = writeln!(
                 text,
-                "{:>4} {bar} {:>8} of {}, {:.0}%",
+                "{:>4} {bar} {:>8} of {}, {}",
                 row.resident,
                 three_digits(row.measured_tokens_per_s),
                 three_digits(row.floor_tokens_per_s),
-                row.measured_tokens_per_s / row.floor_tokens_per_s * 100.0
+                match row.floor_too_low {
+                    true => "over 100% (the rates were measured too low)".into(),
+                    false => format!("{:.0}%", row.share_of_floor * 100.0),
+                }
             );
         }
         text.trim_end().to_owned()

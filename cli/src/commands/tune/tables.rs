@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use engine::profile::CoreShares;
+use engine::profile::{CoreShares, is_too_low};
 use serde::Serialize;
 
 use super::advice::{Advice, Gain};
@@ -24,8 +24,8 @@ fn write(to: &mut String, tuned: &Tuned) -> std::fmt::Result {
     } else {
         writeln!(
             to,
-            "  disk      {:.2} GB/s, the model's own files",
-            rates.disk_gbps
+            "  disk      {:.2} GB/s, the model's own files; a layer alone takes {:.3} ms longer",
+            rates.disk_gbps, rates.disk_start_ms
         )?;
         writeln!(to, "  memory    {:.2} GB/s, copied", rates.ram_gbps)?;
     }
@@ -49,6 +49,13 @@ fn write(to: &mut String, tuned: &Tuned) -> std::fmt::Result {
         );
     };
     writeln!(to, "{}", table(tuned))?;
+    if (tuned.verified.iter()).any(|verified| Row::of(verified).floor_too_low) {
+        writeln!(
+            to,
+            "over 100%: faster than the rates above allow, so they were measured too low. Run again \
+             when the machine is quiet."
+        )?;
+    }
     if tuned.interrupted {
         writeln!(
             to,
@@ -131,7 +138,10 @@ fn table(tuned: &Tuned) -> Table {
             tokens(row.predicted_tokens_per_s),
             tokens(row.measured_tokens_per_s),
             format!("{:+.1}%", row.error * 100.0),
-            format!("{:.0}%", row.share_of_floor * 100.0),
+            match row.floor_too_low {
+                true => "over 100%".into(),
+                false => format!("{:.0}%", row.share_of_floor * 100.0),
+            },
             match (Some(index) == tuned.best, tuned.emulated_gbps) {
                 (true, Some(_)) => "<- best (emulated)".into(),
                 (true, None) => "<- best".into(),
@@ -158,6 +168,8 @@ pub(super) struct Row {
     pub error: f64,
     /// Measured over what no schedule exceeds.
     pub share_of_floor: f64,
+    /// Faster than that: its rates were measured too low.
+    pub floor_too_low: bool,
     pub values: Vec<f64>,
 }
 
@@ -166,6 +178,7 @@ impl Row {
         let plan = &verified.candidate.plan;
         let predicted = verified.candidate.prediction.tokens_per_s();
         let measured = verified.tokens_per_s.median();
+        let share_of_floor = measured * verified.candidate.prediction.floor_ms / 1000.0;
         Self {
             resident: plan.resident_count(),
             slots: plan.slots(),
@@ -176,7 +189,8 @@ impl Row {
             predicted_tokens_per_s: predicted,
             measured_tokens_per_s: measured,
             error: predicted / measured - 1.0,
-            share_of_floor: measured * verified.candidate.prediction.floor_ms / 1000.0,
+            share_of_floor,
+            floor_too_low: is_too_low(share_of_floor),
             values: verified.tokens_per_s.values().to_vec(),
         }
     }
@@ -198,6 +212,8 @@ struct Json<'a> {
 #[derive(Debug, Serialize)]
 struct Rates {
     disk_gbps: f64,
+    /// What a copy takes longer on its own.
+    disk_start_ms: f64,
     ram_gbps: f64,
     layer_ms: f64,
     other_ms: f64,
@@ -214,6 +230,7 @@ pub fn json(tuned: &Tuned) -> impl Serialize + '_ {
         memory_bytes: tuned.memory_bytes,
         rates: Rates {
             disk_gbps: rates.disk_gbps,
+            disk_start_ms: rates.disk_start_ms,
             ram_gbps: rates.ram_gbps,
             layer_ms: rates.layer_ms,
             other_ms: rates.other_ms,

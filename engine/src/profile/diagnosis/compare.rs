@@ -3,12 +3,18 @@
 use std::fmt;
 
 use super::super::sample::Sample;
-use super::super::verdict::Verdict;
+use super::super::verdict::{HANDOVER_MS_MAX, Verdict};
 use super::metrics::POST_BAD_MS;
 use super::{Runs, Symptoms, prefetch_is_broken};
 
 /// Slower by less than this is about equal: no reader of the text would notice.
 pub(super) const ABOUT_EQUAL: f64 = 1.05;
+
+/// A round that is further from equal than this may be either: the median then says nothing.
+const TOO_WIDE: f64 = 1.1;
+
+/// More rounds are not suggested.
+const REPEATS_MOST: usize = 99;
 
 /// From here on a run is far above the one without offload, and not merely above.
 const FAR_ABOVE: f64 = 2.0;
@@ -19,8 +25,14 @@ const BROKEN: f64 = 1.5;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Comparison {
-    /// N about equal to no offload: good.
-    OverheadMinimal { ratio: Sample },
+    /// N about equal to no offload: good, unless something is broken all the same.
+    OverheadMinimal { ratio: Sample, good: bool },
+    /// The runs do not tell.
+    Unclear {
+        beside: Beside,
+        ratio: Sample,
+        why: Unclear,
+    },
     /// N above no offload.
     Overhead { ratio: Sample, cause: Cause },
     /// More resident layers are faster.
@@ -35,6 +47,23 @@ pub enum Comparison {
         layers: usize,
         ratio: Sample,
     },
+}
+
+/// What a comparison that says nothing was about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    NoOffload,
+    Neighbour(Neighbour, usize),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unclear {
+    /// The rounds differ too much.
+    Spread,
+    /// Compute did not have the cores that it asked for.
+    Disturbed,
+    /// The waits of the run say otherwise.
+    Waits,
 }
 
 /// The run that tells whether resident layers count.
@@ -63,6 +92,12 @@ pub enum Cause {
         measured_ms: f64,
         predicted_ms: f64,
     },
+    /// As fast as layers of this size are handed over.
+    LatencyBound {
+        stalled_ms: f64,
+    },
+    /// Nothing can be said.
+    Disturbed,
     /// As fast as this link is.
     LinkBound {
         stalled_ms: f64,
@@ -84,6 +119,7 @@ impl Comparison {
     pub fn name(&self) -> &'static str {
         match self {
             Self::OverheadMinimal { .. } => "overhead_minimal",
+            Self::Unclear { .. } => "unclear",
             Self::Overhead { .. } => "overhead",
             Self::Scales { .. } => "scales",
             Self::ScalesNot { .. } => "scales_not",
@@ -93,7 +129,8 @@ impl Comparison {
     /// N over no offload, N over N+4, or N-4 over N: above 1 is slower, or what the layers gain.
     pub fn ratio(&self) -> &Sample {
         match self {
-            Self::OverheadMinimal { ratio }
+            Self::OverheadMinimal { ratio, .. }
+            | Self::Unclear { ratio, .. }
             | Self::Overhead { ratio, .. }
             | Self::Scales { ratio, .. }
             | Self::ScalesNot { ratio, .. } => ratio,
@@ -108,6 +145,8 @@ impl Cause {
             Self::NotPrefetched { .. } => "not_prefetched",
             Self::SlowRelease { .. } => "slow_release",
             Self::AboveForecast { .. } => "above_forecast",
+            Self::LatencyBound { .. } => "latency_bound",
+            Self::Disturbed => "disturbed",
             Self::LinkBound { .. } => "link_bound",
             Self::RingBound { .. } => "ring_bound",
             Self::Contention { .. } => "contention",
@@ -116,25 +155,93 @@ impl Cause {
 }
 
 impl Runs {
+    /// What the runs say beside each other. Nothing here may contradict what [`Runs::diagnose`] says:
+    /// the tests hold a grid of cases against that.
     pub fn compare(&self) -> Vec<Comparison> {
         let run = &self.as_given;
         let overhead = self.no_offload.as_ref().map(|without| {
             let ratio = run.token_ms.over(&without.token_ms);
-            if about_equal(&ratio) {
-                Comparison::OverheadMinimal { ratio }
-            } else {
-                let cause = self.cause(without);
-                Comparison::Overhead { ratio, cause }
+            let unclear = |why| Comparison::Unclear {
+                beside: Beside::NoOffload,
+                ratio: ratio.clone(),
+                why,
+            };
+            match spread(&ratio) {
+                _ if self.is_disturbed() => unclear(Unclear::Disturbed),
+                Spread::TooWide => unclear(Unclear::Spread),
+                Spread::AboutEqual => Comparison::OverheadMinimal {
+                    good: !prefetch_is_broken(run)
+                        && run.streaming.prefetch
+                        && run.worst_post_ms() <= POST_BAD_MS,
+                    ratio,
+                },
+                Spread::Above => {
+                    let cause = self.cause(without);
+                    Comparison::Overhead { ratio, cause }
+                }
             }
         });
+        overhead.into_iter().chain(self.neighbour()).collect()
+    }
+
+    /// Whether the run with more resident layers is faster, where there is one.
+    fn neighbour(&self) -> Option<Comparison> {
+        let run = &self.as_given;
         // With fewer than four layers left, all of them are the next step.
         let more = self.more.as_ref().or(self.no_offload.as_ref());
-        let scales = match (more, &self.fewer) {
-            (Some(more), _) => Some(scales(Neighbour::More, run, more)),
-            (None, Some(fewer)) => Some(scales(Neighbour::Fewer, fewer, run)),
-            (None, None) => None,
+        let (beside, less, more) = match (more, &self.fewer) {
+            (Some(more), _) => (Neighbour::More, run, more),
+            (None, Some(fewer)) => (Neighbour::Fewer, fewer, run),
+            (None, None) => return None,
         };
-        overhead.into_iter().chain(scales).collect()
+        let resident = |of: &Symptoms| of.streaming.plan.resident_count();
+        let layers = resident(more).saturating_sub(resident(less));
+        let ratio = less.token_ms.over(&more.token_ms);
+        let waits = beside == Neighbour::More
+            && !self.overhead_is_minimal()
+            && matches!(
+                run.verdict,
+                Verdict::LinkBound { .. } | Verdict::LatencyBound(_)
+            );
+        let scales = ratio.median() > 1.0 && !ratio.is_noise();
+        let unclear = match spread(&ratio) {
+            _ if self.is_disturbed() => Some(Unclear::Disturbed),
+            _ if scales => None,
+            Spread::TooWide => Some(Unclear::Spread),
+            _ if waits => Some(Unclear::Waits),
+            _ => None,
+        };
+        Some(match (unclear, scales) {
+            (Some(why), _) => Comparison::Unclear {
+                beside: Beside::Neighbour(beside, layers),
+                ratio,
+                why,
+            },
+            (None, true) => Comparison::Scales {
+                beside,
+                layers,
+                ratio,
+            },
+            (None, false) => Comparison::ScalesNot {
+                beside,
+                layers,
+                ratio,
+            },
+        })
+    }
+
+    fn is_disturbed(&self) -> bool {
+        matches!(self.as_given.verdict, Verdict::Disturbed(_))
+    }
+
+    /// N was measured to be about equal to no offload.
+    pub(super) fn overhead_is_minimal(&self) -> bool {
+        (self.ratio()).is_some_and(|ratio| spread(&ratio) == Spread::AboutEqual)
+    }
+
+    /// More resident layers were measured to be faster.
+    pub(super) fn scales(&self) -> bool {
+        matches!(self.neighbour(), Some(Comparison::Scales { .. }))
     }
 
     fn cause(&self, without: &Symptoms) -> Cause {
@@ -150,13 +257,21 @@ impl Runs {
         } else if run.worst_post_ms() > POST_BAD_MS {
             let post_ms = run.worst_post_ms();
             Cause::SlowRelease { post_ms }
-        } else if measured_ms > BROKEN * predicted_ms {
-            Cause::AboveForecast {
-                measured_ms,
-                predicted_ms,
-            }
         } else {
+            // Beyond what wake-ups explain: a factor alone says little of microseconds.
+            let wake_ups_ms = run.streaming.plan.streamed_count() as f64 * HANDOVER_MS_MAX;
+            let broken = measured_ms > BROKEN * predicted_ms
+                && measured_ms - predicted_ms > wake_ups_ms
+                && stalled_ms > predicted_ms;
             match run.verdict {
+                Verdict::Disturbed(_) => Cause::Disturbed,
+                Verdict::LatencyBound(_) => Cause::LatencyBound { stalled_ms },
+                Verdict::RingBound { .. } | Verdict::LinkBound { .. } if broken => {
+                    Cause::AboveForecast {
+                        measured_ms,
+                        predicted_ms,
+                    }
+                }
                 Verdict::RingBound { .. } => Cause::RingBound {
                     stalled_ms,
                     predicted_ms,
@@ -174,29 +289,26 @@ impl Runs {
     }
 }
 
-/// Whether the run with `more` resident layers is faster than the one with `less`.
-fn scales(beside: Neighbour, less: &Symptoms, more: &Symptoms) -> Comparison {
-    let resident = |of: &Symptoms| of.streaming.plan.resident_count();
-    let layers = resident(more).saturating_sub(resident(less));
-    let ratio = less.token_ms.over(&more.token_ms);
-    if ratio.median() > 1.0 && !ratio.is_noise() {
-        Comparison::Scales {
-            beside,
-            layers,
-            ratio,
-        }
-    } else {
-        Comparison::ScalesNot {
-            beside,
-            layers,
-            ratio,
-        }
-    }
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spread {
+    /// Less than anybody notices, in every round but for a little.
+    AboutEqual,
+    Above,
+    /// Some rounds say this and some that.
+    TooWide,
 }
 
-/// Less than anybody notices, or not more than the rounds differ among themselves.
-fn about_equal(ratio: &Sample) -> bool {
-    ratio.median() <= ABOUT_EQUAL || (ratio.is_noise() && ratio.least() <= ABOUT_EQUAL)
+fn spread(ratio: &Sample) -> Spread {
+    let equal = ratio.median() <= ABOUT_EQUAL;
+    let (least, most) = (ratio.least(), ratio.most());
+    if equal && (most <= TOO_WIDE || most <= 1.0) && (least >= 1.0 / TOO_WIDE || !ratio.is_noise())
+    {
+        Spread::AboutEqual
+    } else if !equal && (!ratio.is_noise() || least > ABOUT_EQUAL) {
+        Spread::Above
+    } else {
+        Spread::TooWide
+    }
 }
 
 impl fmt::Display for Comparison {
@@ -207,11 +319,38 @@ impl fmt::Display for Comparison {
             (_, false) => "",
         };
         match self {
-            Self::OverheadMinimal { ratio } => write!(
+            Self::OverheadMinimal { ratio, good } => write!(
                 f,
-                "N takes {ratio} of no offload's time{}: overhead minimal, GOOD.",
-                noise(ratio)
+                "N takes {ratio} of no offload's time{}: overhead minimal{}.",
+                noise(ratio),
+                match good {
+                    true => ", GOOD",
+                    false => " all the same",
+                }
             ),
+            Self::Unclear { beside, ratio, why } => {
+                match beside {
+                    Beside::NoOffload => write!(f, "N takes {ratio} of no offload's time: ")?,
+                    Beside::Neighbour(Neighbour::More, layers) => {
+                        write!(f, "N takes {ratio} of N+{layers}'s time: ")?;
+                    }
+                    Beside::Neighbour(Neighbour::Fewer, layers) => {
+                        write!(f, "N-{layers} takes {ratio} of N's time: ")?;
+                    }
+                }
+                let repeats = (2 * ratio.len() + 1).clamp(5, REPEATS_MOST);
+                match why {
+                    Unclear::Spread => {
+                        write!(f, "cannot tell at this spread; use --repeats {repeats}.")
+                    }
+                    Unclear::Disturbed => f.write_str("cannot tell, the cores were not free."),
+                    Unclear::Waits => write!(
+                        f,
+                        "cannot tell, the waits for layers should have become shorter and did not; \
+                         use --repeats {repeats}."
+                    ),
+                }
+            }
             Self::Overhead { ratio, cause } => {
                 let far = match ratio.median() >= FAR_ABOVE {
                     true => "far above it",
@@ -281,6 +420,12 @@ impl fmt::Display for Cause {
                 "offloading is broken, or the link was slower than its measured peak: \
                  {measured_ms:.2} ms a token where the measured rates give {predicted_ms:.2}"
             ),
+            Self::LatencyBound { stalled_ms } => write!(
+                f,
+                "latency-bound and not broken, handing over small layers takes {stalled_ms:.2} ms a \
+                 token"
+            ),
+            Self::Disturbed => f.write_str("cannot tell why, the cores were not free"),
             Self::LinkBound {
                 stalled_ms,
                 predicted_ms,
@@ -302,7 +447,7 @@ impl fmt::Display for Cause {
                 alone_ms,
             } => write!(
                 f,
-                "nothing waits for the link, but copies and compute share this machine; compute \
+                "copies and compute share this machine; compute \
                  takes {compute_ms:.2} ms a token, and {alone_ms:.2} alone"
             ),
         }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::super::verdict::HANDOVER_MS_MAX;
 use super::symptoms::Symptoms;
 
 /// The guide's thresholds. Between good and bad lies what deserves a look.
@@ -14,6 +15,9 @@ pub(super) const USAGE_BAD_PERCENT: u64 = 50;
 
 /// Less than this share of a copy: most of it was hidden.
 const HIDDEN_SHARE: f64 = 0.5;
+
+/// Or than this: a wait for a thread to wake up is longer than the copy of a layer of microseconds.
+const HIDDEN_MS: f64 = 0.05;
 
 /// More than this many copies: not the link's time, but something before it.
 const LATE_COPIES: f64 = 1.5;
@@ -103,7 +107,11 @@ impl Symptoms {
                 good: "under 100 ms",
                 bad: "over 300 ms",
                 guide: Grade::of(pre_ms, PRE_GOOD_MS, PRE_BAD_MS),
-                measured: Grade::of(pre_ms, HIDDEN_SHARE * copy_ms, LATE_COPIES * copy_ms),
+                measured: Grade::of(
+                    pre_ms,
+                    HIDDEN_MS.max(HIDDEN_SHARE * copy_ms),
+                    HANDOVER_MS_MAX.max(LATE_COPIES * copy_ms),
+                ),
                 why: at_peak,
             },
             Metric {

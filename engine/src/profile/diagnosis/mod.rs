@@ -15,14 +15,14 @@ use std::fmt;
 use offload::{LayerIndex, Rates, predict};
 
 use super::core_time::CoreShares;
+use super::peak::PercentOf;
 use super::sample::Sample;
 use super::stage::Stage;
-use super::verdict::{Gain, Verdict};
-use compare::ABOUT_EQUAL;
+use super::verdict::{Gain, Handover, Verdict};
 use metrics::{POST_BAD_MS, USAGE_BAD_PERCENT};
 
 pub use budget::{Budget, BudgetRow};
-pub use compare::{Cause, Comparison, Neighbour};
+pub use compare::{Beside, Cause, Comparison, Neighbour, Unclear};
 pub use metrics::{Grade, Metric};
 pub use symptoms::{Symptoms, TokenTime};
 
@@ -35,6 +35,9 @@ const COLD_COPY_SHARE: f64 = 0.25;
 
 /// And shorter than this share of a token: nobody would notice.
 const COLD_TOKEN_SHARE: f64 = 0.01;
+
+/// Or than this, whatever the token takes: the wake-up of a thread.
+const COLD_MS_MIN: f64 = 0.5;
 
 /// Fewer resident layers cost nothing as long as the predicted token stays within this.
 const FREE_LAYERS: f64 = 1.02;
@@ -84,6 +87,12 @@ pub enum Diagnosis {
         more: Option<Gain>,
         /// Over a link twice as fast.
         twice_tokens_per_s: f64,
+    },
+    /// Handing small layers over takes longer than moving them.
+    LatencyBound {
+        handover: Handover,
+        stalled_ms: f64,
+        total_ms: f64,
     },
     /// The layers are fast, and tokens are not.
     StageOutside {
@@ -140,6 +149,15 @@ impl Runs {
             let ahead = predict(&run.streaming.plan, &run.rates).tokens_per_s();
             return Some(prefetch_not_working(run, ahead));
         }
+        // Waits that cost nothing: compute and waits would add up to more. They did not, so the
+        // rounds were disturbed, and it is compute that counts.
+        let waits = matches!(
+            run.verdict,
+            Verdict::RingBound { .. } | Verdict::LinkBound { .. } | Verdict::LatencyBound(_)
+        );
+        if waits && self.overhead_is_minimal() {
+            return Some(self.compute_bound());
+        }
         match run.verdict {
             Verdict::NotPrefetched {
                 possible_tokens_per_s,
@@ -158,20 +176,26 @@ impl Runs {
                 cores,
                 total_ms: run.token.total_ms,
             }),
-            // Waits that cost nothing: compute and waits would add up to more. They did not, so the
-            // rounds were disturbed, and it is compute that counts.
-            Verdict::LinkBound { more, .. } => match self.ratio() {
-                Some(ratio) if ratio.median() <= ABOUT_EQUAL => Some(self.compute_bound()),
-                _ => Some(self.link_bound(more)),
-            },
+            Verdict::LinkBound { more, .. } => Some(self.link_bound(more)),
+            Verdict::LatencyBound(handover) => Some(Diagnosis::LatencyBound {
+                handover,
+                stalled_ms: run.token.stalled_ms,
+                total_ms: run.token.total_ms,
+            }),
+            Verdict::Cold { .. } => Some(cold_start(run).unwrap_or_else(|| self.compute_bound())),
             // What is outside the layers is no wait for them and not their compute.
             Verdict::Resident | Verdict::ComputeBound { .. }
                 if is_outside(run) || slow_release(run).is_some() =>
             {
                 None
             }
+            // Only what costs nothing later is no bottleneck.
             Verdict::Resident | Verdict::ComputeBound { .. } => {
-                Some(cold_start(run).unwrap_or_else(|| self.compute_bound()))
+                let cold = match self.no_offload.is_none() || self.overhead_is_minimal() {
+                    true => cold_start(run),
+                    false => None,
+                };
+                Some(cold.unwrap_or_else(|| self.compute_bound()))
             }
         }
     }
@@ -204,8 +228,10 @@ impl Runs {
         let as_fast = |&resident: &usize| {
             predict(&plan.resized(resident), &run.rates).token_ms <= FREE_LAYERS * now_ms
         };
-        // Where nothing is streamed no link was measured, and nothing can be predicted for one.
-        let fewer = match run.streams() {
+        // Where nothing is streamed no link was measured, and nothing can be predicted for one; and
+        // what was measured goes before what is predicted.
+        let costs = self.no_offload.is_some() && !self.overhead_is_minimal();
+        let fewer = match run.streams() && !costs && !self.scales() {
             true => (0..plan.resident_count()).find(as_fast),
             false => None,
         };
@@ -265,6 +291,7 @@ fn cold_start(run: &Symptoms) -> Option<Diagnosis> {
     let copy_ms = run.copy_ms()?;
     let layer = run.layers.first()?.block.layer;
     let noticed = run.first_wait_ms >= COLD_COPY_SHARE * copy_ms
+        && run.first_wait_ms >= COLD_MS_MIN
         && run.token.share(run.first_wait_ms) >= COLD_TOKEN_SHARE;
     noticed.then_some(Diagnosis::ColdStart {
         layer,
@@ -283,6 +310,7 @@ impl Diagnosis {
             Self::SlowRelease { .. } => "slow_release",
             Self::RingBound { .. } => "ring_bound",
             Self::LinkBound { .. } => "link_bound",
+            Self::LatencyBound { .. } => "latency_bound",
             Self::StageOutside { .. } => "stage_outside",
             Self::Disturbed { .. } => "disturbed",
             Self::ComputeBound { .. } => "compute_bound",
@@ -295,6 +323,7 @@ impl Diagnosis {
         match *self {
             Self::PrefetchNotWorking { stalled_ms, .. }
             | Self::RingBound { stalled_ms, .. }
+            | Self::LatencyBound { stalled_ms, .. }
             | Self::LinkBound { stalled_ms, .. } => stalled_ms,
             Self::SlowRelease { release_ms, .. } => release_ms,
             Self::StageOutside { outside_ms, .. } => outside_ms,
@@ -373,8 +402,7 @@ impl fmt::Display for Diagnosis {
                      which carries {link_gbps:.3} GB/s"
                 )?;
                 if let Some(peak) = peak_gbps {
-                    let share = link_gbps / peak * 100.0;
-                    write!(f, ", {share:.0}% of its peak of {peak:.3}")?;
+                    write!(f, ", {} its peak of {peak:.3}", PercentOf(link_gbps / peak))?;
                 }
                 f.write_str(". Next: more resident layers")?;
                 if let Some(Gain {
@@ -391,6 +419,20 @@ impl fmt::Display for Diagnosis {
                     1000.0 / total_ms
                 )
             }
+            Self::LatencyBound {
+                handover,
+                stalled_ms,
+                total_ms,
+            } => {
+                let handover = handover.to_string();
+                // The takes come first, then what to do.
+                let (takes, next) = handover.split_once(". ").unwrap_or((&handover, ""));
+                write!(
+                    f,
+                    "Latency-bound: a token waits {stalled_ms:.2} of {total_ms:.2} ms for layers \
+                     that are small: {takes}. Next: {next}"
+                )
+            }
             Self::StageOutside {
                 stage,
                 stage_ms,
@@ -400,7 +442,7 @@ impl fmt::Display for Diagnosis {
                 f,
                 "A stage outside the layers dominates: {outside_ms:.2} of {total_ms:.2} ms a token \
                  ({:.0}%) are spent outside of them, {stage_ms:.2} in `{}` ({:.0}%). Next: see the \
-                 stages above; no number of resident layers changes this.",
+                 stages above; no number of resident layers changes this part.",
                 outside_ms / total_ms * 100.0,
                 stage.name(),
                 stage_ms / total_ms * 100.0,
@@ -432,7 +474,7 @@ impl fmt::Display for Diagnosis {
                     0 => f.write_str("; nothing is streamed")?,
                     _ => write!(
                         f,
-                        "; streaming is hidden, stalls are {:.1}%",
+                        "; waiting for layers takes {:.1}%",
                         stalled_ms / total_ms * 100.0
                     )?,
                 }

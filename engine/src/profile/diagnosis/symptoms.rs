@@ -17,7 +17,7 @@ const OUTSIDE: [Stage; 4] = [Stage::Embed, Stage::Head, Stage::Sampling, Stage::
 /// have a value a round.
 #[derive(Debug, Clone)]
 pub struct Symptoms {
-    /// With the median of the link's peaks.
+    /// With the best of the link's peaks, and of what was reached.
     pub streaming: Streaming,
     /// Mean time of a token after the first.
     pub token_ms: Sample,
@@ -86,11 +86,14 @@ impl Symptoms {
             runs.iter().filter_map(value).collect()
         };
         let peaks = sample(&|run| run.streaming.peak_gbps);
-        let streaming = Streaming {
-            peak_gbps: (!peaks.is_empty()).then(|| peaks.median()),
+        let mut streaming = Streaming {
+            peak_gbps: (!peaks.is_empty()).then(|| peaks.most()),
             memory: runs.iter().find_map(|run| run.streaming.memory),
             ..middle.streaming.clone()
         };
+        for run in runs {
+            streaming.keep_best(&run.decode);
+        }
         let first_waits = sample(&|run| Some(run.prompt.layers().next()?.pre_ms));
         let totals = middle.timing.totals();
         let passes = totals.decode_passes.max(1) as f64;

@@ -16,7 +16,7 @@ const LAYERS: usize = 8;
 const BLOCK_BYTES: u64 = 10_000_000;
 
 /// A run as it could have been: 4 of 8 layers streamed over 1 GB/s, 10 ms a copy.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Made {
     resident: usize,
     slots: usize,
@@ -31,6 +31,7 @@ struct Made {
     between_ms: f64,
     first_wait_ms: f64,
     post_ms: f64,
+    block_bytes: u64,
     /// A factor on every time, a round each.
     rounds: Vec<f64>,
 }
@@ -48,6 +49,7 @@ fn made() -> Made {
         between_ms: 0.0,
         first_wait_ms: 0.0,
         post_ms: 0.0,
+        block_bytes: BLOCK_BYTES,
         rounds: vec![1.0, 1.02, 1.01],
     }
 }
@@ -60,7 +62,7 @@ impl Made {
     fn streaming(&self) -> Streaming {
         let plan = ResidencyPlan::new(&PlanRequest {
             layers: LAYERS,
-            block: BlockBytes::of_slab(BLOCK_BYTES),
+            block: BlockBytes::of_slab(self.block_bytes),
             fixed: FixedBytes::default(),
             residency: Residency::Layers(self.resident),
             spread: self.spread,
@@ -103,10 +105,10 @@ impl Made {
             block: BlockId::new(StackId(0), layer),
             slot: 0,
             kind: self.kind,
-            bytes: BLOCK_BYTES,
+            bytes: self.block_bytes,
             issued_at: now,
             copy_from: now,
-            copy_to: now + ms(10.0),
+            copy_to: now + ms(self.block_bytes as f64 / 1e6),
             asked_at: now,
             pre: ms(pre_ms(index)),
             visit_to: now,
@@ -513,4 +515,184 @@ fn what_a_block_does_between_its_stages_is_not_outside_of_it() {
         ..made()
     };
     between.check(&["compute_bound"], &["40.40 of 106.05 ms"]);
+}
+
+/// Every sentence of an answer.
+fn sentences(runs: &Runs) -> Vec<String> {
+    let diagnoses = runs.diagnose();
+    let compared = runs.compare();
+    (diagnoses.iter().map(Diagnosis::to_string))
+        .chain(compared.iter().map(Comparison::to_string))
+        .collect()
+}
+
+/// Pairs of words that do not go together in one answer, whoever says them.
+const CONTRADICTIONS: [(&str, &str); 16] = [
+    ("offloading is broken", "no bottleneck"),
+    ("offloading is broken", "GOOD"),
+    ("offloading is broken, or", "Compute-bound"),
+    ("offloading is broken, or", "Latency-bound"),
+    ("GOOD", "Link-bound"),
+    ("GOOD", "Latency-bound"),
+    ("GOOD", "Ring-bound"),
+    ("GOOD", "Prefetch is"),
+    ("GOOD", "Giving a slot back takes"),
+    ("GOOD", "cannot tell, the cores"),
+    ("no bottleneck", "above it"),
+    ("no bottleneck", "Disturbed"),
+    ("would be wasted", "Next: more resident layers"),
+    ("would be wasted", "Keep all layers resident"),
+    ("It scales", "is predicted to be as fast"),
+    ("What limits a token otherwise does not show", "not broken"),
+];
+
+#[test]
+fn the_sentences_of_one_answer_do_not_contradict_each_other() {
+    let rounds: [&[f64]; 4] = [
+        &[1.0, 1.02, 1.01],
+        &[0.8, 2.58, 5.14],
+        &[1.0],
+        &[1.3, 0.7, 1.0],
+    ];
+    let mut answers = 0;
+    let mut seen = std::collections::BTreeSet::new();
+    // Layers of milliseconds, and of microseconds.
+    for scale in [1.0, 0.001] {
+        for (resident, slots, prefetch, kind) in [
+            (0, 2, true, LoadKind::Async),
+            (4, 2, true, LoadKind::Async),
+            (4, 1, true, LoadKind::Async),
+            (0, 1, true, LoadKind::Async),
+            (4, 2, true, LoadKind::Sync),
+            (4, 2, false, LoadKind::Sync),
+            (LAYERS, 2, true, LoadKind::Async),
+        ] {
+            for compute_ms in [1.0, 8.0, 80.0] {
+                for stalled_ms in [0.0, 0.3, 5.5, 32.0, 100.0, 400.0] {
+                    for (head_ms, first_wait_ms, post_ms) in [
+                        (1.0, 0.0, 0.0),
+                        (60.0, 0.0, 0.0),
+                        (1.0, 8.0, 0.0),
+                        (1.0, 0.0, 250.0),
+                    ] {
+                        let given = Made {
+                            resident,
+                            slots,
+                            prefetch,
+                            kind,
+                            compute_ms: scale * compute_ms,
+                            stalled_ms: scale * stalled_ms,
+                            head_ms: scale * head_ms,
+                            first_wait_ms,
+                            post_ms,
+                            block_bytes: (scale * BLOCK_BYTES as f64) as u64,
+                            ..made()
+                        };
+                        for given_rounds in rounds {
+                            for without_compute in [1.0, 0.4] {
+                                let given = Made {
+                                    rounds: given_rounds.to_vec(),
+                                    ..given.clone()
+                                };
+                                let without = Made {
+                                    resident: LAYERS,
+                                    stalled_ms: 0.0,
+                                    compute_ms: without_compute * given.compute_ms,
+                                    rounds: vec![1.0, 0.99, 1.02][..given_rounds.len()].to_vec(),
+                                    ..given.clone()
+                                };
+                                let runs = Runs {
+                                    as_given: given.symptoms(),
+                                    no_offload: Some(without.symptoms()),
+                                    more: None,
+                                    fewer: None,
+                                };
+                                let said = sentences(&runs);
+                                let text = said.join("\n");
+                                for (one, other) in CONTRADICTIONS {
+                                    assert!(
+                                        !(text.contains(one) && text.contains(other)),
+                                        "{one:?} beside {other:?}:\n{text}\n{given:?}"
+                                    );
+                                }
+                                seen.extend(runs.diagnose().iter().map(Diagnosis::name));
+                                seen.extend(runs.compare().iter().map(Comparison::name));
+                                answers += 1;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(answers, 2 * 7 * 3 * 6 * 4 * 4 * 2);
+    // A grid in which something never comes up proves nothing of it.
+    for name in [
+        "prefetch_not_working",
+        "slow_release",
+        "ring_bound",
+        "link_bound",
+        "latency_bound",
+        "stage_outside",
+        "compute_bound",
+        "cold_start",
+        "overhead_minimal",
+        "overhead",
+        "unclear",
+        "scales",
+        "scales_not",
+    ] {
+        assert!(seen.contains(name), "{name} is not in {seen:?}");
+    }
+}
+
+#[test]
+fn noise_is_no_praise() {
+    let wild = Made {
+        stalled_ms: 32.0,
+        compute_ms: 8.0,
+        head_ms: 1.0,
+        rounds: vec![0.2, 0.8, 2.0],
+        ..made()
+    };
+    let without = Made {
+        resident: LAYERS,
+        stalled_ms: 0.0,
+        rounds: vec![1.0, 1.0, 1.0],
+        ..wild.clone()
+    };
+    let runs = Runs {
+        as_given: wild.symptoms(),
+        no_offload: Some(without.symptoms()),
+        more: None,
+        fewer: None,
+    };
+    let said = sentences(&runs).join("\n");
+    assert!(
+        said.contains("cannot tell at this spread; use --repeats 7"),
+        "{said}"
+    );
+    assert!(!said.contains("GOOD") && !said.contains("broken"), "{said}");
+}
+
+#[test]
+fn small_layers_are_told_to_stay() {
+    let small = Made {
+        compute_ms: 0.2,
+        stalled_ms: 0.6,
+        head_ms: 0.01,
+        block_bytes: 10_000,
+        ..made()
+    };
+    small.check(
+        &["latency_bound"],
+        &[
+            "0.61 of 0.82 ms",
+            "handing a layer over takes 0.15",
+            "Next: Keep all layers resident",
+        ],
+    );
+    let compared = small.runs().compare();
+    let text = compared[0].to_string();
+    assert!(text.contains("latency-bound and not broken"), "{text}");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::super::peak::is_too_low;
 use super::super::stage::{Stage, StageTime};
 use super::super::timing::{StageNode, Timing};
 use super::super::utilisation::RunUtilisation;
@@ -41,6 +42,7 @@ pub(super) struct Stats<'a> {
     plan: Plan,
     memory: Memory,
     verdict: Option<String>,
+    verdict_name: Option<&'static str>,
     steps_recorded: usize,
     steps_left_out: usize,
     top_by_cpu_time: Vec<Operation>,
@@ -66,6 +68,8 @@ struct Link<'a> {
     /// Bytes over the time of the passes after the prompt's, and its share of the peak.
     decode_gbps: Option<f64>,
     share_of_peak: Option<f64>,
+    /// The run reached more than the peak that was measured.
+    peak_too_low: bool,
     /// While the link was at it.
     copy_gbps: Option<f64>,
 }
@@ -110,6 +114,7 @@ impl<'a> Stats<'a> {
         let timing = run.timing;
         let totals = timing.totals();
         let operations = operations(timing);
+        let window = run.window();
         Self {
             model: run.model,
             machine: run.machine,
@@ -141,6 +146,7 @@ impl<'a> Stats<'a> {
                     .max(),
             },
             verdict: verdict(run),
+            verdict_name: (!window.is_empty()).then(|| run.streaming.verdict(&window).name()),
             steps_recorded: run.recording.steps.len(),
             steps_left_out: run.recording.left_out,
             top_by_cpu_time: top(&operations, |operation| Some(operation.cpu_time_ms)),
@@ -154,6 +160,9 @@ fn link<'a>(run: &RunRecord<'a>) -> Link<'a> {
     let window = run.window();
     let means = window.means();
     let decode_gbps = (means.bytes > 0).then(|| means.bytes_per_pass() / means.token_ms() / 1e6);
+    let share_of_peak = decode_gbps
+        .zip(streaming.peak_gbps)
+        .map(|(now, peak)| now / peak);
     Link {
         home: streaming.link.home.name(),
         access: &streaming.link.access,
@@ -161,9 +170,9 @@ fn link<'a>(run: &RunRecord<'a>) -> Link<'a> {
         emulated_gbps: streaming.link.emulated_gbps,
         peak_gbps: streaming.peak_gbps,
         decode_gbps,
-        share_of_peak: decode_gbps
-            .zip(streaming.peak_gbps)
-            .map(|(now, peak)| now / peak),
+        share_of_peak,
+        peak_too_low: streaming.link.emulated_gbps.is_none()
+            && share_of_peak.is_some_and(is_too_low),
         copy_gbps: means.copy_gbps(),
     }
 }

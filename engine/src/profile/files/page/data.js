@@ -56,6 +56,8 @@ function scaled(value, base, units) {
 function traffic(bytes) { return scaled(bytes, 1000, ["B", "kB", "MB", "GB", "TB"]); }
 function storage(bytes) { return scaled(bytes, 1024, ["B", "KiB", "MiB", "GiB", "TiB"]); }
 function percent(share) { return (share * 100).toFixed(share < 0.0995 ? 1 : 0) + " %"; }
+// A share of a measured peak: above all of it the peak was measured too low.
+function ofPeak(share) { return share > 1.005 ? "over 100 % (the peak was measured too low)" : percent(share); }
 function plural(count, word) { return count + " " + word + (count === 1 ? "" : "s"); }
 function stepName(step) { return step === 0 ? "prompt" : "token " + (step + 1); }
 

@@ -28,7 +28,10 @@ function startHeader() {
   if (stats.time_to_first_token_ms !== null) figure("First token after", ...unit(millis(stats.time_to_first_token_ms)));
   if (stats.loads.async_percent !== null) figure("Loads ahead of need", String(stats.loads.async_percent), "% ASYNC");
   if (data.token && stats.link) figure("Of a token, waiting", ...unit(percent(data.token.stalled_ms / data.token.total_ms)));
-  if (stats.link && stats.link.share_of_peak !== null) figure("Link, of its peak", ...unit(percent(stats.link.share_of_peak)));
+  if (stats.link && stats.link.share_of_peak !== null) {
+    const { peak_too_low: low, share_of_peak: share } = stats.link;
+    figure(low ? "Link, of a peak measured too low" : "Link, of its peak", ...unit(low ? "> 100 %" : percent(Math.min(share, 1))));
+  }
   if (stats.memory.peak_bytes) figure("Peak memory", ...unit(storage(stats.memory.peak_bytes)));
 
   const plan = stats.plan;
@@ -105,13 +108,13 @@ function startToken() {
   const link = stats.link;
   if (link && link.decode_gbps !== null) {
     meter("Link" + emulated, digits(link.decode_gbps) + " GB/s", link.share_of_peak,
-      (link.share_of_peak === null ? "its peak was not measured" : percent(link.share_of_peak) + " of " + digits(link.peak_gbps) + " GB/s")
+      (link.share_of_peak === null ? "its peak was not measured" : (link.peak_too_low ? ofPeak(link.share_of_peak) : percent(Math.min(link.share_of_peak, 1))) + " of " + digits(link.peak_gbps) + " GB/s")
       + (link.copy_gbps === null ? "" : "; " + digits(link.copy_gbps) + " GB/s a copy while it ran"));
   }
   const { memory, prompt } = stats.utilisation;
   if (memory) {
     meter("Memory read while computing", digits(memory.gbps) + " GB/s", memory.share_of_peak,
-      percent(memory.share_of_peak) + " of " + digits(memory.peak_gbps) + " GB/s; weights and cache of the passes after the prompt's");
+      ofPeak(memory.share_of_peak) + " of " + digits(memory.peak_gbps) + " GB/s; weights and cache of the passes after the prompt's");
   } else {
     const inside = token.layer_bytes / Math.max(token.compute_ms, 1e-9) / 1e6;
     meter("Layer weights read while computing", digits(inside) + " GB/s", null,
@@ -119,7 +122,7 @@ function startToken() {
   }
   if (prompt) {
     meter("Prompt" + emulated, digits(prompt.gflops) + " GFLOP/s", prompt.share_of_peak,
-      percent(prompt.share_of_peak) + " of " + digits(prompt.peak_gflops) + " GFLOP/s (" + prompt.products + "); " + digits(prompt.tokens_per_s) + " tok/s");
+      ofPeak(prompt.share_of_peak) + " of " + digits(prompt.peak_gflops) + " GFLOP/s (" + prompt.products + "); " + digits(prompt.tokens_per_s) + " tok/s");
   }
 }
 
