@@ -117,14 +117,18 @@ impl PromptBar {
             }
             let to = ProgressDrawTarget::stderr();
             let bar = ProgressBar::with_draw_target(Some(layers as u64), to);
-            let template = "prompt [{bar:20}] {pos} of {len} layers{msg}";
+            let template = "prompt [{bar:20}] {pos} of {len} layers{pace}";
             if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("=> "));
+                let pace = move |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+                    let done = state.pos() as usize;
+                    // The bar redraws; a failed draw is made good by the next.
+                    let _ = to.write_str(&pace(done, layers, prompt_tokens, from.elapsed()));
+                };
+                bar.set_style(style.with_key("pace", pace).progress_chars("=> "));
             }
             loop {
-                let done = layers_done.load(Ordering::Relaxed);
-                bar.set_message(pace(done, layers, prompt_tokens, from.elapsed()));
-                bar.set_position(done as u64);
+                bar.set_position(layers_done.load(Ordering::Relaxed) as u64);
+                bar.tick();
                 if !goes_on(PROMPT_REDRAWN_EVERY) {
                     bar.finish_and_clear();
                     return;
