@@ -317,6 +317,14 @@ fn a_slow_run_keeps_its_digits() {
     for rate in [rates[0], rates[3]] {
         assert!(rate.starts_with("0.3") && rate.len() == 5, "{token}");
     }
+    let verdict = line("Verdict: ");
+    let (_, gain) = verdict
+        .split_once("give +")
+        .unwrap_or_else(|| panic!("{verdict}"));
+    assert!(
+        gain.starts_with("0.0") && !gain.starts_with("0.0 "),
+        "{verdict}"
+    );
     let last = line("2 tokens, ");
     let speed = last.split(", ").nth(1).unwrap();
     let per_token = speed

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use loader::units::rate as digits;
 use offload::{LoadKind, Rates, ResidencyPlan, predict};
 
 use super::core_time::CoreShares;
@@ -251,8 +252,10 @@ impl fmt::Display for Handover {
         if all_fit {
             write!(
                 f,
-                "Keep all layers resident (--num-gpu-layers all): {resident_tokens_per_s:.1} tok/s \
-                 instead of {tokens_per_s:.1}, predicted."
+                "Keep all layers resident (--num-gpu-layers all): {} tok/s \
+                 instead of {}, predicted.",
+                digits(resident_tokens_per_s),
+                digits(tokens_per_s)
             )
         } else {
             // Its share of the waits is all that a layer that stays can save.
@@ -261,8 +264,9 @@ impl fmt::Display for Handover {
             let more = 1000.0 / (token_ms - saved_ms) - tokens_per_s;
             write!(
                 f,
-                "Every more resident layer gives about +{more:.1} tok/s, predicted; all of them \
-                 do not fit into the memory of this plan."
+                "Every more resident layer gives about +{} tok/s, predicted; all of them \
+                 do not fit into the memory of this plan.",
+                digits(more)
             )
         }
     }
@@ -281,14 +285,16 @@ impl fmt::Display for Verdict {
             } => write!(
                 f,
                 "not prefetched. {loads_sync} of {layers} layers were loaded at need; \
-                 prefetching them would give {rate:.1} tok/s."
+                 prefetching them would give {} tok/s.",
+                digits(*rate)
             ),
             Self::RingBound {
                 spread_tokens_per_s: rate,
             } => write!(
                 f,
                 "ring-bound. The link idles between layers; --resident spread with 2 slots would \
-                 give {rate:.1} tok/s."
+                 give {} tok/s.",
+                digits(*rate)
             ),
             Self::Disturbed(shares) => write!(
                 f,
@@ -339,7 +345,8 @@ impl fmt::Display for Verdict {
                     }) => {
                         write!(
                             f,
-                            "1 more resident layer would give +{tokens_per_s:.1} tok/s."
+                            "1 more resident layer would give +{} tok/s.",
+                            digits(*tokens_per_s)
                         )
                     }
                     Some(Gain {
@@ -347,7 +354,8 @@ impl fmt::Display for Verdict {
                         tokens_per_s,
                     }) => write!(
                         f,
-                        "{layers} more resident layers would give +{tokens_per_s:.1} tok/s."
+                        "{layers} more resident layers would give +{} tok/s.",
+                        digits(*tokens_per_s)
                     ),
                     None => f.write_str("at its peak these waits would be hidden."),
                 }

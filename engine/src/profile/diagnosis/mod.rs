@@ -12,6 +12,7 @@ mod tests;
 
 use std::fmt;
 
+use loader::units::{memory, rate};
 use offload::{LayerIndex, Rates, predict};
 
 use super::core_time::CoreShares;
@@ -362,9 +363,10 @@ impl fmt::Display for Diagnosis {
                     "{what}. {loads_sync} of {loads} loads were issued only when their layer was \
                      needed; a layer waits up to {pre_ms:.2} ms where its copy takes {copy_ms:.2}, \
                      a token {stalled_ms:.2} of {total_ms:.2} ms. Next: {next}; prefetched, the \
-                     same plan is predicted to give {possible_tokens_per_s:.1} tok/s instead of \
-                     {:.1}.",
-                    1000.0 / total_ms
+                     same plan is predicted to give {} tok/s instead of \
+                     {}.",
+                    rate(*possible_tokens_per_s),
+                    rate(1000.0 / total_ms)
                 )
             }
             Self::SlowRelease {
@@ -385,8 +387,10 @@ impl fmt::Display for Diagnosis {
                 f,
                 "Ring-bound: the plan ({slots} slots in use, resident layers `{spread}`) idles the \
                  link while layers compute, and a token waits {stalled_ms:.2} ms. Next: --slots 2 \
-                 --resident spread; predicted to give {spread_tokens_per_s:.1} tok/s instead of \
-                 {tokens_per_s:.1}."
+                 --resident spread; predicted to give {} tok/s instead of \
+                 {}.",
+                rate(*spread_tokens_per_s),
+                rate(*tokens_per_s)
             ),
             Self::LinkBound {
                 stalled_ms,
@@ -410,13 +414,18 @@ impl fmt::Display for Diagnosis {
                     tokens_per_s,
                 }) = more
                 {
-                    write!(f, " ({layers} more: +{tokens_per_s:.1} tok/s, predicted)")?;
+                    write!(
+                        f,
+                        " ({layers} more: +{} tok/s, predicted)",
+                        rate(*tokens_per_s)
+                    )?;
                 }
                 write!(
                     f,
-                    ", fewer bytes, or a faster link (twice the rate: {twice_tokens_per_s:.1} \
-                     tok/s instead of {:.1}, predicted).",
-                    1000.0 / total_ms
+                    ", fewer bytes, or a faster link (twice the rate: {} \
+                     tok/s instead of {}, predicted).",
+                    rate(*twice_tokens_per_s),
+                    rate(1000.0 / total_ms)
                 )
             }
             Self::LatencyBound {
@@ -485,9 +494,8 @@ impl fmt::Display for Diagnosis {
                 if let Some((resident, bytes)) = least {
                     write!(
                         f,
-                        "; --num-gpu-layers {resident} is predicted to be as fast and frees {:.1} \
-                         MiB",
-                        *bytes as f64 / f64::from(1 << 20)
+                        "; --num-gpu-layers {resident} is predicted to be as fast and frees {}",
+                        memory(*bytes)
                     )?;
                 }
                 f.write_str(".")
