@@ -116,6 +116,11 @@ impl Checkpoint {
         self.folder.location()
     }
 
+    /// Whether its files are on a disk, and not inside the program.
+    pub fn on_disk(&self) -> bool {
+        matches!(self.folder, Folder::Disk { .. })
+    }
+
     /// One of its files as the user would name it.
     pub fn display(&self, file: &str) -> String {
         self.folder.display(file)

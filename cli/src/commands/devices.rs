@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::args::DevicesArgs;
 use crate::failure::Failure;
-use crate::output::{Align, Stdout, Table, memory};
+use crate::output::{Align, Stdout, Table, gigabytes, memory};
 
 /// How long the host's memory is measured.
 const MEMORY_BUDGET: Duration = Duration::from_millis(300);
@@ -16,6 +16,8 @@ const MEMORY_BUDGET: Duration = Duration::from_millis(300);
 #[derive(Debug, Serialize)]
 struct Found {
     cpu: Cpu,
+    /// Of the current folder; `null` where the system does not say.
+    disk: Option<Disk>,
     cuda: Vec<Cuda>,
 }
 
@@ -27,6 +29,13 @@ struct Cpu {
     memory_bytes: Option<u64>,
     available_bytes: Option<u64>,
     memory_read_gbps: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Disk {
+    folder: String,
+    total_bytes: u64,
+    free_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,6 +66,7 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
             memory_bytes: machine.memory_bytes,
             available_bytes: engine::memory::available_bytes(),
         },
+        disk: disk(),
         cuda: devices.into_iter().enumerate().map(cuda).collect(),
     };
     let mut out = Stdout::lock();
@@ -64,6 +74,18 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
         true => out.json(&found),
         false => out.show(format_args!("{}\n", text(&found))),
     }
+}
+
+/// Its rate is not measured here: that takes a file of some size, and the model's own files are
+/// the ones that count. `engine plan` and `engine tune` read those.
+fn disk() -> Option<Disk> {
+    let folder = std::env::current_dir().ok()?;
+    let room = loader::disk_room(&folder)?;
+    Some(Disk {
+        folder: folder.display().to_string(),
+        total_bytes: room.total_bytes,
+        free_bytes: room.free_bytes,
+    })
 }
 
 fn cuda((ordinal, survey): (usize, DeviceSurvey)) -> Cuda {
@@ -106,6 +128,19 @@ fn text(found: &Found) -> String {
             cpu.memory_read_gbps
         ),
     ]);
+    if let Some(disk) = &found.disk {
+        table.row([
+            "disk".into(),
+            "room".into(),
+            format!(
+                "{} free of {}, where {} is; `engine plan --model DIR` reads a model's files and \
+                 says how fast",
+                gigabytes(disk.free_bytes),
+                gigabytes(disk.total_bytes),
+                disk.folder
+            ),
+        ]);
+    }
     for device in &found.cuda {
         let mut first = device.device.clone();
         let mut line = |name: &str, value: String| {

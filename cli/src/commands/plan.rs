@@ -1,5 +1,7 @@
 //! `engine plan`: the bytes of every N, from headers alone.
 
+use std::time::Duration;
+
 use engine::memory::LimitKind;
 use engine::{Blueprint, EngineError, ModelOptions};
 use offload::{PlanError, Residency, ResidencyPlan};
@@ -37,6 +39,9 @@ struct Plans {
     link_gbps: Option<f64>,
     /// A rate that was given, not measured.
     emulated: bool,
+    /// Measured now: the model's own files, and copies within memory.
+    disk_gbps: Option<f64>,
+    ram_gbps: Option<f64>,
     /// The N that `--num-gpu-layers auto` takes.
     auto: Option<usize>,
     /// Where `auto` took one slot and not two: what either is predicted to take for a token.
@@ -76,6 +81,36 @@ struct Row {
     fits: bool,
     /// What the link alone takes for one token; the compute is not known without running.
     link_floor_ms: Option<f64>,
+    /// The most that the disk allows, and RAM: `null` where nothing is streamed, or the rate is not
+    /// known. Compute can make it less.
+    disk_tokens_per_s: Option<f64>,
+    ram_tokens_per_s: Option<f64>,
+}
+
+/// How fast streamed layers could come, measured in a moment without loading anything.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rates {
+    disk_gbps: Option<f64>,
+    ram_gbps: Option<f64>,
+}
+
+/// How long each rate may take.
+const BUDGET: Duration = Duration::from_millis(200);
+
+impl Rates {
+    /// Nothing for an emulated link, which has the rate that was given, nor for weights that are
+    /// inside the program.
+    fn measure(blueprint: &Blueprint) -> Self {
+        if blueprint.options.link_gbps.is_some() || !blueprint.checkpoint.on_disk() {
+            return Self::default();
+        }
+        let disk = loader::measure_read_gbps(&blueprint.checkpoint, BUDGET);
+        Self {
+            // A plan does not fail because a disk cannot be read now.
+            disk_gbps: disk.ok().map(|rate| rate.gbps),
+            ram_gbps: Some(offload::measure_copy_gbps(BUDGET)),
+        }
+    }
 }
 
 pub fn run(args: &PlanArgs) -> Result<(), Failure> {
@@ -102,9 +137,10 @@ pub fn run(args: &PlanArgs) -> Result<(), Failure> {
 fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
     let link_gbps = blueprint.options.link_gbps;
     let layers = blueprint.config.layers;
+    let rates = Rates::measure(blueprint);
     let rows = (0..=layers).map(|resident| {
         let plan = blueprint.plan_for(resident);
-        row(&plan, link_gbps)
+        row(&plan, link_gbps, rates)
     });
     Plans {
         model: blueprint.checkpoint.location().to_owned(),
@@ -126,6 +162,8 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
             .map(|timed| timed.gbps),
         link_gbps,
         emulated: link_gbps.is_some(),
+        disk_gbps: rates.disk_gbps,
+        ram_gbps: rates.ram_gbps,
         auto: match too_large {
             Some(_) => None,
             None => Some(blueprint.plan.resident_count()),
@@ -140,7 +178,7 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
     }
 }
 
-fn row(plan: &ResidencyPlan, link_gbps: Option<f64>) -> Row {
+fn row(plan: &ResidencyPlan, link_gbps: Option<f64>, rates: Rates) -> Row {
     let fixed = plan.fixed();
     let streamed_bytes_per_token = plan.streamed_bytes_per_pass();
     Row {
@@ -160,8 +198,15 @@ fn row(plan: &ResidencyPlan, link_gbps: Option<f64>) -> Row {
         total_bytes: plan.total_bytes(),
         host_total_bytes: plan.host().map(|_| plan.host_bytes()),
         fits: plan.fits(),
+        disk_tokens_per_s: allowed(rates.disk_gbps, streamed_bytes_per_token),
+        ram_tokens_per_s: allowed(rates.ram_gbps, streamed_bytes_per_token),
         link_floor_ms: link_gbps.map(|gbps| streamed_bytes_per_token as f64 / gbps / 1e6),
     }
+}
+
+fn allowed(gbps: Option<f64>, bytes_per_token: u64) -> Option<f64> {
+    gbps.filter(|_| bytes_per_token > 0)
+        .map(|gbps| gbps * 1e9 / bytes_per_token as f64)
 }
 
 fn text(plans: &Plans) -> String {
@@ -184,7 +229,12 @@ fn text(plans: &Plans) -> String {
     if has_reserve {
         heads.push("reserve");
     }
-    heads.extend(["total", "floor ms"]);
+    heads.push("total");
+    let measured = plans.disk_gbps.is_some() || plans.ram_gbps.is_some();
+    match measured {
+        true => heads.extend(["disk tok/s", "RAM tok/s"]),
+        false => heads.push("floor ms"),
+    }
     let mut columns = vec![Right; heads.len()];
     columns.push(Left);
     heads.push("");
@@ -211,21 +261,35 @@ fn text(plans: &Plans) -> String {
         if has_reserve {
             cells.push(memory(row.reserve_bytes));
         }
-        cells.extend([
-            memory(row.total_bytes),
-            match row.link_floor_ms {
-                Some(ms) => format!("{ms:.1}"),
-                None => "-".into(),
-            },
-            mark.into(),
-        ]);
+        cells.push(memory(row.total_bytes));
+        let number = |value: Option<f64>, digits| {
+            value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
+        };
+        match measured {
+            true => cells.extend([
+                number(row.disk_tokens_per_s, 2),
+                number(row.ram_tokens_per_s, 1),
+            ]),
+            false => cells.push(number(row.link_floor_ms, 1)),
+        }
+        cells.push(mark.into());
         table.push(cells);
     }
     let limit = match plans.memory_bytes {
         Some(bytes) => memory(bytes),
         None => "no known limit".into(),
     };
+    let gbps =
+        |rate: Option<f64>| rate.map_or_else(|| "-".into(), |rate| format!("{rate:.2} GB/s"));
     let floor = match plans.link_gbps {
+        _ if measured => format!(
+            "tok/s: predicted, the most that the rates measured now allow: {} from disk ({}), {} from \
+             RAM\n(--weights ram). Compute can make it less; `engine tune` runs the plans and says \
+             what they give.\n--link-gbps shows another link.",
+            gbps(plans.disk_gbps),
+            plans.access,
+            gbps(plans.ram_gbps)
+        ),
         Some(gbps) => format!(
             "floor ms: what an emulated link of {gbps} GB/s takes for a token. Compute comes on \
              top where it is\nslower than the link; it is unknown without running."
