@@ -1,6 +1,6 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: ci format lints house supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon soak fuzz
+.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon soak fuzz
 
 ci: format lints house supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report
 
@@ -55,6 +55,13 @@ test:
 # The report page, in a real browser: needs chromium and python3.
 report: build
 	bench/check-report
+
+# A run, to look at: `make profile-chrome MODEL_DIR=models/bench-1.3b`. PROFILE_DIR is where its
+# files go, PROFILE_FLAGS are further flags of `engine generate`.
+PROFILE_DIR = target/profile
+PROFILE_FLAGS = --prompt-tokens 1,2,3 --max-new-tokens 32
+profile-chrome profile-flamegraph profile-nsys:
+	@bench/profile $@ "$(MODEL_DIR)" "$(PROFILE_DIR)" $(PROFILE_FLAGS)
 
 # The same work over and over, at full length (some 20 minutes); `test` has a short version.
 soak:
