@@ -28,12 +28,12 @@ pub struct ResidencyArgs {
     /// Load a streamed layer only when it is needed: the baseline that prefetching beats
     #[arg(long, visible_alias = "disable-async")]
     pub no_prefetch: bool,
-    /// Hold every load against its checksum, and stop at the first that differs
+    /// Check every load against its checksum, and stop at the first that differs
     ///
-    /// Against checksums.json, if `engine checksum DIR` wrote one: then what stays resident is
-    /// checked, too, when it is loaded. Without it a streamed layer is held against its own first
-    /// load. A thread of its own does it; the reports say what it took. An embedding that would stay
-    /// on disk is then loaded whole.
+    /// If `engine checksum DIR` wrote a checksums.json, that is what counts, and resident layers are
+    /// checked as well when they are loaded. Without it, a streamed layer is compared with its own
+    /// first load. A separate thread does this, and the reports say how long it took. An embedding
+    /// that would stay on disk is then loaded whole.
     #[arg(long)]
     pub verify: bool,
 }

@@ -71,7 +71,7 @@ pub fn run(args: &ChecksumArgs) -> Result<(), Failure> {
         });
     }
     console.say(format_args!(
-        "{} {file}: {} tensors, {} in {} ({CHECKSUM_ALGORITHM}: against damage, not against malice)",
+        "{} {file}: {} tensors, {} in {} ({CHECKSUM_ALGORITHM}: finds damage, but not a deliberate change)",
         if args.check { "As in" } else { "Wrote" },
         manifest.tensors(),
         gigabytes(bytes),
