@@ -1,7 +1,7 @@
 //! An opened model: weights and the ring they stream through. Read-only but for the ring; what a
 //! sequence changes (cache, activations) belongs to its [`Session`].
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
@@ -17,8 +17,8 @@ use crate::kernels::{Products, Team, measure_gflops, read_in_parallel};
 use crate::load::{self, Loading, Progress, WrapLink};
 use crate::memory;
 use crate::profile::{
-    ArithmeticLimit, ArithmeticPeak, MemoryLimit, PercentOf, Stage, Startup, Streaming, Window,
-    is_too_low, stage,
+    ArithmeticLimit, ArithmeticPeak, MemoryLimit, PercentOf, Span, SpanName, Stage, Startup,
+    Streaming, Window, is_too_low, stage,
 };
 use crate::session::Session;
 use crate::text::Tokenizer;
@@ -32,6 +32,8 @@ pub struct Model {
     /// The process's compute threads: one a core, shared by all that computes.
     pub(crate) team: Arc<Team>,
     pub(crate) startup: Startup,
+    /// When peaks were measured.
+    pub(crate) measuring: RefCell<Vec<Span>>,
     weight_bytes: u64,
     loaded: Loaded,
     memory: OnceCell<MemoryLimit>,
@@ -193,6 +195,7 @@ impl Model {
             loaded,
             memory: OnceCell::new(),
             arithmetic: OnceCell::new(),
+            measuring: RefCell::default(),
         })
     }
 
@@ -288,6 +291,7 @@ impl Model {
         if let Some(limit) = self.memory.get() {
             return Ok(*limit);
         }
+        let from = Instant::now();
         let mut watch = CoreWatch::start(self.team.places());
         let gbps = match self.blueprint.place.measure_memory_gbps(MEMORY_BUDGET)? {
             Some(gbps) => gbps,
@@ -298,6 +302,7 @@ impl Model {
                 })
             })?,
         };
+        self.measured_since(from);
         let cache_bytes = self.blueprint.plan.fixed().cache;
         Ok(*self.memory.get_or_init(|| MemoryLimit {
             gbps,
@@ -312,6 +317,7 @@ impl Model {
     /// where a device computes: this is the host's limit.
     pub fn measure_arithmetic(&self) -> Option<&ArithmeticLimit> {
         let limit = || {
+            let from = Instant::now();
             let mut watch = CoreWatch::start(self.team.places());
             let config = self.config();
             let bf16 = self.blueprint.dtype() == loader::DType::Bf16;
@@ -326,6 +332,7 @@ impl Model {
                 + heads * hidden
                 + 3 * hidden * config.intermediate_size;
             let peaks = peaks.collect();
+            self.measured_since(from);
             ArithmeticLimit {
                 peaks,
                 lacking: watch.finish().lacking(),
@@ -338,6 +345,12 @@ impl Model {
             }
         };
         (!self.blueprint.on_device()).then(|| self.arithmetic.get_or_init(limit))
+    }
+
+    /// A timeline says what this time was, or it would read as part of the run.
+    fn measured_since(&self, from: Instant) {
+        let (name, to) = (SpanName::Measuring, Instant::now());
+        self.measuring.borrow_mut().push(Span { name, from, to });
     }
 
     /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is raised.

@@ -53,6 +53,9 @@ impl std::fmt::Debug for Session<'_> {
 impl<'m> Session<'m> {
     pub(crate) fn new(model: &'m mut Model) -> Result<Self, EngineError> {
         let mut startup = model.startup.clone();
+        startup
+            .spans
+            .extend(model.measuring.borrow().iter().copied());
         let compute = stage!(startup, Init, compute_of(model)?);
         let cancel = Arc::<AtomicBool>::default();
         // The flag of the session before means nothing to this one.

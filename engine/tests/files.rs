@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use engine::profile::files::{self, RunRecord};
+use engine::profile::files::{self, Origin, RunRecord};
 use engine::profile::{Recording, Stage, Streaming, Timing};
 use engine::{GenerationOptions, Model, ModelOptions, Source};
 use offload::{Home, Prefetch, Residency};
@@ -21,13 +21,15 @@ struct Ran {
     recording: Recording,
     timing: Timing,
     streaming: Streaming,
+    origin: Origin,
 }
 
 impl Ran {
     fn run(&self) -> RunRecord<'_> {
         RunRecord {
-            model: "the <demo> & \"model\"",
-            machine: "a machine",
+            model: "the <demo> & \"model\" in words",
+            name: "the <demo> & \"model\"",
+            origin: &self.origin,
             ended: "max_new_tokens",
             tokens: self.recording.steps.len(),
             recording: &self.recording,
@@ -47,6 +49,7 @@ impl Ran {
 fn ran(options: ModelOptions, tokens: usize) -> Ran {
     let peak_gbps = options.link_gbps.or(Some(10.0));
     let mut model = Model::open(&Source::Demo, options).unwrap();
+    model.measure_memory().unwrap();
     let streaming = model.streaming(peak_gbps);
     let prompt = model.blueprint().encode("Once upon a time").unwrap();
     let mut session = model.session().unwrap();
@@ -67,6 +70,14 @@ fn ran(options: ModelOptions, tokens: usize) -> Ran {
         recording,
         timing,
         streaming,
+        origin: Origin {
+            version: "1.2.3".into(),
+            commit: Some("0123456789ab".into()),
+            date: "2026-01-31T23:59:59Z".into(),
+            command: "engine generate".into(),
+            seed: Some(7),
+            machine: "a machine".into(),
+        },
     }
 }
 
@@ -388,6 +399,8 @@ fn the_statistics_add_up() {
         8
     );
     assert_eq!(stats["machine"], "a machine");
+    assert_eq!(stats["origin"]["commit"], "0123456789ab");
+    assert_eq!(stats["origin"]["seed"], 7);
     let top = stats["top_by_cpu_time"].as_array().unwrap();
     assert_eq!(top.len(), 10);
     let times: Vec<f64> = top

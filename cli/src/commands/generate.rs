@@ -1,11 +1,12 @@
 //! `engine generate`: plan, say so, load, continue the prompt, say how it went.
 
 use engine::profile::Streaming;
-use engine::profile::files::RunRecord;
-use engine::{Blueprint, Ended, Generation, GenerationOptions, Machine, Model, Report, Session};
+use engine::profile::files::{Origin, RunRecord};
+use engine::{Blueprint, Ended, Generation, GenerationOptions, Model, Report, Session};
 
 use super::files::Files;
 use super::live::Live;
+use super::origin;
 use super::preface;
 use super::profile::Profiler;
 use super::report::{Facts, Finished, ended};
@@ -32,6 +33,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         .sampling
         .validate()
         .map_err(engine::EngineError::from)?;
+    let origin = origin::of_this_run(Some(options.sampling.seed));
     let prompt = prompt::tokens(input, &blueprint, &console)?;
     // What reading it takes for a moment is then given back before weights need the memory. Without
     // one, tokens are printed as numbers.
@@ -77,7 +79,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
     let written = write_files(
         &files,
-        &name,
+        (&name, &preface::short_name(&facts.model), &origin),
         &mut generation,
         &report,
         &streaming,
@@ -92,6 +94,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let finished = Finished {
         facts,
         utilisation: streaming.utilisation(&report.totals),
+        origin,
         report,
         text: writer.text,
     };
@@ -124,7 +127,7 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
         .map(|bytes| format!(", peak memory {}", memory(bytes)));
     let beside = match model.bytes_beside() {
         0 => String::new(),
-        bytes => format!("; {} more beside that and the first pass", gigabytes(bytes)),
+        bytes => format!("; {} more are read during the first pass", gigabytes(bytes)),
     };
     console.say(format_args!(
         "Loaded {} in {} ({} GB/s){}{}",
@@ -155,7 +158,7 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
 /// Of all that was recorded, whatever then went wrong.
 fn write_files(
     files: &Files,
-    model: &str,
+    (model, name, origin): (&str, &str, &Origin),
     generation: &mut Generation<'_, '_>,
     report: &Report,
     streaming: &Streaming,
@@ -166,7 +169,8 @@ fn write_files(
     };
     let run = RunRecord {
         model,
-        machine: &Machine::here().to_string(),
+        name,
+        origin,
         // The reader of the text left, and the run ended with it.
         ended: report.ended.map_or("interrupted", ended),
         tokens: report.tokens.len(),

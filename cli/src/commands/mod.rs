@@ -11,6 +11,7 @@ pub mod generate;
 pub mod inspect;
 mod live;
 pub mod logits;
+mod origin;
 mod panel;
 pub mod plan;
 mod preface;

@@ -103,6 +103,13 @@ fn verified(blueprint: &Blueprint, verification: &Verification) -> String {
     }
 }
 
+/// What a model is called: the last part of its place.
+pub fn short_name(location: &str) -> String {
+    let mut parts = location.split(['/', '\\']);
+    let last = parts.rfind(|part| !part.is_empty() && *part != ".");
+    last.unwrap_or(location).to_owned()
+}
+
 /// The model in words: where it is from, its family, its layers.
 pub fn name(blueprint: &Blueprint) -> String {
     let config = &blueprint.config;
@@ -277,7 +284,9 @@ fn limit(blueprint: &Blueprint) -> String {
 pub fn whereabouts(link: &LinkInfo) -> String {
     match (link.emulated_gbps, link.home) {
         (Some(gbps), _) => {
-            format!("in RAM, over an emulated link of {gbps} GB/s (emulated: this is no bus)")
+            format!(
+                "in RAM, over an emulated link of {gbps} GB/s (emulated: there is no such bus here)"
+            )
         }
         (None, Home::Ram) => format!("in RAM, brought by {}", link.access),
         (None, Home::Disk) if link.access == AccessReport::Embedded.name() => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use engine::profile::RunUtilisation;
+use engine::profile::files::Origin;
 use engine::{Ended, Model, Report, memory};
 use serde::Serialize;
 
@@ -17,13 +18,14 @@ pub struct Finished {
     pub facts: Facts,
     pub report: Report,
     pub utilisation: RunUtilisation,
+    pub origin: Origin,
     pub text: String,
 }
 
 /// What is known before the first token.
 #[derive(Debug)]
 pub struct Facts {
-    model: String,
+    pub model: String,
     resident: usize,
     streamed: usize,
     slots: usize,
@@ -38,6 +40,7 @@ pub struct Facts {
 #[derive(Debug, Serialize)]
 struct Json<'a> {
     model: &'a str,
+    origin: &'a Origin,
     text: &'a str,
     tokens: &'a [u32],
     prompt_tokens: usize,
@@ -112,11 +115,13 @@ impl Finished {
         let Self {
             facts,
             report,
+            origin,
             text,
             ..
         } = self;
         let totals = &report.totals;
         Json {
+            origin,
             model: &facts.model,
             text,
             tokens: &report.tokens,

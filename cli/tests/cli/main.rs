@@ -25,6 +25,7 @@ mod live;
 mod malformed;
 #[cfg(target_os = "linux")]
 mod memory;
+mod origin;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]

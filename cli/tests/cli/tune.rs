@@ -84,7 +84,21 @@ fn a_sweep_is_plotted_in_the_terminal_and_as_svg() {
     // Both lines, and a dot for each N.
     let layers = tiny().layers;
     assert_eq!(svg.matches("<polyline").count(), 2);
-    assert_eq!(svg.matches("<circle").count(), layers + 1);
+    assert_eq!(svg.matches("class=\"dot\"").count(), layers + 1);
+    // The recommended plan stands out; each measured N has its mark, and no other N has one.
+    assert_eq!(svg.matches("class=\"best\"").count(), 1);
+    let marks = svg.matches("text-anchor=\"middle\">").count();
+    assert_eq!(marks, layers + 1 + 1);
+    // It is legible on any page, and says of which model it is.
+    assert!(svg.contains("<rect class=\"page\" width=\"760\""), "{svg}");
+    assert!(
+        svg.contains(">model: tok/s against resident layers</text>"),
+        "{svg}"
+    );
+    let titles = svg.split("font-size=\"14\">").skip(1);
+    for title in titles.map(|text| text.split("</text>").next().unwrap()) {
+        assert!(title.chars().count() <= 90, "{title}");
+    }
 }
 
 #[test]

@@ -27,7 +27,12 @@ pub enum SpanName {
     Stage(Stage),
     /// The compute of one layer; its norm, attention and mlp are inside.
     Layer(LayerIndex),
+    /// The machine's peaks, before the first pass: no part of the run.
+    Measuring,
 }
+
+/// How reports call it.
+pub const MEASURING: &str = "measuring peaks";
 
 /// One pass on the timeline. The first is the prompt's.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +50,8 @@ pub struct StepRecord {
 /// See the module.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recording {
-    /// What happened before the first pass: `model_load`, `init`.
+    /// What happened before the first pass: `model_load`, `init`, and what is no
+    /// part of the run: the measuring of peaks.
     pub startup: Vec<Span>,
     pub steps: Vec<StepRecord>,
     /// Passes that came after the recording was full.

@@ -18,7 +18,7 @@ pub use chat::{Chat, ChatTemplate, Message};
 pub use detokenize::Detokenizer;
 pub use error::TextError;
 pub use guard::panics_are_errors;
-pub use python::today;
+pub use python::{date_and_time, today};
 pub use sampler::{Candidates, NeedsAll, Ranked, Sampler, Sampling, Wanted};
 pub use special::{AddedToken, SpecialTokens};
 pub use stop::{Emit, StopStrings};

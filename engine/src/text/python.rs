@@ -27,6 +27,11 @@ pub fn today() -> String {
     date::strftime("%Y-%m-%d", now(), 0)
 }
 
+/// Day and time in UTC, like 2026-01-31T23:59:59Z.
+pub fn date_and_time() -> String {
+    date::strftime("%Y-%m-%dT%H:%M:%SZ", now(), 0)
+}
+
 fn now() -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default()

@@ -12,6 +12,7 @@ use engine::{Blueprint, EngineError, GenerationOptions, Machine, ModelOptions, S
 
 use self::prompts::Prompt;
 use self::results::{Results, Row, SideResults};
+use super::origin;
 use super::preface;
 use crate::args::{BenchArgs, bench_side};
 use crate::failure::{Failure, Usage};
@@ -36,6 +37,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         save::try_folder(folder, &date, &machine)?;
     }
     let mut results = Results {
+        origin: origin::of_this_run(None),
         date,
         machine,
         tokens: args.tokens,

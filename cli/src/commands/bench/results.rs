@@ -1,12 +1,14 @@
 //! What the rounds came to, kept whole: every run of every prompt, and the samples taken from
 //! them.
 
+use engine::profile::files::Origin;
 use engine::profile::{PromptRate, Sample, Stage, StageTimes};
 use engine::{Machine, TrialRun};
 use serde::Serialize;
 
 #[derive(Debug)]
 pub struct Results {
+    pub origin: Origin,
     pub date: String,
     pub machine: Machine,
     pub tokens: usize,
@@ -133,6 +135,7 @@ fn text_ms(times: &StageTimes) -> f64 {
 
 #[derive(Debug, Serialize)]
 struct JsonResults<'a> {
+    origin: &'a Origin,
     date: &'a str,
     machine: JsonMachine<'a>,
     tokens: usize,
@@ -218,6 +221,7 @@ impl JsonSample {
 impl Results {
     pub fn json(&self) -> impl Serialize + '_ {
         JsonResults {
+            origin: &self.origin,
             date: &self.date,
             machine: JsonMachine {
                 processor: &self.machine.processor,

@@ -26,6 +26,13 @@ fn write(to: &mut String, results: &Results) -> std::fmt::Result {
         results.rounds(),
         results.warmup
     )?;
+    writeln!(
+        to,
+        "engine {} ({}): {}",
+        results.origin.version,
+        results.origin.commit.as_deref().unwrap_or("commit unknown"),
+        results.origin.command
+    )?;
     if results.interrupted {
         writeln!(
             to,

@@ -21,6 +21,7 @@ pub fn of(report: &Report) -> Value {
     };
     json!({
         "model": facts.model,
+        "origin": super::super::origin::of_this_run(None),
         "layers": facts.layers,
         "block_bytes": facts.block_bytes,
         "dtype": facts.dtype,

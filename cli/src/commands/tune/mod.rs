@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use engine::profile::Sample;
+use engine::profile::files::Origin;
 use engine::{
     Blueprint, EngineError, GenerationOptions, Machine, MachineRates, ModelOptions, Source, Trial,
     in_turns, options_of,
@@ -17,6 +18,7 @@ use offload::{Candidate, PlanError, Residency};
 
 use self::advice::Advice;
 use self::sweep::Sweep;
+use super::{origin, preface};
 use crate::args::TuneArgs;
 use crate::failure::Failure;
 use crate::output::{Console, Stdout, Steps, try_place, write_whole};
@@ -39,6 +41,9 @@ struct Verified {
 /// All that came of it.
 #[derive(Debug)]
 struct Tuned {
+    origin: Origin,
+    /// The model's.
+    name: String,
     machine: Machine,
     rates: MachineRates,
     emulated_gbps: Option<f64>,
@@ -132,6 +137,8 @@ impl Bench<'_> {
             sweep = (!points.is_empty()).then_some(Sweep { points });
         }
         let tuned = Tuned {
+            origin: origin::of_this_run(None),
+            name: preface::short_name(self.blueprint.checkpoint.location()),
             machine: Machine::here(),
             rates,
             emulated_gbps: self.options.link_gbps,

@@ -82,15 +82,30 @@ impl Sweep {
             Some(gbps) => format!("an emulated link of {gbps} GB/s"),
             None => format!("{:.2} GB/s of disk", tuned.rates.disk_gbps),
         };
-        let title = format!("tok/s against resident layers: {}, {link}", tuned.machine);
+        let titles = [
+            format!("{}: tok/s against resident layers", tuned.name),
+            format!("{}; {link}", tuned.machine),
+        ];
+        let titles: Vec<String> = titles.iter().flat_map(|title| wrapped(title)).collect();
+        let shift = (titles.len() as f64 - TITLE_LINES) * LINE;
+        let height = H + shift;
         let mut svg = format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {H}" font-family="system-ui, sans-serif" font-size="13">
-<style>text{{fill:#333}} .grid{{stroke:#8884}} .measured{{stroke:#0a7;fill:none;stroke-width:2.5}} .floor{{stroke:#c60;fill:none;stroke-width:2;stroke-dasharray:6 4}} .dot{{fill:#0a7}} .range{{stroke:#0a7;stroke-width:1}} @media (prefers-color-scheme:dark){{text{{fill:#ddd}}}}</style>
-<text x="{LEFT}" y="22" font-size="14">{}</text>
-"#,
-            escaped(&title)
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {W} {height}" font-family="system-ui, sans-serif" font-size="13">
+<style>.page{{fill:#fff}} text{{fill:#333}} .grid{{stroke:#8884}} .measured{{stroke:#0a7;fill:none;stroke-width:2.5}} .floor{{stroke:#c60;fill:none;stroke-width:2;stroke-dasharray:6 4}} .dot{{fill:#0a7}} .range{{stroke:#0a7;stroke-width:1}} .best{{fill:none;stroke:#0a7;stroke-width:1.5}} @media (prefers-color-scheme:dark){{.page{{fill:#1b1b1b}} text{{fill:#ddd}}}}</style>
+<rect class="page" width="{W}" height="{height}"/>
+"#
         );
-        let _ = axes.grid(&mut svg);
+        for (line, title) in titles.iter().enumerate() {
+            let y = 22.0 + line as f64 * LINE;
+            let _ = writeln!(
+                svg,
+                r#"<text x="{LEFT}" y="{y}" font-size="14">{}</text>"#,
+                escaped(title)
+            );
+        }
+        let _ = writeln!(svg, r#"<g transform="translate(0,{shift})">"#);
+        let measured: Vec<usize> = rows.iter().map(|row| row.resident).collect();
+        let _ = axes.grid(&mut svg, &measured);
         let line = |of: fn(&Row) -> f64| -> String {
             let points = rows.iter().map(|row| {
                 let (x, y) = axes.place(row.resident as f64, of(row));
@@ -126,17 +141,32 @@ impl Sweep {
             LEFT + 20.0,
             TOP + 14.0
         );
-        svg.push_str("</svg>\n");
+        if let Some(best) = tuned.best.map(|best| Row::of(&tuned.verified[best])) {
+            let (x, y) = axes.place(best.resident as f64, best.measured_tokens_per_s);
+            let _ = writeln!(
+                svg,
+                r#"<circle class="best" cx="{x:.1}" cy="{y:.1}" r="8"><title>recommended: N = {}, {:.2} tok/s</title></circle>"#,
+                best.resident, best.measured_tokens_per_s
+            );
+        }
+        svg.push_str("</g>\n</svg>\n");
         svg
     }
 }
 
 const W: f64 = 760.0;
-const H: f64 = 380.0;
+const H: f64 = 400.0;
 const LEFT: f64 = 56.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 40.0;
+const TOP: f64 = 60.0;
 const BOTTOM: f64 = 48.0;
+
+/// Lines of text above the plot that [`TOP`] has room for, and their height.
+const TITLE_LINES: f64 = 2.0;
+const LINE: f64 = 18.0;
+
+/// Characters of a title's line that fit for certain.
+const LINE_CHARS: usize = 88;
 
 /// Lines across the plot.
 const TICKS: usize = 5;
@@ -156,7 +186,17 @@ impl Axes {
         )
     }
 
-    fn grid(&self, svg: &mut String) -> std::fmt::Result {
+    /// The marks below are the N that were measured, and no others.
+    fn grid(&self, svg: &mut String, measured: &[usize]) -> std::fmt::Result {
+        for n in measured {
+            let (x, y) = self.place(*n as f64, 0.0);
+            writeln!(
+                svg,
+                r#"<line class="grid" x1="{x:.1}" x2="{x:.1}" y1="{y:.1}" y2="{:.1}"/><text x="{x:.1}" y="{}" text-anchor="middle">{n}</text>"#,
+                y + 6.0,
+                H - BOTTOM + 20.0
+            )?;
+        }
         for tick in 0..=TICKS {
             let rate = self.rate_most * tick as f64 / TICKS as f64;
             let (_, y) = self.place(self.n_least, rate);
@@ -168,14 +208,6 @@ impl Axes {
                 y + 4.0,
                 (rate * 100.0).round() / 100.0
             )?;
-            let n =
-                (self.n_least + (self.n_most - self.n_least) * tick as f64 / TICKS as f64).round();
-            let (x, _) = self.place(n, 0.0);
-            writeln!(
-                svg,
-                r#"<text x="{x:.1}" y="{}" text-anchor="middle">{n}</text>"#,
-                H - BOTTOM + 20.0
-            )?;
         }
         writeln!(
             svg,
@@ -184,6 +216,24 @@ impl Axes {
             H - 8.0
         )
     }
+}
+
+/// At spaces, into lines that fit.
+fn wrapped(title: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in title.split(' ') {
+        let last = lines.len() - 1;
+        let line = &mut lines[last];
+        match line.chars().count() + 1 + word.chars().count() {
+            _ if line.is_empty() => line.push_str(word),
+            chars if chars <= LINE_CHARS => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 fn most(rows: &[Row]) -> f64 {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use engine::profile::files::Origin;
 use engine::profile::{CoreShares, is_too_low};
 use serde::Serialize;
 
@@ -198,6 +199,8 @@ impl Row {
 
 #[derive(Debug, Serialize)]
 struct Json<'a> {
+    model: &'a str,
+    origin: &'a Origin,
     machine: String,
     emulated_gbps: Option<f64>,
     memory_bytes: Option<u64>,
@@ -225,6 +228,8 @@ pub fn json(tuned: &Tuned) -> impl Serialize + '_ {
     let rates = &tuned.rates;
     let rows = |verified: &[Verified]| verified.iter().map(Row::of).collect();
     Json {
+        model: &tuned.name,
+        origin: &tuned.origin,
         machine: tuned.machine.to_string(),
         emulated_gbps: tuned.emulated_gbps,
         memory_bytes: tuned.memory_bytes,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use offload::{LoadKind, LoadRecord};
 use serde::Serialize;
 
-use super::super::recording::{Recording, SpanName};
+use super::super::recording::{MEASURING, Recording, SpanName};
 use super::super::stage::Stage;
 use super::super::summary::Summary;
 use super::super::window::{Window, ms};
@@ -38,7 +38,7 @@ pub fn write_html(run: &RunRecord<'_>, to: &mut impl Write) -> io::Result<()> {
     let mut rest = PAGE;
     // In the page's order, and what was put in is not looked at again.
     for (mark, text) in [
-        ("{{title}}", escaped(run.model)),
+        ("{{title}}", escaped(run.name)),
         ("{{style}}", STYLE.to_owned()),
         ("{{data}}", in_script(&data)),
         ("{{script}}", SCRIPT.concat()),
@@ -143,6 +143,9 @@ impl<'a> Page<'a> {
                 .filter_map(|span| match span.name {
                     SpanName::Stage(stage) => {
                         Some((stage.name(), ticks.at(span.from), took(span.from, span.to)))
+                    }
+                    SpanName::Measuring => {
+                        Some((MEASURING, ticks.at(span.from), took(span.from, span.to)))
                     }
                     SpanName::Layer(_) => None,
                 })

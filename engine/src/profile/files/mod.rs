@@ -2,7 +2,7 @@
 //! from typed records to bytes; where they go is the caller's. `docs/REPORTS.md` has the formats.
 //!
 //! ```
-//! use engine::profile::files::{self, RunRecord};
+//! use engine::profile::files::{self, Origin, RunRecord};
 //! use engine::{GenerationOptions, Model, ModelOptions, Source};
 //!
 //! let mut model = Model::open(&Source::Demo, ModelOptions::default())?;
@@ -19,7 +19,15 @@
 //! let recording = generation.take_recording().ok_or("nothing was recorded")?;
 //! let run = RunRecord {
 //!     model: "the demo model",
-//!     machine: "mine",
+//!     name: "demo",
+//!     origin: &Origin {
+//!         version: "1.0".into(),
+//!         commit: None,
+//!         date: "2026-01-31".into(),
+//!         command: "mine".into(),
+//!         seed: None,
+//!         machine: "mine".into(),
+//!     },
 //!     ended: "max_new_tokens",
 //!     tokens: report.tokens.len(),
 //!     recording: &recording,
@@ -35,6 +43,7 @@
 
 mod flamegraph;
 mod html;
+mod origin;
 mod stats;
 mod stretch;
 mod trace;
@@ -46,6 +55,7 @@ use super::window::{Streaming, Window};
 
 pub use flamegraph::write_flamegraph;
 pub use html::write_html;
+pub use origin::Origin;
 pub use stats::write_stats;
 pub use trace::write_trace;
 pub use tsv::write_tsv;
@@ -55,8 +65,9 @@ pub use tsv::write_tsv;
 pub struct RunRecord<'a> {
     /// Which one, in words.
     pub model: &'a str,
-    /// What it ran on, in words.
-    pub machine: &'a str,
+    /// What it is called.
+    pub name: &'a str,
+    pub origin: &'a Origin,
     /// Why it ended: a word of the JSON report.
     pub ended: &'a str,
     /// Generated.

@@ -10,7 +10,7 @@ use super::super::stage::{Stage, StageTime};
 use super::super::timing::{StageNode, Timing};
 use super::super::utilisation::RunUtilisation;
 use super::super::window::ms;
-use super::RunRecord;
+use super::{Origin, RunRecord};
 
 /// Operations in a list.
 const TOP: usize = 10;
@@ -25,6 +25,7 @@ pub fn write_stats(run: &RunRecord<'_>, to: &mut impl Write) -> io::Result<()> {
 pub(super) struct Stats<'a> {
     model: &'a str,
     machine: &'a str,
+    origin: &'a Origin,
     ended: &'a str,
     prompt_tokens: usize,
     tokens: usize,
@@ -117,7 +118,8 @@ impl<'a> Stats<'a> {
         let window = run.window();
         Self {
             model: run.model,
-            machine: run.machine,
+            machine: &run.origin.machine,
+            origin: run.origin,
             ended: run.ended,
             prompt_tokens: totals.prompt.rows,
             tokens: run.tokens,

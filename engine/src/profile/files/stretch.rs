@@ -63,7 +63,7 @@ fn stages(spans: &[Span], step: usize) -> impl Iterator<Item = Stretch> + '_ {
             from: span.from,
             to: span.to,
         }),
-        SpanName::Layer(_) => None,
+        SpanName::Layer(_) | SpanName::Measuring => None,
     })
 }
 

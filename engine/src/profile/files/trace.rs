@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use offload::{LoadKind, LoadRecord};
 use serde_json::{Value, json};
 
-use super::super::recording::SpanName;
+use super::super::recording::{MEASURING, SpanName};
 use super::super::stage::Stage;
 use super::super::window::ms;
 use super::RunRecord;
@@ -117,7 +117,8 @@ fn other_data(run: &RunRecord<'_>) -> Value {
     let plan = &run.streaming.plan;
     json!({
         "model": run.model,
-        "machine": run.machine,
+        "machine": run.origin.machine,
+        "origin": run.origin,
         "ended": run.ended,
         "layers": plan.layers(),
         "streamed_layers": plan.streamed().map(|layer| layer.0).collect::<Vec<_>>(),
@@ -176,6 +177,17 @@ fn stages<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result
             from: stretch.from,
             to: stretch.to,
             args,
+        })?;
+    }
+    let measuring = run.recording.startup.iter();
+    for span in measuring.filter(|span| span.name == SpanName::Measuring) {
+        trace.event(&Event {
+            name: MEASURING,
+            category: "stage",
+            lane: TOKEN,
+            from: span.from,
+            to: span.to,
+            args: json!({}),
         })?;
     }
     if let (Some(note), Some(last)) = (run.left_out(), run.recording.steps.last()) {

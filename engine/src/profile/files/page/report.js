@@ -27,7 +27,7 @@ function startHeader() {
   figure("Speed", stats.tokens_per_s === null ? "–" : digits(stats.tokens_per_s), "tok/s");
   if (stats.time_to_first_token_ms !== null) figure("First token after", ...unit(millis(stats.time_to_first_token_ms)));
   if (stats.loads.async_percent !== null) figure("Loads ahead of need", String(stats.loads.async_percent), "% ASYNC");
-  if (data.token && stats.link) figure("Of a token, waiting", ...unit(percent(data.token.stalled_ms / data.token.total_ms)));
+  if (data.token && stats.link) figure("Waiting, of a token's time", ...unit(percent(data.token.stalled_ms / data.token.total_ms)));
   if (stats.link && stats.link.share_of_peak !== null) {
     const { peak_too_low: low, share_of_peak: share } = stats.link;
     figure(low ? "Link, of a peak measured too low" : "Link, of its peak", ...unit(low ? "> 100 %" : percent(Math.min(share, 1))));
@@ -45,6 +45,9 @@ function startHeader() {
     setup("Link", (data.emulated ? "emulated, from RAM" : link.home + ", " + link.access) + peak + (link.prefetch ? "" : "; prefetch is off"));
   }
   setup("Machine", stats.machine);
+  const origin = stats.origin;
+  setup("From", "engine " + origin.version + (origin.commit ? " (" + origin.commit + ")" : "") + ", " + origin.date + (origin.seed === null ? "" : ", seed " + origin.seed));
+  setup("Command", origin.command);
   setup("Run", "prompt of " + plural(stats.prompt_tokens, "token") + ", loaded in " + millis(stats.model_load_ms) + ", ended: " + stats.ended.replaceAll("_", " "));
 
   canvas(byId("strip"), () => 26, (context, width) => {
