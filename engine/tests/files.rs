@@ -27,7 +27,7 @@ struct Ran {
 impl Ran {
     fn run(&self) -> RunRecord<'_> {
         RunRecord {
-            model: "the <demo> & \"model\" in words",
+            model: "the <demo> & \"model\"",
             name: "the <demo> & \"model\"",
             origin: &self.origin,
             ended: "max_new_tokens",
@@ -281,6 +281,11 @@ fn stages_nest_in_a_trace_as_they_do_and_add_up_to_the_timing() {
     let mut sums: BTreeMap<(bool, &str), u64> = BTreeMap::new();
     let lanes = lanes(&trace);
     for (outer, event) in nested(&lanes[&1]) {
+        // No part of the run, and on the timeline so that its time is not taken for one.
+        if event.name == "measuring peaks" {
+            assert!(outer.is_empty(), "{outer:?}");
+            continue;
+        }
         let stage = stages[event.stage()];
         let parent = outer.last().map(|event| stages[event.stage()]);
         match (stage.parent(), stage.in_pass()) {

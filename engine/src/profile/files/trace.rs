@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use offload::{LoadKind, LoadRecord};
 use serde_json::{Value, json};
 
-use super::super::recording::{MEASURING, SpanName};
+use super::super::recording::{MEASURING, Span, SpanName};
 use super::super::stage::Stage;
 use super::super::window::ms;
 use super::RunRecord;
@@ -157,7 +157,15 @@ fn emulated(run: &RunRecord<'_>) -> String {
 }
 
 fn stages<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
+    let startup = run.recording.startup.iter();
+    let mut measuring = startup
+        .filter(|span| span.name == SpanName::Measuring)
+        .peekable();
     for stretch in stretches(run.recording) {
+        // The events of a lane come in the order of their beginnings.
+        while let Some(span) = measuring.next_if(|span| span.from <= stretch.from) {
+            trace.event(&measured(span))?;
+        }
         let step = &run.recording.steps;
         let (name, args) = match stretch.stage {
             Stage::Step => (
@@ -179,16 +187,8 @@ fn stages<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result
             args,
         })?;
     }
-    let measuring = run.recording.startup.iter();
-    for span in measuring.filter(|span| span.name == SpanName::Measuring) {
-        trace.event(&Event {
-            name: MEASURING,
-            category: "stage",
-            lane: TOKEN,
-            from: span.from,
-            to: span.to,
-            args: json!({}),
-        })?;
+    for span in measuring {
+        trace.event(&measured(span))?;
     }
     if let (Some(note), Some(last)) = (run.left_out(), run.recording.steps.last()) {
         let at = trace.at(last.to);
@@ -197,6 +197,17 @@ fn stages<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result
         ))?;
     }
     Ok(())
+}
+
+fn measured(span: &Span) -> Event<'static> {
+    Event {
+        name: MEASURING,
+        category: "stage",
+        lane: TOKEN,
+        from: span.from,
+        to: span.to,
+        args: json!({}),
+    }
 }
 
 fn computes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
