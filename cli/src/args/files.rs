@@ -7,7 +7,7 @@ use clap::Args;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Report files")]
 pub struct FilesArgs {
-    /// Write all of the files below into this folder, which is made if need be
+    /// Write all of the files below into this folder, which is created if it is missing
     #[arg(long, value_name = "DIR")]
     pub profile_dir: Option<PathBuf>,
     /// The timeline for ui.perfetto.dev: stages, compute, copies and every slot
@@ -19,7 +19,7 @@ pub struct FilesArgs {
     /// Totals, plan, machine, and the operations that took most, as JSON
     #[arg(long, value_name = "FILE")]
     pub stats_json: Option<PathBuf>,
-    /// The stages as a picture (SVG), as wide as their time
+    /// The stages as a picture (SVG): the wider, the longer
     #[arg(long, value_name = "FILE")]
     pub flamegraph: Option<PathBuf>,
     /// One HTML page with the timeline, waits, speed and memory; needs no network

@@ -84,6 +84,6 @@ pub struct OutputArgs {
 pub enum ProfileHow {
     /// One summary after the other
     Summary,
-    /// One panel, redrawn as tokens come; summaries where stderr is no terminal
+    /// One panel that is redrawn as tokens come; summaries if stderr is not a terminal
     Live,
 }

@@ -34,8 +34,8 @@ pub struct ModelArgs {
     /// --link-gbps it is the emulated device's memory: weights in RAM come on top.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
-    /// Resident matrices of bf16 in three quarters of their bytes, without loss, or as the
-    /// checkpoint has them [default: what gives more tokens a second, timed before planning; plain under 64 MiB of layers]
+    /// How resident bf16 matrices are kept: compact takes three quarters of the bytes without loss,
+    /// plain is as in the checkpoint [default: the faster one, timed before planning; plain below 64 MiB of layers]
     #[arg(long, value_name = "FORM")]
     pub resident_form: Option<ResidentForm>,
 }
@@ -71,7 +71,7 @@ pub enum ResidentForm {
 pub struct Device(pub PlaceChoice);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no device; use auto, cpu, cuda or cuda:INDEX, for instance cuda:0")]
+#[error("`{text}` is not a device; use auto, cpu, cuda or cuda:INDEX, for instance cuda:0")]
 pub struct DeviceError {
     text: String,
 }

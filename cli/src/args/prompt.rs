@@ -28,8 +28,8 @@ pub struct PromptArgs {
 
 #[derive(Debug, Args)]
 pub struct ChatArgs {
-    /// Put the prompt into the model's chat template, as the user's message. The flags below do so
-    /// by themselves
+    /// Put the prompt into the model's chat template, as the user's message. The flags below imply
+    /// this one
     #[arg(long)]
     pub chat: bool,
     /// A system message before the others

@@ -9,8 +9,8 @@ use super::prompt::{ChatArgs, ChatInput, TextInput, text};
 
 /// Show the tokens that a text becomes, or the text of tokens
 ///
-/// Prints one token a line: its id, and its piece as the vocabulary spells it. What `generate` would
-/// see of the same text, without loading the model. Reads stdin where no text is given.
+/// Prints one token a line: its id, and its piece as the vocabulary spells it. This is what
+/// `generate` would see of the same text; the model is not loaded. Without a text, stdin is read.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -32,7 +32,7 @@ pub struct TokenizeArgs {
     pub txt_path: Option<PathBuf>,
     #[command(flatten)]
     pub chat: ChatArgs,
-    /// Without the tokens that the tokenizer adds by itself, like a begin of text
+    /// Leave out the tokens that the tokenizer adds by itself, like a begin of text
     #[arg(long, conflicts_with_all = ["chat", "system", "messages", "template_kwargs", "template"])]
     #[arg(conflicts_with = "decode")]
     pub no_bos: bool,
@@ -49,7 +49,7 @@ pub struct TokenizeArgs {
 }
 
 impl TokenizeArgs {
-    /// The text, and what makes a conversation of it. Whatever stdin has, where there is no other.
+    /// The text, or what makes a conversation of it. If there is neither, stdin is read.
     pub fn input(self) -> (TextInput, Option<ChatInput>) {
         let (messages, chat) = self.chat.input();
         let typed = self.text.map(TextInput::Typed);
