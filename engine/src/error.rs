@@ -176,16 +176,16 @@ impl EngineError {
             Self::Plan(error) => return Some(error.hint()),
             Self::Offload(error) => return error.hint(),
             Self::Text(error) => return error.hint(),
-            Self::EmptyPrompt => "give it some text with --prompt, --txt-path or --prompt-tokens",
+            Self::EmptyPrompt => "give it some text",
             Self::PromptTooLong { .. } => {
-                "raise --context up to what the model knows, or shorten the prompt"
+                "shorten the prompt, or raise --context if it is below what the model knows"
             }
             Self::ContextTooLong { max_positions, .. } => {
                 return Some(format!("use --context {max_positions} or less"));
             }
             Self::NoContext => "use --context 1 or more, or leave it out",
             Self::TextTooLong { .. } => {
-                "raise --context up to what the model knows, or shorten the text"
+                "shorten the text, or raise --context if it is below what the model knows"
             }
             Self::TokenOutOfRange { text: None, .. } => {
                 "check --prompt-tokens against the model's tokenizer"

@@ -4,10 +4,11 @@ use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::cores;
+use crate::cores::{self, CoreWatch};
 use crate::error::EngineError;
 use crate::kernels::{self, Team};
 use crate::memory;
+use crate::profile::CoreShares;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
@@ -50,8 +51,11 @@ impl fmt::Display for Machine {
     }
 }
 
-/// What all cores together read of this machine's memory, over more of it than any cache holds.
-pub fn measure_host_memory_gbps(budget: Duration) -> Result<f64, EngineError> {
+/// What all cores together read of this machine's memory, over more of it than any cache holds; and
+/// whether the cores were free for it.
+pub fn measure_host_memory_gbps(
+    budget: Duration,
+) -> Result<(f64, Option<CoreShares>), EngineError> {
     const BYTES: usize = 512 << 20;
     // Not zeros: the system backs those with one shared page until they are written.
     let memory = vec![1_u8; BYTES];
@@ -59,13 +63,15 @@ pub fn measure_host_memory_gbps(budget: Duration) -> Result<f64, EngineError> {
     let team =
         Team::start(asked).map_err(|source| EngineError::ComputeThreadRefused { asked, source })?;
     kernels::read_in_parallel(&team, &memory);
+    let mut watch = CoreWatch::start(team.places());
     let started = Instant::now();
     let mut rounds = 0_u32;
     while rounds == 0 || started.elapsed() < budget {
         kernels::read_in_parallel(&team, &memory);
         rounds += 1;
     }
-    Ok(BYTES as f64 * f64::from(rounds) / started.elapsed().as_secs_f64() / 1e9)
+    let gbps = BYTES as f64 * f64::from(rounds) / started.elapsed().as_secs_f64() / 1e9;
+    Ok((gbps, watch.finish().lacking()))
 }
 
 fn processor() -> Option<String> {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::cores::CoreWatch;
 use crate::error::EngineError;
 use crate::generation::{Ended, GenerationOptions};
 use crate::memory;
 use crate::model::{Loaded, Model};
 use crate::past::Measured;
-use crate::profile::{Streaming, Timing, Window, ms};
+use crate::profile::{CoreTime, Streaming, Timing, Window, ms};
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +39,8 @@ pub struct TrialRun {
     pub prompt: Window,
     /// All passes after it.
     pub decode: Window,
+    /// Whether compute had the cores it asked for, over the whole run however short it was.
+    pub cores: CoreTime,
     /// What the process held after the run, where the system tells.
     pub memory_bytes: Option<u64>,
 }
@@ -88,6 +91,7 @@ impl TrialRun {
         cancel: &Arc<AtomicBool>,
     ) -> Result<Self, EngineError> {
         let (mut streaming, loaded) = (model.streaming(peak_gbps), model.loaded());
+        let mut watch = CoreWatch::start(model.team.places());
         let mut session = model.session()?;
         session.cancel_with(Arc::clone(cancel));
         let mut generation = session.generate(prompt, generation)?;
@@ -128,6 +132,7 @@ impl TrialRun {
             token_ms,
             prompt,
             decode,
+            cores: watch.finish(),
             memory_bytes,
         })
     }

@@ -82,7 +82,7 @@ impl MachineRates {
             ram_gbps,
             layer_ms: run.decode.compute_ms() / layers,
             other_ms: run.decode.other_ms(),
-            lacking: run.decode.cores().lacking(),
+            lacking: run.cores.lacking(),
         })
     }
 }

@@ -193,7 +193,7 @@ impl PlanError {
             }
             Self::TooLarge { fits: None, .. } => {
                 "not even 0 resident layers fit: use a shorter --context, one slot (--slots 1), \
-                 or more --memory"
+                 or raise the limit on memory (--memory, ulimit, the control group)"
                     .into()
             }
             Self::HomesTooLarge {

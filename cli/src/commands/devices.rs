@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use engine::Machine;
+use engine::profile::CoreShares;
 use offload::{DeviceSurvey, NumaNode};
 use serde::Serialize;
 
@@ -29,6 +30,8 @@ struct Cpu {
     memory_bytes: Option<u64>,
     available_bytes: Option<u64>,
     memory_read_gbps: f64,
+    /// Not `null`: the cores were not free, and memory gives more.
+    cores_lacking: Option<CoreShares>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,9 +60,11 @@ struct Cuda {
 pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
     let machine = Machine::here();
     let devices = offload::survey().map_err(engine::EngineError::from)?;
+    let (memory_read_gbps, cores_lacking) = engine::measure_host_memory_gbps(MEMORY_BUDGET)?;
     let found = Found {
         cpu: Cpu {
-            memory_read_gbps: engine::measure_host_memory_gbps(MEMORY_BUDGET)?,
+            memory_read_gbps,
+            cores_lacking,
             name: machine.processor,
             cores: machine.cores,
             kernels: machine.kernels,
@@ -122,10 +127,14 @@ fn text(found: &Found) -> String {
         String::new(),
         "memory".into(),
         format!(
-            "{}, {} available, read at {:.1} GB/s",
+            "{}, {} available, read at {:.1} GB/s{}",
             cpu.memory_bytes.map_or_else(unknown, memory),
             cpu.available_bytes.map_or_else(unknown, memory),
-            cpu.memory_read_gbps
+            cpu.memory_read_gbps,
+            match cpu.cores_lacking {
+                Some(shares) => format!(" (too low: the {shares})"),
+                None => String::new(),
+            }
         ),
     ]);
     if let Some(disk) = &found.disk {

@@ -245,12 +245,13 @@ fn resident_form(blueprint: &Blueprint) -> String {
         (None, Form::Plain) => String::new(),
         (None, Form::Compact) => form.into(),
         (Some(FormTimes { plain, compact }), used) => {
-            let timed = |timed: Timed| format!("{:.1} GB/s asked for {}", timed.gbps, timed.asking);
+            let timed =
+                |timed: Timed| format!("{:.1} GB/s (prefetch {})", timed.gbps, timed.asking);
             let compact = compact.map_or("not possible: its numbers are too varied".into(), timed);
             let plain = timed(plain);
             match used {
-                Form::Compact => format!("{form}; timed {compact}, plain {plain}"),
-                Form::Plain => format!("{form}; timed {plain}, compact {compact}"),
+                Form::Compact => format!("{form}; timed at {compact}, plain at {plain}"),
+                Form::Plain => format!("{form}; timed at {plain}, compact {compact}"),
             }
         }
     }

@@ -72,7 +72,7 @@ impl fmt::Display for Asking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Once(bytes) => write!(f, "{} KiB ahead", bytes / 1024),
-            Self::Twice => f.write_str("ahead in two steps"),
+            Self::Twice => f.write_str("in two steps"),
         }
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::profile::Sample;
 use engine::profile::files::Origin;
+use engine::profile::{CoreShares, Sample};
 use engine::{
     Blueprint, EngineError, GenerationOptions, Machine, MachineRates, ModelOptions, Source, Trial,
     in_turns, options_of,
@@ -36,6 +36,8 @@ const TOKENS: (f64, f64) = (4.0, 64.0);
 struct Verified {
     candidate: Candidate,
     tokens_per_s: Sample,
+    /// The cores were not free in one of its runs.
+    lacking: Option<CoreShares>,
 }
 
 /// All that came of it.
@@ -56,6 +58,16 @@ struct Tuned {
     sweep: Option<Sweep>,
     /// It was ended before all of it was measured.
     interrupted: bool,
+}
+
+impl Tuned {
+    /// Where the cores were not free while rates were measured or plans were run.
+    fn disturbed(&self) -> Option<CoreShares> {
+        let runs = self.verified.iter().map(|verified| verified.lacking);
+        std::iter::once(self.rates.lacking)
+            .chain(runs)
+            .find_map(|lacking| lacking)
+    }
 }
 
 struct Bench<'a> {
@@ -174,6 +186,7 @@ impl Bench<'_> {
             .map(|(candidate, runs)| Verified {
                 candidate,
                 tokens_per_s: runs.iter().filter_map(|run| run.tokens_per_s()).collect(),
+                lacking: runs.iter().find_map(|run| run.cores.lacking()),
             })
             .collect();
         (verified, ended)

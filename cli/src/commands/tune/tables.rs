@@ -35,11 +35,12 @@ fn write(to: &mut String, tuned: &Tuned) -> std::fmt::Result {
         "  compute   {:.3} ms a layer, {:.3} ms a token outside the layers",
         rates.layer_ms, rates.other_ms
     )?;
-    if let Some(shares) = rates.lacking {
+    let disturbed = tuned.disturbed();
+    if let Some(shares) = disturbed {
         writeln!(
             to,
-            "  disturbed The {shares} while this was measured: predictions are too low, and the \
-             recommendation may be wrong. Run again when the machine is quiet."
+            "  disturbed The {shares} while this was measured: rates and predictions may be wrong, \
+             and so may the recommendation. Run again when the machine is quiet."
         )?;
     }
     writeln!(to)?;
@@ -74,7 +75,7 @@ fn write(to: &mut String, tuned: &Tuned) -> std::fmt::Result {
             "Every layer is resident: only faster compute or fewer bytes a weight would help."
         )?,
         // Predicted from rates that are too low.
-        _ if rates.lacking.is_some() => {}
+        _ if disturbed.is_some() => {}
         (more, faster) => {
             if let Some(gain) = more {
                 writeln!(to, "One more GiB of memory: {}{emulated}", said(gain))?;
@@ -239,7 +240,7 @@ pub fn json(tuned: &Tuned) -> impl Serialize + '_ {
             ram_gbps: rates.ram_gbps,
             layer_ms: rates.layer_ms,
             other_ms: rates.other_ms,
-            cores_lacking: rates.lacking,
+            cores_lacking: tuned.disturbed(),
         },
         verified: rows(&tuned.verified),
         best: tuned.best,

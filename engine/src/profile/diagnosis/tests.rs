@@ -7,7 +7,7 @@ use offload::{
     ResidencyPlan, Spread, StackId,
 };
 
-use super::super::{PassTiming, Startup, Streaming, Timing, Totals, Window};
+use super::super::{CoreTime, PassTiming, Startup, Streaming, Timing, Totals, Window};
 use super::*;
 use crate::model::Loaded;
 use crate::trial::TrialRun;
@@ -146,6 +146,7 @@ impl Made {
                 3 * pass.total,
                 Some(pass.total),
             ),
+            cores: CoreTime::default(),
             text: String::new(),
             tokens: vec![1; 4],
             ended: None,
