@@ -228,7 +228,7 @@ fn the_lanes_of_a_trace_hold_what_they_promise() {
             .filter(|(lane, _)| **lane >= FIRST_SLOT)
             .map(|(_, events)| events)
             .collect();
-        assert_eq!(Some(slots.len()), options.slots);
+        assert_eq!(slots.len(), ran.streaming.plan.slots());
         let mut visits: BTreeMap<u64, usize> = BTreeMap::new();
         for events in &slots {
             disjoint(events);

@@ -2,7 +2,7 @@
 //! become `TextError`s, and what a file says about truncation and padding (made for
 //! training batches) is ignored. It must not know models or templates.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -157,25 +157,9 @@ fn add(inner: &mut tokenizers::Tokenizer, special: &SpecialTokens) -> tokenizers
         .chain(&new)
         .map(|token| token.content.clone())
         .collect();
-    // Special by a name, but not in `tokenizer.json`: the name counts. (A place in a list does not.)
-    let mut ordinary: HashMap<_, _> = known
-        .iter()
-        .filter(|token| !token.special)
-        .map(|token| (token.content.as_str(), token))
-        .collect();
-    for token in &new {
-        ordinary.remove(token.content.as_str());
-    }
     for token in named.chain(&special.extra) {
         if there.insert(token.content.clone()) {
             new.push(added_token(token));
-        } else if names.contains(token.content.as_str())
-            && let Some(known) = ordinary.remove(token.content.as_str())
-        {
-            new.push(tokenizers::AddedToken {
-                special: true,
-                ..known.clone()
-            });
         }
     }
     for token in &mut new {
@@ -246,29 +230,6 @@ mod tests {
         assert_eq!(tokenizer.decode(&[0, 4, 1]).unwrap(), "a b");
         assert_eq!(tokenizer.decode(&[4, 99]).unwrap(), "");
         assert_eq!(tokenizer.encode("", false).unwrap(), Vec::<u32>::new());
-    }
-
-    /// As transformers 5.24 decodes these: a name makes a token special, a list does not.
-    #[test]
-    fn a_token_with_a_special_name_is_special_whatever_tokenizer_json_says() {
-        let mut json = words();
-        json["added_tokens"][0]["special"] = json!(false);
-        let plain = load(&json).unwrap();
-        assert_eq!(plain.decode(&[0, 4, 1]).unwrap(), "a <|end|> b");
-        for (config, text) in [
-            (r#"{"extra_special_tokens": ["<|end|>"]}"#, "a <|end|> b"),
-            (
-                r#"{"additional_special_tokens": ["<|end|>"]}"#,
-                "a <|end|> b",
-            ),
-            (r#"{"unk_token": "<|end|>"}"#, "a b"),
-            (r#"{"image_token": "<|end|>"}"#, "a b"),
-        ] {
-            let special = SpecialTokens::read(Some(config.as_bytes()), None).unwrap();
-            let tokenizer = Tokenizer::new(json.to_string().as_bytes(), &special).unwrap();
-            assert_eq!(tokenizer.decode(&[0, 4, 1]).unwrap(), text, "{config}");
-            assert_eq!(tokenizer.encode("a <|end|> b", false).unwrap(), [0, 4, 1]);
-        }
     }
 
     /// Every byte as a letter, as byte-level vocabularies spell them.
