@@ -29,25 +29,26 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 /// Runs a test over few rounds. Where these came out wrong, which a neighbour may do for as long as
-/// they last, three times as many are measured, and decide. Where the engine itself says that other
-/// programs had the cores, nothing can be decided, and that is printed.
+/// they last, three times as many are measured, and decide. Where the engine itself says of these
+/// that other programs had the cores, or that they differ too much among themselves to tell, nothing
+/// can be decided, and that is printed.
 fn measured(test: impl Fn(usize)) {
     let _alone = alone();
     for rounds in [ROUNDS, 3 * ROUNDS] {
-        DISTURBED.store(false, Ordering::Relaxed);
+        UNDECIDED.store(false, Ordering::Relaxed);
         let Err(wrong) = catch_unwind(AssertUnwindSafe(|| test(rounds))) else {
             return;
         };
-        match (rounds, DISTURBED.load(Ordering::Relaxed)) {
+        match (rounds, UNDECIDED.load(Ordering::Relaxed)) {
             (ROUNDS, _) => println!("wrong or disturbed: {} rounds decide", 3 * ROUNDS),
-            (_, true) => println!("skipped: other programs had the cores all the time"),
+            (_, true) => println!("skipped: this machine is too busy, or too uneven, to tell"),
             (_, false) => resume_unwind(wrong),
         }
     }
 }
 
-/// The last diagnosis was that other programs had the cores.
-static DISTURBED: AtomicBool = AtomicBool::new(false);
+/// The last runs could not be told apart, or other programs had the cores.
+static UNDECIDED: AtomicBool = AtomicBool::new(false);
 
 struct Case {
     _directory: tempfile::TempDir,
@@ -189,7 +190,9 @@ fn one_diagnosis(runs: &Runs, name: &str) -> Diagnosis {
         Diagnosis::Disturbed { cores, .. } => cores.by_others(),
         _ => false,
     };
-    DISTURBED.store(found.iter().any(by_others), Ordering::Relaxed);
+    let unclear = |compared: &Comparison| matches!(compared, Comparison::Unclear { .. });
+    let undecided = found.iter().any(by_others) || runs.compare().iter().any(unclear);
+    UNDECIDED.store(undecided, Ordering::Relaxed);
     assert_eq!(names, [name], "{:#?}", runs.as_given);
     found.remove(0)
 }
