@@ -162,6 +162,15 @@ fn add(inner: &mut tokenizers::Tokenizer, special: &SpecialTokens) -> tokenizers
             new.push(added_token(token));
         }
     }
+    // Where the configuration describes no tokens, a name makes an ordinary one special.
+    if special.described.is_empty() {
+        let ordinary = known.iter().filter(|token| !token.special);
+        new.extend(
+            ordinary
+                .filter(|token| names.contains(token.content.as_str()))
+                .cloned(),
+        );
+    }
     for token in &mut new {
         token.special |= names.contains(token.content.as_str());
     }
