@@ -60,7 +60,7 @@ pub struct Loaded {
 }
 
 /// Loads; where `auto` planned more than the device or the system then has room for, with fewer
-/// layers; where weights turn out to have no compact form, and nobody insisted, plain.
+/// layers; where weights turn out to have no compact form, and none was asked for, plain.
 fn load_as_it_goes(
     blueprint: &mut Blueprint,
     team: &Team,

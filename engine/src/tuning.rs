@@ -35,7 +35,7 @@ pub struct MachineRates {
     pub layer_ms: f64,
     /// What a token costs outside the layers.
     pub other_ms: f64,
-    /// The cores were not free meanwhile: the machine is faster than this, by nobody knows how much.
+    /// The cores were not free meanwhile: the machine is faster than this, by an unknown amount.
     pub lacking: Option<CoreShares>,
 }
 

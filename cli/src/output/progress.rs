@@ -98,7 +98,7 @@ pub struct PromptBar {
 }
 
 impl PromptBar {
-    /// `None`: there is nobody to see it.
+    /// `None` where no terminal shows it.
     pub fn start(
         console: &Console,
         prompt_tokens: usize,

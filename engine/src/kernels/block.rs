@@ -241,7 +241,7 @@ impl<'a> Pass<'a> {
     /// Normalises several rows.
     ///
     /// # Safety
-    /// The steps are of `norm_cut`; nobody writes the residual stream meanwhile.
+    /// The steps are of `norm_cut`; the residual stream is not written meanwhile.
     unsafe fn norm(&self, weight: Weights<'_>, steps: &mut Steps<'_>) {
         let (hidden, eps) = (self.shape.hidden, self.shape.norm_eps);
         let cut = self.norm_cut();
@@ -258,7 +258,7 @@ impl<'a> Pass<'a> {
     /// The single row, normalised into this worker's own buffer.
     ///
     /// # Safety
-    /// Nobody writes the residual stream meanwhile.
+    /// The residual stream is not written meanwhile.
     unsafe fn own_norm(
         &self,
         before: Part,

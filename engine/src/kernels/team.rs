@@ -4,14 +4,14 @@
 //! Protocol. The caller is worker 0. [`Team::run`] publishes the region and opens its first phase.
 //! A worker that sees an open phase takes steps: its own contiguous share from the front and, when
 //! that is done, from the back of the others' shares. When nothing is left to take it adds what it
-//! did to `done`; whoever completes the phase opens the next one, and after the last one closes the
+//! did to `done`; the worker that completes the phase opens the next one, and after the last one closes the
 //! region. So a phase is over when its steps are done, not when all workers have come: a worker
 //! whose core was taken away is waited for only if it holds a step, and a worker that comes late
 //! goes straight to the phase that is open. Where two threads share one core, the one that has it
 //! does all the work.
 //!
 //! A queue is one atomic word: the phase it was last used in, and how many steps were taken from
-//! either end. Nobody prepares it: the first to come in a new phase sees an older number and
+//! either end. No one prepares it: the first worker to come in a new phase sees an older number and
 //! starts afresh; who comes with an older number than the queue's leaves.
 //!
 //! Waiting: a few microseconds of spinning, since most phases are short; then the core is offered
@@ -379,7 +379,7 @@ impl Common {
         Open::from_word(self.open.0.load(Ordering::Acquire))
     }
 
-    /// The whole region on the calling thread. Nobody else takes steps, so nothing is agreed on.
+    /// The whole region on the calling thread. No other worker takes steps, so there are no queues.
     fn run_alone(&self, region: &dyn Region) {
         /// Taken back also when the region panics.
         struct Inside;
@@ -440,7 +440,7 @@ impl Common {
         }
         let done = self.done.0.fetch_add(steps.taken, Ordering::AcqRel) + steps.taken;
         if done == open.steps {
-            // SAFETY: nobody else can close the region: its open phase is over.
+            // SAFETY: no other worker can close the region: its open phase is over.
             unsafe { self.open_after(open.phase, job) };
         }
     }

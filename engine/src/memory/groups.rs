@@ -317,7 +317,7 @@ mod tests {
             .leaves(None);
         system.second("user.slice", "700", 300, 200).leaves(600);
         system.second("user.slice/job", "500", 10, 10).leaves(500);
-        // Beyond it nobody is ended, and everything crawls.
+        // Beyond it the process is not ended, but slowed down.
         let high = "sys/fs/cgroup/user.slice/job/memory.high";
         system.file(high, &mib("450")).leaves(450);
     }

@@ -396,7 +396,7 @@ mod tests {
              0.002 at the link's peak. Keep all layers resident (--num-gpu-layers all): 4166.7 \
              tok/s instead of 1190.5, predicted."
         );
-        // Where they do not fit, nobody is told to keep them.
+        // Where they do not fit, the advice is not to keep them.
         let verdict = small(20, Some(23 * 109_000)).verdict(&window).to_string();
         assert!(verdict.contains("Every more resident layer"), "{verdict}");
         assert!(verdict.contains("do not fit"), "{verdict}");

@@ -95,7 +95,7 @@ impl Attention<'_> {
     /// Steps of a phase, done.
     ///
     /// # Safety
-    /// The steps are of that phase; nobody writes the queries or the cache, nor uses the other
+    /// The steps are of that phase; no other code writes the queries or the cache, or uses the other
     /// buffers, until the last phase is over; `level` is supported.
     pub unsafe fn work(&self, level: Level, phase: usize, steps: &mut Steps<'_>) {
         assert!(

@@ -152,7 +152,7 @@ impl Linear<'_> {
     /// Steps of a phase. The outputs are complete when the last phase is over.
     ///
     /// # Safety
-    /// The steps are of that phase of this layer; nobody writes `x` and nobody uses the output
+    /// The steps are of that phase of this layer; `x` is not written and the output not used
     /// meanwhile; `level` is supported.
     pub unsafe fn work(&self, level: Level, phase: usize, steps: &mut Steps<'_>) {
         let cols = self.weights.cols();

@@ -150,7 +150,7 @@ fn many_items_are_dealt_out_in_larger_steps() {
 }
 
 #[test]
-fn nobody_waits_for_a_worker_that_holds_nothing() {
+fn others_do_what_a_worker_that_is_held_up_cannot() {
     // Worker 1 is held up in its first step, until all others of all phases but one are done; the
     // phase that it holds up is the first, so the rest of that phase is what others can do.
     let team = Team::new(2);

@@ -527,7 +527,7 @@ fn sentences(runs: &Runs) -> Vec<String> {
         .collect()
 }
 
-/// Pairs of words that do not go together in one answer, whoever says them.
+/// Pairs of words that do not go together in one answer.
 const CONTRADICTIONS: [(&str, &str); 16] = [
     ("offloading is broken", "no bottleneck"),
     ("offloading is broken", "GOOD"),
