@@ -57,11 +57,11 @@ pub fn run(args: &Overhead) -> Result<()> {
     let mut spans = Spans(SpanLog::install()?);
     #[cfg(feature = "profiling")]
     spans.switch(false);
-    let (mut model, peak_gbps) = engine::open_measured(&source, options)?;
+    let (mut model, peak) = engine::open_measured(&source, options)?;
     model.measure_memory()?;
     model.measure_arithmetic();
     let mut profile = Profile {
-        streaming: model.streaming(peak_gbps),
+        streaming: model.streaming(peak),
         window: Window::default(),
         on: false,
         tokens: 0,

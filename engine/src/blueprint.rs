@@ -18,12 +18,13 @@ use offload::{
 use crate::compact::{self, Choice};
 use crate::compute::device::DeviceCompute;
 use crate::compute::{CHUNK_ROWS, Kernels};
-use crate::cores;
+use crate::cores::{self, CoreWatch};
 use crate::demo;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::kernels::{FormTimes, LayerCache, Timed};
 use crate::memory::{self, Limit, LimitKind};
+use crate::profile::LinkPeak;
 use crate::reserve::{self, Sizes};
 use crate::text::Tokenizer;
 use crate::verification::Verification;
@@ -546,14 +547,24 @@ impl Blueprint {
 
     /// What the link reaches when it does nothing else: measured now, over the model's own bytes.
     /// For an emulated link it is the rate that was set.
-    pub fn measure_peak_gbps(&self) -> Result<Option<f64>, EngineError> {
+    pub fn measure_peak(&self) -> Result<Option<LinkPeak>, EngineError> {
         if self.plan.streamed_count() == 0 {
             return Ok(None);
         }
-        Ok(Some(match (self.link.emulated_gbps, self.link.home) {
-            (Some(gbps), _) => gbps,
-            (None, Home::Disk) => loader::measure_read_gbps(&self.checkpoint, PEAK_BUDGET)?.gbps,
-            (None, Home::Ram) => self.place.measure_link_gbps(PEAK_BUDGET)?,
+        if let Some(gbps) = self.link.emulated_gbps {
+            return Ok(Some(LinkPeak {
+                gbps,
+                lacking: None,
+            }));
+        }
+        let mut watch = CoreWatch::start(std::iter::empty());
+        let gbps = match self.link.home {
+            Home::Disk => loader::measure_read_gbps(&self.checkpoint, PEAK_BUDGET)?.gbps,
+            Home::Ram => self.place.measure_link_gbps(PEAK_BUDGET)?,
+        };
+        Ok(Some(LinkPeak {
+            gbps,
+            lacking: watch.finish().crowded(),
         }))
     }
 }

@@ -17,8 +17,8 @@ use crate::kernels::{Products, Team, measure_gflops, read_in_parallel};
 use crate::load::{self, Loading, Progress, WrapLink};
 use crate::memory;
 use crate::profile::{
-    ArithmeticLimit, ArithmeticPeak, MemoryLimit, PercentOf, Span, SpanName, Stage, Startup,
-    Streaming, Window, is_too_low, stage,
+    ArithmeticLimit, ArithmeticPeak, LinkPeak, MemoryLimit, PercentOf, Span, SpanName, Stage,
+    Startup, Streaming, Window, is_too_low, stage,
 };
 use crate::session::Session;
 use crate::text::Tokenizer;
@@ -256,32 +256,33 @@ impl Model {
     }
 
     /// What every offload summary of this model needs to know.
-    pub fn streaming(&self, peak_gbps: Option<f64>) -> Streaming {
+    pub fn streaming(&self, peak: Option<LinkPeak>) -> Streaming {
         Streaming {
             plan: self.blueprint.plan.clone(),
             link: self.blueprint.link.clone(),
             prefetch: self.blueprint.options.prefetch == offload::Prefetch::Ahead,
-            peak_gbps,
+            peak_gbps: peak.map(|peak| peak.gbps),
+            peak_lacking: peak.and_then(|peak| peak.lacking),
             memory: self.memory.get().copied(),
             arithmetic: self.arithmetic.get().cloned(),
         }
     }
 
-    /// A link's peak that these passes exceeded is measured again; the best that is known.
+    /// A link's peak that these passes exceeded is measured again, and the best is kept.
     pub fn beaten_peak_again(
         &self,
-        streaming: &Streaming,
+        streaming: &mut Streaming,
         passes: &Window,
-    ) -> Result<Option<f64>, EngineError> {
+    ) -> Result<(), EngineError> {
         let percent = (passes.link_gbps()).and_then(|gbps| streaming.link_percent(gbps));
-        match percent.is_some_and(|PercentOf(share)| is_too_low(share)) {
-            true => {
-                let again = self.blueprint.measure_peak_gbps()?;
-                let known = streaming.peak_gbps.into_iter().chain(again);
-                Ok(known.max_by(f64::total_cmp))
-            }
-            false => Ok(streaming.peak_gbps),
+        if percent.is_some_and(|PercentOf(share)| is_too_low(share))
+            && let Some(again) = self.blueprint.measure_peak()?
+            && streaming.peak_gbps.is_none_or(|known| again.gbps > known)
+        {
+            streaming.peak_gbps = Some(again.gbps);
+            streaming.peak_lacking = again.lacking;
         }
+        Ok(())
     }
 
     /// Measures, once, how fast the compute threads can read this machine's memory: over the

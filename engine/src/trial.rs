@@ -13,7 +13,7 @@ use crate::generation::{Ended, GenerationOptions};
 use crate::memory;
 use crate::model::{Loaded, Model};
 use crate::past::Measured;
-use crate::profile::{CoreTime, Streaming, Timing, Window, ms};
+use crate::profile::{CoreTime, LinkPeak, Streaming, Timing, Window, ms};
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,9 +48,9 @@ pub struct TrialRun {
 impl Trial {
     /// Opens, runs, closes. `cancel` ends the run under way with [`EngineError::Interrupted`].
     pub fn run(&self, source: &Source, cancel: &Arc<AtomicBool>) -> Result<TrialRun, EngineError> {
-        let (mut model, peak_gbps) = open_measured(source, self.options.clone())?;
+        let (mut model, peak) = open_measured(source, self.options.clone())?;
         let (prompt, generation) = (self.prompt.clone(), self.generation.clone());
-        TrialRun::measure(&mut model, peak_gbps, prompt, generation, cancel)
+        TrialRun::measure(&mut model, peak, prompt, generation, cancel)
     }
 
     /// The same, and the limits of memory and arithmetic beside it. These are measured when the run
@@ -60,12 +60,16 @@ impl Trial {
         source: &Source,
         cancel: &Arc<AtomicBool>,
     ) -> Result<TrialRun, EngineError> {
-        let (mut model, peak_gbps) = open_measured(source, self.options.clone())?;
+        let (mut model, peak) = open_measured(source, self.options.clone())?;
         let (prompt, generation) = (self.prompt.clone(), self.generation.clone());
-        let run = TrialRun::measure(&mut model, peak_gbps, prompt, generation, cancel)?;
+        let run = TrialRun::measure(&mut model, peak, prompt, generation, cancel)?;
         model.measure_memory()?;
         model.measure_arithmetic();
-        let mut streaming = model.streaming(run.streaming.peak_gbps);
+        let mut streaming = Streaming {
+            peak_gbps: run.streaming.peak_gbps,
+            peak_lacking: run.streaming.peak_lacking,
+            ..model.streaming(None)
+        };
         streaming.keep_best(&run.decode);
         Ok(TrialRun { streaming, ..run })
     }
@@ -75,22 +79,22 @@ impl Trial {
 pub fn open_measured(
     source: &Source,
     options: ModelOptions,
-) -> Result<(Model, Option<f64>), EngineError> {
+) -> Result<(Model, Option<LinkPeak>), EngineError> {
     let blueprint = Blueprint::new(source, options)?;
-    let peak_gbps = blueprint.measure_peak_gbps()?;
-    Ok((Model::load(blueprint, &mut |_| {})?, peak_gbps))
+    let peak = blueprint.measure_peak()?;
+    Ok((Model::load(blueprint, &mut |_| {})?, peak))
 }
 
 impl TrialRun {
     /// One generation on a model that is open.
     pub fn measure(
         model: &mut Model,
-        peak_gbps: Option<f64>,
+        peak: Option<LinkPeak>,
         prompt: Vec<u32>,
         generation: GenerationOptions,
         cancel: &Arc<AtomicBool>,
     ) -> Result<Self, EngineError> {
-        let (mut streaming, loaded) = (model.streaming(peak_gbps), model.loaded());
+        let (mut streaming, loaded) = (model.streaming(peak), model.loaded());
         let mut watch = CoreWatch::start(model.team.places());
         let mut session = model.session()?;
         session.cancel_with(Arc::clone(cancel));
@@ -120,7 +124,7 @@ impl TrialRun {
         }
         drop(generation);
         drop(session);
-        streaming.peak_gbps = model.beaten_peak_again(&streaming, &decode)?;
+        model.beaten_peak_again(&mut streaming, &decode)?;
         streaming.keep_best(&decode);
         Ok(Self {
             streaming,

@@ -149,16 +149,15 @@ impl Case {
         };
         for _ in 0..self.rounds {
             let blueprint = Blueprint::new(&self.source, options.clone()).unwrap();
-            let peak_gbps = blueprint.measure_peak_gbps().unwrap();
+            let peak = blueprint.measure_peak().unwrap();
             let mut model = Model::load_over(blueprint, &mut |_| {}, &mut |link| {
                 Box::new(Mannered { link, manners })
             })
             .unwrap();
             let (prompt, generation) = (self.prompt.clone(), self.generation());
             let cancel = Arc::default();
-            as_given.push(
-                TrialRun::measure(&mut model, peak_gbps, prompt, generation, &cancel).unwrap(),
-            );
+            as_given
+                .push(TrialRun::measure(&mut model, peak, prompt, generation, &cancel).unwrap());
             drop(model);
             no_offload.push(without.run(&self.source, &cancel).unwrap());
         }

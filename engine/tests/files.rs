@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use engine::profile::files::{self, Origin, RunRecord};
-use engine::profile::{Recording, Stage, Streaming, Timing};
+use engine::profile::{LinkPeak, Recording, Stage, Streaming, Timing};
 use engine::{GenerationOptions, Model, ModelOptions, Source};
 use offload::{Home, Prefetch, Residency};
 use serde_json::Value;
@@ -47,10 +47,13 @@ impl Ran {
 }
 
 fn ran(options: ModelOptions, tokens: usize) -> Ran {
-    let peak_gbps = options.link_gbps.or(Some(10.0));
+    let peak = LinkPeak {
+        gbps: options.link_gbps.unwrap_or(10.0),
+        lacking: None,
+    };
     let mut model = Model::open(&Source::Demo, options).unwrap();
     model.measure_memory().unwrap();
-    let streaming = model.streaming(peak_gbps);
+    let streaming = model.streaming(Some(peak));
     let prompt = model.blueprint().encode("Once upon a time").unwrap();
     let mut session = model.session().unwrap();
     session.record();

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use engine::profile::{Summary, Window};
+use engine::profile::{LinkPeak, Summary, Window};
 use engine::{
     Blueprint, EngineError, GenerationOptions, Kernels, Measured, Model, ModelOptions, Source,
 };
@@ -107,7 +107,10 @@ fn the_report_counts_every_load_and_byte() {
             ..Default::default()
         };
         let mut model = Model::open(&source, options).unwrap();
-        let streaming = model.streaming(Some(1.0));
+        let streaming = model.streaming(Some(LinkPeak {
+            gbps: 1.0,
+            lacking: None,
+        }));
         let stored = model
             .blueprint()
             .checkpoint

@@ -40,8 +40,8 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let _ = blueprint.tokenizer();
 
     preface::print(&blueprint, idle.as_ref(), &console);
-    let peak_gbps = match args.output.profile.is_some() || files.any() {
-        true => blueprint.measure_peak_gbps()?,
+    let peak = match args.output.profile.is_some() || files.any() {
+        true => blueprint.measure_peak()?,
         false => None,
     };
     // Never dropped: the process ends with this command, and must not wait for a read under way.
@@ -53,7 +53,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         false => idle,
     };
     let facts = Facts::of(model, idle.as_ref());
-    let streaming = model.streaming(peak_gbps);
+    let streaming = model.streaming(peak);
     let mut profile = (args.output.profile)
         .map(|how| Profile::new(how, console, &streaming, args.output.profile_every));
     let name = preface::name(model.blueprint());

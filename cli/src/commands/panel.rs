@@ -322,6 +322,7 @@ mod tests {
             },
             prefetch: true,
             peak_gbps: Some(25.6),
+            peak_lacking: None,
             arithmetic: None,
             memory: None,
         }

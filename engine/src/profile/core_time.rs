@@ -30,6 +30,9 @@ pub struct CoreShares {
 /// Compute that lacks a core for less is what a quiet system has, too.
 const QUIET: f64 = 0.05;
 
+/// Of all cores: what other programs may use before none is left.
+const CROWDED: f64 = 0.9;
+
 impl CoreTime {
     pub fn add(&mut self, other: &Self) {
         self.watched += other.watched;
@@ -47,6 +50,13 @@ impl CoreTime {
             others: share(self.others),
             stolen: share(self.stolen),
         })
+    }
+
+    /// The shares, where work that reads and does not compute may have lacked cores: other programs
+    /// had nearly all of them. While one is free, reads find it.
+    pub fn crowded(&self) -> Option<CoreShares> {
+        let full = |shares: &CoreShares| shares.lacked() >= QUIET || shares.others >= CROWDED;
+        self.shares().filter(full)
     }
 
     /// The shares, where compute lacked cores so much that times say little.
@@ -118,6 +128,14 @@ mod tests {
     fn check(time: CoreTime, expected: Option<&str>) {
         let text = time.lacking().map(|shares| shares.to_string());
         assert_eq!(text.as_deref(), expected, "{time:?}");
+    }
+
+    #[test]
+    fn reads_lack_a_core_only_where_none_is_left() {
+        assert_eq!(time(0, 500, 0).crowded(), None);
+        assert!(time(0, 950, 0).crowded().is_some());
+        assert!(time(0, 0, 100).crowded().is_some());
+        assert_eq!(CoreTime::default().crowded(), None);
     }
 
     #[test]

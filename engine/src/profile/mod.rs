@@ -31,7 +31,7 @@ pub use diagnosis::{
     Symptoms, TokenTime, Unclear,
 };
 pub use pass::PassTiming;
-pub use peak::{PercentOf, is_too_low};
+pub use peak::{LinkPeak, PercentOf, is_too_low};
 pub use recording::{Recording, Span, SpanName, StepRecord};
 pub use sample::Sample;
 #[cfg(feature = "profiling")]

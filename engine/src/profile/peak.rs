@@ -3,6 +3,16 @@
 
 use std::fmt;
 
+use super::core_time::CoreShares;
+
+/// What a link reaches when it does nothing else.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LinkPeak {
+    pub gbps: f64,
+    /// The cores were not free when it was measured: it may be higher.
+    pub lacking: Option<CoreShares>,
+}
+
 /// Two clocks that time the same differ by less.
 const SAME: f64 = 1.005;
 

@@ -90,13 +90,14 @@ impl Summary<'_> {
             {
                 Some((peak, percent)) => writeln!(
                     f,
-                    ", {percent} the {} GB/s {} on this link{emulated}",
+                    ", {percent} the {} GB/s {} on this link{}{emulated}",
                     rate(peak),
                     if emulated.is_empty() {
                         "measured"
                     } else {
                         "set"
-                    }
+                    },
+                    measured_too_low(self.streaming.peak_lacking)
                 )?,
                 None => writeln!(f, "; the link's peak was not measured{emulated}")?,
             }
@@ -195,6 +196,7 @@ mod tests {
             link,
             prefetch: true,
             peak_gbps: Some(25.6),
+            peak_lacking: None,
             memory: None,
             arithmetic: None,
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan};
 
-use super::{ArithmeticLimit, CoreTime, MemoryLimit, PassTiming, PromptRate};
+use super::{ArithmeticLimit, CoreShares, CoreTime, MemoryLimit, PassTiming, PromptRate};
 
 /// What does not change during a run and every summary needs.
 #[derive(Debug, Clone)]
@@ -15,6 +15,8 @@ pub struct Streaming {
     pub prefetch: bool,
     /// What the link reaches when it does nothing else, measured on this machine in this run.
     pub peak_gbps: Option<f64>,
+    /// The cores were not free when it was measured: the link may reach more.
+    pub peak_lacking: Option<CoreShares>,
     /// How fast memory can be read, where it was measured.
     pub memory: Option<MemoryLimit>,
     /// How fast the processor can compute, where it was measured.

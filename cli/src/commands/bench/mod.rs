@@ -145,7 +145,7 @@ impl Side {
         cancel: &Arc<AtomicBool>,
         on_run: &mut dyn FnMut(usize, TrialRun),
     ) -> Result<(), EngineError> {
-        let (mut model, peak_gbps) = engine::open_measured(&self.source, self.options.clone())?;
+        let (mut model, peak) = engine::open_measured(&self.source, self.options.clone())?;
         model.cancel_with(cancel);
         model.measure_memory()?;
         model.measure_arithmetic();
@@ -156,7 +156,7 @@ impl Side {
         };
         for (index, prompt) in self.prompts.iter().enumerate() {
             let (ids, options) = (prompt.ids.clone(), options.clone());
-            let run = TrialRun::measure(&mut model, peak_gbps, ids, options, cancel)?;
+            let run = TrialRun::measure(&mut model, peak, ids, options, cancel)?;
             on_run(index, run);
         }
         Ok(())

@@ -88,6 +88,11 @@ impl Symptoms {
         let peaks = sample(&|run| run.streaming.peak_gbps);
         let mut streaming = Streaming {
             peak_gbps: (!peaks.is_empty()).then(|| peaks.most()),
+            // One that was measured with free cores will do: the best is kept.
+            peak_lacking: (runs.iter())
+                .map(|run| run.streaming.peak_lacking)
+                .min_by_key(Option::is_some)
+                .flatten(),
             memory: runs.iter().find_map(|run| run.streaming.memory),
             ..middle.streaming.clone()
         };

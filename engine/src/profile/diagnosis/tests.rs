@@ -81,6 +81,7 @@ impl Made {
             },
             prefetch: self.prefetch,
             peak_gbps: (self.resident < LAYERS).then_some(1.0),
+            peak_lacking: None,
             memory: None,
             arithmetic: None,
         }
