@@ -15,7 +15,7 @@ use super::cache::{LayerCache, SharedCache};
 use super::level::Level;
 use super::linear::{Epilogue, Linear, Then};
 use super::norm::{rms_norm, rms_norm_in_place};
-use super::phases::Phases;
+use super::phases::{ATTENTION, INPUT_NORM, POST_NORM, Phases};
 use super::rope::RopeTable;
 use super::scratch::Scratch;
 use super::shared::{LINE, Shared, round_up};
@@ -123,7 +123,7 @@ struct Pass<'a> {
     ends: [usize; PARTS.len()],
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Part {
     /// Of several rows. A single one is so cheap that each worker normalises its own before it
     /// multiplies.
@@ -155,10 +155,11 @@ impl Region for Pass<'_> {
 
     fn open(&self, phase: usize) -> usize {
         let (part, phase) = self.at(phase);
-        match part {
-            Part::Qkv | Part::GateUp if self.rows > 1 && phase == 0 => self.phase_ends(part),
-            Part::PostNorm => self.phases.end(1),
-            Part::GateUp if phase == 0 => self.phases.end(1),
+        // What is over by now. A single row's norms are over later: see `own_norm`.
+        match (part, phase) {
+            (Part::Qkv, 0) if self.rows > 1 => self.phases.end(INPUT_NORM),
+            (Part::GateUp, 0) if self.rows > 1 => self.phases.end(POST_NORM),
+            (Part::PostNorm, _) | (Part::GateUp, 0) => self.phases.end(ATTENTION),
             _ => {}
         }
         match part {
@@ -170,6 +171,14 @@ impl Region for Pass<'_> {
                 linear.steps(self.level, phase, self.threads)
             }
         }
+    }
+
+    fn bytes(&self) -> usize {
+        let w = self.weights;
+        let weights = [w.qkv, w.out, w.gate_up, w.down].map(|matrix| matrix.bytes());
+        // Keys and values of what a row sees.
+        let seen = 2 * self.shape.kv_heads * self.cache.stride * (self.position + self.rows);
+        self.rows * (weights.iter().sum::<usize>() + seen * size_of::<f32>())
     }
 
     fn work(&self, phase: usize, steps: &mut Steps<'_>) {
@@ -184,10 +193,10 @@ impl Region for Pass<'_> {
                 Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
                     let x = match part {
                         Part::Qkv if self.rows == 1 => {
-                            self.own_norm(part, self.weights.input_norm, steps)
+                            self.own_norm(INPUT_NORM, self.weights.input_norm, steps)
                         }
                         Part::GateUp if self.rows == 1 => {
-                            self.own_norm(part, self.weights.post_norm, steps)
+                            self.own_norm(POST_NORM, self.weights.post_norm, steps)
                         }
                         _ => self.input(part),
                     };
@@ -229,11 +238,6 @@ impl<'a> Pass<'a> {
         unreachable!("phase {phase} of {start}")
     }
 
-    /// A norm has ended before this projection.
-    fn phase_ends(&self, before: Part) {
-        self.phases.end(if before == Part::Qkv { 0 } else { 2 });
-    }
-
     fn norm_cut(&self) -> Cut {
         Cut::pieces(4, self.rows, self.threads)
     }
@@ -261,7 +265,7 @@ impl<'a> Pass<'a> {
     /// The residual stream is not written meanwhile.
     unsafe fn own_norm(
         &self,
-        before: Part,
+        which: usize,
         weight: Weights<'_>,
         steps: &Steps<'_>,
     ) -> Shared<'a, f32> {
@@ -272,7 +276,7 @@ impl<'a> Pass<'a> {
         // SAFETY: as the caller promises.
         let row = unsafe { self.hidden.get(0..hidden) };
         rms_norm(self.level, row, weight, eps, own);
-        self.phase_ends(before);
+        self.phases.end(which);
         Shared::new(own)
     }
 

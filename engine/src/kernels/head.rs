@@ -102,6 +102,10 @@ impl Region for Logits<'_> {
         self.linear(self.own).steps(level, phase, threads)
     }
 
+    fn bytes(&self) -> usize {
+        self.head.bytes()
+    }
+
     fn work(&self, phase: usize, steps: &mut Steps<'_>) {
         let (level, _) = self.team;
         let hidden = self.hidden_row.len();

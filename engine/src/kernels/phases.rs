@@ -23,6 +23,10 @@ pub struct PhaseSpan {
 
 /// The order in which a block runs them.
 const ORDER: [Phase; 4] = [Phase::Norm, Phase::Attention, Phase::Norm, Phase::Mlp];
+/// Places in that order.
+pub(super) const INPUT_NORM: usize = 0;
+pub(super) const ATTENTION: usize = 1;
+pub(super) const POST_NORM: usize = 2;
 
 /// Written by workers inside a region, read by the caller after it.
 #[derive(Debug)]

@@ -2,17 +2,17 @@
 //! steps that the workers take. Knows nothing of what it runs.
 //!
 //! Protocol. The caller is worker 0. [`Team::run`] publishes the region and opens its first phase.
-//! A worker that sees an open phase takes steps: its own contiguous share from the front and, when
-//! that is done, from the back of the others' shares. When nothing is left to take it adds what it
-//! did to `done`; the worker that completes the phase opens the next one, and after the last one closes the
-//! region. So a phase is over when its steps are done, not when all workers have come: a worker
-//! whose core was taken away is waited for only if it holds a step, and a worker that comes late
-//! goes straight to the phase that is open. Where two threads share one core, the one that has it
-//! does all the work.
+//! A worker that sees an open phase takes steps: those of its own contiguous share and, when that is
+//! done, of the others' shares, each in the order of memory. When nothing is left to take it adds what it
+//! did to `done`; the worker that completes the phase opens the next one, and after the last one
+//! closes the region. So a phase is over when its steps are done, not when all workers have come: a
+//! worker whose core was taken away is waited for only if it holds a step, and a worker that comes
+//! late goes straight to the phase that is open. Where two threads share one core, the one that has
+//! it does all the work.
 //!
-//! A queue is one atomic word: the phase it was last used in, and how many steps were taken from
-//! either end. No one prepares it: the first worker to come in a new phase sees an older number and
-//! starts afresh; who comes with an older number than the queue's leaves.
+//! A queue is one atomic word: the phase it was last used in, and how many steps were taken then.
+//! No one prepares it: the first worker to come in a new phase sees an older number and
+//! starts afresh; a worker with an older number than the queue's leaves.
 //!
 //! Waiting: a few microseconds of spinning, since most phases are short; then the core is offered
 //! to others; then the thread sleeps, so that a system that has put two workers on one core, or
@@ -43,6 +43,11 @@ use super::level::Level;
 /// Turns of the spin loop before a waiter offers its core to others: 6 to 20 microseconds on
 /// current processors, several times what a phase of a small model takes.
 const SPINS: u32 = 400;
+/// A region of fewer bytes is run by its caller: two cores that hand a line of memory to each other
+/// for every phase take as long (some 20 microseconds) as one takes for this much in its cache, and
+/// several times as long where they share no cache.
+const SHARED_BYTES_MIN: usize = 512 << 10;
+
 /// How long it goes on offering before it sleeps.
 const OFFERING: Duration = Duration::from_micros(60);
 
@@ -58,6 +63,11 @@ pub(crate) trait Region: Sync {
     /// Called once for each phase, by the worker that completed the one before: how many steps it
     /// has. A phase without any is passed over.
     fn open(&self, phase: usize) -> usize;
+
+    /// About how many bytes it goes through: too few are not worth sharing.
+    fn bytes(&self) -> usize {
+        usize::MAX
+    }
 
     /// Runs the steps that `steps` yields, all of them. It yields at least one; together the
     /// workers are given every step of the phase once.
@@ -109,7 +119,8 @@ struct Number(u64);
 impl Number {
     const BITS: u32 = 36;
     const MASK: u64 = (1 << Self::BITS) - 1;
-    /// Queues are brought up to date this often, so that no number in one is from another round.
+    /// Queues are renewed after so many phases. One that had nothing to give for half of all numbers
+    /// would seem to be ahead.
     const STALE: u64 = 1 << 30;
 
     fn next(self) -> Self {
@@ -126,19 +137,20 @@ impl Number {
     }
 }
 
-/// The phase that is open, and its steps; none where no region runs.
+/// A number of steps of a phase, as one word: of the open phase all of them, or none where no region
+/// runs; of a queue those that were taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Open {
+struct Counted {
     phase: Number,
     steps: usize,
 }
 
-impl Open {
+impl Counted {
     const STEP_BITS: u32 = 64 - Number::BITS;
     const STEPS_MAX: usize = (1 << Self::STEP_BITS) - 1;
 
     fn from_word(word: u64) -> Self {
-        Open {
+        Counted {
             phase: Number(word >> Self::STEP_BITS),
             steps: word as usize & Self::STEPS_MAX,
         }
@@ -158,7 +170,7 @@ struct Job {
 struct Common {
     threads: usize,
     job: UnsafeCell<Option<Job>>,
-    /// An [`Open`].
+    /// A [`Counted`].
     open: Apart<AtomicU64>,
     /// Steps of the open phase that are done.
     done: Apart<AtomicUsize>,
@@ -183,8 +195,10 @@ unsafe impl Send for Common {}
 pub struct Team {
     common: Arc<Common>,
     handles: Vec<JoinHandle<()>>,
-    gate: Mutex<()>,
+    /// One region at a time. Holds the phase at which queues were last renewed.
+    gate: Mutex<Number>,
     level: Level,
+    shared_bytes_min: usize,
 }
 
 impl std::fmt::Debug for Team {
@@ -208,13 +222,15 @@ impl Team {
         Team::with_level(threads, Level::detect())
     }
 
-    /// [`Team::start_at`] for tests and benches.
+    /// [`Team::start_at`] for tests and benches: it shares regions of any size.
     ///
     /// # Panics
     /// If the system refuses a thread.
     #[expect(clippy::expect_used, reason = "stated in the docs")]
     pub fn with_level(threads: usize, level: Level) -> Self {
-        Team::start_at(threads, level).expect("the system refused a compute thread")
+        let mut team = Team::start_at(threads, level).expect("the system refused a compute thread");
+        team.shared_bytes_min = 0;
+        team
     }
 
     /// A team that uses `level`, or the best supported one below it.
@@ -237,8 +253,9 @@ impl Team {
         let mut team = Team {
             common,
             handles: Vec::with_capacity(threads - 1),
-            gate: Mutex::new(()),
+            gate: Mutex::new(Number(0)),
             level: level.or_below(),
+            shared_bytes_min: SHARED_BYTES_MIN,
         };
         for index in 1..threads {
             // Dropping the team ends those that did start.
@@ -281,17 +298,18 @@ impl Team {
             !INSIDE_REGION.get(),
             "a parallel region inside a parallel region"
         );
-        let gate = lock(&self.gate);
+        let mut renewed = lock(&self.gate);
         let common = &*self.common;
-        if common.threads == 1 {
+        if common.threads == 1 || region.bytes() < self.shared_bytes_min {
             return common.run_alone(region);
         }
         let pointer: *const (dyn Region + '_) = region;
         // SAFETY: only the lifetime changes; the pointer is not followed after this call.
         let pointer: *const (dyn Region + 'static) = unsafe { std::mem::transmute(pointer) };
         let before = common.open_now().phase;
-        if before.0 / Number::STALE != before.next().0 / Number::STALE {
+        if before.since(*renewed) >= Number::STALE {
             common.renew_queues(before);
+            *renewed = before;
         }
         let job = Job {
             region: pointer,
@@ -313,7 +331,7 @@ impl Team {
         INSIDE_REGION.set(false);
         let panic = lock(&common.panic).take();
         common.poisoned.store(false, Ordering::Relaxed);
-        drop(gate);
+        drop(renewed);
         if let Some(panic) = panic {
             resume_unwind(panic);
         }
@@ -375,8 +393,8 @@ impl Common {
         }
     }
 
-    fn open_now(&self) -> Open {
-        Open::from_word(self.open.0.load(Ordering::Acquire))
+    fn open_now(&self) -> Counted {
+        Counted::from_word(self.open.0.load(Ordering::Acquire))
     }
 
     /// The whole region on the calling thread. No other worker takes steps, so there are no queues.
@@ -391,7 +409,7 @@ impl Common {
         INSIDE_REGION.set(true);
         let _inside = Inside;
         for index in 0..region.phases() {
-            let open = Open {
+            let open = Counted {
                 phase: Number(0),
                 steps: region.open(index),
             };
@@ -402,6 +420,7 @@ impl Common {
                         common: self,
                         worker: 0,
                         open,
+                        alone: true,
                         turn: 0,
                         first: None,
                         taken: 0,
@@ -412,11 +431,12 @@ impl Common {
     }
 
     /// Does what is left of a phase; opens the next one if that completes it.
-    fn take_part(&self, worker: usize, open: Open) {
+    fn take_part(&self, worker: usize, open: Counted) {
         let mut steps = Steps {
             common: self,
             worker,
             open,
+            alone: false,
             turn: 0,
             first: None,
             taken: 0,
@@ -467,8 +487,7 @@ impl Common {
                 }
                 let steps = region.open(index);
                 if steps > 0 {
-                    let share = steps.div_ceil(self.threads);
-                    assert!(share <= Taken::MOST, "{steps} steps to deal out");
+                    assert!(steps <= Counted::STEPS_MAX, "{steps} steps to deal out");
                     return steps;
                 }
             }
@@ -478,7 +497,7 @@ impl Common {
             0
         });
         self.done.0.store(0, Ordering::Relaxed);
-        let open = Open { phase: next, steps };
+        let open = Counted { phase: next, steps };
         // With the sleepers: either this sees one, or it sees this.
         self.open.0.store(open.word(), Ordering::SeqCst);
         if self.sleepers.0.load(Ordering::SeqCst) > 0 {
@@ -488,10 +507,9 @@ impl Common {
 
     /// Makes all queues say that nothing is left of `phase`.
     fn renew_queues(&self, phase: Number) {
-        let nothing_left = Taken {
+        let nothing_left = Counted {
             phase,
-            front: Taken::MOST,
-            back: 0,
+            steps: Counted::STEPS_MAX,
         };
         for queue in &self.queues {
             queue.0.store(nothing_left.word(), Ordering::Relaxed);
@@ -499,7 +517,7 @@ impl Common {
     }
 
     /// Until another phase is open than `seen`, or the team ends.
-    fn wait(&self, seen: Open) {
+    fn wait(&self, seen: Counted) {
         let over = || self.open_now() != seen || self.stopping.load(Ordering::Relaxed);
         for _ in 0..SPINS {
             if over() {
@@ -518,7 +536,7 @@ impl Common {
     }
 
     #[cold]
-    fn sleep(&self, seen: Open) {
+    fn sleep(&self, seen: Counted) {
         let mut bed = lock(&self.bed);
         self.sleepers.0.fetch_add(1, Ordering::SeqCst);
         while self.open.0.load(Ordering::SeqCst) == seen.word()
@@ -541,7 +559,9 @@ impl Common {
 pub(crate) struct Steps<'a> {
     common: &'a Common,
     worker: usize,
-    open: Open,
+    open: Counted,
+    /// All of them are this worker's.
+    alone: bool,
     /// Whose share is taken from now: the worker's own, then that of the next, and so on.
     turn: usize,
     /// Taken, and not yet handed out.
@@ -561,7 +581,7 @@ impl Steps<'_> {
 
     fn take_step(&mut self) -> Option<usize> {
         let (threads, steps) = (self.threads(), self.open.steps);
-        if threads == 1 {
+        if self.alone {
             let at = self.taken;
             self.taken += 1;
             return (at < steps).then_some(at);
@@ -570,7 +590,7 @@ impl Steps<'_> {
             let owner = (self.worker + self.turn) % threads;
             let share = steps * owner / threads..steps * (owner + 1) / threads;
             let queue = &self.common.queues[owner].0;
-            if let Some(at) = Taken::take(queue, self.open.phase, share.len(), self.turn == 0) {
+            if let Some(at) = take(queue, self.open.phase, share.len()) {
                 self.taken += 1;
                 return Some(share.start + at);
             }
@@ -591,66 +611,27 @@ impl Iterator for Steps<'_> {
     }
 }
 
-/// What a queue's word says: steps taken from either end of a share, in a phase.
-#[derive(Clone, Copy)]
-struct Taken {
-    phase: Number,
-    front: usize,
-    back: usize,
-}
-
-impl Taken {
-    const BITS: u32 = (64 - Number::BITS) / 2;
-    /// Steps of a share at most.
-    const MOST: usize = (1 << Self::BITS) - 1;
-
-    fn from_word(word: u64) -> Self {
-        Taken {
-            phase: Number(word >> (2 * Self::BITS)),
-            front: (word >> Self::BITS) as usize & Self::MOST,
-            back: word as usize & Self::MOST,
+/// Takes a step of a share of `len` steps: the next one.
+fn take(queue: &AtomicU64, phase: Number, len: usize) -> Option<usize> {
+    let mut seen = queue.load(Ordering::Relaxed);
+    loop {
+        let queued = Counted::from_word(seen);
+        let taken = match queued.phase == phase {
+            true => queued.steps,
+            false if queued.phase.is_after(phase) => return None,
+            false => 0,
+        };
+        if taken >= len {
+            return None;
         }
-    }
-
-    fn word(self) -> u64 {
-        self.phase.0 << (2 * Self::BITS) | (self.front << Self::BITS | self.back) as u64
-    }
-
-    /// Takes a step of a share of `len` steps: the first that is left, or the last.
-    fn take(queue: &AtomicU64, phase: Number, len: usize, from_front: bool) -> Option<usize> {
-        let mut seen = queue.load(Ordering::Relaxed);
-        loop {
-            let mut taken = Taken::from_word(seen);
-            if taken.phase != phase {
-                if taken.phase.is_after(phase) {
-                    return None;
-                }
-                taken = Taken {
-                    phase,
-                    front: 0,
-                    back: 0,
-                };
-            }
-            if taken.front + taken.back >= len {
-                return None;
-            }
-            let at = if from_front {
-                taken.front += 1;
-                taken.front - 1
-            } else {
-                taken.back += 1;
-                len - taken.back
-            };
-            // Relaxed: `open` and `done` order the data; the word only counts.
-            match queue.compare_exchange_weak(
-                seen,
-                taken.word(),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return Some(at),
-                Err(now) => seen = now,
-            }
+        let next = Counted {
+            phase,
+            steps: taken + 1,
+        };
+        // Relaxed: `open` and `done` order the data; the word only counts.
+        match queue.compare_exchange_weak(seen, next.word(), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Some(taken),
+            Err(now) => seen = now,
         }
     }
 }

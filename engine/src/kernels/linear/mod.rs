@@ -87,6 +87,9 @@ fn tile_rows_min(level: Level) -> Option<usize> {
 /// Pieces that each worker should have at least, if they are not too small.
 const PIECES_MIN: usize = 8;
 
+/// Rows of fewer bytes together cost more to hand out than to multiply.
+const PIECE_BYTES_MIN: usize = 16 << 10;
+
 /// Floats of tile buffer for a layer of `rows` by `cols` over up to `tokens` activation rows.
 pub(crate) fn tile_floats(
     level: Level,
@@ -197,6 +200,8 @@ impl Linear<'_> {
         let items = self.epilogue.outputs(self.weights.rows());
         // Large pieces keep memory busier; small ones leave less to wait for at the end.
         let size = (items / (PIECES_MIN * threads) + 1).next_power_of_two() / 2;
+        let worth = PIECE_BYTES_MIN / (self.weights.bytes() / self.weights.rows()).max(1);
+        let size = size.max(worth);
         let size = size.clamp(dot::BLOCK_ROWS_MIN, dot::BLOCK_ROWS_MAX);
         Cut { items, size }
     }

@@ -173,11 +173,10 @@ fn others_do_what_a_worker_that_is_held_up_cannot() {
 #[test]
 fn numbers_of_phases_begin_again() {
     let team = Team::new(3);
-    for near in [Number::MASK - 700, Number::STALE - 700] {
+    for near in [Number::MASK - 700, Number::MASK / 2 - 700] {
         let phase = Number(near);
-        let open = Open { phase, steps: 0 };
+        let open = Counted { phase, steps: 0 };
         team.common.open.0.store(open.word(), Ordering::SeqCst);
-        team.common.renew_queues(phase);
         for _ in 0..400 {
             let count = AtomicU64::new(0);
             run(&team, |_, _, _| _ = count.fetch_add(1, Ordering::Relaxed));
@@ -186,4 +185,17 @@ fn numbers_of_phases_begin_again() {
     }
     assert!(Number(0).is_after(Number(Number::MASK)));
     assert!(!Number(Number::MASK).is_after(Number(0)));
+}
+
+#[test]
+fn a_queue_that_was_not_used_for_long_is_not_taken_to_be_ahead() {
+    let team = Team::new(3);
+    // Queues say 0, and of these numbers that is the next but half of all.
+    let phase = Number(Number::MASK / 2 + 10);
+    assert!(Number(0).is_after(phase));
+    let open = Counted { phase, steps: 0 };
+    team.common.open.0.store(open.word(), Ordering::SeqCst);
+    let count = AtomicU64::new(0);
+    run(&team, |_, _, _| _ = count.fetch_add(1, Ordering::Relaxed));
+    assert_eq!(count.load(Ordering::Relaxed), 997 * 2 + 996 + 1);
 }
