@@ -22,12 +22,12 @@ use crate::cores::{self, CoreWatch};
 use crate::demo;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
-use crate::kernels::{FormTimes, LayerCache, Timed};
 use crate::memory::{self, Limit, LimitKind};
 use crate::profile::LinkPeak;
 use crate::reserve::{self, Sizes};
 use crate::text::Tokenizer;
 use crate::verification::Verification;
+use kernels::{FormTimes, LayerCache, Timed};
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

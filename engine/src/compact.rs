@@ -12,9 +12,9 @@ use crate::blueprint::{Blueprint, ModelOptions};
 use crate::compute::Kernels;
 use crate::cores;
 use crate::error::EngineError;
-use crate::kernels::{self, Compact, FormTimes, Level, Team, Timed, TooManyStrays};
 use crate::load;
 use crate::memory::Limit;
+use kernels::{self, Compact, FormTimes, Level, Team, Timed, TooManyStrays};
 
 /// Layers that together take less lie in a processor's caches, where bytes cost little and packing
 /// gains nothing.
@@ -238,7 +238,7 @@ mod tests {
     use offload::{BlockBytes, FixedBytes, PlanRequest, ReserveBytes, Residency, Spread};
 
     use super::*;
-    use crate::kernels::{Asking, Timed};
+    use kernels::{Asking, Timed};
 
     /// Eight layers of 100 MB, as many resident as fit.
     fn plan(resident_bytes: u64, memory_bytes: Option<u64>) -> ResidencyPlan {

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use loader::{DType, Form, Role};
 use offload::{LayerIndex, Slab};
 
-use crate::kernels::Compact;
+use kernels::Compact;
 
 /// The first place of a pass that left NaN or infinity behind.
 #[derive(Debug, Clone, PartialEq, Eq)]

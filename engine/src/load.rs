@@ -17,8 +17,8 @@ use crate::blueprint::{Blueprint, STREAM_ACCESS};
 use crate::compact::Packer;
 use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::kernels::Team;
 use crate::verification::Verification;
+use kernels::Team;
 
 /// The one stack of a text model.
 pub(crate) const STACK: StackId = StackId(0);

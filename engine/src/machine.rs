@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::cores::{self, CoreWatch};
 use crate::error::EngineError;
-use crate::kernels::{self, Team};
 use crate::memory;
 use crate::profile::CoreShares;
+use kernels::{self, Team};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {

@@ -13,7 +13,6 @@ use crate::compute::Kernels;
 use crate::cores::{self, CoreWatch};
 use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::kernels::{Products, Team, measure_gflops, read_in_parallel};
 use crate::load::{self, Loading, Progress, WrapLink};
 use crate::memory;
 use crate::profile::{
@@ -22,6 +21,7 @@ use crate::profile::{
 };
 use crate::session::Session;
 use crate::text::Tokenizer;
+use kernels::{Products, Team, measure_gflops, read_in_parallel};
 
 /// See the module.
 #[derive(Debug)]

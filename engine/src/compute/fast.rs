@@ -12,12 +12,12 @@ use crate::embedding::{Embedding, RowReader};
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
 use crate::finite::all_finite;
-use crate::kernels::{
+use crate::profile::{Clock, past_stage};
+use crate::rope::inverse_frequencies;
+use kernels::{
     BlockShape, BlockWeights, Compact, LayerCache, Matrix, Phase, PhaseSpan, RopeTable, Scratch,
     Team, Weights, embed, forward_block, logits,
 };
-use crate::profile::{Clock, past_stage};
-use crate::rope::inverse_frequencies;
 
 /// See the module.
 #[derive(Debug)]

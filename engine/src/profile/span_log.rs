@@ -16,7 +16,7 @@ use tracing::subscriber::{self, Interest, SetGlobalDefaultError};
 use tracing::{Event, Metadata, Subscriber};
 
 use super::span::since_epoch_ns;
-use crate::kernels::advise_huge_pages;
+use kernels::advise_huge_pages;
 
 /// What this workspace announces; others' spans stay out.
 const TARGETS: [&str; 3] = ["stage", "offload", "gpu_sync"];

@@ -231,7 +231,7 @@ impl Region for Products<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::Random;
+    use crate::testing::Random;
 
     #[test]
     fn both_forms_are_timed_at_every_level_and_nothing_is_chosen() {

@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use engine::kernels::{
+use kernels::{
     BlockShape, BlockWeights, Compact, LayerCache, Matrix, RopeTable, Scratch, Team, Weights,
     advise_huge_pages, forward_block, logits, pack, read_in_parallel,
 };
@@ -105,7 +105,7 @@ fn head(c: &mut Criterion) {
 }
 
 fn team() -> Team {
-    Team::new(engine::physical_cores())
+    Team::new(std::thread::available_parallelism().map_or(1, |count| count.get()))
 }
 
 type Format = fn(&[u32]) -> Weights<'_>;

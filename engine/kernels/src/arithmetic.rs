@@ -129,7 +129,7 @@ mod tiles {
     use std::arch::asm;
 
     use super::TURNS;
-    use crate::kernels::linear::Tiles;
+    use crate::linear::Tiles;
 
     /// Four products of tiles: 16 by 16 sums of 32 products each. An activation is two tiles, its
     /// high and its low part, so half of them is what a layer gets of it.
@@ -159,7 +159,7 @@ mod tiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::level::Level;
+    use crate::level::Level;
 
     #[test]
     fn every_level_multiplies_and_wider_is_not_slower() {

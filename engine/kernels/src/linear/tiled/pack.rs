@@ -14,8 +14,8 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES, Head};
-use crate::kernels::isa::Key;
+use crate::compact::{Compact, GROUP, GROUP_BYTES, Head};
+use crate::isa::Key;
 
 use super::plan::{DEPTH, GROUPS, SIDE, TILE_BYTES};
 

@@ -12,8 +12,8 @@
 use std::ops::Range;
 
 use super::{Attention, TILE, partial_stride, unit_queries_max, worker_floats};
-use crate::kernels::isa::{Isa, Kernel, MAX_LANES};
-use crate::kernels::linear::dot_tile;
+use crate::isa::{Isa, Kernel, MAX_LANES};
+use crate::linear::dot_tile;
 
 /// Some rows of one group of heads over the positions `first..end`; `first` starts a tile.
 pub(super) struct Unit<'a> {

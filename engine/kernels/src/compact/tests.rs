@@ -1,9 +1,9 @@
 use half::bf16;
 
 use super::*;
-use crate::kernels::level::Level;
-use crate::kernels::team::Team;
-use crate::kernels::testing::Random;
+use crate::level::Level;
+use crate::team::Team;
+use crate::testing::Random;
 
 fn packed(team: &Team, from: &[bf16], cols: usize) -> Result<Vec<u64>, TooManyStrays> {
     let bytes = Compact::bytes_for(from.len() / cols, cols).expect("a compact form");

@@ -14,9 +14,9 @@ use std::ops::Range;
 use half::bf16;
 
 use super::dot::Rows;
-use crate::kernels::ahead::{Ahead, LINE_BYTES};
-use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES, Head, Stray, unpack_group};
-use crate::kernels::isa::{Element, Isa};
+use crate::ahead::{Ahead, LINE_BYTES};
+use crate::compact::{Compact, GROUP, GROUP_BYTES, Head, Stray, unpack_group};
+use crate::isa::{Element, Isa};
 
 impl Rows for Compact<'_> {
     #[inline(always)]

@@ -8,9 +8,9 @@
 use half::bf16;
 
 use super::{GROUP, GROUP_BYTES, Head, NUMBERS_A_STRAY, Parts, Stray, TAILS, exponent_of, tail_of};
-use crate::kernels::isa::{Isa, Kernel, dispatch};
-use crate::kernels::shared::Shared;
-use crate::kernels::team::{Cut, Team};
+use crate::isa::{Isa, Kernel, dispatch};
+use crate::shared::Shared;
+use crate::team::{Cut, Team};
 
 /// The numbers of a matrix have too many different exponents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

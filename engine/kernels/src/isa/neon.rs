@@ -11,7 +11,7 @@ use std::arch::asm;
 use half::{bf16, f16};
 
 use super::Isa;
-use crate::kernels::compact::{Head, Place};
+use crate::compact::{Head, Place};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon;

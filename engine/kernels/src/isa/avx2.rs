@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::Isa;
-use crate::kernels::compact::{Head, Place};
+use crate::compact::{Head, Place};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;

@@ -9,7 +9,7 @@
 use half::{bf16, f16};
 
 use super::Isa;
-use crate::kernels::compact::{Head, Place, number};
+use crate::compact::{Head, Place, number};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;

@@ -1,7 +1,7 @@
 //! What a block is made of: its sizes and its weights, wherever they lie. Knows nothing of how it
 //! is computed.
 
-use crate::kernels::weights::{Matrix, Weights};
+use crate::weights::{Matrix, Weights};
 
 /// Sizes that all blocks of a stack share.
 #[derive(Clone, Copy, Debug, PartialEq)]

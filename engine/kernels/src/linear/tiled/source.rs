@@ -3,9 +3,9 @@
 use half::bf16;
 
 use super::plan::DEPTH;
-use crate::kernels::ahead::LINE_BYTES;
-use crate::kernels::compact::{Compact, GROUP, GROUP_BYTES};
-use crate::kernels::weights::{Numbers, Weights};
+use crate::ahead::LINE_BYTES;
+use crate::compact::{Compact, GROUP, GROUP_BYTES};
+use crate::weights::{Numbers, Weights};
 
 /// A matrix of bf16 weights, in either form.
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 use super::*;
-use crate::kernels::Matrix;
-use crate::kernels::testing::{FORMATS, Format, Owned, Random, error};
+use crate::Matrix;
+use crate::testing::{FORMATS, Format, Owned, Random, error};
 
 const POSITIONS: usize = 700;
 

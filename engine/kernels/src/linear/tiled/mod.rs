@@ -25,8 +25,8 @@ use std::marker::PhantomData;
 use half::bf16;
 
 use super::{Linear, Then};
-use crate::kernels::isa::Avx512;
-use crate::kernels::team::{Cut, Steps};
+use crate::isa::Avx512;
+use crate::team::{Cut, Steps};
 pub(crate) use amx::Tiles;
 pub(crate) use amx::is_usable as amx_is_usable;
 use plan::{DEPTH, GROUPS, Limits, Plan, SIDE, TILE_BYTES, TILE_FLOATS};

@@ -12,8 +12,8 @@
 use std::ops::Range;
 
 use super::{Linear, Then};
-use crate::kernels::ahead::{Ahead, LINE_BYTES};
-use crate::kernels::isa::{Element, Isa, Kernel, MAX_LANES};
+use crate::ahead::{Ahead, LINE_BYTES};
+use crate::isa::{Element, Isa, Kernel, MAX_LANES};
 
 /// Weight rows whose outputs are finished together, and dealt out together: at most, and when there
 /// are few.

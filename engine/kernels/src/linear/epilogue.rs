@@ -3,9 +3,9 @@
 #![expect(unsafe_code, reason = "writes disjoint parts of a shared output")]
 // Sound because each output belongs to one worker: callers pass only outputs of their own share.
 
-use crate::kernels::isa::{Isa, MAX_LANES};
-use crate::kernels::shared::Shared;
-use crate::kernels::weights::Weights;
+use crate::isa::{Isa, MAX_LANES};
+use crate::shared::Shared;
+use crate::weights::Weights;
 
 /// What happens to the outputs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,11 +1,11 @@
 use half::bf16;
 
 use super::*;
-use crate::kernels::compact::{Compact, pack};
-use crate::kernels::level::Level;
-use crate::kernels::shared::Buffer;
-use crate::kernels::team::{Region, Steps, Team};
-use crate::kernels::testing::{FORMATS, Format, Owned, Random, error};
+use crate::compact::{Compact, pack};
+use crate::level::Level;
+use crate::shared::Buffer;
+use crate::team::{Region, Steps, Team};
+use crate::testing::{FORMATS, Format, Owned, Random, error};
 
 struct Case {
     format: Format,
