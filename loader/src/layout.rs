@@ -2,52 +2,11 @@
 //! configuration alone, so it is the same for every block of a model and a slot built for one
 //! serves all. Knows no file, and of a compact weight only how large it is.
 
-use crate::{DType, ModelConfig};
+use crate::{DType, ModelConfig, Role};
 
 /// Every weight begins at a multiple of this from where its slab does: what device kernels like. (On
 /// the host a slab may begin at any number.)
 pub const SLAB_ALIGN_BYTES: usize = 256;
-
-/// What a weight is for. Fused weights stand as one: their rows follow each other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Role {
-    InputNorm,
-    /// Rows of query, key, value.
-    Qkv,
-    QkvBias,
-    QNorm,
-    KNorm,
-    Out,
-    OutBias,
-    PostNorm,
-    /// Rows of gate, up.
-    GateUp,
-    GateUpBias,
-    Down,
-    DownBias,
-}
-
-impl Role {
-    pub const ALL: [Self; 12] = [
-        Self::InputNorm,
-        Self::Qkv,
-        Self::QkvBias,
-        Self::QNorm,
-        Self::KNorm,
-        Self::Out,
-        Self::OutBias,
-        Self::PostNorm,
-        Self::GateUp,
-        Self::GateUpBias,
-        Self::Down,
-        Self::DownBias,
-    ];
-
-    /// Whether the weight is a matrix that a projection multiplies with.
-    pub const fn is_projection(self) -> bool {
-        matches!(self, Self::Qkv | Self::Out | Self::GateUp | Self::Down)
-    }
-}
 
 /// How a weight's numbers lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,12 +46,12 @@ pub struct BlockLayout {
 
 impl BlockLayout {
     pub fn new(config: &ModelConfig, dtype: DType) -> Self {
-        let weight = |role| {
-            let shape = shape(config, role)?;
+        let weights = config.block_weights().into_iter().map(|weight| {
+            let shape = weight.shape();
             let bytes = shape.iter().product::<usize>() * dtype.bytes();
-            Some((role, shape, bytes, Form::Plain))
-        };
-        Self::of(dtype, Role::ALL.into_iter().filter_map(weight))
+            (weight.role, shape, bytes, Form::Plain)
+        });
+        Self::of(dtype, weights)
     }
 
     /// The same weights, those in compact form for which `bytes_of` says what they take then.
@@ -154,24 +113,4 @@ impl BlockLayout {
     pub fn get(&self, role: Role) -> Option<&Placement> {
         self.placements.iter().find(|place| place.role == role)
     }
-}
-
-fn shape(config: &ModelConfig, role: Role) -> Option<Vec<usize>> {
-    let hidden = config.hidden_size;
-    let q = config.q_size();
-    let qkv = q + 2 * config.kv_size();
-    let ffn = config.intermediate_size;
-    let (present, shape) = match role {
-        Role::InputNorm | Role::PostNorm => (true, vec![hidden]),
-        Role::Qkv => (true, vec![qkv, hidden]),
-        Role::QkvBias => (config.qkv_bias, vec![qkv]),
-        Role::QNorm | Role::KNorm => (config.qk_norm, vec![config.head_dim]),
-        Role::Out => (true, vec![hidden, q]),
-        Role::OutBias => (config.out_bias, vec![hidden]),
-        Role::GateUp => (true, vec![2 * ffn, hidden]),
-        Role::GateUpBias => (config.mlp_bias, vec![2 * ffn]),
-        Role::Down => (true, vec![hidden, ffn]),
-        Role::DownBias => (config.mlp_bias, vec![hidden]),
-    };
-    present.then_some(shape)
 }

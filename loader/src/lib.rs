@@ -42,6 +42,8 @@ mod room;
 mod rows;
 #[forbid(unsafe_code)]
 mod source;
+#[forbid(unsafe_code)]
+mod spec;
 mod storage;
 #[forbid(unsafe_code)]
 mod surplus;
@@ -59,12 +61,13 @@ pub use dtype::{DType, UnknownDType};
 pub use error::{Error, HeaderProblem, Said};
 pub use foreign::Format;
 pub use generation::GenerationConfig;
-pub use layout::{BlockLayout, Form, Placement, Role, SLAB_ALIGN_BYTES};
+pub use layout::{BlockLayout, Form, Placement, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{ReadRate, measure_lone_read, measure_read_gbps};
 pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
 pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
+pub use spec::{Role, TensorSpec, WeightSpec};
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
 pub use surplus::{Purpose, Unread};

@@ -5,8 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::chunk::{self, Chunk, Route};
-use crate::layout::{Placement, Role};
-use crate::{BlockLayout, Checkpoint, DIRECT_ALIGN_BYTES, DType, Error, Storage, TensorEntry};
+use crate::{
+    BlockLayout, Checkpoint, DIRECT_ALIGN_BYTES, DType, Error, Role, Storage, TensorEntry,
+};
 
 /// One tensor's way into a slab.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,15 +120,14 @@ impl Checkpoint {
             return Err(Error::NoSuchLayer { layer, layers });
         }
         let mut pieces = Vec::new();
-        for place in layout.placements() {
+        for (weight, place) in self.config.block_weights().iter().zip(layout.placements()) {
             let mut slab_offset = place.offset;
-            for part in parts(place, self.config.q_size(), self.config.kv_size()) {
-                let name = tensor_name(layer, part.name);
-                let piece = self.piece(&name, &part.shape, slab_offset)?;
-                slab_offset += part.shape.iter().product::<usize>() * layout.dtype().bytes();
-                pieces.push(piece);
+            for tensor in &weight.tensors {
+                let name = tensor_name(layer, tensor.name);
+                pieces.push(self.piece(&name, &tensor.shape, slab_offset)?);
+                slab_offset += tensor.shape.iter().product::<usize>() * layout.dtype().bytes();
             }
-            // Shapes were derived twice, in layout and here: they must agree.
+            // A layout of another configuration is a bug of the caller's.
             assert_eq!(slab_offset, place.offset + place.bytes, "{:?}", place.role);
         }
         Ok(BlockSource {
@@ -238,14 +238,12 @@ impl Checkpoint {
     pub(crate) fn check_weights(&self) -> Result<DType, Error> {
         let layout = self.block_layout(DType::Bf16);
         let mut first: Option<(String, DType)> = None;
+        let weights = self.config.block_weights();
         for layer in 0..self.config.layers {
             self.block(layer, &layout)?;
-            for place in layout.placements() {
-                if !place.role.is_projection() {
-                    continue;
-                }
-                for part in parts(place, self.config.q_size(), self.config.kv_size()) {
-                    let name = tensor_name(layer, part.name);
+            for weight in weights.iter().filter(|weight| weight.role.is_projection()) {
+                for tensor in &weight.tensors {
+                    let name = tensor_name(layer, tensor.name);
                     let Some(dtype) = self.tensor(&name).and_then(TensorEntry::dtype) else {
                         continue;
                     };
@@ -270,11 +268,10 @@ impl Checkpoint {
 
     /// Whether the model reads the tensor of that name, for each name.
     pub(crate) fn is_read(&self) -> impl Fn(&str) -> bool {
-        let layout = self.block_layout(DType::Bf16);
-        let places = layout.placements().iter();
-        let parts: Vec<&str> = places
-            .flat_map(|place| parts(place, 0, 0))
-            .map(|part| part.name)
+        let weights = self.config.block_weights().into_iter();
+        let parts: Vec<&str> = weights
+            .flat_map(|weight| weight.tensors)
+            .map(|tensor| tensor.name)
             .collect();
         let whole = Whole::ALL.map(|which| self.weight_name(which));
         let layers = self.config.layers;
@@ -295,50 +292,4 @@ impl Checkpoint {
 
 fn tensor_name(layer: usize, part: &str) -> String {
     format!("{LAYERS}{layer}.{part}")
-}
-
-/// One stored tensor of a (possibly fused) weight.
-struct Part {
-    name: &'static str,
-    shape: Vec<usize>,
-}
-
-/// The stored tensors that make up a weight, in the order of its rows.
-fn parts(place: &Placement, q_size: usize, kv_size: usize) -> Vec<Part> {
-    let names: &[&'static str] = match place.role {
-        Role::InputNorm => &["input_layernorm.weight"],
-        Role::Qkv => &[
-            "self_attn.q_proj.weight",
-            "self_attn.k_proj.weight",
-            "self_attn.v_proj.weight",
-        ],
-        Role::QkvBias => &[
-            "self_attn.q_proj.bias",
-            "self_attn.k_proj.bias",
-            "self_attn.v_proj.bias",
-        ],
-        Role::QNorm => &["self_attn.q_norm.weight"],
-        Role::KNorm => &["self_attn.k_norm.weight"],
-        Role::Out => &["self_attn.o_proj.weight"],
-        Role::OutBias => &["self_attn.o_proj.bias"],
-        Role::PostNorm => &["post_attention_layernorm.weight"],
-        Role::GateUp => &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
-        Role::GateUpBias => &["mlp.gate_proj.bias", "mlp.up_proj.bias"],
-        Role::Down => &["mlp.down_proj.weight"],
-        Role::DownBias => &["mlp.down_proj.bias"],
-    };
-    let rows = |index: usize| match (place.role, index) {
-        (Role::Qkv | Role::QkvBias, 0) => q_size,
-        (Role::Qkv | Role::QkvBias, _) => kv_size,
-        _ => place.shape[0] / names.len(),
-    };
-    names
-        .iter()
-        .enumerate()
-        .map(|(index, &name)| {
-            let mut shape = place.shape.clone();
-            shape[0] = rows(index);
-            Part { name, shape }
-        })
-        .collect()
 }
