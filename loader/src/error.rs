@@ -8,6 +8,7 @@ use crate::DType;
 use crate::checksum::{ALGORITHM, Checksum};
 use crate::foreign::Format;
 use crate::manifest::MANIFEST;
+use crate::units;
 
 /// What went wrong with a checkpoint. Every file is named as the user would name it.
 #[derive(Debug, thiserror::Error)]
@@ -209,8 +210,10 @@ pub enum Error {
     #[error("{} exists and is not an empty directory", dir.display())]
     Exists { dir: PathBuf },
     #[error(
-        "{} needs {needed_bytes} bytes, and {free_bytes} are free on that disk",
-        dir.display()
+        "{} needs {}, and {} are free on that disk",
+        dir.display(),
+        units::needed_of(*needed_bytes, *free_bytes).0,
+        units::needed_of(*needed_bytes, *free_bytes).1
     )]
     NoRoom {
         dir: PathBuf,

@@ -292,7 +292,7 @@ fn a_checkpoint_that_the_disk_has_no_room_for_is_refused_before_it_is_begun() {
     ))
     .fails(
         1,
-        &["bytes, and ", "are free on that disk", "free at least"],
+        &[" TiB, and ", "are free on that disk", "free at least"],
     );
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 }

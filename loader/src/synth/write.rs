@@ -268,7 +268,7 @@ mod tests {
         let error = room(49).unwrap_err();
         let text = error.to_string();
         assert!(
-            text.contains("model needs 50 bytes, and 49 are free"),
+            text.contains("model needs 50 B, and 49 B are free"),
             "{text}"
         );
         assert!(error.hint().unwrap().contains("free at least 1 MiB"));
