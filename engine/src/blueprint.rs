@@ -403,8 +403,7 @@ impl Blueprint {
             (None, Home::Disk) => {
                 let bytes = self.plan.block().link;
                 let alone = loader::measure_lone_read(&self.checkpoint, bytes, budget)?;
-                let alone_ms = alone.as_secs_f64() * 1e3;
-                Ok((alone_ms - bytes as f64 / link_gbps / 1e6).max(0.0))
+                Ok(alone.start_ms(link_gbps))
             }
             // One thread copies, and is at it at once.
             _ => Ok(0.0),

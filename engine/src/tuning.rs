@@ -60,8 +60,7 @@ impl MachineRates {
         let layout = checkpoint.block_layout(options.dtype.unwrap_or(checkpoint.dtype()));
         let block_bytes = checkpoint.block(0, &layout)?.stored_bytes();
         let alone = loader::measure_lone_read(&checkpoint, block_bytes, BUDGET)?;
-        let disk_start_ms =
-            (alone.as_secs_f64() * 1e3 - block_bytes as f64 / disk_gbps / 1e6).max(0.0);
+        let disk_start_ms = alone.start_ms(disk_gbps);
         drop(checkpoint);
         let ram_gbps = offload::measure_copy_gbps(BUDGET);
         let generation = GenerationOptions {

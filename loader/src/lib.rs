@@ -63,7 +63,7 @@ pub use foreign::Format;
 pub use generation::GenerationConfig;
 pub use layout::{BlockLayout, Form, Placement, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};
-pub use measure::{ReadRate, measure_lone_read, measure_read_gbps};
+pub use measure::{LoneRead, ReadRate, measure_lone_read, measure_read_gbps};
 pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
 pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;

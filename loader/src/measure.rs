@@ -98,23 +98,45 @@ pub fn measure_read_gbps(checkpoint: &Checkpoint, budget: Duration) -> Result<Re
     })
 }
 
+/// The most that one read on its own brings: as much as a link has under way at once. More of the
+/// same adds nothing that the rate does not say, and takes seconds where a disk is slow.
+const LONE_BYTES_MAX: u64 = (STREAM_READS * CHUNK_BYTES) as u64;
+
+/// A copy on its own, timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoneRead {
+    /// What was read, each time: no more than is under way at once.
+    pub bytes: u64,
+    /// The median.
+    pub time: Duration,
+}
+
+impl LoneRead {
+    /// What it took longer than its bytes do at this rate.
+    pub fn start_ms(&self, gbps: f64) -> f64 {
+        (self.time.as_secs_f64() * 1e3 - self.bytes as f64 / gbps / 1e6).max(0.0)
+    }
+}
+
 /// How long a copy of so many bytes takes on its own, with the reads that streaming uses: the
-/// median of what `budget` allows, three at least.
+/// median of what `budget` allows, and one at least, of 64 MiB at most.
 pub fn measure_lone_read(
     checkpoint: &Checkpoint,
     bytes: u64,
     budget: Duration,
-) -> Result<Duration, Error> {
-    const TURNS_MIN: usize = 3;
+) -> Result<LoneRead, Error> {
     const TURNS_MAX: usize = 64;
     let largest = checkpoint
         .sources()
         .iter()
         .max_by_key(|storage| storage.len());
     let Some(storage) = largest else {
-        return Ok(Duration::ZERO);
+        return Ok(LoneRead {
+            bytes: 0,
+            time: Duration::ZERO,
+        });
     };
-    let bytes = bytes.min(storage.len());
+    let bytes = bytes.min(storage.len()).min(LONE_BYTES_MAX);
     let chunks: Vec<u64> = (0..bytes).step_by(CHUNK_BYTES).collect();
     let threads = STREAM_READS.min(chunks.len()).max(1);
     let buffers: Vec<Mutex<AlignedBuf>> = (0..threads)
@@ -131,7 +153,7 @@ pub fn measure_lone_read(
     let (room, step) = ((storage.len() - bytes) / align + 1, bytes.div_ceil(align));
     let started = Instant::now();
     let mut times = Vec::new();
-    while times.len() < TURNS_MIN || (times.len() < TURNS_MAX && started.elapsed() < budget) {
+    while times.is_empty() || (times.len() < TURNS_MAX && started.elapsed() < budget) {
         let first = times.len() as u64 * step % room * align;
         let from = Instant::now();
         crew::deal(threads, chunks.iter(), buffer, |buffer, &chunk| {
@@ -144,12 +166,17 @@ pub fn measure_lone_read(
         times.push(from.elapsed());
     }
     times.sort();
-    Ok(times[times.len() / 2])
+    Ok(LoneRead {
+        bytes,
+        time: times[times.len() / 2],
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::synth::{self, SynthSpec};
+    use crate::{DType, Family};
 
     #[test]
     fn the_best_stretch_counts_and_too_few_reads_do_not() {
@@ -167,5 +194,30 @@ mod tests {
         // Of 60 threads none ended four reads on its own in a third of the time: all of it counts.
         let whole = best_gbps(&ends, 60, 3.0);
         assert!((whole - 0.4 / 3.0).abs() < 1e-3, "{whole}");
+    }
+
+    #[test]
+    fn a_lone_read_brings_what_is_under_way_at_once_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model");
+        let spec = SynthSpec {
+            hidden_size: 512,
+            intermediate_size: 4096,
+            dtype: DType::Bf16,
+            ..SynthSpec::tiny(Family::Llama)
+        };
+        synth::write(&path, &spec.with_layers(6), &mut |_, _| {}).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        assert!(checkpoint.stored_bytes() > LONE_BYTES_MAX);
+        let lone = |bytes| measure_lone_read(&checkpoint, bytes, Duration::ZERO).unwrap();
+        assert_eq!(lone(u64::MAX).bytes, LONE_BYTES_MAX);
+        assert_eq!(lone(3 << 20).bytes, 3 << 20);
+        // The start is over the bytes that were read.
+        let lone = LoneRead {
+            bytes: 8_000_000,
+            time: Duration::from_millis(10),
+        };
+        assert!((lone.start_ms(1.0) - 2.0).abs() < 1e-9);
+        assert!(lone.start_ms(0.5).abs() < 1e-9);
     }
 }
