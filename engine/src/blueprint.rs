@@ -22,6 +22,7 @@ use crate::cores::{self, CoreWatch};
 use crate::demo;
 use crate::ends::{Ends, SharedConfig};
 use crate::error::EngineError;
+use crate::glance;
 use crate::memory::{self, Limit, LimitKind};
 use crate::profile::LinkPeak;
 use crate::reserve::{self, Sizes};
@@ -117,9 +118,6 @@ const SLOTS_DEFAULT: usize = 2;
 /// leaves out is never nothing.
 const ONE_SLOT_GAIN: f64 = 1.03;
 
-/// How long a copy on its own is timed for that.
-const LONE_COPY_BUDGET: Duration = Duration::from_millis(50);
-
 /// The context where none is asked for. Most models know far more positions than most uses need,
 /// and the whole cache is paid for up front.
 const CONTEXT_DEFAULT: usize = 4096;
@@ -132,9 +130,6 @@ const THREADS_MAX: usize = 1024;
 
 /// How long measuring the link's peak may take.
 const PEAK_BUDGET: Duration = Duration::from_millis(300);
-
-/// How long looking at the disk's rate may take, where that decides a form.
-const LINK_GLANCE: Duration = Duration::from_millis(15);
 
 /// The plan with one slot that was taken, and the one with two that was not; both predicted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -324,7 +319,7 @@ impl Blueprint {
         };
         let streams = plain.streamed_count() + self.plan.streamed_count() > 0;
         let link_gbps = match streams {
-            true => self.glance_at_link(&times)?,
+            true => self.glance_at_link()?,
             false => f64::INFINITY,
         };
         let prefetch = self.options.prefetch == Prefetch::Ahead;
@@ -338,13 +333,11 @@ impl Blueprint {
     }
 
     /// About what the link reaches, for choices that are made before a plan is.
-    fn glance_at_link(&self, times: &FormTimes) -> Result<f64, EngineError> {
-        Ok(match (self.link.emulated_gbps, self.link.home) {
-            (Some(gbps), _) => gbps,
-            (None, Home::Disk) => loader::measure_read_gbps(&self.checkpoint, LINK_GLANCE)?.gbps,
-            // Read and written: half of what reading gives.
-            (None, Home::Ram) => times.plain.gbps / 2.0,
-        })
+    fn glance_at_link(&self) -> Result<f64, EngineError> {
+        match self.link.emulated_gbps {
+            Some(gbps) => Ok(gbps),
+            None => glance::link_gbps(&self.checkpoint, self.link.home, self.place.as_ref()),
+        }
     }
 
     /// Where `auto` may choose the slots as well: one, if the layer that stays in place of the other
@@ -366,7 +359,7 @@ impl Blueprint {
         if self.plan.slots() < 2 || one.resident_count() <= self.plan.resident_count() {
             return Ok(());
         }
-        let link_gbps = self.glance_at_link(&times)?;
+        let link_gbps = self.glance_at_link()?;
         let prefetch = self.options.prefetch == Prefetch::Ahead;
         let predicted = |plan: &ResidencyPlan, start_ms: f64| {
             let rates = Rates {
@@ -379,7 +372,7 @@ impl Blueprint {
         if predicted(&one, 0.0) * ONE_SLOT_GAIN > predicted(&self.plan, 0.0) {
             return Ok(());
         }
-        let start_ms = self.measure_start_ms(link_gbps, LONE_COPY_BUDGET)?;
+        let start_ms = self.measure_start_ms(link_gbps)?;
         let (one_ms, two_ms) = (predicted(&one, start_ms), predicted(&self.plan, start_ms));
         if one_ms * ONE_SLOT_GAIN < two_ms {
             self.one_slot = Some(OneSlot {
@@ -394,19 +387,14 @@ impl Blueprint {
     }
 
     /// What a copy takes longer on its own than its bytes do at this rate.
-    pub(crate) fn measure_start_ms(
-        &self,
-        link_gbps: f64,
-        budget: Duration,
-    ) -> Result<f64, EngineError> {
-        match (self.link.emulated_gbps, self.link.home) {
-            (None, Home::Disk) => {
-                let bytes = self.plan.block().link;
-                let alone = loader::measure_lone_read(&self.checkpoint, bytes, budget)?;
-                Ok(alone.start_ms(link_gbps))
+    fn measure_start_ms(&self, link_gbps: f64) -> Result<f64, EngineError> {
+        match self.link.emulated_gbps {
+            // One thread copies, and begins at once.
+            Some(_) => Ok(0.0),
+            None => {
+                let block_bytes = self.plan.block().link;
+                glance::start_ms(&self.checkpoint, self.link.home, block_bytes, link_gbps)
             }
-            // One thread copies, and is at it at once.
-            _ => Ok(0.0),
         }
     }
 

@@ -34,6 +34,7 @@ mod ends;
 mod error;
 mod finite;
 mod generation;
+mod glance;
 mod head;
 mod load;
 mod machine;
