@@ -2,7 +2,6 @@
 //! follows. Nothing is read but headers, so `engine plan` can afford one for every N.
 
 use std::cell::OnceCell;
-use std::fs;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -46,16 +45,6 @@ impl Source {
             Self::Demo => demo::checkpoint()?,
             Self::Directory(directory) => Checkpoint::open(directory)?,
         })
-    }
-
-    /// The size of a file beside the weights; 0 where there is none.
-    fn file_bytes(&self, name: &str) -> u64 {
-        match self {
-            Self::Demo => demo::file_bytes(name),
-            Self::Directory(directory) => {
-                fs::metadata(directory.join(name)).map_or(0, |file| file.len())
-            }
-        }
     }
 }
 
@@ -709,7 +698,6 @@ fn tightest(
 
 /// What decides the reserve.
 fn sizes(
-    source: &Source,
     options: &ModelOptions,
     checkpoint: &Checkpoint,
     (layout, resident_layout): (&BlockLayout, &BlockLayout),
@@ -718,7 +706,12 @@ fn sizes(
     let blocks = blocks(checkpoint, layout)?;
     let head = checkpoint.weight(Whole::Embedding, layout.dtype())?;
     Ok(Sizes {
-        tokenizer: source.file_bytes("tokenizer.json"),
+        // One that cannot be read is the tokenizer's error, if it is asked for.
+        tokenizer: checkpoint
+            .file_bytes("tokenizer.json")
+            .ok()
+            .flatten()
+            .unwrap_or(0),
         slab: layout.slab_bytes().max(resident_layout.slab_bytes()),
         chunks: reserve::chunks(blocks.iter().chain([&head])),
         compute_threads: options.threads.unwrap_or_else(cores::physical),

@@ -23,9 +23,3 @@ const FILES: [(&str, &[u8]); 5] = [
 pub fn checkpoint() -> Result<Checkpoint, loader::Error> {
     Checkpoint::embedded("the demo model", &FILES)
 }
-
-/// The size of one of its files.
-pub fn file_bytes(name: &str) -> u64 {
-    let file = FILES.iter().find(|(file, _)| *file == name);
-    file.map_or(0, |(_, bytes)| bytes.len() as u64)
-}

@@ -165,6 +165,11 @@ impl Checkpoint {
         Ok(json)
     }
 
+    /// The size of a file beside the weights, `None` where there is no such file.
+    pub fn file_bytes(&self, name: &str) -> Result<Option<u64>, Error> {
+        self.folder.file_bytes(name)
+    }
+
     /// Whether there is such a file beside the weights.
     pub fn has_file(&self, name: &str) -> Result<bool, Error> {
         self.folder.has(name)

@@ -1,6 +1,7 @@
 //! Where the files of a checkpoint are: a directory, or a table inside the program. The rest of
 //! the crate asks here by plain file name and cannot tell the two apart.
 
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(crate) enum Folder {
 impl Folder {
     pub fn on_disk(dir: &Path) -> Result<Self, Error> {
         let location = dir.display().to_string();
-        let problem = match std::fs::metadata(dir) {
+        let problem = match fs::metadata(dir) {
             Ok(meta) if meta.is_dir() => {
                 return Ok(Self::Disk {
                     dir: dir.to_path_buf(),
@@ -97,6 +98,19 @@ impl Folder {
         }
     }
 
+    /// The size of a file; `None` where there is none.
+    pub fn file_bytes(&self, name: &str) -> Result<Option<u64>, Error> {
+        check_name(name)?;
+        Ok(match self {
+            Self::Disk { dir, homes, .. } => {
+                let path = self.find_file(&dir.join(name), name, homes)?;
+                path.and_then(|path| fs::metadata(path).ok())
+                    .map(|file| file.len())
+            }
+            Self::Embedded { files, .. } => find(files, name).map(|file| file.len() as u64),
+        })
+    }
+
     /// What the files of a folder inside this one are called, without the ending that they all
     /// have; nothing where there is no such folder.
     pub fn names_in(&self, inner: &str, ending: &str) -> Result<Vec<String>, Error> {
@@ -120,7 +134,7 @@ impl Folder {
         if !path.is_dir() {
             return Err(self.not_a_file(inner, "it is no directory"));
         }
-        let entries = std::fs::read_dir(&path).map_err(|source| self.io("open", inner, source))?;
+        let entries = fs::read_dir(&path).map_err(|source| self.io("open", inner, source))?;
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|source| self.io("read", inner, source))?;
@@ -155,7 +169,7 @@ impl Folder {
         name: &str,
         homes: &[PathBuf],
     ) -> Result<Option<PathBuf>, Error> {
-        let link = match std::fs::symlink_metadata(path) {
+        let link = match fs::symlink_metadata(path) {
             Ok(meta) => meta.is_symlink(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.io("open", name, source)),
