@@ -135,7 +135,11 @@ fn read(
     progress: &mut dyn FnMut(u64),
 ) -> Result<SlabBytes, EngineError> {
     let (source, bytes) = memory_for(blueprint, which)?;
-    load::fill(blueprint, &bytes, &source, access(blueprint))?;
+    let access = access(blueprint);
+    load::fill_checked(blueprint, &bytes, &source, access, |read| match which {
+        Whole::Embedding => blueprint.checkpoint.check_head_copy(&source, read, access),
+        Whole::FinalNorm | Whole::LmHead => Ok(()),
+    })?;
     progress(source.stored_bytes());
     Ok(bytes)
 }

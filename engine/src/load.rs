@@ -105,8 +105,21 @@ pub(crate) fn fill(
     source: &BlockSource,
     access: Access,
 ) -> Result<(), EngineError> {
+    fill_checked(blueprint, to, source, access, |_| Ok(()))
+}
+
+/// The same, and `check` sees the bytes while they are in the host's memory.
+pub(crate) fn fill_checked(
+    blueprint: &Blueprint,
+    to: &SlabBytes,
+    source: &BlockSource,
+    access: Access,
+    check: impl Fn(&[u8]) -> Result<(), loader::Error>,
+) -> Result<(), EngineError> {
     let mut done = Ok(());
-    let mut fill = |bytes: &mut [u8]| done = read(blueprint, source, bytes, access);
+    let mut fill = |bytes: &mut [u8]| {
+        done = read(blueprint, source, bytes, access).and_then(|()| check(bytes));
+    };
     blueprint.place.fill(to, &mut fill)?;
     Ok(done?)
 }
@@ -120,7 +133,6 @@ fn read(
 ) -> Result<(), loader::Error> {
     let checkpoint = &blueprint.checkpoint;
     loader::read_block(checkpoint.sources(), source, to, access)?;
-    checkpoint.check_head_copy(source, to, access)?;
     match &blueprint.verification {
         Some(verification) => verification.check(checkpoint, source, to),
         None => Ok(()),

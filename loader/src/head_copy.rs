@@ -21,15 +21,15 @@ const LOOK_BYTES: u64 = 64 << 10;
 const STEP_BYTES: usize = CHUNK_BYTES;
 
 impl Checkpoint {
-    /// Holds an embedding that was just read against the copy of it that is to be the head, if there
-    /// is one. `source` is where `bytes` came from; every other weight passes.
+    /// Holds the embedding, `bytes` that were just read from `source`, against the copy of it that is
+    /// to be the head, if there is one.
     pub fn check_head_copy(
         &self,
         source: &BlockSource,
         bytes: &[u8],
         access: Access,
     ) -> Result<(), Error> {
-        if source.label() != EMBEDDING || self.head_copy().is_none() {
+        if self.head_copy().is_none() {
             return Ok(());
         }
         let dtype = source.dtype();
