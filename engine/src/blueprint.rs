@@ -434,6 +434,7 @@ impl Blueprint {
     /// One resident layer fewer, where the device had less room than it said.
     pub(crate) fn lower(&mut self) -> Result<(), EngineError> {
         let fewer = self.plan.resident_count().saturating_sub(1);
+        self.one_slot = None;
         self.plan = ResidencyPlan::new(&PlanRequest {
             residency: Residency::Layers(fewer),
             ..self.request
@@ -484,7 +485,11 @@ impl Blueprint {
     pub(crate) fn after_refusal(&mut self, refused: EngineError) -> Result<(), EngineError> {
         let roomier = self.roomier();
         match (self.options.residency, roomier) {
-            (Residency::Auto, Some(plan)) => self.plan = plan,
+            (Residency::Auto, Some(plan)) => {
+                self.plan = plan;
+                // It compared other plans.
+                self.one_slot = None;
+            }
             (_, roomier) => {
                 return Err(EngineError::MemoryRefused {
                     asked: self.plan.resident_count(),
@@ -505,6 +510,10 @@ impl Blueprint {
         }
     }
 
+        // One slot was chosen for compact layers: both are weighed again.
+        if self.one_slot.take().is_some() {
+            self.request.slots = SLOTS_DEFAULT;
+        }
     /// Plans anew with resident blocks as the checkpoint has them, for the reason given.
     pub(crate) fn keep_plain(&mut self, varied: EngineError) -> Result<(), EngineError> {
         self.resident_layout = Arc::clone(&self.layout);
@@ -514,7 +523,7 @@ impl Blueprint {
                 varied: varied.into(),
                 source,
             })?;
-        Ok(())
+        self.prefer_one_slot()
     }
 
     pub fn dtype(&self) -> DType {
