@@ -1,5 +1,6 @@
 //! A model before it is loaded: what the checkpoint says, what was asked for, and the plan that
-//! follows. Nothing is read but headers, so `engine plan` can afford one for every N.
+//! follows. Before a plan is made nothing is read but headers, a few rows of a layer that both forms
+//! are timed on, and, where a choice depends on the link, as much as tells its rate.
 
 use std::cell::OnceCell;
 use std::ops::RangeInclusive;
@@ -157,6 +158,8 @@ pub struct Blueprint {
     pub one_slot: Option<OneSlot>,
     /// What both forms of resident matrices give here, where either could be taken.
     pub forms: Option<FormTimes>,
+    /// The same where one of them was asked for, too: slots depend on it, and how memory is asked for.
+    times: Option<FormTimes>,
     pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
 }
 
@@ -190,17 +193,15 @@ impl Blueprint {
         let place = offload::open(options.device)?;
         let on_device = !place.device().is_cpu();
         check_tf32(&options, on_device, dtype)?;
-        let choice = compact::choice(&options, &layout, config.layers, on_device)?;
+        let compact::Forms { choice, are_timed } =
+            compact::forms(&options, &layout, config.layers, on_device)?;
         let limits = memory::limits();
-        let forms = match (&choice, options.residency) {
-            // Nothing stays.
-            (_, Residency::Layers(0)) => None,
-            (Choice::Either(_), _) => {
-                let threads = options.threads.unwrap_or_else(cores::physical);
-                compact::time(&checkpoint, &layout, threads, &limits)?
-            }
-            (Choice::Plain | Choice::Compact(_), _) => None,
+        // Where nothing stays there is no form to choose.
+        let times = match are_timed && options.residency != Residency::Layers(0) {
+            true => compact::time(&checkpoint, &layout, &options, &limits)?,
+            false => None,
         };
+        let forms = times.filter(|_| matches!(choice, Choice::Either(_)));
         let resident_layout = match choice {
             Choice::Compact(compact) | Choice::Either(compact) => Arc::new(compact),
             Choice::Plain => Arc::clone(&layout),
@@ -211,13 +212,7 @@ impl Blueprint {
             false => None,
         };
         let mut link = link_info(&checkpoint, &options, place.as_ref())?;
-        let sizes = sizes(
-            source,
-            &options,
-            &checkpoint,
-            (&layout, &resident_layout),
-            &link,
-        )?;
+        let sizes = sizes(&options, &checkpoint, (&layout, &resident_layout), &link)?;
         let layouts = (layout.as_ref(), resident_layout.as_ref());
         let base = PlanRequest {
             layers: config.layers,
@@ -277,6 +272,7 @@ impl Blueprint {
             sizes,
             one_slot: None,
             forms,
+            times,
             tokenizer: OnceCell::new(),
         };
         if too_large.is_none() {
@@ -335,7 +331,7 @@ impl Blueprint {
     /// and the other way there is a whole copy more in a token.
     fn prefer_one_slot(&mut self) -> Result<(), EngineError> {
         let chooses = self.options.residency == Residency::Auto && self.options.slots.is_none();
-        let (true, Some(times), Some(timed)) = (chooses, self.forms, self.timed_form()) else {
+        let (true, Some(times), Some(timed)) = (chooses, self.times, self.timed_form()) else {
             return Ok(());
         };
         let request = PlanRequest {
@@ -389,10 +385,10 @@ impl Blueprint {
 
     /// What was timed of the form in use, and how memory is best asked for with it.
     pub(crate) fn timed_form(&self) -> Option<Timed> {
-        let forms = self.forms?;
+        let times = self.times?;
         match self.resident_form() {
-            Form::Plain => Some(forms.plain),
-            Form::Compact => forms.compact,
+            Form::Plain => Some(times.plain),
+            Form::Compact => times.compact,
         }
     }
 
@@ -434,11 +430,11 @@ impl Blueprint {
     /// One resident layer fewer, where the device had less room than it said.
     pub(crate) fn lower(&mut self) -> Result<(), EngineError> {
         let fewer = self.plan.resident_count().saturating_sub(1);
-        self.one_slot = None;
         self.plan = ResidencyPlan::new(&PlanRequest {
             residency: Residency::Layers(fewer),
             ..self.request
         })?;
+        self.one_slot = None;
         Ok(())
     }
 
@@ -510,14 +506,14 @@ impl Blueprint {
         }
     }
 
-        // One slot was chosen for compact layers: both are weighed again.
-        if self.one_slot.take().is_some() {
-            self.request.slots = SLOTS_DEFAULT;
-        }
     /// Plans anew with resident blocks as the checkpoint has them, for the reason given.
     pub(crate) fn keep_plain(&mut self, varied: EngineError) -> Result<(), EngineError> {
         self.resident_layout = Arc::clone(&self.layout);
         self.request.block = self.block_bytes_in(self.link.home)?;
+        // One slot was chosen for compact layers: both are weighed again.
+        if self.one_slot.take().is_some() {
+            self.request.slots = SLOTS_DEFAULT;
+        }
         self.plan =
             ResidencyPlan::new(&self.request).map_err(|source| EngineError::PlainTooLarge {
                 varied: varied.into(),
@@ -838,6 +834,7 @@ mod tests {
     use loader::synth::{self, SynthSpec};
 
     use super::*;
+    use crate::kernels::Level;
 
     /// 24 layers of 3 MB: enough that both forms are timed, where a processor may gain from it.
     fn timed_model() -> (tempfile::TempDir, Source) {
@@ -868,6 +865,10 @@ mod tests {
         };
         let whole = Blueprint::new(&source, options(1000.0)).unwrap();
         if whole.forms.is_none() {
+            assert!(
+                !Level::detect().may_gain_from_compact(),
+                "large enough to be timed"
+            );
             println!("nothing is timed on this processor: two slots, always");
             return;
         }
@@ -893,5 +894,73 @@ mod tests {
         assert_eq!(limited(0.05, Some(2)).plan.slots(), 2);
         let fast = limited(1000.0, None);
         assert_eq!((fast.plan.slots(), fast.one_slot), (2, None));
+        // A form that is typed changes nothing of that.
+        let typed = ModelOptions {
+            resident_form: Some(slow.resident_form()),
+            ..slow.options.clone()
+        };
+        let typed = Blueprint::new(&source, typed).unwrap();
+        assert_eq!(typed.one_slot, slow.one_slot);
+        assert_eq!((typed.plan, typed.forms), (slow.plan, None));
+    }
+
+    #[test]
+    fn what_was_compared_for_one_slot_is_not_said_of_another_plan() {
+        let (_directory, source) = timed_model();
+        let options = |memory_bytes| ModelOptions {
+            link_gbps: Some(0.05),
+            context: Some(64),
+            memory_bytes: Some(memory_bytes),
+            resident_form: Some(Form::Compact),
+            ..ModelOptions::default()
+        };
+        let whole = Blueprint::new(&source, options(1 << 40)).unwrap();
+        let limited =
+            || Blueprint::new(&source, options(whole.plan_for(20).total_bytes())).unwrap();
+        let compared = limited().one_slot;
+        assert_eq!(
+            compared.is_some(),
+            Level::detect().may_gain_from_compact(),
+            "{compared:?}"
+        );
+        // From disk: where homes are in RAM as well, fewer resident layers take no less.
+        let from_disk = ModelOptions {
+            link_gbps: None,
+            ..options(1 << 40)
+        };
+        let mut refused = Blueprint::new(&source, from_disk).unwrap();
+        refused.one_slot = compared;
+        refused.after_refusal(EngineError::Interrupted).unwrap();
+        assert_eq!(refused.one_slot, None);
+        // Plain layers are larger: fewer fit, and that is what is compared.
+        let mut plain = limited();
+        plain.keep_plain(EngineError::Interrupted).unwrap();
+        let two = PlanRequest {
+            slots: 2,
+            ..plain.request
+        };
+        let two = ResidencyPlan::new(&two).unwrap().resident_count();
+        match plain.one_slot {
+            Some(one) => assert_eq!((one.two_resident, plain.slots()), (two, 1)),
+            None => assert_eq!((plain.plan.resident_count(), plain.slots()), (two, 2)),
+        }
+    }
+
+    #[test]
+    fn the_forms_are_not_timed_in_more_memory_than_the_plan_may_take() {
+        let (_directory, source) = timed_model();
+        let timed = |memory_bytes| {
+            let options = ModelOptions {
+                residency: Residency::Layers(4),
+                context: Some(64),
+                memory_bytes: Some(memory_bytes),
+                // Not in another test's memory.
+                threads: Some(3),
+                ..ModelOptions::default()
+            };
+            Blueprint::new(&source, options).unwrap().forms.is_some()
+        };
+        assert!(!timed(80 << 20));
+        assert_eq!(timed(1 << 30), Level::detect().may_gain_from_compact());
     }
 }

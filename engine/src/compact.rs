@@ -20,7 +20,8 @@ use kernels::{self, Compact, FormTimes, Level, Team, Timed, TooManyStrays};
 /// gains nothing.
 const WORTH_BYTES: usize = 64 << 20;
 
-/// How long trying the forms may take. It takes place before anything is planned.
+/// How long trying the forms takes, about: three rounds are made however long they take. It takes
+/// place before anything is planned.
 const TRIAL_BUDGET: Duration = Duration::from_millis(40);
 
 /// Of the model's rows that are tried.
@@ -42,13 +43,19 @@ pub(crate) enum Choice {
     Either(BlockLayout),
 }
 
-/// What the options leave to choose.
-pub(crate) fn choice(
+/// What the options leave to choose, and whether the forms are to be timed: also where one was
+/// typed, because how memory is asked for and how many slots are worth having depends on it.
+pub(crate) struct Forms {
+    pub choice: Choice,
+    pub are_timed: bool,
+}
+
+pub(crate) fn forms(
     options: &ModelOptions,
     layout: &BlockLayout,
     layers: usize,
     on_device: bool,
-) -> Result<Choice, EngineError> {
+) -> Result<Forms, EngineError> {
     let compact = match options.kernels {
         _ if on_device => Err("on a GPU weights stay as the checkpoint has them"),
         Kernels::Clear => Err("the clear kernels compute with plain weights"),
@@ -57,30 +64,28 @@ pub(crate) fn choice(
             .compact(bytes_of)
             .ok_or("no matrix has rows of a multiple of 128 numbers, up to 65,536"),
     };
-    match (options.resident_form, compact) {
-        (Some(Form::Plain), _) | (None, Err(_)) => Ok(Choice::Plain),
-        (Some(Form::Compact), Err(why)) => Err(EngineError::NoCompactForm { why }),
-        (Some(Form::Compact), Ok(compact)) => Ok(Choice::Compact(compact)),
-        (None, Ok(compact)) => {
-            let large = layers.saturating_mul(layout.slab_bytes()) >= WORTH_BYTES;
-            match large && Level::detect().may_gain_from_compact() {
-                true => Ok(Choice::Either(compact)),
-                false => Ok(Choice::Plain),
-            }
-        }
-    }
+    let large = layers.saturating_mul(layout.slab_bytes()) >= WORTH_BYTES;
+    let are_timed = compact.is_ok() && large && Level::detect().may_gain_from_compact();
+    let choice = match (options.resident_form, compact) {
+        (Some(Form::Compact), Err(why)) => return Err(EngineError::NoCompactForm { why }),
+        (Some(Form::Compact), Ok(compact)) => Choice::Compact(compact),
+        (None, Ok(compact)) if are_timed => Choice::Either(compact),
+        (Some(Form::Plain) | None, _) => Choice::Plain,
+    };
+    Ok(Forms { choice, are_timed })
 }
 
 /// Times both forms on rows of a layer in the middle. Once in a process for a model: runs that are
 /// compared should not differ in this. `None` where its rows cannot be tried, or a limit leaves too
-/// little memory to try them in.
+/// little memory to try them in: one that was found, or the plan's own.
 pub(crate) fn time(
     checkpoint: &Checkpoint,
     layout: &BlockLayout,
-    threads: usize,
+    options: &ModelOptions,
     limits: &[Limit],
 ) -> Result<Option<FormTimes>, EngineError> {
     static TIMED: Mutex<Vec<(String, usize, FormTimes)>> = Mutex::new(Vec::new());
+    let threads = options.threads.unwrap_or_else(cores::physical);
     let mut timed = TIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let location = checkpoint.location();
     let known = timed
@@ -96,11 +101,18 @@ pub(crate) fn time(
         return Ok(None);
     }
     let middle = checkpoint.config.layers / 2;
+    let twice = cores::last_cache_bytes().map_or(least, |bytes| 2 * bytes);
+    let memory = twice.clamp(least, most);
+    // An emulated link's plan is for other memory than what the trial takes.
+    let given = options.memory_bytes.filter(|_| options.link_gbps.is_none());
+    if given.is_some_and(|bytes| bytes < 2 * memory as u64) {
+        return Ok(None);
+    }
     let rows = checkpoint.first_rows(middle, Role::GateUp, layout, TRIAL_BYTES)?;
     let Some((rows, cols)) = rows else {
         return Ok(None);
     };
-    // Words, so that the numbers lie straight.
+    // Words, so that the numbers are aligned.
     let mut words = vec![0_u64; rows.len().div_ceil(size_of::<u64>())];
     let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..rows.len()];
     bytes.copy_from_slice(&rows);
@@ -108,8 +120,6 @@ pub(crate) fn time(
         asked: threads,
         source,
     })?;
-    let twice = cores::last_cache_bytes().map_or(least, |bytes| 2 * bytes);
-    let memory = twice.clamp(least, most);
     let rows = bytemuck::cast_slice(&*bytes);
     let times = kernels::time_forms(&team, rows, cols, memory, TRIAL_BUDGET);
     timed.push((location.to_owned(), threads, times));
