@@ -834,7 +834,7 @@ mod tests {
     use loader::synth::{self, SynthSpec};
 
     use super::*;
-    use crate::kernels::Level;
+    use kernels::Level;
 
     /// 24 layers of 3 MB: enough that both forms are timed, where a processor may gain from it.
     fn timed_model() -> (tempfile::TempDir, Source) {

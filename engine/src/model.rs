@@ -21,7 +21,7 @@ use crate::profile::{
 };
 use crate::session::Session;
 use crate::text::Tokenizer;
-use kernels::{Products, Team, measure_gflops, read_in_parallel};
+use kernels::{Asking, Products, Team, measure_gflops, read_in_parallel};
 
 /// See the module.
 #[derive(Debug)]
@@ -147,9 +147,12 @@ impl Model {
             asked: threads,
             source,
         })?;
-        if let Some(timed) = blueprint.timed_form() {
-            timed.asking.choose();
+        // Of the whole process: what an earlier model was timed with is not this one's.
+        match blueprint.timed_form() {
+            Some(timed) => timed.asking,
+            None => Asking::usual(team.level()),
         }
+        .choose();
         let form = blueprint.resident_form();
         let planned = blueprint.plan.resident_count();
         let mut bytes = 0;
