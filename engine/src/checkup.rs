@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use loader::Form;
 use offload::{Residency, ResidencyPlan};
 
 use crate::blueprint::{Blueprint, ModelOptions, Source};
@@ -59,6 +60,8 @@ pub struct Checkup {
     roles: Vec<Role>,
     trials: Vec<Trial>,
     left_out: Vec<LeftOut>,
+    /// The form of resident layers was typed.
+    is_form_typed: bool,
     /// Of each trial, round by round.
     runs: Vec<Vec<TrialRun>>,
 }
@@ -72,6 +75,7 @@ impl Checkup {
             options: ModelOptions {
                 residency: Residency::Layers(resident),
                 slots: Some(blueprint.slots()),
+                resident_form: Some(blueprint.resident_form()),
                 memory_bytes: blueprint.memory_bytes,
                 ..blueprint.options.clone()
             },
@@ -113,6 +117,7 @@ impl Checkup {
             roles,
             trials,
             left_out,
+            is_form_typed: blueprint.options.resident_form.is_some(),
         }
     }
 
@@ -129,24 +134,42 @@ impl Checkup {
         self.runs.iter().map(Vec::len).min().unwrap_or(0)
     }
 
-    /// Makes every run once. A round that is interrupted leaves nothing behind.
+    /// Makes every run once. A round that is interrupted leaves nothing behind. Where weights turn
+    /// out to have no compact form, and none was asked for, all runs are plain.
     pub fn round(
         &mut self,
         cancel: &Arc<AtomicBool>,
         on_run: &mut dyn FnMut(Role),
     ) -> Result<(), EngineError> {
-        let mut round = Vec::new();
-        for (&role, trial) in self.roles.iter().zip(&self.trials) {
-            on_run(role);
-            round.push(match self.rounds() {
-                0 => trial.run_beside_limits(&self.source, cancel)?,
-                _ => trial.run(&self.source, cancel)?,
-            });
-        }
+        let round = match self.try_round(cancel, on_run) {
+            Err(EngineError::TooManyStrays { .. }) if !self.is_form_typed => {
+                for trial in &mut self.trials {
+                    trial.options.resident_form = Some(Form::Plain);
+                }
+                self.runs.iter_mut().for_each(Vec::clear);
+                self.try_round(cancel, on_run)?
+            }
+            round => round?,
+        };
         for (runs, run) in self.runs.iter_mut().zip(round) {
             runs.push(run);
         }
         Ok(())
+    }
+
+    fn try_round(
+        &self,
+        cancel: &Arc<AtomicBool>,
+        on_run: &mut dyn FnMut(Role),
+    ) -> Result<Vec<TrialRun>, EngineError> {
+        let run = |(&role, trial): (&Role, &Trial)| {
+            on_run(role);
+            match self.rounds() {
+                0 => trial.run_beside_limits(&self.source, cancel),
+                _ => trial.run(&self.source, cancel),
+            }
+        };
+        self.roles.iter().zip(&self.trials).map(run).collect()
     }
 
     pub fn runs_of(&self, role: Role) -> &[TrialRun] {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use loader::Form;
 use offload::{Candidate, Choices, Home, HomeChoice, Spread, search};
 
 use crate::blueprint::{Blueprint, ModelOptions, Source};
@@ -35,6 +36,8 @@ pub struct MachineRates {
     pub layer_ms: f64,
     /// What a token costs outside the layers.
     pub other_ms: f64,
+    /// Layers that stay are not compact, as was planned: their numbers are too varied.
+    pub kept_plain: bool,
     /// The cores were not free meanwhile: the machine is faster than this, by an unknown amount.
     pub lacking: Option<CoreShares>,
 }
@@ -81,6 +84,7 @@ impl MachineRates {
             ram_gbps,
             layer_ms: run.decode.compute_ms() / layers,
             other_ms: run.decode.other_ms(),
+            kept_plain: run.loaded.kept_plain,
             lacking: run.cores.lacking(),
         })
     }
@@ -136,13 +140,14 @@ impl Blueprint {
     }
 }
 
-/// The options that carry a candidate out.
-pub fn options_of(candidate: &Candidate, base: &ModelOptions) -> ModelOptions {
+/// The options that carry a candidate out, with resident layers in the form that it was planned with.
+pub fn options_of(candidate: &Candidate, form: Form, base: &ModelOptions) -> ModelOptions {
     let streams = candidate.plan.streamed_count() > 0;
     ModelOptions {
         residency: offload::Residency::Layers(candidate.plan.resident_count()),
         spread: candidate.plan.spread(),
         slots: Some(candidate.plan.slots().max(1)),
+        resident_form: Some(form),
         home: streams.then_some(candidate.home).or(base.home),
         ..base.clone()
     }

@@ -14,6 +14,7 @@ use engine::{
     Blueprint, EngineError, GenerationOptions, Machine, MachineRates, ModelOptions, Source, Trial,
     in_turns, options_of,
 };
+use loader::Form;
 use offload::{Candidate, PlanError, Residency};
 
 use self::advice::Advice;
@@ -94,7 +95,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
     let blueprint = Blueprint::new(&source, options.clone())?;
     let prompt = prompt::ids(PROMPT_TOKENS, blueprint.config.vocab_size);
     blueprint.check_tokens(&prompt, 0)?;
-    let bench = Bench {
+    let mut bench = Bench {
         args,
         source,
         options,
@@ -119,7 +120,7 @@ pub fn run(args: &TuneArgs) -> Result<(), Failure> {
 
 impl Bench<'_> {
     /// What was measured, and how that ended. Without rates there is nothing to show.
-    fn tune(&self) -> Result<(Tuned, Result<(), Failure>), Failure> {
+    fn tune(&mut self) -> Result<(Tuned, Result<(), Failure>), Failure> {
         let steps = Steps::new(&self.console, 1);
         steps.next("measuring disk, memory and compute");
         let rates = MachineRates::measure(
@@ -129,6 +130,10 @@ impl Bench<'_> {
             &self.cancel,
         )?;
         drop(steps);
+        if rates.kept_plain {
+            self.options.resident_form = Some(Form::Plain);
+            self.blueprint = Blueprint::new(&self.source, self.options.clone())?;
+        }
         let memory_bytes = self.blueprint.memory_bytes;
         let candidates =
             (self.blueprint).candidates(&rates, self.args.settled(), memory_bytes, 1.0)?;
@@ -198,7 +203,7 @@ impl Bench<'_> {
         let tokens = 1 + self.args.tokens.unwrap_or(fitting as usize);
         let room = self.blueprint.context - self.prompt.len();
         Trial {
-            options: options_of(candidate, &self.options),
+            options: options_of(candidate, self.blueprint.resident_form(), &self.options),
             prompt: self.prompt.clone(),
             generation: GenerationOptions {
                 max_new_tokens: tokens.min(room),
