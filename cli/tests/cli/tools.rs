@@ -290,9 +290,6 @@ fn a_checkpoint_that_the_disk_has_no_room_for_is_refused_before_it_is_begun() {
     run(&format!(
         "synth {dir} --hidden 65536 --intermediate 262144 --layers 512 --heads 512"
     ))
-    .fails(
-        1,
-        &[" TiB, and ", "are free on that disk", "free at least"],
-    );
+    .fails(1, &[" TiB, and ", "are free on that disk", "free at least"]);
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 }

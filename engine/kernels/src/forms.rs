@@ -35,7 +35,8 @@ pub struct Timed {
 }
 
 /// Times products of one row with `rows` (of `cols` columns each), repeated in memory until they
-/// take `bytes`, which should be more than the processor's caches hold. Takes about `budget`.
+/// take `bytes`, which should be more than the processor's caches hold. After three rounds it stops when
+/// `budget` is over: on a slow machine these take longer, and so does finding the memory.
 pub fn time_forms(
     team: &Team,
     rows: &[bf16],
