@@ -1,6 +1,5 @@
 //! How memory is asked for ahead is chosen for the whole process, and each model that is loaded
 //! chooses anew. In a process of its own, where no other test loads a model meanwhile.
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use engine::kernels::{Asking, Level};
 use engine::{Model, ModelOptions, Source};
