@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use engine::Source;
 use engine::profile::Sample;
-use loader::Whole;
+use loader::{Arrangement, Whole};
 
 const DROP: &str = "/proc/sys/vm/drop_caches";
 
@@ -45,7 +45,7 @@ pub fn run(args: &Cold) -> Result<()> {
     };
     let checkpoint = Source::Directory(args.model.clone()).open()?;
     let bytes: u64 = checkpoint.sources().iter().map(|file| file.len()).sum();
-    let embedding = checkpoint.weight(Whole::Embedding, checkpoint.dtype())?;
+    let embedding = checkpoint.weight(Whole::Embedding, None, Arrangement::Packed)?;
     let needed = match checkpoint.config.tied_embeddings {
         true => bytes,
         false => bytes - embedding.stored_bytes(),

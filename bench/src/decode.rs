@@ -70,7 +70,9 @@ pub fn run(run: &Run) -> Result<()> {
 /// The weights of a token as the checkpoint has them: every block, and the head.
 fn plain_bytes(model: &Model) -> usize {
     let blueprint = model.blueprint();
-    let config = model.config();
-    let head = config.vocab_size * config.hidden_size * blueprint.dtype().bytes();
-    config.layers * blueprint.layout.weight_bytes() + head
+    let blocks = &blueprint.blocks;
+    let layers = blocks
+        .layers()
+        .map(|layer| blocks.packed(layer).layout().weight_bytes());
+    layers.sum::<usize>() + model.head_bytes()
 }

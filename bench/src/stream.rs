@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use engine::profile::Sample;
 use engine::{Blueprint, ModelOptions, Source};
-use loader::{Checkpoint, Whole};
+use loader::{Arrangement, Checkpoint, Whole};
 use offload::{Home, Residency};
 
 use crate::ceiling::Ceiling;
@@ -81,7 +81,7 @@ pub fn run(args: &Stream) -> Result<()> {
         "with {} resident layers nothing is streamed",
         args.num_gpu_layers
     );
-    let token_bytes = streamed_bytes(&blueprint, &checkpoint)?;
+    let token_bytes = streamed_bytes(&blueprint);
     let memory = match args.beside {
         true => Some(decode_reads(args, &blueprint, &checkpoint)?),
         false => None,
@@ -138,7 +138,7 @@ pub fn run(args: &Stream) -> Result<()> {
 
 /// The memory that a token reads: layers and head.
 fn decode_reads(args: &Stream, blueprint: &Blueprint, checkpoint: &Checkpoint) -> Result<Ceiling> {
-    let head = checkpoint.weight(Whole::LmHead, blueprint.dtype())?;
+    let head = checkpoint.weight(Whole::LmHead, None, Arrangement::Packed)?;
     let plan = &blueprint.plan;
     let bytes = plan.resident_bytes() + plan.streamed_bytes_per_pass() + head.slab_bytes() as u64;
     let threads = args.threads.unwrap_or_else(engine::physical_cores);
@@ -146,12 +146,9 @@ fn decode_reads(args: &Stream, blueprint: &Blueprint, checkpoint: &Checkpoint) -
 }
 
 /// Of a token.
-fn streamed_bytes(blueprint: &Blueprint, checkpoint: &Checkpoint) -> Result<f64> {
-    let layout = checkpoint.block_layout(blueprint.dtype());
-    let bytes = blueprint.plan.streamed().map(|layer| {
-        let block = checkpoint.block(layer.as_usize(), &layout)?;
-        Ok(block.stored_bytes() as f64)
-    });
+fn streamed_bytes(blueprint: &Blueprint) -> f64 {
+    let blocks = &blueprint.blocks;
+    let bytes = (blueprint.plan.streamed()).map(|layer| blocks.packed(layer).stored_bytes() as f64);
     bytes.sum()
 }
 

@@ -4,102 +4,33 @@
 
 use std::cell::OnceCell;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use loader::{Access, BlockLayout, BlockSource, Checkpoint, DType, Form, Whole};
+use kernels::{FormTimes, LayerCache, Timed};
+use loader::{
+    Access, Arrangement, BlockLayout, BlockSource, Checkpoint, DType, Encoding, Form, Whole,
+};
 use offload::{
-    BlockBytes, DiskLink, FixedBytes, Home, HostRoom, LinkInfo, OffloadError, Place, PlaceChoice,
-    PlanError, PlanRequest, Prefetch, Rates, ReserveBytes, Residency, ResidencyPlan, Spread,
-    predict,
+    BlockBytes, DiskLink, FixedBytes, Home, HostRoom, LayerIndex, LinkInfo, OffloadError, Place,
+    PlanError, PlanRequest, Prefetch, Rates, ReserveBytes, Residency, ResidencyPlan, predict,
 };
 
-use crate::compact::{self, Choice};
+use crate::blocks::Blocks;
 use crate::compute::device::DeviceCompute;
 use crate::compute::{CHUNK_ROWS, Kernels};
 use crate::cores::{self, CoreWatch};
-use crate::demo;
-use crate::ends::{Ends, SharedConfig};
+use crate::ends::{Ends, EndsPlan};
 use crate::error::EngineError;
+use crate::forms::{self, Choice, Forms};
 use crate::glance;
 use crate::memory::{self, Limit, LimitKind};
+use crate::options::{ModelOptions, Source};
 use crate::profile::LinkPeak;
+use crate::reader::{STREAM_ACCESS, WeightReader};
 use crate::reserve::{self, Sizes};
 use crate::text::Tokenizer;
 use crate::verification::Verification;
-use kernels::{FormTimes, LayerCache, Timed};
-
-/// Where a model comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Source {
-    /// The one inside the program.
-    #[default]
-    Demo,
-    /// A folder as Hugging Face ships it.
-    Directory(PathBuf),
-}
-
-impl Source {
-    pub fn open(&self) -> Result<Checkpoint, EngineError> {
-        Ok(match self {
-            Self::Demo => demo::checkpoint()?,
-            Self::Directory(directory) => Checkpoint::open(directory)?,
-        })
-    }
-}
-
-/// What was asked for. The defaults stream nothing that fits into memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelOptions {
-    pub residency: Residency,
-    pub spread: Spread,
-    /// `None`: two, or, beside `Residency::Auto`, one where the layer that then stays gains more.
-    pub slots: Option<usize>,
-    pub prefetch: Prefetch,
-    /// Where streamed weights live; `None` picks.
-    pub home: Option<Home>,
-    /// A bus to emulate, in GB/s.
-    pub link_gbps: Option<f64>,
-    /// `None`: as the checkpoint stores them.
-    pub dtype: Option<DType>,
-    /// Positions the KV cache holds; `None`: as many as the model knows, up to a common size.
-    pub context: Option<usize>,
-    /// `None`: what the system says is available.
-    pub memory_bytes: Option<u64>,
-    /// The form of resident matrices; `None`: compact where that is possible and worth it.
-    pub resident_form: Option<Form>,
-    pub device: PlaceChoice,
-    /// `None`: one a physical core.
-    pub threads: Option<usize>,
-    pub kernels: Kernels,
-    /// Hold weights against their checksums.
-    pub verify: bool,
-    /// Multiply f32 matrices in TF32, on a device.
-    pub tf32: bool,
-}
-
-impl Default for ModelOptions {
-    fn default() -> Self {
-        Self {
-            residency: Residency::Auto,
-            spread: Spread::Even,
-            slots: None,
-            prefetch: Prefetch::Ahead,
-            home: None,
-            link_gbps: None,
-            dtype: None,
-            context: None,
-            memory_bytes: None,
-            resident_form: None,
-            device: PlaceChoice::Auto,
-            threads: None,
-            kernels: Kernels::Fast,
-            verify: false,
-            tf32: false,
-        }
-    }
-}
 
 /// Two keep a link busy where the streamed layers are spread.
 const SLOTS_DEFAULT: usize = 2;
@@ -134,11 +65,9 @@ pub struct OneSlot {
 pub struct Blueprint {
     pub checkpoint: Checkpoint,
     pub options: ModelOptions,
-    pub config: SharedConfig,
-    /// Of a block as it is read, and in the slots.
-    pub layout: Arc<BlockLayout>,
-    /// Of a resident one: the same, or compact.
-    pub resident_layout: Arc<BlockLayout>,
+    pub config: Arc<loader::ModelConfig>,
+    /// Where its layers' weights are, and how they lie.
+    pub blocks: Blocks,
     pub context: usize,
     pub plan: ResidencyPlan,
     pub link: LinkInfo,
@@ -150,6 +79,10 @@ pub struct Blueprint {
     pub spare_bytes: u64,
     /// What weights are held against, where that was asked for.
     pub verification: Option<Verification>,
+    /// What plain numbers become; `None`: they stay as they are stored.
+    pub(crate) dtype: Option<DType>,
+    /// Of the weights outside the layers, what can stay on disk.
+    can_be_left: u64,
     /// Where it computes.
     pub(crate) place: Arc<dyn Place>,
     pub(crate) request: PlanRequest,
@@ -187,24 +120,27 @@ impl Blueprint {
         }
         let checkpoint = source.open()?;
         let config = Arc::new(checkpoint.config.clone());
-        let dtype = options.dtype.unwrap_or(checkpoint.dtype());
-        let layout = Arc::new(checkpoint.block_layout(dtype));
         let context = context(&options, config.max_positions)?;
         let place = offload::open(options.device)?;
         let on_device = !place.device().is_cpu();
+        let dtype = numbers(&checkpoint, options.dtype, on_device)?;
         check_tf32(&options, on_device, dtype)?;
-        let compact::Forms { choice, are_timed } =
-            compact::forms(&options, &layout, config.layers, on_device)?;
+        let plain = Blocks::of(&checkpoint, dtype)?;
+        let encoded = plain.encodings().into_iter().find(|(of, _)| !of.is_plain());
+        if let Some((encoding, _)) = encoded {
+            return Err(EngineError::NotComputed { encoding });
+        }
+        let Forms { choice, are_timed } = forms::forms(&options, &plain, on_device)?;
         let limits = memory::limits();
         // Where nothing stays there is no form to choose.
         let times = match are_timed && options.residency != Residency::Layers(0) {
-            true => compact::time(&checkpoint, &layout, &options, &limits)?,
+            true => forms::time(&checkpoint, &options, &limits)?,
             false => None,
         };
         let forms = times.filter(|_| matches!(choice, Choice::Either(_)));
-        let resident_layout = match choice {
-            Choice::Compact(compact) | Choice::Either(compact) => Arc::new(compact),
-            Choice::Plain => Arc::clone(&layout),
+        let blocks = match choice {
+            Choice::Compact(compact) | Choice::Either(compact) => compact,
+            Choice::Plain => plain,
         };
         let verification = match options.verify {
             true if on_device => return Err(EngineError::VerifyOnDevice),
@@ -212,14 +148,18 @@ impl Blueprint {
             false => None,
         };
         let mut link = link_info(&checkpoint, &options, place.as_ref())?;
-        let sizes = sizes(&options, &checkpoint, (&layout, &resident_layout), &link)?;
-        let layouts = (layout.as_ref(), resident_layout.as_ref());
+        let sizes = sizes(&options, &checkpoint, &blocks, &link)?;
+        // A checksum is of the whole.
+        let can_be_left = match options.verify || on_device {
+            true => 0,
+            false => Ends::can_be_left(&checkpoint, dtype)?,
+        };
         let base = PlanRequest {
             layers: config.layers,
-            block: block_bytes(&checkpoint, layouts, &link, on_device, options.verify)?,
+            block: block_bytes(&blocks, &link, on_device, can_be_left),
             fixed: match on_device {
-                true => device_bytes(&checkpoint, dtype, context),
-                false => fixed_bytes(&checkpoint, dtype, context, options.kernels),
+                true => device_bytes(&checkpoint, dtype, context)?,
+                false => fixed_bytes(&checkpoint, dtype, context, options.kernels)?,
             },
             residency: options.residency,
             spread: options.spread,
@@ -237,8 +177,7 @@ impl Blueprint {
             // What streams to a device lives in RAM, if RAM has room for it.
             Err(PlanError::HomesTooLarge { .. }) if on_device && options.home.is_none() => {
                 link = link_to(Home::Disk, &checkpoint, place.as_ref(), None);
-                request.block =
-                    block_bytes(&checkpoint, layouts, &link, on_device, options.verify)?;
+                request.block = block_bytes(&blocks, &link, on_device, can_be_left);
                 ResidencyPlan::new(&request)
             }
             plan => plan,
@@ -258,8 +197,9 @@ impl Blueprint {
             checkpoint,
             options,
             config,
-            layout,
-            resident_layout,
+            blocks,
+            dtype,
+            can_be_left,
             context,
             plan,
             link,
@@ -288,15 +228,14 @@ impl Blueprint {
         let Some(times) = self.forms else {
             return Ok(());
         };
-        let plain_layout = Arc::clone(&self.layout);
+        let plain_blocks = self.blocks.plain();
         let request = PlanRequest {
             block: block_bytes(
-                &self.checkpoint,
-                (&plain_layout, &plain_layout),
+                &plain_blocks,
                 &self.link,
                 self.on_device(),
-                self.options.verify,
-            )?,
+                self.can_be_left,
+            ),
             ..self.request
         };
         let Ok(plain) = ResidencyPlan::new(&request) else {
@@ -308,9 +247,9 @@ impl Blueprint {
             false => f64::INFINITY,
         };
         let prefetch = self.options.prefetch == Prefetch::Ahead;
-        let is_plain = compact::plain_is_faster(&times, &plain, &self.plan, link_gbps, prefetch);
+        let is_plain = forms::plain_is_faster(&times, &plain, &self.plan, link_gbps, prefetch);
         if is_plain {
-            self.resident_layout = plain_layout;
+            self.blocks = plain_blocks;
             self.request = request;
             self.plan = plain;
         }
@@ -349,7 +288,7 @@ impl Blueprint {
         let predicted = |plan: &ResidencyPlan, start_ms: f64| {
             let rates = Rates {
                 start_ms,
-                ..compact::rates(&times, timed, plan, link_gbps, prefetch)
+                ..forms::rates(&times, timed, plan, link_gbps, prefetch)
             };
             predict(plan, &rates).token_ms
         };
@@ -403,18 +342,57 @@ impl Blueprint {
     }
 
     /// What a block would take with its home there.
-    pub(crate) fn block_bytes_in(&self, home: Home) -> Result<BlockBytes, EngineError> {
+    pub(crate) fn block_bytes_in(&self, home: Home) -> BlockBytes {
         let link = LinkInfo {
             home,
             ..self.link.clone()
         };
-        block_bytes(
-            &self.checkpoint,
-            (&self.layout, &self.resident_layout),
-            &link,
-            self.on_device(),
-            self.options.verify,
-        )
+        block_bytes(&self.blocks, &link, self.on_device(), self.can_be_left)
+    }
+
+    /// How a layer's weights lie where a visit finds them.
+    pub fn layout(&self, layer: LayerIndex) -> &Arc<BlockLayout> {
+        match self.plan.is_streamed(layer) && !self.on_device() {
+            true => self.blocks.streamed(layer, self.link.home).layout(),
+            false => self.blocks.resident(layer),
+        }
+    }
+
+    /// Bytes of a slot: any of the layers may come into it.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        slot_bytes(&self.blocks, self.link.home, self.on_device())
+    }
+
+    /// What a device takes slabs for; the host does not ask.
+    pub(crate) fn slab_dtype(&self) -> DType {
+        self.dtype.unwrap_or(DType::Bf16)
+    }
+
+    /// What brings its weights.
+    pub(crate) fn reader(&self) -> WeightReader<'_> {
+        WeightReader {
+            place: self.place.as_ref(),
+            checkpoint: &self.checkpoint,
+            verification: self.verification.as_ref(),
+        }
+    }
+
+    /// How the weights outside the layers are read, and lie.
+    pub(crate) fn ends(&self) -> EndsPlan {
+        EndsPlan {
+            dtype: self.dtype,
+            arrangement: match self.on_device() {
+                true => Arrangement::Packed,
+                false => Arrangement::Paged,
+            },
+            // Where layers are streamed from disk, every token takes longer than these take from
+            // there: then they need no second copy in the page cache.
+            access: match (self.link.home, self.plan.streamed_count()) {
+                (Home::Disk, 1..) => STREAM_ACCESS,
+                _ => Access::Buffered,
+            },
+            leaves_embedding: self.leaves_embedding(),
+        }
     }
 
     /// Whether the embedding stays on disk, with the streamed layers.
@@ -500,16 +478,13 @@ impl Blueprint {
 
     /// The form of resident matrices.
     pub fn resident_form(&self) -> Form {
-        match self.resident_layout == self.layout {
-            true => Form::Plain,
-            false => Form::Compact,
-        }
+        self.blocks.form()
     }
 
     /// Plans anew with resident blocks as the checkpoint has them, for the reason given.
     pub(crate) fn keep_plain(&mut self, varied: EngineError) -> Result<(), EngineError> {
-        self.resident_layout = Arc::clone(&self.layout);
-        self.request.block = self.block_bytes_in(self.link.home)?;
+        self.blocks = self.blocks.plain();
+        self.request.block = self.block_bytes_in(self.link.home);
         // One slot was chosen for compact layers: both are weighed again.
         if self.one_slot.take().is_some() {
             self.request.slots = SLOTS_DEFAULT;
@@ -522,8 +497,13 @@ impl Blueprint {
         self.prefer_one_slot()
     }
 
-    pub fn dtype(&self) -> DType {
-        self.layout.dtype()
+    /// Of most of the layers' bytes, as they are computed with.
+    pub fn encoding(&self) -> Encoding {
+        let encoding = self.checkpoint.encoding();
+        match self.dtype.filter(|_| encoding.is_plain()) {
+            Some(dtype) => dtype.encoding(),
+            None => encoding,
+        }
     }
 
     /// What the link reaches when it does nothing else: measured now, over the model's own bytes.
@@ -551,10 +531,30 @@ impl Blueprint {
 }
 
 /// TF32 is a way to multiply f32 matrices on a device: anywhere else it would be ignored.
-fn check_tf32(options: &ModelOptions, on_device: bool, dtype: DType) -> Result<(), EngineError> {
-    match options.tf32 && !(on_device && dtype == DType::F32) {
+fn check_tf32(
+    options: &ModelOptions,
+    on_device: bool,
+    dtype: Option<DType>,
+) -> Result<(), EngineError> {
+    match options.tf32 && !(on_device && dtype == Some(DType::F32)) {
         true => Err(EngineError::IdleTf32),
         false => Ok(()),
+    }
+}
+
+/// What plain numbers become. On the host they may stay as they are stored, each tensor in its own
+/// format; a device computes in one.
+fn numbers(
+    checkpoint: &Checkpoint,
+    asked: Option<DType>,
+    on_device: bool,
+) -> Result<Option<DType>, EngineError> {
+    let encoding = checkpoint.encoding();
+    match (asked, on_device) {
+        (None, true) => DType::of(encoding)
+            .map(Some)
+            .ok_or(EngineError::EncodedOnDevice { encoding }),
+        (asked, _) => Ok(asked),
     }
 }
 
@@ -705,11 +705,19 @@ fn tightest(
 fn sizes(
     options: &ModelOptions,
     checkpoint: &Checkpoint,
-    (layout, resident_layout): (&BlockLayout, &BlockLayout),
+    blocks: &Blocks,
     link: &LinkInfo,
 ) -> Result<Sizes, EngineError> {
-    let blocks = blocks(checkpoint, layout)?;
-    let head = checkpoint.weight(Whole::Embedding, layout.dtype())?;
+    let streamed: Vec<BlockSource> = blocks
+        .layers()
+        .map(|layer| blocks.streamed(layer, link.home).clone())
+        .collect();
+    let packed = blocks.layers().map(|layer| blocks.packed(layer));
+    let head = checkpoint.weight(Whole::Embedding, options.dtype, Arrangement::Paged)?;
+    let resident = blocks
+        .layers()
+        .map(|layer| blocks.resident(layer).slab_bytes());
+    let slabs = streamed.iter().map(BlockSource::slab_bytes).chain(resident);
     Ok(Sizes {
         // One that cannot be read is the tokenizer's error, if it is asked for.
         tokenizer: checkpoint
@@ -717,88 +725,82 @@ fn sizes(
             .ok()
             .flatten()
             .unwrap_or(0),
-        slab: layout.slab_bytes().max(resident_layout.slab_bytes()),
-        chunks: reserve::chunks(blocks.iter().chain([&head])),
+        slab: slabs.max().unwrap_or(0),
+        chunks: reserve::chunks(packed.chain([&head])),
         compute_threads: options.threads.unwrap_or_else(cores::physical),
         stream_threads: match link.home {
-            Home::Disk => DiskLink::threads(
-                &blocks,
-                checkpoint.sources(),
-                options.slots.unwrap_or(SLOTS_DEFAULT),
-            ),
+            Home::Disk => DiskLink::threads(&streamed, options.slots.unwrap_or(SLOTS_DEFAULT)),
             Home::Ram => 0,
         },
     })
 }
 
-fn blocks(
-    checkpoint: &Checkpoint,
-    layout: &BlockLayout,
-) -> Result<Vec<BlockSource>, loader::Error> {
-    (0..checkpoint.config.layers)
-        .map(|layer| checkpoint.block(layer, layout))
-        .collect()
+/// Any of the layers may come into a slot.
+fn slot_bytes(blocks: &Blocks, home: Home, on_device: bool) -> usize {
+    let bytes = |layer| match on_device {
+        true => blocks.packed(layer).slab_bytes(),
+        false => blocks.streamed(layer, home).slab_bytes(),
+    };
+    blocks.layers().map(bytes).max().unwrap_or(0)
 }
 
-/// What a block takes in memory and over the link.
-fn block_bytes(
-    checkpoint: &Checkpoint,
-    (layout, resident_layout): (&BlockLayout, &BlockLayout),
-    link: &LinkInfo,
-    on_device: bool,
-    verify: bool,
-) -> Result<BlockBytes, EngineError> {
-    let slab = layout.slab_bytes() as u64;
-    let stored = checkpoint.block(0, layout)?.stored_bytes();
-    let packs = layout != resident_layout;
+/// What a block takes in memory and over the link, the largest where they differ.
+fn block_bytes(blocks: &Blocks, link: &LinkInfo, on_device: bool, can_be_left: u64) -> BlockBytes {
+    let most = |bytes: &dyn Fn(LayerIndex) -> u64| blocks.layers().map(bytes).max().unwrap_or(0);
+    let packed = most(&|layer| blocks.packed(layer).slab_bytes() as u64);
+    let stored = most(&|layer| blocks.packed(layer).stored_bytes());
     let plain = BlockBytes {
-        resident: resident_layout.slab_bytes() as u64,
-        packing: if packs { slab } else { 0 },
-        ..BlockBytes::of_slab(slab)
+        resident: most(&|layer| blocks.resident(layer).slab_bytes() as u64),
+        packing: match blocks.form() {
+            Form::Compact => packed,
+            Form::Plain => 0,
+        },
+        ..BlockBytes::of_slab(slot_bytes(blocks, link.home, on_device) as u64)
     };
-    Ok(match link.home {
+    match link.home {
         // Buffers are the host's, and the plan is for the device's memory.
         Home::Disk if on_device => BlockBytes {
             link: stored,
             ..plain
         },
         Home::Disk => {
-            let blocks = blocks(checkpoint, layout)?;
+            let paged: Vec<BlockSource> = blocks
+                .layers()
+                .map(|layer| blocks.streamed(layer, link.home).clone())
+                .collect();
             BlockBytes {
                 link: stored,
-                buffers: DiskLink::buffers(&blocks, checkpoint.sources()),
-                // A checksum is of the whole.
-                ends_left: match verify {
-                    true => 0,
-                    false => Ends::can_be_left(checkpoint, layout.dtype()),
-                },
+                buffers: DiskLink::buffers(&paged),
+                ends_left: can_be_left,
                 ..plain
             }
         }
         Home::Ram => BlockBytes {
-            home: slab,
+            home: packed,
             ..plain
         },
-    })
+    }
 }
 
-/// How streamed blocks are read: past the page cache, which would otherwise fill with weights.
-pub(crate) const STREAM_ACCESS: Access = Access::Direct;
-
-fn device_bytes(checkpoint: &Checkpoint, dtype: DType, context: usize) -> FixedBytes {
-    FixedBytes {
-        ends: Ends::bytes(checkpoint, dtype),
-        cache: DeviceCompute::cache_bytes(&checkpoint.config, dtype, context),
-        scratch: DeviceCompute::scratch_bytes(&checkpoint.config, dtype, context),
-    }
+fn device_bytes(
+    checkpoint: &Checkpoint,
+    dtype: Option<DType>,
+    context: usize,
+) -> Result<FixedBytes, EngineError> {
+    let own = dtype.unwrap_or(DType::Bf16);
+    Ok(FixedBytes {
+        ends: Ends::bytes(checkpoint, dtype)?,
+        cache: DeviceCompute::cache_bytes(&checkpoint.config, own, context),
+        scratch: DeviceCompute::scratch_bytes(&checkpoint.config, own, context),
+    })
 }
 
 fn fixed_bytes(
     checkpoint: &Checkpoint,
-    dtype: DType,
+    dtype: Option<DType>,
     context: usize,
     kernels: Kernels,
-) -> FixedBytes {
+) -> Result<FixedBytes, EngineError> {
     let config = &checkpoint.config;
     let cache = LayerCache::bytes_for(config.kv_heads, config.head_dim, context) * config.layers;
     let rows = CHUNK_ROWS.min(context);
@@ -807,22 +809,22 @@ fn fixed_bytes(
         + context * config.hidden_size
         + context * config.head_dim
         + config.vocab_size;
-    FixedBytes {
-        ends: Ends::bytes(checkpoint, dtype),
+    Ok(FixedBytes {
+        ends: Ends::bytes(checkpoint, dtype)?,
         cache: cache as u64,
-        scratch: (activations * size_of::<f32>()) as u64
-            + widened_bytes(checkpoint, dtype, kernels),
-    }
+        scratch: (activations * size_of::<f32>()) as u64 + widened_bytes(checkpoint, kernels),
+    })
 }
 
 /// The clear kernels compute in f32 on the host, and widen a block, or the head, whole.
-fn widened_bytes(checkpoint: &Checkpoint, dtype: DType, kernels: Kernels) -> u64 {
+fn widened_bytes(checkpoint: &Checkpoint, kernels: Kernels) -> u64 {
     /// What the allocator keeps of it for the next.
     const KEPT: u64 = 32 << 20;
-    if kernels == Kernels::Fast || dtype == DType::F32 {
+    if kernels == Kernels::Fast {
         return 0;
     }
-    let block = checkpoint.block_layout(DType::F32).slab_bytes();
+    let weights = checkpoint.config.block_weights();
+    let block = BlockLayout::packed(&weights, DType::F32).slab_bytes();
     let head: usize = checkpoint.weight_shape(Whole::Embedding).iter().product();
     let widened = block.max(head * size_of::<f32>()) as u64;
     widened + widened.min(KEPT)

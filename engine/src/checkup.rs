@@ -8,9 +8,10 @@ use std::sync::atomic::AtomicBool;
 use loader::Form;
 use offload::{Residency, ResidencyPlan};
 
-use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::blueprint::Blueprint;
 use crate::error::EngineError;
 use crate::generation::GenerationOptions;
+use crate::options::{ModelOptions, Source};
 use crate::profile::{Runs, Symptoms};
 use crate::trial::{Trial, TrialRun};
 

@@ -5,16 +5,16 @@
 use std::sync::atomic::AtomicBool;
 
 use crossbeam_channel::{Sender, bounded};
-use loader::{Checkpoint, DType, Whole};
-use offload::SlabBytes;
+use loader::{Checkpoint, DType, Encoding, Whole};
 
 use crate::background::Background;
 use crate::error::EngineError;
+use crate::weight::Weight;
 
 /// Where the rows come from.
 #[derive(Debug)]
 pub enum Embedding {
-    Whole(SlabBytes),
+    Whole(Weight),
     OnDisk(Box<RowReader>),
 }
 
@@ -22,6 +22,7 @@ pub enum Embedding {
 #[derive(Debug)]
 pub struct RowReader {
     row_bytes: usize,
+    encoding: Encoding,
     /// Dropped before the thread is waited for: this is what ends it.
     ask: Sender<Batch>,
     thread: Background<Batch>,
@@ -42,9 +43,11 @@ impl RowReader {
     /// The most rows at once.
     pub const ROWS: usize = 64;
 
-    pub fn open(checkpoint: &Checkpoint, dtype: DType) -> Result<Self, EngineError> {
+    pub fn open(checkpoint: &Checkpoint, dtype: Option<DType>) -> Result<Self, EngineError> {
         let rows = checkpoint.rows(Whole::Embedding, dtype)?;
-        Self::over(rows.row_bytes(), move |wanted, to| rows.read(wanted, to))
+        Self::over(rows.row_bytes(), rows.encoding(), move |wanted, to| {
+            rows.read(wanted, to)
+        })
     }
 
     /// Memory taken for rows of so many bytes.
@@ -52,8 +55,14 @@ impl RowReader {
         (Self::ROWS * row_bytes).next_multiple_of(size_of::<u32>())
     }
 
+    /// Of the rows.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     fn over(
         row_bytes: usize,
+        encoding: Encoding,
         read: impl Fn(&[u32], &mut [u8]) -> Result<(), loader::Error> + Send + 'static,
     ) -> Result<Self, EngineError> {
         let (ask, asked) = bounded::<Batch>(1);
@@ -67,6 +76,7 @@ impl RowReader {
         })?;
         Ok(Self {
             row_bytes,
+            encoding,
             ask,
             thread,
             batch: Some(Batch {
@@ -114,7 +124,7 @@ mod tests {
     #[test]
     fn a_read_that_hangs_is_given_up_and_its_rows_are_nobody_elses() {
         let (go_on, hang) = bounded::<()>(0);
-        let mut reader = RowReader::over(2, move |wanted, to| {
+        let mut reader = RowReader::over(2, Encoding::Bf16, move |wanted, to| {
             if wanted == [7] {
                 hang.recv().unwrap();
             }
@@ -145,7 +155,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_once_and_not_kept() {
         let fails = Mutex::new(true);
-        let mut reader = RowReader::over(2, move |wanted, to| {
+        let mut reader = RowReader::over(2, Encoding::Bf16, move |wanted, to| {
             numbers(wanted, to);
             match std::mem::take(&mut *fails.lock().unwrap()) {
                 true => Err(loader::Error::NoSuchLayer {
@@ -166,7 +176,7 @@ mod tests {
     #[should_panic(expected = "a row too far")]
     fn a_panic_of_the_thread_is_not_swallowed() {
         let read = |wanted: &[u32], _: &mut [u8]| panic!("a row too far: {wanted:?}");
-        let mut reader = RowReader::over(2, read).unwrap();
+        let mut reader = RowReader::over(2, Encoding::Bf16, read).unwrap();
         let _ = reader.bring(&[1], &AtomicBool::new(false));
     }
 }

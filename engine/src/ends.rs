@@ -5,91 +5,103 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use loader::{Access, BlockSource, Checkpoint, DType, Whole};
-use offload::{Home, SlabBytes};
+use loader::{Access, Arrangement, BlockSource, Checkpoint, DType, Whole};
+use offload::SlabBytes;
 
-use crate::blueprint::{Blueprint, STREAM_ACCESS};
 use crate::embedding::{Embedding, RowReader};
 use crate::error::EngineError;
 use crate::head::{Head, Reading};
-use crate::load;
+use crate::reader::WeightReader;
+use crate::weight::Weight;
 
 #[derive(Debug)]
 pub struct Ends {
-    pub dtype: DType,
     pub embedding: Embedding,
-    pub norm: SlabBytes,
+    pub norm: Weight,
     /// The embedding, where the model ties the two.
     head: Head,
     /// Raised by whoever does not want to wait for the disk any longer.
     pub cancel: Arc<AtomicBool>,
 }
 
+/// What is read, and how it lies then.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EndsPlan {
+    /// What plain numbers become; `None`: they stay as they are stored.
+    pub dtype: Option<DType>,
+    pub arrangement: Arrangement,
+    pub access: Access,
+    /// The embedding stays on disk.
+    pub leaves_embedding: bool,
+}
+
 impl Ends {
     /// Bytes that all of them take, known before they are read.
-    pub fn bytes(checkpoint: &Checkpoint, dtype: DType) -> u64 {
+    pub fn bytes(checkpoint: &Checkpoint, dtype: Option<DType>) -> Result<u64, loader::Error> {
         Self::parts(checkpoint)
             .map(|which| bytes(checkpoint, which, dtype))
             .sum()
     }
 
     /// Of these, what can be left on disk.
-    pub fn can_be_left(checkpoint: &Checkpoint, dtype: DType) -> u64 {
-        let row_bytes = checkpoint.config.hidden_size * dtype.bytes();
-        match checkpoint.config.tied_embeddings {
-            true => 0,
-            false => bytes(checkpoint, Whole::Embedding, dtype)
-                .saturating_sub(RowReader::buffer_bytes(row_bytes) as u64),
+    pub fn can_be_left(
+        checkpoint: &Checkpoint,
+        dtype: Option<DType>,
+    ) -> Result<u64, loader::Error> {
+        if checkpoint.config.tied_embeddings {
+            return Ok(0);
         }
+        let row_bytes = checkpoint.rows(Whole::Embedding, dtype)?.row_bytes();
+        let all = bytes(checkpoint, Whole::Embedding, dtype)?;
+        Ok(all.saturating_sub(RowReader::buffer_bytes(row_bytes) as u64))
     }
 
     /// Bytes that are read of the checkpoint before the first pass.
-    pub fn stored_bytes(blueprint: &Blueprint) -> u64 {
-        let checkpoint = &blueprint.checkpoint;
-        let waited_for =
-            |which: &Whole| *which == Whole::FinalNorm || !blueprint.leaves_embedding();
+    pub fn stored_bytes(checkpoint: &Checkpoint, plan: &EndsPlan) -> Result<u64, loader::Error> {
+        let waited_for = |which: &Whole| *which == Whole::FinalNorm || !plan.leaves_embedding;
         Self::parts(checkpoint)
             .filter(waited_for)
-            .map(|which| bytes(checkpoint, which, checkpoint.dtype()))
+            .map(|which| bytes(checkpoint, which, None))
             .sum()
     }
 
     /// The first that a pass needs; [`Ends::load`] takes it.
     pub fn embedding(
-        blueprint: &Blueprint,
+        reader: &WeightReader<'_>,
+        plan: &EndsPlan,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Embedding, EngineError> {
-        Ok(match blueprint.leaves_embedding() {
+        Ok(match plan.leaves_embedding {
             true => {
-                let reader = RowReader::open(&blueprint.checkpoint, blueprint.dtype())?;
-                Embedding::OnDisk(Box::new(reader))
+                let rows = RowReader::open(reader.checkpoint, plan.dtype)?;
+                Embedding::OnDisk(Box::new(rows))
             }
-            false => Embedding::Whole(read(blueprint, Whole::Embedding, progress)?),
+            false => Embedding::Whole(read(reader, plan, Whole::Embedding, progress)?),
         })
     }
 
     pub fn load(
-        blueprint: &Blueprint,
+        reader: &WeightReader<'_>,
+        plan: &EndsPlan,
         embedding: Embedding,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, EngineError> {
-        let tied = blueprint.checkpoint.config.tied_embeddings;
-        let norm = read(blueprint, Whole::FinalNorm, progress)?;
+        let tied = reader.checkpoint.config.tied_embeddings;
+        let norm = read(reader, plan, Whole::FinalNorm, progress)?;
         let head = match &embedding {
             Embedding::Whole(table) if tied => Head::there(table.clone()),
-            Embedding::Whole(_) => Head::there(read(blueprint, Whole::LmHead, progress)?),
+            Embedding::Whole(_) => Head::there(read(reader, plan, Whole::LmHead, progress)?),
             Embedding::OnDisk(_) => {
-                let (source, bytes) = memory_for(blueprint, Whole::LmHead)?;
+                let (source, slab) = memory_for(reader, plan, Whole::LmHead)?;
                 let reading = Reading {
                     source,
-                    storages: blueprint.checkpoint.sources().to_vec(),
-                    access: access(blueprint),
+                    storages: reader.checkpoint.sources().to_vec(),
+                    access: plan.access,
                 };
-                Head::later(bytes, reading)
+                Head::later(slab, reading)
             }
         };
         Ok(Self {
-            dtype: blueprint.dtype(),
             embedding,
             norm,
             head,
@@ -103,7 +115,7 @@ impl Ends {
     }
 
     /// Waits until the head has been read, or the flag is raised.
-    pub fn head(&self) -> Result<&SlabBytes, EngineError> {
+    pub fn head(&self) -> Result<&Weight, EngineError> {
         self.head.bytes(&self.cancel)
     }
 
@@ -124,45 +136,44 @@ impl Ends {
     }
 }
 
-fn bytes(checkpoint: &Checkpoint, which: Whole, dtype: DType) -> u64 {
-    let numbers: usize = checkpoint.weight_shape(which).iter().product();
-    (numbers * dtype.bytes()) as u64
+fn bytes(
+    checkpoint: &Checkpoint,
+    which: Whole,
+    dtype: Option<DType>,
+) -> Result<u64, loader::Error> {
+    let source = checkpoint.weight(which, dtype, Arrangement::Packed)?;
+    Ok(source.layout().weight_bytes() as u64)
 }
 
 fn read(
-    blueprint: &Blueprint,
+    reader: &WeightReader<'_>,
+    plan: &EndsPlan,
     which: Whole,
     progress: &mut dyn FnMut(u64),
-) -> Result<SlabBytes, EngineError> {
-    let (source, bytes) = memory_for(blueprint, which)?;
-    let access = access(blueprint);
-    load::fill_checked(blueprint, &bytes, &source, access, |read| match which {
-        Whole::Embedding => blueprint.checkpoint.check_head_copy(&source, read, access),
+) -> Result<Weight, EngineError> {
+    let (source, slab) = memory_for(reader, plan, which)?;
+    let checkpoint = reader.checkpoint;
+    // A copy of it that is to be the head is looked at now, while the bytes are there.
+    let check = |bytes: &[u8]| match which {
+        Whole::Embedding => checkpoint.check_head_copy(&source, bytes, plan.access),
         Whole::FinalNorm | Whole::LmHead => Ok(()),
-    })?;
+    };
+    reader.fill_checked(&slab, &source, plan.access, check)?;
     progress(source.stored_bytes());
-    Ok(bytes)
+    Ok(Weight::of(&source, &slab))
 }
 
 fn memory_for(
-    blueprint: &Blueprint,
+    reader: &WeightReader<'_>,
+    plan: &EndsPlan,
     which: Whole,
 ) -> Result<(BlockSource, SlabBytes), EngineError> {
-    let checkpoint = &blueprint.checkpoint;
-    let source = checkpoint.weight(which, blueprint.dtype())?;
-    let device = blueprint.place.device();
-    let bytes = SlabBytes::for_source(&source, checkpoint.sources(), device)?;
-    Ok((source, bytes))
+    let source = reader
+        .checkpoint
+        .weight(which, plan.dtype, plan.arrangement)?;
+    let device = reader.place.device();
+    // The host does not ask what they are.
+    let dtype = plan.dtype.unwrap_or(DType::Bf16);
+    let slab = SlabBytes::new(source.slab_bytes(), dtype, device)?;
+    Ok((source, slab))
 }
-
-/// Where layers are streamed from disk, every token takes longer than these take from there: then
-/// they need no second copy in the page cache.
-fn access(blueprint: &Blueprint) -> Access {
-    match (blueprint.link.home, blueprint.plan.streamed_count()) {
-        (Home::Disk, 1..) => STREAM_ACCESS,
-        _ => Access::Buffered,
-    }
-}
-
-/// Shared by everything that computes over the model.
-pub type SharedConfig = Arc<loader::ModelConfig>;

@@ -1,6 +1,6 @@
 //! What can go wrong between opening a model and its last token.
 
-use loader::{DType, Role, units};
+use loader::{DType, Encoding, Role, units};
 use offload::{LayerIndex, OffloadError, PlanError, THREADS_HINT};
 
 use crate::finite::Culprit;
@@ -114,6 +114,12 @@ pub enum EngineError {
     NotFinite { position: usize, culprit: Culprit },
     #[error("weights on a device cannot be verified: --verify reads them in host memory")]
     VerifyOnDevice,
+    #[error("weights in {encoding} are computed on the CPU only")]
+    EncodedOnDevice { encoding: Encoding },
+    #[error("weights in {encoding} are not computed with yet")]
+    NotComputed { encoding: Encoding },
+    #[error("there is no tensor of {encoding} numbers")]
+    NoTensor { encoding: Encoding },
     #[error("--resident-form compact was asked for, and {why}")]
     NoCompactForm { why: &'static str },
     #[error(
@@ -249,6 +255,9 @@ impl EngineError {
             }
             Self::NoCompactForm { .. } | Self::TooManyStrays { .. } => {
                 "leave out --resident-form compact"
+            }
+            Self::EncodedOnDevice { .. } => {
+                "compute with --device cpu, or take a checkpoint in bf16, f16 or f32"
             }
             Self::VerifyOnDevice => {
                 "leave out --verify, or compute with --device cpu; `engine checksum DIR --check` \

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use half::{bf16, f16};
-use loader::{DType, Form, Role};
+use loader::{BlockLayout, Encoding, Form, Role};
 use offload::{LayerIndex, Slab};
 
 use kernels::Compact;
@@ -72,24 +72,33 @@ pub(crate) fn all_finite(values: &[f32]) -> bool {
 }
 
 /// Which of a block's weights hold NaN or infinity; none where they cannot be read from here.
-pub(crate) fn broken_weights(slab: &Slab) -> Vec<Role> {
-    let layout = slab.layout();
+pub(crate) fn broken_weights(layout: &BlockLayout, slab: &Slab) -> Vec<Role> {
     let of = |bytes: &[u8]| {
-        let placements = layout.placements().iter();
-        let broken = placements.filter(|place| {
-            let bytes = &bytes[place.offset..place.offset + place.bytes];
-            !match (layout.dtype(), &place.shape[..]) {
-                (_, &[rows, cols]) if place.form == Form::Compact => {
-                    Compact::new(bytes, rows, cols).is_finite()
+        let broken = layout.placements().iter().filter(|place| {
+            let mut parts = place.parts.iter();
+            !parts.all(|part| {
+                let bytes = &bytes[part.offset..part.offset + part.bytes];
+                match part.form {
+                    Form::Compact => Compact::new(bytes, part.rows, part.cols).is_finite(),
+                    Form::Plain => is_finite(part.encoding, bytes),
                 }
-                (DType::Bf16, _) => finite(bytes, |value: bf16| value.is_finite()),
-                (DType::F16, _) => finite(bytes, |value: f16| value.is_finite()),
-                (DType::F32, _) => finite(bytes, f32::is_finite),
-            }
+            })
         });
         broken.map(|place| place.role).collect()
     };
     slab.bytes().read(of).unwrap_or_default()
+}
+
+fn is_finite(encoding: Encoding, bytes: &[u8]) -> bool {
+    match encoding {
+        Encoding::Bf16 => finite(bytes, |value: bf16| value.is_finite()),
+        Encoding::F16 => finite(bytes, |value: f16| value.is_finite()),
+        Encoding::F32 => finite(bytes, f32::is_finite),
+        // The scale comes first; what it scales is whole numbers.
+        Encoding::Q8_0 => bytes
+            .chunks_exact(encoding.block().bytes)
+            .all(|block| f16::from_le_bytes([block[0], block[1]]).is_finite()),
+    }
 }
 
 fn finite<T: bytemuck::Pod>(bytes: &[u8], is_finite: impl Fn(T) -> bool) -> bool {

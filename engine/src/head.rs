@@ -9,10 +9,13 @@ use offload::SlabBytes;
 
 use crate::background::Background;
 use crate::error::EngineError;
+use crate::weight::Weight;
 
 #[derive(Debug)]
 pub struct Head {
-    bytes: SlabBytes,
+    /// What it is read into.
+    slab: SlabBytes,
+    weight: Weight,
     /// Of the checkpoint, if it is read later.
     bytes_beside: u64,
     /// Nobody wants it any more. (The state's thread is waited for after this was raised.)
@@ -50,18 +53,21 @@ impl Reading {
 
 impl Head {
     /// One that has been read.
-    pub fn there(bytes: SlabBytes) -> Self {
-        Self::new(bytes, 0, State::There)
+    pub fn there(weight: Weight) -> Self {
+        Self::new(weight.bytes.clone(), weight, 0, State::There)
     }
 
-    /// One that is read into `bytes`, host memory that nobody else uses, when [`Head::begin`] says so.
-    pub fn later(bytes: SlabBytes, reading: Reading) -> Self {
-        Self::new(bytes, reading.source.stored_bytes(), State::Later(reading))
+    /// One that is read into `slab`, host memory that nobody else uses, when [`Head::begin`] says so.
+    pub fn later(slab: SlabBytes, reading: Reading) -> Self {
+        let weight = Weight::of(&reading.source, &slab);
+        let bytes_beside = reading.source.stored_bytes();
+        Self::new(slab, weight, bytes_beside, State::Later(reading))
     }
 
-    fn new(bytes: SlabBytes, bytes_beside: u64, state: State) -> Self {
+    fn new(slab: SlabBytes, weight: Weight, bytes_beside: u64, state: State) -> Self {
         Self {
-            bytes,
+            slab,
+            weight,
             bytes_beside,
             dropped: Arc::default(),
             state: Mutex::new(state),
@@ -74,7 +80,7 @@ impl Head {
         let State::Later(reading) = state else {
             return Ok(());
         };
-        let (to, reading) = (self.bytes.clone(), reading.clone());
+        let (to, reading) = (self.slab.clone(), reading.clone());
         let stop = Arc::clone(&self.dropped);
         *state = State::Coming(Background::start("head", move |answer| {
             let done = || {
@@ -88,7 +94,7 @@ impl Head {
     }
 
     /// Waits until it is there, or the flag is raised.
-    pub fn bytes(&self, cancel: &AtomicBool) -> Result<&SlabBytes, EngineError> {
+    pub fn bytes(&self, cancel: &AtomicBool) -> Result<&Weight, EngineError> {
         self.begin()?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Coming(reading) = &mut *state {
@@ -101,7 +107,7 @@ impl Head {
         }
         match &*state {
             State::Failed => Err(EngineError::NoHead),
-            _ => Ok(&self.bytes),
+            _ => Ok(&self.weight),
         }
     }
 
@@ -111,7 +117,7 @@ impl Head {
     }
 
     pub fn len_bytes(&self) -> usize {
-        self.bytes.len_bytes()
+        self.weight.bytes.len_bytes()
     }
 }
 
@@ -121,9 +127,8 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use candle_core::Device;
     use loader::synth::{self, SynthSpec};
-    use loader::{AccessReport, Checkpoint, Error, Family, Whole};
+    use loader::{AccessReport, Arrangement, Checkpoint, Error, Family, Whole};
 
     use super::*;
     use crate::demo;
@@ -167,12 +172,13 @@ mod tests {
 
     /// A head whose one file waits to be told, and what it is to be.
     fn held(checkpoint: &Checkpoint, told: Receiver<bool>) -> Result<(Head, Vec<u8>), EngineError> {
-        let dtype = checkpoint.dtype();
-        let source = checkpoint.weight(Whole::LmHead, dtype)?;
-        let bytes = SlabBytes::new(source.slab_bytes(), dtype, &Device::Cpu)?;
-        let mut expected = vec![0; source.slab_bytes()];
+        let source = checkpoint.weight(Whole::LmHead, None, Arrangement::Paged)?;
+        let slab = SlabBytes::host(source.slab_bytes())?;
+        let mut all = vec![0; source.slab_bytes()];
         let access = Access::Buffered;
-        loader::read_block(checkpoint.sources(), &source, &mut expected, access)?;
+        loader::read_block(checkpoint.sources(), &source, &mut all, access)?;
+        let (_, part) = source.layout().parts().next().unwrap();
+        let expected = all[part.offset..part.offset + part.bytes].to_vec();
         let [file] = checkpoint.sources() else {
             unreachable!("these models are one file");
         };
@@ -185,7 +191,7 @@ mod tests {
             storages: vec![held],
             access,
         };
-        Ok((Head::later(bytes, reading), expected))
+        Ok((Head::later(slab, reading), expected))
     }
 
     #[test]
@@ -202,7 +208,8 @@ mod tests {
             let _ = tell.send(true);
         }
         for _ in 0..2 {
-            let found = head.bytes(&cancel).unwrap().read(<[u8]>::to_vec).unwrap();
+            let found = head.bytes(&cancel).unwrap();
+            let found = found.bytes.read(<[u8]>::to_vec).unwrap();
             assert!(found == expected);
         }
     }

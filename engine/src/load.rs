@@ -7,18 +7,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kernels::Team;
 use loader::{Access, BlockSource, DType, Form};
 use offload::{
-    BlockId, Connection, DiskLink, Expectation, Home, Homes, Itinerary, LayerIndex, Link,
-    OffloadError, RamHome, RingShape, Slab, SlabBytes, Slot, StackId, StreamedStack, VerifyingLink,
+    BlockId, Connection, DiskLink, Expectation, Home, Homes, Itinerary, Link, OffloadError,
+    RamHome, RingShape, Slab, SlabBytes, Slot, StackId, Staged, StreamedStack, VerifyingLink,
 };
 
-use crate::blueprint::{Blueprint, STREAM_ACCESS};
-use crate::compact::Packer;
+use crate::blueprint::Blueprint;
 use crate::ends::Ends;
 use crate::error::EngineError;
+use crate::packer::Packer;
+use crate::reader::STREAM_ACCESS;
 use crate::verification::Verification;
-use kernels::Team;
 
 /// The one stack of a text model.
 pub(crate) const STACK: StackId = StackId(0);
@@ -47,7 +48,9 @@ pub(crate) fn load(
     wrap: WrapLink<'_>,
 ) -> Result<Loading, EngineError> {
     let place = blueprint.place.as_ref();
-    let embedding = Ends::embedding(blueprint, progress)?;
+    let reader = blueprint.reader();
+    let plan_of_ends = blueprint.ends();
+    let embedding = Ends::embedding(&reader, &plan_of_ends, progress)?;
     let (mut stack, access) = stream(blueprint, progress, wrap)?;
     // A session will take as much for its cache and activations: room that no layer may take.
     let fixed = blueprint.plan.fixed();
@@ -58,32 +61,36 @@ pub(crate) fn load(
         }
         false => None,
     };
-    let ends = Ends::load(blueprint, embedding, progress)?;
+    let ends = Ends::load(&reader, &plan_of_ends, embedding, progress)?;
     if blueprint.plan.resident_count() > 0 {
         // Beside them, which are waited for.
         ends.begin_head()?;
     }
     let mut resident_bytes = 0;
-    let packer = match blueprint.resident_form() {
-        Form::Compact if blueprint.plan.resident_count() > 0 => Some(Packer::new(blueprint, team)?),
+    let blocks = &blueprint.blocks;
+    let packer = match blocks.form() {
+        Form::Compact if blueprint.plan.resident_count() > 0 => {
+            Some(Packer::new(blocks, reader, team)?)
+        }
         Form::Compact | Form::Plain => None,
     };
     for (resident, layer) in blueprint.plan.resident().enumerate() {
-        let slab =
-            Slab::new(&blueprint.resident_layout, place.device()).map_err(|error| match error {
-                OffloadError::OutOfDeviceMemory { bytes, .. } => EngineError::DeviceFull {
-                    asked: blueprint.plan.resident_count(),
-                    resident,
-                    needed_bytes: bytes,
-                },
-                error => error.into(),
-            })?;
-        let source = source_of(blueprint, layer)?;
+        let bytes = blocks.resident(layer).slab_bytes();
+        let slab = Slab::new(bytes, blueprint.slab_dtype(), place.device());
+        let slab = slab.map_err(|error| match error {
+            OffloadError::OutOfDeviceMemory { bytes, .. } => EngineError::DeviceFull {
+                asked: blueprint.plan.resident_count(),
+                resident,
+                needed_bytes: bytes,
+            },
+            error => error.into(),
+        })?;
+        let source = blocks.packed(layer);
         resident_bytes += match &packer {
-            Some(packer) => packer.fill(layer, &source, &slab)?,
+            Some(packer) => packer.fill(layer, &slab)?,
             None => {
-                fill(blueprint, slab.bytes(), &source, Access::Buffered)?;
-                blueprint.layout.weight_bytes() as u64
+                reader.fill(slab.bytes(), source, Access::Buffered)?;
+                source.layout().weight_bytes() as u64
             }
         };
         stack.keep(BlockId::new(STACK, layer), slab);
@@ -98,63 +105,19 @@ pub(crate) fn load(
     })
 }
 
-/// Reads a block, or another whole weight, into the memory of the blueprint's place.
-pub(crate) fn fill(
-    blueprint: &Blueprint,
-    to: &SlabBytes,
-    source: &BlockSource,
-    access: Access,
-) -> Result<(), EngineError> {
-    fill_checked(blueprint, to, source, access, |_| Ok(()))
-}
-
-/// The same, and `check` sees the bytes while they are in the host's memory.
-pub(crate) fn fill_checked(
-    blueprint: &Blueprint,
-    to: &SlabBytes,
-    source: &BlockSource,
-    access: Access,
-    check: impl Fn(&[u8]) -> Result<(), loader::Error>,
-) -> Result<(), EngineError> {
-    let mut done = Ok(());
-    let mut fill = |bytes: &mut [u8]| {
-        done = read(blueprint, source, bytes, access).and_then(|()| check(bytes));
-    };
-    blueprint.place.fill(to, &mut fill)?;
-    Ok(done?)
-}
-
-/// Reads, and with `--verify` looks at what came.
-fn read(
-    blueprint: &Blueprint,
-    source: &BlockSource,
-    to: &mut [u8],
-    access: Access,
-) -> Result<(), loader::Error> {
-    let checkpoint = &blueprint.checkpoint;
-    loader::read_block(checkpoint.sources(), source, to, access)?;
-    match &blueprint.verification {
-        Some(verification) => verification.check(checkpoint, source, to),
-        None => Ok(()),
-    }
-}
-
 /// Bytes that loading will read and make ready, for a progress bar.
-pub(crate) fn stored_bytes(blueprint: &Blueprint) -> u64 {
-    let checkpoint = &blueprint.checkpoint;
-    let streamed_later = match blueprint.link.home {
-        Home::Disk => blueprint.plan.streamed_count() as u64,
-        Home::Ram => 0,
-    };
-    let blocks = blueprint.plan.layers() as u64 - streamed_later;
-    let stored = checkpoint.dtype().bytes() as u64;
-    let block_bytes = blueprint.layout.weight_bytes() as u64 / blueprint.dtype().bytes() as u64;
+pub(crate) fn stored_bytes(blueprint: &Blueprint) -> Result<u64, EngineError> {
+    let blocks = &blueprint.blocks;
+    let is_later = |layer| blueprint.link.home == Home::Disk && blueprint.plan.is_streamed(layer);
+    let read = blocks.layers().filter(|&layer| !is_later(layer));
+    let read: u64 = read.map(|layer| blocks.packed(layer).stored_bytes()).sum();
     // On a device, what lives in RAM is pinned when it is full: that takes its time, too.
     let pinned = match (blueprint.link.home, blueprint.on_device()) {
         (Home::Ram, true) => blueprint.plan.streamed_count() as u64 * blueprint.plan.block().slab,
         _ => 0,
     };
-    blocks * block_bytes * stored + Ends::stored_bytes(blueprint) + pinned
+    let ends = Ends::stored_bytes(&blueprint.checkpoint, &blueprint.ends())?;
+    Ok(read + ends + pinned)
 }
 
 fn stream(
@@ -167,18 +130,24 @@ fn stream(
     if itinerary.is_empty() {
         return Ok((StreamedStack::resident(), None));
     }
+    let slot_bytes = blueprint.slot_bytes();
     let slots = (0..plan.slots())
         .map(|_| {
+            let device = blueprint.place.device();
             Ok(Slot::new(Slab::new(
-                &blueprint.layout,
-                blueprint.place.device(),
+                slot_bytes,
+                blueprint.slab_dtype(),
+                device,
             )?))
         })
         .collect::<Result<Vec<_>, OffloadError>>()?;
     let (homes, expectations) = match blueprint.link.home {
         Home::Disk => {
-            let expectations = file_expectations(blueprint)?;
-            (Homes::Disk(disk_link(blueprint)?), expectations)
+            let homes = Homes::Disk {
+                link: disk_link(blueprint)?,
+                staged: blueprint.on_device().then(|| staged(blueprint)),
+            };
+            (homes, file_expectations(blueprint))
         }
         Home::Ram => {
             let blocks = ram_homes(blueprint, progress)?;
@@ -190,7 +159,7 @@ fn stream(
     let ring = RingShape {
         slots: plan.slots(),
         visits: itinerary.len(),
-        layout: Arc::clone(&blueprint.layout),
+        slot_bytes,
         poison: false,
     };
     let Connection { mut link, access } = blueprint.place.connect(homes, &ring, progress)?;
@@ -204,20 +173,12 @@ fn stream(
 
 type Expectations = Option<BTreeMap<BlockId, Expectation>>;
 
-fn file_expectations(blueprint: &Blueprint) -> Result<Expectations, EngineError> {
-    let Some(verification) = &blueprint.verification else {
-        return Ok(None);
+fn file_expectations(blueprint: &Blueprint) -> Expectations {
+    let verification = blueprint.verification.as_ref()?;
+    let expectation = |(block, source): (BlockId, &BlockSource)| {
+        (block, verification.of_file(&blueprint.checkpoint, source))
     };
-    let expectation = |layer| {
-        let source = source_of(blueprint, layer)?;
-        let expectation = verification.of_file(&blueprint.checkpoint, &source);
-        Ok((BlockId::new(STACK, layer), expectation))
-    };
-    let streamed = blueprint.plan.streamed();
-    streamed
-        .map(expectation)
-        .collect::<Result<_, _>>()
-        .map(Some)
+    Some(streamed(blueprint).map(expectation).collect())
 }
 
 fn home_expectations(
@@ -227,16 +188,19 @@ fn home_expectations(
     if blueprint.verification.is_none() {
         return Ok(None);
     }
-    let source = |block: BlockId| source_of(blueprint, block.layer);
+    let source = |block: BlockId| blueprint.blocks.packed(block.layer);
     Verification::of_homes(&blueprint.checkpoint, homes, source).map(Some)
 }
 
+/// The streamed blocks, as they come into the host's memory.
+fn streamed(blueprint: &Blueprint) -> impl Iterator<Item = (BlockId, &BlockSource)> {
+    let (blocks, home) = (&blueprint.blocks, blueprint.link.home);
+    let streamed = blueprint.plan.streamed();
+    streamed.map(move |layer| (BlockId::new(STACK, layer), blocks.streamed(layer, home)))
+}
+
 fn disk_link(blueprint: &Blueprint) -> Result<DiskLink, EngineError> {
-    let blocks = blueprint
-        .plan
-        .streamed()
-        .map(|layer| Ok((BlockId::new(STACK, layer), source_of(blueprint, layer)?)))
-        .collect::<Result<Vec<_>, EngineError>>()?;
+    let blocks = streamed(blueprint).map(|(block, source)| (block, source.clone()));
     let sources = blueprint.checkpoint.sources();
     Ok(DiskLink::new(
         sources,
@@ -246,27 +210,34 @@ fn disk_link(blueprint: &Blueprint) -> Result<DiskLink, EngineError> {
     )?)
 }
 
+/// From the pages that a disk fills to a device's slots.
+fn staged(blueprint: &Blueprint) -> Staged {
+    let moves = streamed(blueprint).map(|(block, source)| {
+        let packed = blueprint.blocks.packed(block.layer);
+        (block, source.layout().moves_to(packed.layout()))
+    });
+    let bytes = streamed(blueprint).map(|(_, source)| source.slab_bytes());
+    Staged {
+        bytes: bytes.max().unwrap_or(0),
+        moves: moves.collect(),
+    }
+}
+
 fn ram_homes(
     blueprint: &Blueprint,
     progress: Progress<'_>,
 ) -> Result<BTreeMap<BlockId, RamHome>, EngineError> {
     let mut homes = BTreeMap::new();
-    for layer in blueprint.plan.streamed() {
-        let source = source_of(blueprint, layer)?;
+    let reader = blueprint.reader();
+    for (block, source) in streamed(blueprint) {
         let origin: Arc<str> =
             format!("RAM (packed from {})", blueprint.checkpoint.location()).into();
         let fill = |to: &mut [u8]| -> Result<(), EngineError> {
-            Ok(read(blueprint, &source, to, Access::Buffered)?)
+            Ok(reader.read(source, to, Access::Buffered)?)
         };
         let home = RamHome::filled(origin, source.slab_bytes(), blueprint.place.near(), fill)?;
         progress(source.stored_bytes());
-        homes.insert(BlockId::new(STACK, layer), home);
+        homes.insert(block, home);
     }
     Ok(homes)
-}
-
-fn source_of(blueprint: &Blueprint, layer: LayerIndex) -> Result<BlockSource, EngineError> {
-    Ok(blueprint
-        .checkpoint
-        .block(layer.as_usize(), &blueprint.layout)?)
 }

@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use offload::{Residency, StreamedStack};
 
-use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::blueprint::Blueprint;
 use crate::compute::Kernels;
 use crate::cores::{self, CoreWatch};
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::load::{self, Loading, Progress, WrapLink};
 use crate::memory;
+use crate::options::{ModelOptions, Source};
 use crate::profile::{
     ArithmeticLimit, ArithmeticPeak, LinkPeak, MemoryLimit, PercentOf, Span, SpanName, Stage,
     Startup, Streaming, Window, is_too_low, stage,
@@ -186,8 +187,9 @@ impl Model {
             lowered_from: (!kept_plain && planned != blueprint.plan.resident_count())
                 .then_some(planned),
         };
-        let streamed = blueprint.plan.streamed_count() * blueprint.layout.weight_bytes();
-        let weight_bytes = resident_bytes + (streamed + ends.head_bytes()) as u64;
+        let streamed = blueprint.plan.streamed();
+        let streamed = streamed.map(|layer| blueprint.layout(layer).weight_bytes());
+        let weight_bytes = resident_bytes + (streamed.sum::<usize>() + ends.head_bytes()) as u64;
         Ok(Self {
             blueprint,
             ends,
@@ -202,13 +204,18 @@ impl Model {
         })
     }
 
-    pub fn bytes_to_load(blueprint: &Blueprint) -> u64 {
+    pub fn bytes_to_load(blueprint: &Blueprint) -> Result<u64, EngineError> {
         load::stored_bytes(blueprint)
     }
 
     /// Weights that a pass of one row reads from memory: every layer, and the head.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
+    }
+
+    /// Of those, the head's.
+    pub fn head_bytes(&self) -> usize {
+        self.ends.head_bytes()
     }
 
     pub fn config(&self) -> &loader::ModelConfig {
@@ -299,7 +306,7 @@ impl Model {
         let mut watch = CoreWatch::start(self.team.places());
         let gbps = match self.blueprint.place.measure_memory_gbps(MEMORY_BUDGET)? {
             Some(gbps) => gbps,
-            None => self.ends.head()?.read(|bytes| {
+            None => self.ends.head()?.bytes.read(|bytes| {
                 best_gbps(MEMORY_BUDGET, || {
                     read_in_parallel(&self.team, bytes);
                     bytes.len()
@@ -324,7 +331,7 @@ impl Model {
             let from = Instant::now();
             let mut watch = CoreWatch::start(self.team.places());
             let config = self.config();
-            let bf16 = self.blueprint.dtype() == loader::DType::Bf16;
+            let bf16 = self.blueprint.encoding() == loader::Encoding::Bf16;
             let peaks = Products::by_rows(self.team.level(), bf16).into_iter();
             let peaks = peaks.map(|(rows_min, products)| ArithmeticPeak {
                 rows_min,

@@ -172,6 +172,7 @@ impl<'m> Session<'m> {
                 let visit = layer_span(layer, streamed);
                 let waiting = streamed.then(|| span!(Stage::Transfer.name()));
                 let asked = Instant::now();
+                let layout = model.blueprint.layout(layer);
                 model.stack.visit(BlockId::new(STACK, layer), |slab| {
                     let from = Instant::now();
                     if let Some(waiting) = waiting {
@@ -180,7 +181,7 @@ impl<'m> Session<'m> {
                     if streamed {
                         clock.stage(Stage::Transfer, asked, from);
                     }
-                    let done = compute.block(layer, slab, clock);
+                    let done = compute.block(layer, layout, slab, clock);
                     clock.span(SpanName::Layer(layer), from, Instant::now());
                     done
                 })?;
@@ -225,10 +226,11 @@ impl<'m> Session<'m> {
             if cancel.load(Ordering::Relaxed) {
                 return Err(EngineError::Interrupted);
             }
+            let layout = model.blueprint.layout(layer);
             let broken = model.stack.visit(BlockId::new(STACK, layer), |slab| {
-                compute.block(layer, slab, clock)?;
+                compute.block(layer, layout, slab, clock)?;
                 let fine = compute.rows_are_finite()?;
-                Ok::<_, EngineError>((!fine).then(|| broken_weights(slab)))
+                Ok::<_, EngineError>((!fine).then(|| broken_weights(layout, slab)))
             })?;
             if let Some(weights) = broken {
                 return found(Culprit::Layer { layer, weights });
@@ -350,7 +352,7 @@ fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
     let config = Arc::clone(&model.blueprint.config);
     let context = model.blueprint.context;
     let place = model.blueprint.place.as_ref();
-    let own = offload::candle_dtype(model.blueprint.dtype());
+    let own = offload::candle_dtype(model.blueprint.slab_dtype());
     // For the process, as the tensor library has it; it does nothing on the host.
     candle_core::cuda::set_gemm_reduced_precision_f32(model.blueprint.options.tf32);
     Ok(

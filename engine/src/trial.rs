@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::blueprint::Blueprint;
 use crate::cores::CoreWatch;
 use crate::error::EngineError;
 use crate::generation::{Ended, GenerationOptions};
 use crate::memory;
 use crate::model::{Loaded, Model};
+use crate::options::{ModelOptions, Source};
 use crate::past::Measured;
 use crate::profile::{CoreTime, LinkPeak, Streaming, Timing, Window, ms};
 

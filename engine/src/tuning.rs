@@ -8,9 +8,10 @@ use std::time::Duration;
 use loader::Form;
 use offload::{Candidate, Choices, Home, HomeChoice, Spread, search};
 
-use crate::blueprint::{Blueprint, ModelOptions, Source};
+use crate::blueprint::Blueprint;
 use crate::error::EngineError;
 use crate::generation::GenerationOptions;
+use crate::options::{ModelOptions, Source};
 use crate::profile::CoreShares;
 use crate::trial::Trial;
 
@@ -60,8 +61,8 @@ impl MachineRates {
     ) -> Result<Self, EngineError> {
         let checkpoint = source.open()?;
         let disk_gbps = loader::measure_read_gbps(&checkpoint, BUDGET)?.gbps;
-        let layout = checkpoint.block_layout(options.dtype.unwrap_or(checkpoint.dtype()));
-        let block_bytes = checkpoint.block(0, &layout)?.stored_bytes();
+        let block = checkpoint.block(0, options.dtype, loader::Arrangement::Paged)?;
+        let block_bytes = block.stored_bytes();
         let alone = loader::measure_lone_read(&checkpoint, block_bytes, BUDGET)?;
         let disk_start_ms = alone.start_ms(disk_gbps);
         drop(checkpoint);
@@ -114,7 +115,7 @@ impl Blueprint {
             };
             Ok(HomeChoice {
                 home,
-                block: self.block_bytes_in(home)?,
+                block: self.block_bytes_in(home),
                 link_bytes_per_s: gbps * faster * 1e9,
                 start_ms: match home {
                     Home::Disk => rates.disk_start_ms,

@@ -18,11 +18,12 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Reads the checkpoint's manifest, if it has one. `dtype`: what is computed with.
-    pub(crate) fn new(checkpoint: &Checkpoint, dtype: DType) -> Result<Self, EngineError> {
+    /// Reads the checkpoint's manifest, if it has one. `dtype`: what plain numbers become.
+    pub(crate) fn new(checkpoint: &Checkpoint, dtype: Option<DType>) -> Result<Self, EngineError> {
+        let encoding = checkpoint.encoding();
         Ok(Self {
             manifest: Manifest::read(checkpoint)?,
-            converts: dtype != checkpoint.dtype(),
+            converts: dtype.is_some_and(|dtype| dtype.encoding() != encoding),
         })
     }
 
@@ -67,13 +68,13 @@ impl Verification {
     }
 
     /// For blocks that were packed into memory, as they are there now.
-    pub(crate) fn of_homes(
+    pub(crate) fn of_homes<'a>(
         checkpoint: &Checkpoint,
         homes: &BTreeMap<BlockId, RamHome>,
-        source_of: impl Fn(BlockId) -> Result<BlockSource, EngineError>,
+        source_of: impl Fn(BlockId) -> &'a BlockSource,
     ) -> Result<BTreeMap<BlockId, Expectation>, EngineError> {
         let expectation = |(&block, home): (&BlockId, &RamHome)| {
-            let mut stretches = checkpoint.stretches(&source_of(block)?);
+            let mut stretches = checkpoint.stretches(source_of(block));
             home.bytes.read(|bytes| {
                 for stretch in &mut stretches {
                     stretch.expected = Some(Checksum::of(&bytes[stretch.range.clone()]));

@@ -9,7 +9,7 @@ use engine::kernels::Level;
 use engine::{Culprit, EngineError, Kernels, Model, ModelOptions, Source};
 use half::bf16;
 use loader::synth::{self, SynthSpec};
-use loader::{Checkpoint, DType, Error, Family, Form, MANIFEST, Manifest, Role};
+use loader::{Checkpoint, DType, Encoding, Error, Family, Form, MANIFEST, Manifest, Role};
 use offload::{LayerIndex, Residency};
 
 /// Rows of all matrices are whole groups, but for those of Llama's output projections.
@@ -157,7 +157,7 @@ fn vary(dir: &Path, tensor: &str) {
 fn change(dir: &Path, tensor: &str, change: impl FnOnce(&mut [u8])) {
     let checkpoint = Checkpoint::open(dir).unwrap();
     let entry = checkpoint.tensor(tensor).unwrap();
-    assert_eq!(entry.dtype(), Some(DType::Bf16));
+    assert_eq!(entry.encoding(), Some(Encoding::Bf16));
     let (at, len) = (entry.offset as usize, entry.bytes as usize);
     let file = dir.join("model.safetensors");
     let mut bytes = fs::read(&file).unwrap();

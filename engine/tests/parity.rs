@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{Kernels, Model, ModelOptions, Session, Source};
 use loader::synth::{self, SynthSpec};
-use loader::{Checkpoint, DType, Family};
+use loader::{Checkpoint, DType, Encoding, Family};
 use offload::{Home, Residency};
 use serde::Deserialize;
 
@@ -48,7 +48,7 @@ fn model(directory: &Path, residency: Residency, kernels: Kernels) -> Model {
 
 /// What a long pass may be off by.
 fn long_pass_max(model: &Model, kernels: Kernels) -> f32 {
-    let bf16 = model.blueprint().layout.dtype() == DType::Bf16;
+    let bf16 = model.blueprint().encoding() == Encoding::Bf16;
     match (kernels, engine::kernels::level()) {
         (Kernels::Fast, "avx512bf16") if bf16 => ROUNDED_RELATIVE_MAX,
         _ => RELATIVE_MAX,

@@ -10,7 +10,7 @@ use engine::{
 };
 use loader::synth::{self, SynthSpec};
 use loader::{DType, Family};
-use offload::{Home, LoadKind, Prefetch, Residency, Spread};
+use offload::{Home, LayerIndex, LoadKind, Prefetch, Residency, Spread};
 
 fn synth(directory: &Path, dtype: DType) -> Source {
     let path = directory.join("model");
@@ -111,11 +111,7 @@ fn the_report_counts_every_load_and_byte() {
             gbps: 1.0,
             lacking: None,
         }));
-        let stored = model
-            .blueprint()
-            .checkpoint
-            .block(0, &model.blueprint().layout)
-            .unwrap();
+        let stored = model.blueprint().blocks.packed(LayerIndex(0)).clone();
         let mut session = model.session().unwrap();
         let options = GenerationOptions {
             max_new_tokens: 6,

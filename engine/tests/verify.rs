@@ -8,7 +8,7 @@ use engine::{
     Culprit, EngineError, GenerationOptions, Kernels, Model, ModelOptions, Report, Source,
 };
 use loader::synth::{self, SynthSpec};
-use loader::{Checkpoint, DType, Error, Family, MANIFEST, Manifest, Role};
+use loader::{Checkpoint, DType, Encoding, Error, Family, MANIFEST, Manifest, Role};
 use offload::{Home, LayerIndex, Prefetch, Residency};
 
 fn run(source: &Source, options: ModelOptions, tokens: usize) -> Result<Report, EngineError> {
@@ -77,7 +77,7 @@ fn summed(folder: &Path) -> PathBuf {
 fn poison(dir: &Path, tensor: &str, number: f32) {
     let checkpoint = Checkpoint::open(dir).unwrap();
     let entry = checkpoint.tensor(tensor).unwrap();
-    assert_eq!(entry.dtype(), Some(DType::Bf16));
+    assert_eq!(entry.encoding(), Some(Encoding::Bf16));
     let file = dir.join("model.safetensors");
     let mut bytes = fs::read(&file).unwrap();
     let at = entry.offset as usize;

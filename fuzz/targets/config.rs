@@ -16,7 +16,7 @@ fuzz_target!(|json: &[u8]| {
         match ModelConfig::parse(json) {
             Ok(config) => {
                 for dtype in DType::ALL {
-                    let layout = BlockLayout::new(&config, dtype);
+                    let layout = BlockLayout::packed(&config.block_weights(), dtype);
                     let _ = layout.slab_bytes() as u64 * config.layers as u64;
                     let _ = config.kv_bytes_per_position(dtype) * config.max_positions as u64;
                 }

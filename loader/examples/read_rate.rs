@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use loader::synth::{self, SynthSpec};
-use loader::{Access, Checkpoint, Error};
+use loader::{Access, AlignedBuf, Arrangement, BlockSource, Checkpoint, Error};
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -36,8 +36,11 @@ fn run(dir: &Path, preset: &str) -> Result<(), Error> {
     );
     let rate = loader::measure_read_gbps(&checkpoint, Duration::from_secs(3))?;
     println!("{:<10} {:>8.2} GB/s, {}", "ceiling", rate.gbps, rate.access);
-    let layout = checkpoint.block_layout(checkpoint.dtype());
-    let mut slab = vec![0; layout.slab_bytes()];
+    let blocks = (0..checkpoint.config.layers)
+        .map(|layer| checkpoint.block(layer, None, Arrangement::Paged))
+        .collect::<Result<Vec<_>, _>>()?;
+    let slab_bytes = blocks.iter().map(BlockSource::slab_bytes).max();
+    let mut slab = AlignedBuf::new(slab_bytes.unwrap_or(0));
     for (name, access) in [
         ("direct", Access::Direct),
         ("cold", Access::Buffered),
@@ -45,9 +48,8 @@ fn run(dir: &Path, preset: &str) -> Result<(), Error> {
     ] {
         let start = Instant::now();
         let mut bytes = 0;
-        for layer in 0..checkpoint.config.layers {
-            let source = checkpoint.block(layer, &layout)?;
-            loader::read_block(checkpoint.sources(), &source, &mut slab, access)?;
+        for source in &blocks {
+            loader::read_block(checkpoint.sources(), source, slab.as_mut_slice(), access)?;
             bytes += source.stored_bytes();
         }
         report(name, bytes, start.elapsed());

@@ -3,15 +3,18 @@
 //! model does not read it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+
+use encoding::Encoding;
 
 use crate::folder::{Folder, is_plain};
 use crate::foreign;
 use crate::header::{self, HeaderTensor};
 use crate::json::{Fields, parse_object};
 use crate::surplus::Purpose;
-use crate::{AccessReport, DType, Error, GenerationConfig, ModelConfig, Storage};
+use crate::{AccessReport, Error, GenerationConfig, ModelConfig, Storage};
 
 pub(crate) const CONFIG: &str = "config.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
@@ -28,17 +31,43 @@ pub struct TensorEntry {
     pub offset: u64,
     pub bytes: u64,
     pub shape: Vec<u64>,
-    pub(crate) stored: safetensors::Dtype,
+    pub(crate) stored: Stored,
+}
+
+/// How a tensor is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stored {
+    As(Encoding),
+    /// Integers and packed types, which are never read as weights, by their name in the file.
+    Other(String),
 }
 
 impl TensorEntry {
-    /// `None` for integers and packed types, which are never read as weights.
-    pub fn dtype(&self) -> Option<DType> {
+    /// `None` for what is never read as a weight.
+    pub fn encoding(&self) -> Option<Encoding> {
         match self.stored {
-            safetensors::Dtype::BF16 => Some(DType::Bf16),
-            safetensors::Dtype::F16 => Some(DType::F16),
-            safetensors::Dtype::F32 => Some(DType::F32),
-            _ => None,
+            Stored::As(encoding) => Some(encoding),
+            Stored::Other(_) => None,
+        }
+    }
+}
+
+impl From<safetensors::Dtype> for Stored {
+    fn from(dtype: safetensors::Dtype) -> Self {
+        match dtype {
+            safetensors::Dtype::BF16 => Self::As(Encoding::Bf16),
+            safetensors::Dtype::F16 => Self::As(Encoding::F16),
+            safetensors::Dtype::F32 => Self::As(Encoding::F32),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::As(encoding) => encoding.fmt(f),
+            Self::Other(name) => f.pad(name),
         }
     }
 }
@@ -50,7 +79,7 @@ pub struct Checkpoint {
     /// Empty where the checkpoint has no `generation_config.json`.
     pub generation: GenerationConfig,
     folder: Folder,
-    dtype: DType,
+    encoding: Encoding,
     tensors: BTreeMap<String, TensorEntry>,
     /// Those that the model does not read.
     unread: BTreeMap<String, Purpose>,
@@ -99,13 +128,13 @@ impl Checkpoint {
             config,
             generation,
             folder,
-            dtype: DType::Bf16,
+            encoding: Encoding::Bf16,
             tensors,
             unread: BTreeMap::new(),
             sources,
         };
         checkpoint.refuse_adapters()?;
-        checkpoint.dtype = checkpoint.check_weights()?;
+        checkpoint.encoding = checkpoint.check_weights()?;
         checkpoint.unread = checkpoint.sort_out()?;
         checkpoint.look_at_head_copy()?;
         Ok(checkpoint)
@@ -126,9 +155,9 @@ impl Checkpoint {
         self.folder.display(file)
     }
 
-    /// Of the projections, as stored.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    /// Of most of the projections' bytes, as stored.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     pub fn tensor(&self, name: &str) -> Option<&TensorEntry> {
@@ -296,7 +325,7 @@ fn entry(source: usize, tensor: HeaderTensor) -> (String, TensorEntry) {
         offset: tensor.offset,
         bytes: tensor.bytes,
         shape: tensor.shape,
-        stored: tensor.dtype,
+        stored: tensor.dtype.into(),
     };
     (tensor.name, entry)
 }

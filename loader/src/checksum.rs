@@ -78,15 +78,12 @@ impl Checkpoint {
             let mut tensors = self.tensors();
             tensors.find(|(_, entry)| (entry.source, entry.offset) == (file, offset))
         };
-        let stretch = |piece: &crate::Piece| {
-            let bytes = piece.len / piece.stored.bytes() * source.dtype().bytes();
-            Stretch {
-                tensor: name(piece.source, piece.offset)
-                    .map_or("?", |(name, _)| name)
-                    .into(),
-                range: piece.slab_offset..piece.slab_offset + bytes,
-                expected: None,
-            }
+        let stretch = |piece: &crate::Piece| Stretch {
+            tensor: name(piece.source, piece.offset)
+                .map_or("?", |(name, _)| name)
+                .into(),
+            range: piece.slab_range(),
+            expected: None,
         };
         source.pieces().iter().map(stretch).collect()
     }

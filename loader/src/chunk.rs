@@ -1,13 +1,15 @@
-//! The reads that fill one slab. Neighbouring pieces of a file join into runs, runs are cut into
-//! chunks of a bounded size, and each chunk knows where its bytes go. Planned once per block;
-//! knows ranges and dtypes, no tensors.
+//! The reads that fill one slab. Planned once per block; knows ranges and formats, no tensors.
 //!
-//! A chunk is read into a bounce buffer and scattered from there, because direct I/O wants offset and
-//! address aligned, and neither the safetensors format nor the order of a slab gives it that. Where a
-//! slab may begin at an address that suits the file, most of its bytes need no detour: see `route`.
+//! Direct I/O wants offset and address aligned, and the formats of weights give neither. A tensor
+//! that has pages of the slab to itself comes straight into them: whole pages of the file, of which
+//! the first and the last hold some of its neighbours' bytes, too. All others take a detour: those
+//! that are neighbours in a file join into runs, runs are cut into chunks of a bounded size, and each
+//! chunk is read into a bounce buffer and scattered from there.
 
 use std::ops::Range;
 use std::sync::Arc;
+
+use encoding::Encoding;
 
 use crate::convert::convert;
 use crate::source::Piece;
@@ -23,9 +25,11 @@ pub struct Scatter {
     pub from: usize,
     /// As stored.
     pub len: usize,
-    /// In the slab.
+    /// In the slab, and how many bytes it is there.
     pub to: usize,
-    pub stored: DType,
+    pub slab_len: usize,
+    pub stored: Encoding,
+    pub wanted: Encoding,
 }
 
 /// One read and the places that its bytes go to.
@@ -33,18 +37,16 @@ pub struct Scatter {
 pub struct Chunk {
     /// Index into [`crate::Checkpoint::sources`].
     pub source: usize,
-    /// A multiple of [`DIRECT_ALIGN_BYTES`], or for a straight one of [`Storage::direct_align`].
+    /// A multiple of [`DIRECT_ALIGN_BYTES`].
     pub offset: u64,
-    /// Bytes of buffer, a multiple like `offset`, at most [`CHUNK_BYTES`]; may reach past the end of
-    /// the file, unless it is straight.
+    /// Bytes that are read, a multiple like `offset`, at most [`CHUNK_BYTES`]; may reach past the end
+    /// of the file.
     pub len: usize,
     /// Bytes that must arrive: up to the end of the last entry.
     pub need: usize,
-    /// Of the slab.
-    pub dtype: DType,
     pub entries: Vec<Scatter>,
-    /// One entry, and nothing else: even a direct read brings it to its place in the slab without a
-    /// buffer.
+    /// A single entry, and all pages of the slab that it lies in are this chunk's: a direct read
+    /// brings it to its place without a buffer.
     pub straight: bool,
 }
 
@@ -60,26 +62,28 @@ impl Chunk {
         mut part: impl FnMut(Range<usize>) -> &'a mut [u8],
     ) -> Result<(), Error> {
         let source = &sources[self.source];
-        let mut place = |entry: &Scatter| part(entry.to..entry.to + self.slab_len(entry));
-        match (access, self.entries.as_slice()) {
-            (Access::Direct, [entry]) if self.straight => {
-                source.read_direct(self.offset, place(entry), self.need)
+        if self.straight {
+            let pages = part(self.claim(&self.entries[0]));
+            let aligned = pages.as_ptr().addr().is_multiple_of(DIRECT_ALIGN_BYTES);
+            if access == Access::Direct && aligned {
+                return source.read_direct(self.offset, pages, self.need);
             }
-            (Access::Buffered, entries) if self.keeps_dtype() => {
-                entries.iter().try_for_each(|entry| {
-                    source.read_at(self.offset + entry.from as u64, place(entry))
-                })
-            }
-            (_, entries) => {
-                self.read(source.as_ref(), buf, access)?;
-                let buf = buf.as_slice();
-                for entry in entries {
-                    let stored = &buf[entry.from..entry.from + entry.len];
-                    convert(entry.stored, stored, self.dtype, place(entry));
-                }
-                Ok(())
-            }
+            let Scatter { from, len, .. } = self.entries[0];
+            return source.read_at(self.offset + from as u64, &mut pages[from..from + len]);
         }
+        let keeps_bytes = |entry: &Scatter| entry.stored == entry.wanted;
+        if access == Access::Buffered && self.entries.iter().all(keeps_bytes) {
+            return self.entries.iter().try_for_each(|entry| {
+                let at = self.offset + entry.from as u64;
+                source.read_at(at, part(self.claim(entry)))
+            });
+        }
+        self.read(source.as_ref(), buf, access)?;
+        for entry in &self.entries {
+            let stored = &buf.as_slice()[entry.from..entry.from + entry.len];
+            convert(entry.stored, stored, entry.wanted, part(self.claim(entry)));
+        }
+        Ok(())
     }
 
     /// Brings the bytes into `buf`.
@@ -101,18 +105,17 @@ impl Chunk {
         }
     }
 
-    fn keeps_dtype(&self) -> bool {
-        self.entries.iter().all(|entry| entry.stored == self.dtype)
+    /// The bytes of the slab that an entry needs for itself.
+    fn claim(&self, entry: &Scatter) -> Range<usize> {
+        match self.straight {
+            true => entry.to - entry.from..entry.to - entry.from + self.len,
+            false => entry.to..entry.to + entry.slab_len,
+        }
     }
 
     /// Bytes of buffer that it takes.
     pub fn buffer_bytes(&self) -> usize {
         if self.straight { 0 } else { self.len }
-    }
-
-    /// Bytes of the slab that an entry fills.
-    pub fn slab_len(&self, entry: &Scatter) -> usize {
-        entry.len / entry.stored.bytes() * self.dtype.bytes()
     }
 
     /// Bytes of the checkpoint that reach the slab.
@@ -163,10 +166,13 @@ struct Claim {
 /// If two claim the same byte or one lies outside: a planning bug.
 fn claims(chunks: &[Chunk], slab_bytes: usize) -> Vec<Claim> {
     let of = |(index, chunk): (usize, &Chunk)| {
-        let claim = |entry: &Scatter| Claim {
-            to: entry.to,
-            len: chunk.slab_len(entry),
-            index,
+        let claim = |entry: &Scatter| {
+            let range = chunk.claim(entry);
+            Claim {
+                to: range.start,
+                len: range.len(),
+                index,
+            }
         };
         chunk.entries.iter().map(claim).collect::<Vec<_>>()
     };
@@ -181,6 +187,12 @@ fn claims(chunks: &[Chunk], slab_bytes: usize) -> Vec<Claim> {
         end = to + len;
     }
     claims
+}
+
+/// # Panics
+/// As [`claims`].
+pub(crate) fn check(chunks: &[Chunk], slab_bytes: usize) {
+    claims(chunks, slab_bytes);
 }
 
 /// Divides the slab among the chunks.
@@ -205,9 +217,10 @@ pub fn assign<'a>(chunks: &'a [Chunk], slab: &'a mut [u8]) -> Vec<Fill<'a>> {
                 .entries
                 .iter()
                 .map(|entry| {
+                    let claim = chunk.claim(entry);
                     let found = parts
                         .iter_mut()
-                        .find(|(to, part)| *to == entry.to && part.len() == chunk.slab_len(entry));
+                        .find(|(to, part)| *to == claim.start && part.len() == claim.len());
                     found.map_or_else(Default::default, |(_, part)| std::mem::take(part))
                 })
                 .collect();
@@ -217,12 +230,26 @@ pub fn assign<'a>(chunks: &'a [Chunk], slab: &'a mut [u8]) -> Vec<Fill<'a>> {
 }
 
 /// Cuts pieces into chunks. Every stored byte of every piece lands in exactly one entry.
-pub(crate) fn plan(pieces: &[Piece], dtype: DType) -> Vec<Chunk> {
-    let mut sorted: Vec<&Piece> = pieces.iter().filter(|piece| piece.len > 0).collect();
-    sorted.sort_by_key(|piece| (piece.source, piece.offset));
+pub(crate) fn cut(pieces: &[Piece]) -> Vec<Chunk> {
+    let (paged, others): (Vec<&Piece>, Vec<&Piece>) = pieces.iter().partition(|it| it.is_paged);
+    let mut chunks = detours(others);
+    chunks.extend(paged.into_iter().flat_map(straight_chunks));
+    chunks.sort_by_key(|chunk| (chunk.source, chunk.offset));
+    chunks
+}
+
+/// Those that join with their neighbours and pass a buffer.
+fn detours(mut pieces: Vec<&Piece>) -> Vec<Chunk> {
+    pieces.retain(|piece| piece.len > 0);
+    pieces.sort_by_key(|piece| (piece.source, piece.offset));
     let mut chunks = Vec::new();
     let mut open: Option<Chunk> = None;
-    for piece in sorted {
+    for piece in pieces {
+        // What is converted is cut between numbers.
+        let unit = match piece.keeps_bytes() {
+            true => 1,
+            false => piece.stored.block().bytes,
+        };
         let mut done = 0;
         while done < piece.len {
             let at = piece.offset + done as u64;
@@ -230,17 +257,15 @@ pub(crate) fn plan(pieces: &[Piece], dtype: DType) -> Vec<Chunk> {
                 Some(chunk) if joins(&chunk, piece.source, at) => chunk,
                 other => {
                     chunks.extend(other);
-                    new_chunk(piece.source, at, dtype)
+                    new_chunk(piece.source, at)
                 }
             };
             let from = (at - chunk.offset) as usize;
             let room = CHUNK_BYTES - from;
             let left = piece.len - done;
-            // A cut falls between elements, so that each can be converted by itself.
-            let len = if left <= room {
-                left
-            } else {
-                room / piece.stored.bytes() * piece.stored.bytes()
+            let len = match left <= room {
+                true => left,
+                false => room / unit * unit,
             };
             if len == 0 {
                 chunks.push(chunk);
@@ -249,8 +274,10 @@ pub(crate) fn plan(pieces: &[Piece], dtype: DType) -> Vec<Chunk> {
             chunk.entries.push(Scatter {
                 from,
                 len,
-                to: piece.slab_offset + done / piece.stored.bytes() * dtype.bytes(),
+                to: piece.slab_offset + piece.slab_len(done),
+                slab_len: piece.slab_len(len),
                 stored: piece.stored,
+                wanted: piece.wanted,
             });
             chunk.need = from + len;
             chunk.len = chunk.need.next_multiple_of(DIRECT_ALIGN_BYTES);
@@ -262,20 +289,24 @@ pub(crate) fn plan(pieces: &[Piece], dtype: DType) -> Vec<Chunk> {
     chunks
 }
 
-fn new_chunk(source: usize, at: u64, dtype: DType) -> Chunk {
+fn new_chunk(source: usize, at: u64) -> Chunk {
     Chunk {
         source,
-        offset: at / DIRECT_ALIGN_BYTES as u64 * DIRECT_ALIGN_BYTES as u64,
+        offset: page_of(at),
         len: 0,
         need: 0,
-        dtype,
         entries: Vec::new(),
         straight: false,
     }
 }
 
+/// The start of the page that is there.
+fn page_of(offset: u64) -> u64 {
+    offset - offset % DIRECT_ALIGN_BYTES as u64
+}
+
 /// Whether bytes at `at` belong into this chunk: the gap to them is less than a page, which a
-/// direct read would bring anyway, and there is room for at least one element.
+/// direct read would bring anyway, and there is room for at least one number.
 fn joins(chunk: &Chunk, source: usize, at: u64) -> bool {
     let end = chunk.offset + chunk.need as u64;
     chunk.source == source
@@ -284,125 +315,33 @@ fn joins(chunk: &Chunk, source: usize, at: u64) -> bool {
         && at - chunk.offset + DType::F32.bytes() as u64 <= CHUNK_BYTES as u64
 }
 
-/// How a block's bytes come into a slab that may begin somewhat later in its memory than that does.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Route {
-    /// How much later, for most of the bytes to lie in memory as in their file, but for whole
-    /// multiples of what direct reads want. Less than [`DIRECT_ALIGN_BYTES`], from which on the
-    /// slab's memory begins.
-    pub shift: usize,
-    /// In the order of the files.
-    pub chunks: Vec<Chunk>,
-}
-
-/// A piece that is shorter goes through a buffer with its neighbours: one read less.
-const STRAIGHT_LEAST: usize = 64 << 10;
-
-/// Cuts pieces into chunks, as many of them straight as can be.
-///
-/// # Panics
-/// If two pieces claim the same byte of the slab or one lies outside it: a bug of the caller's.
-pub(crate) fn route(
-    pieces: &[Piece],
-    dtype: DType,
-    slab_bytes: usize,
-    sources: &[Arc<dyn Storage>],
-) -> Route {
-    let shift = best_shift(pieces, dtype, |piece| align(piece, sources));
-    let chunks = cut(pieces, dtype, shift, sources);
-    claims(&chunks, slab_bytes);
-    Route { shift, chunks }
-}
-
-/// The chunks for a slab that begins `shift` bytes, but for whole multiples of
-/// [`DIRECT_ALIGN_BYTES`], after an address that is one.
-pub(crate) fn cut(
-    pieces: &[Piece],
-    dtype: DType,
-    shift: usize,
-    sources: &[Arc<dyn Storage>],
-) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
-    let mut detours = Vec::new();
-    for piece in pieces {
-        match straight(piece, dtype, shift, align(piece, sources)) {
-            Some(body) => {
-                chunks.extend(straight_chunks(piece, &body, dtype));
-                detours.push(piece.part(0..body.start));
-                detours.push(piece.part(body.end..piece.len));
-            }
-            None => detours.push(piece.clone()),
-        }
-    }
-    chunks.extend(plan(&detours, dtype));
-    chunks.sort_by_key(|chunk| (chunk.source, chunk.offset));
-    chunks
-}
-
-/// What direct reads of its file want.
-fn align(piece: &Piece, sources: &[Arc<dyn Storage>]) -> usize {
-    sources[piece.source].direct_align()
-}
-
-/// The one that serves most of the bytes.
-fn best_shift(pieces: &[Piece], dtype: DType, align: impl Fn(&Piece) -> usize) -> usize {
-    let mut served: Vec<(usize, usize)> = Vec::new();
-    for piece in pieces.iter().filter(|piece| piece.stored == dtype) {
-        let shift = misfit(piece, 0, align(piece));
-        match served.iter_mut().find(|(of, _)| *of == shift) {
-            Some((_, bytes)) => *bytes += piece.len,
-            None => served.push((shift, piece.len)),
-        }
-    }
-    // Numbers do not begin in the middle of one.
-    let whole = |(shift, _): &&(usize, usize)| shift % dtype.bytes() == 0;
-    let best = served.iter().filter(whole).max_by_key(|(_, bytes)| *bytes);
-    best.map_or(0, |(shift, _)| *shift)
-}
-
-/// How much too early its place is for its file, in a slab that is shifted so far.
-fn misfit(piece: &Piece, shift: usize, align: usize) -> usize {
-    let place = ((piece.slab_offset + shift) % align) as u64;
-    ((piece.offset + align as u64 - place) % align as u64) as usize
-}
-
-/// The part of the piece that direct reads bring to its place, if there is enough of it.
-fn straight(piece: &Piece, dtype: DType, shift: usize, align: usize) -> Option<Range<usize>> {
-    if piece.stored != dtype || misfit(piece, shift, align) != 0 {
-        return None;
-    }
+/// Whole pages of the file, from the one that the piece begins in to the one that it ends in.
+fn straight_chunks(piece: &Piece) -> impl Iterator<Item = Chunk> + '_ {
     let end = piece.offset + piece.len as u64;
-    let (from, to) = (
-        piece.offset.next_multiple_of(align as u64),
-        end / align as u64 * align as u64,
-    );
-    let body = (from - piece.offset) as usize..to.checked_sub(piece.offset)? as usize;
-    (body.len() >= STRAIGHT_LEAST).then_some(body)
-}
-
-fn straight_chunks<'a>(
-    piece: &'a Piece,
-    body: &Range<usize>,
-    dtype: DType,
-) -> impl Iterator<Item = Chunk> + 'a {
-    let end = body.end;
-    body.clone().step_by(CHUNK_BYTES).map(move |from| {
-        let len = CHUNK_BYTES.min(end - from);
-        Chunk {
-            source: piece.source,
-            offset: piece.offset + from as u64,
-            len,
-            need: len,
-            dtype,
-            entries: vec![Scatter {
-                from: 0,
-                len,
-                to: piece.slab_offset + from,
-                stored: piece.stored,
-            }],
-            straight: true,
-        }
-    })
+    let last = end.next_multiple_of(DIRECT_ALIGN_BYTES as u64);
+    (page_of(piece.offset)..end)
+        .step_by(CHUNK_BYTES)
+        .map(move |offset| {
+            let len = (last - offset).min(CHUNK_BYTES as u64);
+            let (first, to) = (offset.max(piece.offset), (offset + len).min(end));
+            let from = (first - offset) as usize;
+            let len_of_entry = (to - first) as usize;
+            Chunk {
+                source: piece.source,
+                offset,
+                len: len as usize,
+                need: from + len_of_entry,
+                entries: vec![Scatter {
+                    from,
+                    len: len_of_entry,
+                    to: piece.slab_offset + (first - piece.offset) as usize,
+                    slab_len: len_of_entry,
+                    stored: piece.stored,
+                    wanted: piece.wanted,
+                }],
+                straight: true,
+            }
+        })
 }
 
 #[cfg(test)]

@@ -4,16 +4,24 @@
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::DType;
+use crate::{DType, Encoding};
 
 /// Elements converted at a time: enough for the vector paths, few enough for the stack.
 pub(crate) const STEP: usize = 256;
 
-/// Converts `src` (elements of `from`) into `dst` (as many elements of `to`).
+/// Converts `src` (numbers of `from`) into `dst` (as many of `to`). What is equal is copied, and the
+/// others are plain.
 ///
 /// # Panics
-/// If the two do not hold the same number of whole elements: a plan that says so is a bug.
-pub fn convert(from: DType, src: &[u8], to: DType, dst: &mut [u8]) {
+/// If the two do not hold the same number of whole numbers: a plan that says so is a bug.
+pub fn convert(from: Encoding, src: &[u8], to: Encoding, dst: &mut [u8]) {
+    if from == to {
+        dst.copy_from_slice(src);
+        return;
+    }
+    let (Some(from), Some(to)) = (DType::of(from), DType::of(to)) else {
+        panic!("converting {from} into {to}");
+    };
     let elements = src.len() / from.bytes();
     assert!(
         src.len() == elements * from.bytes() && dst.len() == elements * to.bytes(),
@@ -21,10 +29,6 @@ pub fn convert(from: DType, src: &[u8], to: DType, dst: &mut [u8]) {
         src.len(),
         dst.len()
     );
-    if from == to {
-        dst.copy_from_slice(src);
-        return;
-    }
     let mut wide = [0f32; STEP];
     for (src, dst) in src
         .chunks(STEP * from.bytes())
@@ -103,7 +107,7 @@ mod tests {
         let patterns: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
         for from in [DType::Bf16, DType::F16] {
             let mut wide = vec![0; patterns.len() * 2];
-            convert(from, &patterns, DType::F32, &mut wide);
+            convert(from.encoding(), &patterns, Encoding::F32, &mut wide);
             for (bits, got) in (0..=u16::MAX).zip(wide.chunks_exact(4)) {
                 let got = f32::from_le_bytes([got[0], got[1], got[2], got[3]]);
                 let expected = match from {
@@ -116,7 +120,7 @@ mod tests {
                 );
             }
             let mut back = vec![0; patterns.len()];
-            convert(DType::F32, &wide, from, &mut back);
+            convert(Encoding::F32, &wide, from.encoding(), &mut back);
             for (bits, got) in (0..=u16::MAX).zip(back.chunks_exact(2)) {
                 let got = u16::from_le_bytes([got[0], got[1]]);
                 let nan = match from {
@@ -137,7 +141,7 @@ mod tests {
         for (units, expected_units) in [(257u16, 256.0), (259, 260.0), (258, 258.0)] {
             let (x, expected) = (f32::from(units) / 256.0, expected_units / 256.0);
             let mut out = [0; 2];
-            convert(DType::F32, &x.to_le_bytes(), DType::Bf16, &mut out);
+            convert(Encoding::F32, &x.to_le_bytes(), Encoding::Bf16, &mut out);
             assert_eq!(bf16::from_le_bytes(out).to_f32(), expected);
         }
     }
@@ -158,7 +162,7 @@ mod tests {
             .flat_map(|i| f16::from_f32(i as f32 / 4.0).to_le_bytes())
             .collect();
         let mut out = vec![0; values.len()];
-        convert(DType::F16, &values, DType::Bf16, &mut out);
+        convert(Encoding::F16, &values, Encoding::Bf16, &mut out);
         for (i, b) in (-300..300).zip(out.chunks_exact(2)) {
             let expected = bf16::from_f32(i as f32 / 4.0);
             assert_eq!(bf16::from_le_bytes([b[0], b[1]]), expected);

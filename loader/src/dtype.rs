@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use encoding::Encoding;
+
 /// How one weight is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
@@ -21,6 +23,21 @@ impl DType {
             Self::Bf16 | Self::F16 => 2,
             Self::F32 => 4,
         }
+    }
+
+    /// The same as the encoding of stored weights.
+    pub const fn encoding(self) -> Encoding {
+        match self {
+            Self::Bf16 => Encoding::Bf16,
+            Self::F16 => Encoding::F16,
+            Self::F32 => Encoding::F32,
+        }
+    }
+
+    /// `None` for what is no plain number.
+    pub fn of(encoding: Encoding) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|dtype| dtype.encoding() == encoding)
     }
 
     /// The short name used in output and arguments.

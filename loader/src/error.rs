@@ -4,7 +4,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::DType;
 use crate::checksum::{ALGORITHM, Checksum};
 use crate::foreign::Format;
 use crate::manifest::MANIFEST;
@@ -165,13 +164,6 @@ pub enum Error {
         file: String,
         tensor: String,
         found: String,
-    },
-    #[error("the blocks mix dtypes: {first} is {first_dtype}, {other} is {other_dtype}")]
-    MixedDTypes {
-        first: String,
-        first_dtype: DType,
-        other: String,
-        other_dtype: DType,
     },
     #[error("there is no layer {layer}: the model has {layers}")]
     NoSuchLayer { layer: usize, layers: usize },
@@ -362,7 +354,7 @@ impl Error {
                 "config.json and the weights do not belong together: fetch both from one place"
                     .into()
             }
-            Self::TensorDType { .. } | Self::MixedDTypes { .. } => {
+            Self::TensorDType { .. } => {
                 "save the checkpoint again in one dtype: bf16, f16 or f32".into()
             }
             Self::Shrunk { file, .. } => {

@@ -9,8 +9,8 @@
 
 use crate::source::{EMBEDDING, HEAD};
 use crate::{
-    Access, AlignedBuf, BlockSource, CHUNK_BYTES, Checkpoint, DIRECT_ALIGN_BYTES, Error,
-    READ_THREADS, TensorEntry, Whole, convert, crew,
+    Access, AlignedBuf, BlockSource, CHUNK_BYTES, Checkpoint, DIRECT_ALIGN_BYTES, Encoding, Error,
+    READ_THREADS, TensorEntry, convert, crew,
 };
 
 /// Of a stretch that is looked at when the checkpoint is opened.
@@ -29,16 +29,17 @@ impl Checkpoint {
         bytes: &[u8],
         access: Access,
     ) -> Result<(), Error> {
-        if self.head_copy().is_none() {
+        let (Some(copy), [piece]) = (self.head_copy(), source.pieces()) else {
             return Ok(());
-        }
-        let dtype = source.dtype();
-        let copy = self.piece(HEAD, &self.weight_shape(Whole::LmHead), 0)?;
+        };
+        // It is stored as the embedding is: `look_at_head_copy` has seen to that.
+        let (stored, wanted) = (piece.stored, piece.wanted);
         let storage = &self.sources()[copy.source];
-        let same = copy.stored == dtype;
+        let same = piece.keeps_bytes();
+        let bytes = &bytes[piece.slab_range()];
         // Bytes can be cut anywhere, numbers that are converted cannot: direct reads begin at a page.
         let direct = same && access == Access::Direct;
-        let end = copy.offset + copy.len as u64;
+        let end = copy.offset + copy.bytes;
         let first = if direct {
             copy.offset - copy.offset % DIRECT_ALIGN_BYTES as u64
         } else {
@@ -55,19 +56,18 @@ impl Checkpoint {
                 storage.read_at(from, &mut read[..need])?;
             }
             let skip = copy.offset.saturating_sub(from);
-            let stored = &read[skip as usize..need];
+            let came = &read[skip as usize..need];
             let passed = (from + skip - copy.offset) as usize;
             let (found, at) = if same {
-                (stored, passed)
+                (came, passed)
             } else {
-                let slab_bytes = |bytes: usize| bytes / copy.stored.bytes() * dtype.bytes();
-                converted.resize(slab_bytes(stored.len()), 0);
-                convert(copy.stored, stored, dtype, converted);
-                (converted.as_slice(), slab_bytes(passed))
+                converted.resize(piece.slab_len(came.len()), 0);
+                convert(stored, came, wanted, converted);
+                (converted.as_slice(), piece.slab_len(passed))
             };
             match first_difference(found, &bytes[at..at + found.len()]) {
                 None => Ok(()),
-                Some(differs) => Err(self.row_differs((at + differs) / dtype.bytes())),
+                Some(differs) => Err(self.row_differs(wanted, at + differs)),
             }
         })
     }
@@ -96,8 +96,11 @@ impl Checkpoint {
         for from in [0, last / 2, last] {
             let (ours, theirs) = (stretch(embedding, from)?, stretch(copy, from)?);
             if let Some(at) = first_difference(&ours, &theirs) {
-                let number = (from + at as u64) * 8 / copy.stored.bitsize() as u64;
-                return Err(self.row_differs(usize::try_from(number).unwrap_or(usize::MAX)));
+                let at = usize::try_from(from)
+                    .unwrap_or(usize::MAX)
+                    .saturating_add(at);
+                let encoding = copy.encoding().unwrap_or(Encoding::Bf16);
+                return Err(self.row_differs(encoding, at));
             }
         }
         Ok(())
@@ -112,9 +115,10 @@ impl Checkpoint {
         self.config.tied_embeddings && name == HEAD
     }
 
-    /// `number`: one of those that differ, counted from the first of the matrix.
-    fn row_differs(&self, number: usize) -> Error {
-        let row = number / self.config.hidden_size;
+    /// `at`: where bytes of the matrix differ, which is written down as `encoding`.
+    fn row_differs(&self, encoding: Encoding, at: usize) -> Error {
+        let row_bytes = encoding.bytes(1, self.config.hidden_size).unwrap_or(1);
+        let row = at / row_bytes;
         self.differs(format!("row {row} differs"))
     }
 

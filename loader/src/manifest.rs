@@ -94,7 +94,7 @@ impl Manifest {
     pub fn stretches(&self, checkpoint: &Checkpoint, source: &BlockSource) -> Vec<Stretch> {
         let mut stretches = checkpoint.stretches(source);
         for (stretch, piece) in stretches.iter_mut().zip(source.pieces()) {
-            if piece.stored == source.dtype() {
+            if piece.keeps_bytes() {
                 stretch.expected = self.get(&stretch.tensor);
             }
         }

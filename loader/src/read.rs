@@ -42,10 +42,7 @@ pub fn read_block_unless(
             found_bytes: slab.len(),
         });
     }
-    let chunks = match access {
-        Access::Direct => source.direct_chunks(slab.as_ptr(), sources),
-        Access::Buffered => source.chunks(),
-    };
+    let chunks = source.chunks();
     let threads = READ_THREADS.min(chunks.len());
     let wanted = |_: &_| !stop.load(Ordering::Relaxed);
     let fills = assign(&chunks, slab).into_iter().take_while(wanted);

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use crate::source::Piece;
-use crate::{Checkpoint, DType, Error, READ_THREADS, Storage, Whole, convert, crew};
+use crate::{
+    Arrangement, Checkpoint, DType, Encoding, Error, READ_THREADS, Storage, Whole, convert, crew,
+};
 
 /// A matrix of a checkpoint, whose rows can be read one by one.
 #[derive(Debug, Clone)]
@@ -12,29 +14,36 @@ pub struct Rows {
     storage: Arc<dyn Storage>,
     /// All of them.
     piece: Piece,
-    columns: usize,
-    dtype: DType,
+    /// Of a row, as it is stored and as it is wanted.
+    stored_bytes: usize,
+    row_bytes: usize,
 }
 
 impl Checkpoint {
-    /// The rows of the embedding, or of the head, as `dtype`.
-    pub fn rows(&self, which: Whole, dtype: DType) -> Result<Rows, Error> {
-        let source = self.weight(which, dtype)?;
-        let [piece] = source.pieces() else {
+    /// The rows of the embedding, or of the head; plain numbers as `dtype`, where one is given.
+    pub fn rows(&self, which: Whole, dtype: Option<DType>) -> Result<Rows, Error> {
+        let source = self.weight(which, dtype, Arrangement::Packed)?;
+        let ([piece], Some((_, part))) = (source.pieces(), source.layout().parts().next()) else {
             unreachable!("a weight outside the blocks is one tensor");
         };
+        let row_bytes = |encoding: Encoding| encoding.bytes(1, part.cols).unwrap_or(0);
         Ok(Rows {
             storage: Arc::clone(&self.sources()[piece.source]),
             piece: piece.clone(),
-            columns: self.weight_shape(which).last().copied().unwrap_or(0),
-            dtype,
+            stored_bytes: row_bytes(piece.stored),
+            row_bytes: row_bytes(piece.wanted),
         })
     }
 }
 
 impl Rows {
     pub fn row_bytes(&self) -> usize {
-        self.columns * self.dtype.bytes()
+        self.row_bytes
+    }
+
+    /// Of the numbers as they come.
+    pub fn encoding(&self) -> Encoding {
+        self.piece.wanted
     }
 
     /// Brings the rows `wanted`, in their order and through the page cache: some are wanted again
@@ -67,16 +76,16 @@ impl Rows {
     }
 
     fn read_one(&self, row: u32, to: &mut [u8], stored: &mut Vec<u8>) -> Result<(), Error> {
-        let bytes = self.columns * self.piece.stored.bytes();
+        let bytes = self.stored_bytes;
         let at = row as usize * bytes;
         assert!(at < self.piece.len, "row {row}: there is no such");
         let offset = self.piece.offset + at as u64;
-        if self.piece.stored == self.dtype {
+        if self.piece.keeps_bytes() {
             return self.storage.read_at(offset, to);
         }
         stored.resize(bytes, 0);
         self.storage.read_at(offset, stored)?;
-        convert(self.piece.stored, stored, self.dtype, to);
+        convert(self.piece.stored, stored, self.piece.wanted, to);
         Ok(())
     }
 }

@@ -4,10 +4,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::chunk::{self, Chunk, Route};
-use crate::{
-    BlockLayout, Checkpoint, DIRECT_ALIGN_BYTES, DType, Error, Role, Storage, TensorEntry,
-};
+use encoding::Encoding;
+
+use crate::chunk::{self, Chunk};
+use crate::layout::{Arrangement, Tensor};
+use crate::{BlockLayout, Checkpoint, DType, Error, Role, TensorEntry};
 
 /// One tensor's way into a slab.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,18 +18,41 @@ pub struct Piece {
     pub offset: u64,
     /// As stored.
     pub len: usize,
-    /// Where its first byte goes, counted in converted bytes.
+    /// Where its first byte goes.
     pub slab_offset: usize,
-    pub stored: DType,
+    pub stored: Encoding,
+    /// In the slab: another one only where both are plain.
+    pub wanted: Encoding,
+    /// The pages of the slab around its place are its own, and it lies in them as in the file's.
+    pub is_paged: bool,
+}
+
+impl Piece {
+    /// Whether its bytes are in the slab what they are in the file.
+    pub fn keeps_bytes(&self) -> bool {
+        self.stored == self.wanted
+    }
+
+    /// Bytes of the slab that so many stored bytes fill.
+    pub fn slab_len(&self, stored: usize) -> usize {
+        match self.keeps_bytes() {
+            true => stored,
+            false => stored / self.stored.block().bytes * self.wanted.block().bytes,
+        }
+    }
+
+    /// In the slab.
+    pub fn slab_range(&self) -> Range<usize> {
+        self.slab_offset..self.slab_offset + self.slab_len(self.len)
+    }
 }
 
 /// The bytes of one slab: a block, or one of the weights outside the blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockSource {
     label: String,
-    dtype: DType,
+    layout: Arc<BlockLayout>,
     pieces: Vec<Piece>,
-    slab_bytes: usize,
 }
 
 impl BlockSource {
@@ -37,9 +61,9 @@ impl BlockSource {
         &self.label
     }
 
-    /// Of the slab; stored bytes of another dtype are converted on the way.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    /// How its weights lie in the slab.
+    pub fn layout(&self) -> &Arc<BlockLayout> {
+        &self.layout
     }
 
     pub fn pieces(&self) -> &[Piece] {
@@ -48,7 +72,7 @@ impl BlockSource {
 
     /// Bytes of memory it fills.
     pub fn slab_bytes(&self) -> usize {
-        self.slab_bytes
+        self.layout.slab_bytes()
     }
 
     /// Bytes that are read from the checkpoint to fill it.
@@ -56,37 +80,15 @@ impl BlockSource {
         self.pieces.iter().map(|piece| piece.len as u64).sum()
     }
 
-    /// The reads that fill the slab.
+    /// The reads that fill the slab. They share no byte of it. Plan once, keep, and run as often as
+    /// the block is needed.
+    ///
+    /// # Panics
+    /// If two pieces claim the same byte of the slab or one lies outside it: a bug.
     pub fn chunks(&self) -> Vec<Chunk> {
-        chunk::plan(&self.pieces, self.dtype)
-    }
-
-    /// The direct reads that fill a slab which begins there: to their places where that suits the file.
-    pub(crate) fn direct_chunks(
-        &self,
-        slab: *const u8,
-        sources: &[Arc<dyn Storage>],
-    ) -> Vec<Chunk> {
-        let shift = slab.addr() % DIRECT_ALIGN_BYTES;
-        chunk::cut(&self.pieces, self.dtype, shift, sources)
-    }
-
-    /// The same for a slab that may be shifted. Plan once, keep, and run as often as the block is
-    /// needed. Its chunks share no byte of the slab.
-    pub fn route(&self, sources: &[Arc<dyn Storage>]) -> Route {
-        chunk::route(&self.pieces, self.dtype, self.slab_bytes, sources)
-    }
-}
-
-impl Piece {
-    /// Some of it, which is not converted.
-    pub(crate) fn part(&self, range: Range<usize>) -> Self {
-        Self {
-            offset: self.offset + range.start as u64,
-            len: range.len(),
-            slab_offset: self.slab_offset + range.start,
-            ..self.clone()
-        }
+        let chunks = chunk::cut(&self.pieces);
+        chunk::check(&chunks, self.slab_bytes());
+        chunks
     }
 }
 
@@ -105,78 +107,87 @@ pub(crate) const LAYERS: &str = "model.layers.";
 
 impl Whole {
     pub const ALL: [Self; 3] = [Self::Embedding, Self::FinalNorm, Self::LmHead];
+
+    const fn role(self) -> Role {
+        match self {
+            Self::Embedding => Role::Embedding,
+            Self::FinalNorm => Role::FinalNorm,
+            Self::LmHead => Role::Head,
+        }
+    }
+}
+
+/// A tensor where it is stored, and what it is to be in memory.
+struct Found<'a> {
+    entry: &'a TensorEntry,
+    stored: Encoding,
+    tensor: Tensor,
 }
 
 impl Checkpoint {
-    /// The layout of every block of this model in `dtype`.
-    pub fn block_layout(&self, dtype: DType) -> BlockLayout {
-        BlockLayout::new(&self.config, dtype)
-    }
-
-    /// Where the weights of `layer` are, with every tensor's presence, shape and dtype checked.
-    pub fn block(&self, layer: usize, layout: &BlockLayout) -> Result<BlockSource, Error> {
+    /// Where the weights of `layer` are, with every tensor's presence, shape and encoding checked.
+    /// Plain numbers become `dtype`, where one is given; what is encoded stays as it is.
+    pub fn block(
+        &self,
+        layer: usize,
+        dtype: Option<DType>,
+        arrangement: Arrangement,
+    ) -> Result<BlockSource, Error> {
         let layers = self.config.layers;
         if layer >= layers {
             return Err(Error::NoSuchLayer { layer, layers });
         }
-        let mut pieces = Vec::new();
-        for (weight, place) in self.config.block_weights().iter().zip(layout.placements()) {
-            let mut slab_offset = place.offset;
-            for tensor in &weight.tensors {
-                let name = tensor_name(layer, tensor.name);
-                pieces.push(self.piece(&name, &tensor.shape, slab_offset)?);
-                slab_offset += tensor.shape.iter().product::<usize>() * layout.dtype().bytes();
-            }
-            // A layout of another configuration is a bug of the caller's.
-            assert_eq!(slab_offset, place.offset + place.bytes, "{:?}", place.role);
-        }
-        Ok(BlockSource {
-            label: format!("layer {layer}"),
-            dtype: layout.dtype(),
-            pieces,
-            slab_bytes: layout.slab_bytes(),
-        })
+        let weights = self.config.block_weights().into_iter().map(|weight| {
+            let tensors = weight.tensors.iter();
+            let names = tensors.map(|tensor| (tensor_name(layer, tensor.name), &*tensor.shape));
+            Ok((weight.role, self.found(names, dtype)?))
+        });
+        let weights = weights.collect::<Result<Vec<_>, Error>>()?;
+        Ok(source_of(format!("layer {layer}"), &weights, arrangement))
     }
 
     /// The first rows of a block's matrix as they are stored, at most so many bytes: the model's own
-    /// numbers, for whoever tries something on them. With the matrix's columns. `None` where rows
-    /// are not stored in the layout's dtype.
+    /// numbers, for whoever tries something on them. With the matrix's columns. `None` where they are
+    /// not stored in that encoding.
     pub fn first_rows(
         &self,
         layer: usize,
         role: Role,
-        layout: &BlockLayout,
+        encoding: Encoding,
         bytes_max: usize,
     ) -> Result<Option<(Vec<u8>, usize)>, Error> {
-        let source = self.block(layer, layout)?;
-        let Some(place) = layout.get(role) else {
+        let source = self.block(layer, None, Arrangement::Packed)?;
+        let part = source
+            .layout
+            .get(role)
+            .and_then(|place| place.parts.first());
+        let Some(part) = part.filter(|part| part.encoding == encoding) else {
             return Ok(None);
         };
         let mut pieces = source.pieces().iter();
-        let first = pieces.find(|piece| piece.slab_offset == place.offset);
-        let (Some(piece), &[_, columns]) = (first, &place.shape[..]) else {
+        let first = pieces.find(|piece| piece.slab_offset == part.offset);
+        let (Some(piece), Some(row_bytes @ 1..)) = (first, encoding.bytes(1, part.cols)) else {
             return Ok(None);
         };
-        let row_bytes = columns * layout.dtype().bytes();
-        if piece.stored != layout.dtype() || row_bytes == 0 {
-            return Ok(None);
-        }
         let mut bytes = vec![0; bytes_max.min(piece.len) / row_bytes * row_bytes];
         self.sources()[piece.source].read_at(piece.offset, &mut bytes)?;
-        Ok((!bytes.is_empty()).then_some((bytes, columns)))
+        Ok((!bytes.is_empty()).then_some((bytes, part.cols)))
     }
 
     /// Where a weight outside the blocks is. The slab it fills holds just this weight.
-    pub fn weight(&self, which: Whole, dtype: DType) -> Result<BlockSource, Error> {
-        let name = self.weight_name(which);
-        let shape = self.weight_shape(which);
-        let piece = self.piece(name, &shape, 0)?;
-        Ok(BlockSource {
-            label: name.into(),
-            dtype,
-            pieces: vec![piece],
-            slab_bytes: shape.iter().product::<usize>() * dtype.bytes(),
-        })
+    pub fn weight(
+        &self,
+        which: Whole,
+        dtype: Option<DType>,
+        arrangement: Arrangement,
+    ) -> Result<BlockSource, Error> {
+        let (name, shape) = (self.weight_name(which), self.weight_shape(which));
+        let found = self.found([(name.to_owned(), &*shape)].into_iter(), dtype)?;
+        Ok(source_of(
+            name.into(),
+            &[(which.role(), found)],
+            arrangement,
+        ))
     }
 
     pub fn weight_shape(&self, which: Whole) -> Vec<usize> {
@@ -196,74 +207,95 @@ impl Checkpoint {
         }
     }
 
-    pub(crate) fn piece(
+    /// The tensors of one weight.
+    fn found<'a>(
         &self,
-        name: &str,
-        shape: &[usize],
-        slab_offset: usize,
-    ) -> Result<Piece, Error> {
+        names: impl Iterator<Item = (String, &'a [usize])>,
+        dtype: Option<DType>,
+    ) -> Result<Vec<Found<'_>>, Error> {
+        let mut found = names
+            .map(|(name, shape)| self.find(&name, shape, dtype))
+            .collect::<Result<Vec<_>, _>>()?;
+        // A vector is read as one: of several formats it becomes the one that holds them all.
+        let is_vector = found.iter().all(|found| found.tensor.cols == 1);
+        let mut others = found.iter().skip(1).map(|found| found.tensor.encoding);
+        if is_vector && others.any(|encoding| encoding != found[0].tensor.encoding) {
+            for found in &mut found {
+                found.becomes(Encoding::F32);
+            }
+        }
+        Ok(found)
+    }
+
+    fn find(&self, name: &str, shape: &[usize], dtype: Option<DType>) -> Result<Found<'_>, Error> {
         let entry = self.tensor(name).ok_or_else(|| Error::TensorMissing {
             location: self.location().into(),
             tensor: name.into(),
         })?;
         let same = entry.shape.len() == shape.len()
             && entry.shape.iter().zip(shape).all(|(a, b)| *a == *b as u64);
+        let file = || self.sources()[entry.source].name().to_owned();
         if !same {
             return Err(Error::TensorShape {
-                file: self.sources()[entry.source].name().into(),
+                file: file(),
                 tensor: name.into(),
                 expected: shape.to_vec(),
                 found: entry.shape.clone(),
             });
         }
-        Ok(Piece {
-            source: entry.source,
-            offset: entry.offset,
-            len: shape.iter().product::<usize>() * self.float(name, entry)?.bytes(),
-            slab_offset,
-            stored: self.float(name, entry)?,
-        })
+        let (rows, cols) = match *shape {
+            [rows, cols] => (rows, cols),
+            _ => (shape.iter().product(), 1),
+        };
+        let stored = entry.encoding();
+        let bytes = stored.and_then(|stored| stored.bytes(rows, cols));
+        let (Some(stored), Some(bytes)) = (stored, bytes) else {
+            return Err(Error::TensorDType {
+                file: file(),
+                tensor: name.into(),
+                found: entry.stored.to_string(),
+            });
+        };
+        let mut found = Found {
+            entry,
+            stored,
+            tensor: Tensor {
+                rows,
+                cols,
+                encoding: stored,
+                bytes,
+                from: Some(entry.offset),
+            },
+        };
+        if let Some(dtype) = dtype.filter(|_| stored.is_plain()) {
+            found.becomes(dtype.encoding());
+        }
+        Ok(found)
     }
 
-    fn float(&self, name: &str, entry: &TensorEntry) -> Result<DType, Error> {
-        entry.dtype().ok_or_else(|| Error::TensorDType {
-            file: self.sources()[entry.source].name().into(),
-            tensor: name.into(),
-            found: entry.stored.to_string(),
-        })
-    }
-
-    /// Every block and every weight outside is there as config.json describes it, and the projections
-    /// share one dtype, which is returned.
-    pub(crate) fn check_weights(&self) -> Result<DType, Error> {
-        let layout = self.block_layout(DType::Bf16);
-        let mut first: Option<(String, DType)> = None;
-        let weights = self.config.block_weights();
+    /// Every block and every weight outside is there as config.json describes it. Returns the format
+    /// of most of the projections' bytes.
+    pub(crate) fn check_weights(&self) -> Result<Encoding, Error> {
+        let mut bytes_of: Vec<(Encoding, usize)> = Vec::new();
         for layer in 0..self.config.layers {
-            self.block(layer, &layout)?;
-            for weight in weights.iter().filter(|weight| weight.role.is_projection()) {
-                for tensor in &weight.tensors {
-                    let name = tensor_name(layer, tensor.name);
-                    let Some(dtype) = self.tensor(&name).and_then(TensorEntry::dtype) else {
-                        continue;
-                    };
-                    let (first, first_dtype) = first.get_or_insert_with(|| (name.clone(), dtype));
-                    if dtype != *first_dtype {
-                        return Err(Error::MixedDTypes {
-                            first: first.clone(),
-                            first_dtype: *first_dtype,
-                            other: name,
-                            other_dtype: dtype,
-                        });
-                    }
+            let source = self.block(layer, None, Arrangement::Packed)?;
+            for (_, part) in source
+                .layout
+                .parts()
+                .filter(|(role, _)| role.is_projection())
+            {
+                match bytes_of.iter_mut().find(|(of, _)| *of == part.encoding) {
+                    Some((_, bytes)) => *bytes += part.bytes,
+                    None => bytes_of.push((part.encoding, part.bytes)),
                 }
             }
         }
         for which in Whole::ALL {
-            self.weight(which, DType::Bf16)?;
+            self.weight(which, None, Arrangement::Packed)?;
         }
+        let most = bytes_of.into_iter().max_by_key(|&(_, bytes)| bytes);
         // A model has at least one layer and a block has projections.
-        Ok(first.map_or(DType::Bf16, |(_, dtype)| dtype))
+        Ok(most.map_or(Encoding::Bf16, |(encoding, _)| encoding))
     }
 
     /// Whether the model reads the tensor of that name, for each name.
@@ -292,4 +324,55 @@ impl Checkpoint {
 
 fn tensor_name(layer: usize, part: &str) -> String {
     format!("{LAYERS}{layer}.{part}")
+}
+
+impl Found<'_> {
+    fn becomes(&mut self, encoding: Encoding) {
+        let tensor = &mut self.tensor;
+        if encoding != tensor.encoding {
+            let numbers = tensor.rows * tensor.cols;
+            tensor.encoding = encoding;
+            tensor.bytes = numbers * encoding.block().bytes;
+            tensor.from = None;
+        }
+    }
+}
+
+fn source_of(
+    label: String,
+    weights: &[(Role, Vec<Found<'_>>)],
+    arrangement: Arrangement,
+) -> BlockSource {
+    let tensors = |found: &Vec<Found<'_>>| found.iter().map(|found| found.tensor).collect();
+    let of_layout: Vec<_> = weights
+        .iter()
+        .map(|(role, found)| (*role, tensors(found)))
+        .collect();
+    let layout = BlockLayout::of(&of_layout, arrangement);
+    let mut pieces = Vec::new();
+    for ((_, found), place) in weights.iter().zip(layout.placements()) {
+        let mut row = 0;
+        for found in found {
+            let tensor = found.tensor;
+            // A tensor without rows takes no bytes, and has no place.
+            let Some((slab_offset, part)) = place.find(row) else {
+                continue;
+            };
+            pieces.push(Piece {
+                source: found.entry.source,
+                offset: found.entry.offset,
+                len: usize::try_from(found.entry.bytes).unwrap_or(usize::MAX),
+                slab_offset,
+                stored: found.stored,
+                wanted: tensor.encoding,
+                is_paged: part.is_paged,
+            });
+            row += tensor.rows;
+        }
+    }
+    BlockSource {
+        label,
+        layout: Arc::new(layout),
+        pieces,
+    }
 }

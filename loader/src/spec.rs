@@ -20,24 +20,13 @@ pub enum Role {
     GateUpBias,
     Down,
     DownBias,
+    /// Outside the blocks, as the two that follow.
+    Embedding,
+    FinalNorm,
+    Head,
 }
 
 impl Role {
-    pub const ALL: [Self; 12] = [
-        Self::InputNorm,
-        Self::Qkv,
-        Self::QkvBias,
-        Self::QNorm,
-        Self::KNorm,
-        Self::Out,
-        Self::OutBias,
-        Self::PostNorm,
-        Self::GateUp,
-        Self::GateUpBias,
-        Self::Down,
-        Self::DownBias,
-    ];
-
     /// Whether the weight is a matrix that a projection multiplies with.
     pub const fn is_projection(self) -> bool {
         matches!(self, Self::Qkv | Self::Out | Self::GateUp | Self::Down)
@@ -61,6 +50,16 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
 }
 
+impl TensorSpec {
+    /// Rows and columns; a vector is a column.
+    pub fn size(&self) -> (usize, usize) {
+        match *self.shape {
+            [rows, cols] => (rows, cols),
+            _ => (self.shape.iter().product(), 1),
+        }
+    }
+}
+
 impl WeightSpec {
     fn new<const N: usize>(role: Role, tensors: [(&'static str, &[usize]); N]) -> Self {
         let tensor = |(name, shape): (&'static str, &[usize])| TensorSpec {
@@ -71,13 +70,6 @@ impl WeightSpec {
             role,
             tensors: tensors.into_iter().map(tensor).collect(),
         }
-    }
-
-    /// Of all its tensors together.
-    pub fn shape(&self) -> Vec<usize> {
-        let mut shape = self.tensors[0].shape.clone();
-        shape[0] = self.tensors.iter().map(|tensor| tensor.shape[0]).sum();
-        shape
     }
 }
 

@@ -81,15 +81,6 @@ pub trait Storage: fmt::Debug + Send + Sync {
         self.read_at(offset, &mut buf[..need])
     }
 
-    /// What `read_direct` wants offset, address and length to be multiples of:
-    /// [`DIRECT_ALIGN_BYTES`], or 1 where it reads like `read_at`.
-    fn direct_align(&self) -> usize {
-        match self.access_report() {
-            AccessReport::Direct => DIRECT_ALIGN_BYTES,
-            AccessReport::PageCache | AccessReport::Embedded => 1,
-        }
-    }
-
     /// What `read_direct` really does; the first time, reads one page to find out.
     fn access_report(&self) -> AccessReport;
 }

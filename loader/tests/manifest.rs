@@ -8,7 +8,7 @@ use std::fs;
 
 use common::{Made, make};
 use loader::synth::SynthSpec;
-use loader::{Checkpoint, Error, Family, MANIFEST, Manifest};
+use loader::{Arrangement, Checkpoint, Error, Family, MANIFEST, Manifest};
 
 const DOWN: &str = "model.layers.1.mlp.down_proj.weight";
 
@@ -53,9 +53,8 @@ fn one_flipped_bit_is_found_with_its_tensor_and_file() {
     // The same in the slab that it is read into.
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     let manifest = Manifest::read(&checkpoint).unwrap().unwrap();
-    let layout = checkpoint.block_layout(checkpoint.dtype());
     for layer in 0..3 {
-        let block = checkpoint.block(layer, &layout).unwrap();
+        let block = checkpoint.block(layer, None, Arrangement::Paged).unwrap();
         let mut slab = vec![0; block.slab_bytes()];
         loader::read_block(
             checkpoint.sources(),

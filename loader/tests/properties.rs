@@ -131,7 +131,7 @@ fn check(dir: &Path, seed: u64) -> bool {
 /// With overflow checks these would panic.
 fn check_sizes(config: &ModelConfig, seed: u64) {
     for dtype in DType::ALL {
-        let slab_bytes = BlockLayout::new(config, dtype).slab_bytes() as u64;
+        let slab_bytes = BlockLayout::packed(&config.block_weights(), dtype).slab_bytes() as u64;
         assert!(
             slab_bytes.checked_mul(config.layers as u64).is_some(),
             "seed {seed}"

@@ -13,7 +13,7 @@ use loader::{Checkpoint, DType, Error, Family, RopeScaling, convert};
 
 fn widen(dtype: DType, bytes: &[u8]) -> Vec<f32> {
     let mut wide = vec![0; bytes.len() / dtype.bytes() * 4];
-    convert(dtype, bytes, DType::F32, &mut wide);
+    convert(dtype.encoding(), bytes, DType::F32.encoding(), &mut wide);
     wide.chunks_exact(4)
         .map(|b| f32::from_le_bytes(b.try_into().unwrap()))
         .collect()

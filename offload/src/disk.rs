@@ -1,8 +1,8 @@
 //! The disk link: blocks are read again from the unmodified checkpoint at every visit. A few I/O
 //! threads work through one queue of chunks in the itinerary's order, so the disk stays busy
 //! across layer borders; each chunk is read, directly where the file system allows it. Most go
-//! straight to their places in the slot; those at the edges of a tensor, of tensors that lie askew, or
-//! of another dtype, take a detour: they are read into a buffer and scattered from there.
+//! straight to their places in the slot, whole pages of the file to pages of the slot; small tensors
+//! and those of another dtype take a detour: they are read into a buffer and scattered from there.
 //!
 //! A filler takes a copy, deals out its reads, and holds the slot's lock while workers, and itself, fill
 //! it part by part.
@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use loader::{Access, AlignedBuf, BlockSource, Chunk, Route, STREAM_READS, Storage};
+use loader::{Access, AlignedBuf, BlockSource, Chunk, STREAM_READS, Storage};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
@@ -47,7 +47,7 @@ pub struct DiskLink {
 #[derive(Debug)]
 struct Home {
     origin: Arc<str>,
-    route: Route,
+    chunks: Vec<Chunk>,
     bytes: u64,
 }
 
@@ -68,15 +68,15 @@ struct Job {
 
 impl DiskLink {
     /// What the buffers of detours take while blocks like these are streamed: for the plan. Blocks
-    /// differ: those that lie askew in their file pass a buffer.
-    pub fn buffers(blocks: &[BlockSource], sources: &[Arc<dyn Storage>]) -> BufferBytes {
-        let routes: Vec<Route> = blocks.iter().map(|block| block.route(sources)).collect();
-        buffers(routes.iter())
+    /// differ: what has no pages of its own in the slot passes a buffer.
+    pub fn buffers(blocks: &[BlockSource]) -> BufferBytes {
+        let chunks: Vec<_> = blocks.iter().map(BlockSource::chunks).collect();
+        buffers(chunks.iter())
     }
 
     /// How many threads read them: for the plan, too.
-    pub fn threads(blocks: &[BlockSource], sources: &[Arc<dyn Storage>], slots: usize) -> usize {
-        let chunks = |block: &BlockSource| block.route(sources).chunks.len();
+    pub fn threads(blocks: &[BlockSource], slots: usize) -> usize {
+        let chunks = |block: &BlockSource| block.chunks().len();
         readers(blocks.iter().map(chunks).max().unwrap_or(0), slots)
     }
 
@@ -92,9 +92,9 @@ impl DiskLink {
             .into_iter()
             .map(|(block, source)| (block, Arc::new(Home::of(&source, sources))))
             .collect();
-        let chunks = |home: &Arc<Home>| home.route.chunks.len();
+        let chunks = |home: &Arc<Home>| home.chunks.len();
         let chunks_max = blocks.values().map(chunks).max().unwrap_or(0);
-        let buffers = buffers(blocks.values().map(|home| &home.route));
+        let buffers = buffers(blocks.values().map(|home| &home.chunks));
         let pool = Pool::new(buffers.count(slots) as usize, buffers.each as usize);
         let pool = Arc::new(pool);
         let threads = readers(chunks_max, slots);
@@ -158,10 +158,10 @@ fn readers(chunks_max: usize, slots: usize) -> usize {
     READERS.min(chunks_max * slots)
 }
 
-/// For detours on these routes.
-fn buffers<'a>(routes: impl Iterator<Item = &'a Route>) -> BufferBytes {
+/// For the detours of these blocks.
+fn buffers<'a>(blocks: impl Iterator<Item = &'a Vec<Chunk>>) -> BufferBytes {
     let (mut each, mut per_slot) = (0, 0);
-    for Route { chunks, .. } in routes {
+    for chunks in blocks {
         let bytes = || chunks.iter().map(Chunk::buffer_bytes);
         each = each.max(bytes().max().unwrap_or(0));
         per_slot = per_slot.max(bytes().filter(|&bytes| bytes > 0).count());
@@ -175,9 +175,9 @@ fn buffers<'a>(routes: impl Iterator<Item = &'a Route>) -> BufferBytes {
 
 impl Home {
     fn of(source: &BlockSource, sources: &[Arc<dyn Storage>]) -> Self {
-        let route = source.route(sources);
+        let chunks = source.chunks();
         let mut names: Vec<&str> = Vec::new();
-        for chunk in &route.chunks {
+        for chunk in &chunks {
             let name = sources[chunk.source].name();
             if !names.contains(&name) {
                 names.push(name);
@@ -186,7 +186,7 @@ impl Home {
         Self {
             origin: names.join(" and ").into(),
             bytes: source.stored_bytes(),
-            route,
+            chunks,
         }
     }
 }
@@ -195,7 +195,7 @@ impl Link for DiskLink {
     fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError> {
         let home = self.blocks.get(&block).ok_or(LinkError::NoHome)?;
         let queue = self.queue.as_ref().ok_or(LinkError::NoHome)?;
-        let latch = Arc::new(Latch::lent(home.route.chunks.len()));
+        let latch = Arc::new(Latch::lent(home.chunks.len()));
         let copy = Copy {
             home: Arc::clone(home),
             slab: slot.slab().bytes().clone(),
@@ -203,10 +203,6 @@ impl Link for DiskLink {
         };
         queue.send(copy).map_err(|_| LinkError::WorkersGone)?;
         Ok(latch)
-    }
-
-    fn shift(&self, block: BlockId) -> usize {
-        self.blocks.get(&block).map_or(0, |home| home.route.shift)
     }
 
     fn origin(&self, block: BlockId) -> Arc<str> {
@@ -256,7 +252,7 @@ impl Reader {
                     latch: Arc::clone(&latch),
                 };
                 let deal = |slab| {
-                    let last = home.route.chunks.len().checked_sub(1);
+                    let last = home.chunks.len().checked_sub(1);
                     for chunk in 0..last.unwrap_or(0) {
                         // There is room, and there are workers as long as there are fillers.
                         if dealt.send(job(chunk, slab)).is_err() {
@@ -299,9 +295,9 @@ impl Reader {
     #[expect(unsafe_code, reason = "a part of a slab is borrowed")]
     fn carry(&mut self, job: &Job) -> Result<(), LinkError> {
         job.latch.begin();
-        let chunk = &job.home.route.chunks[job.chunk];
+        let chunk = &job.home.chunks[job.chunk];
         // SAFETY: the filler waits for this job's word, which comes when this is over, and the ranges
-        // that a route's chunks ask for, each once, do not overlap.
+        // that a block's chunks ask for, each once, do not overlap.
         let part = |range| unsafe { job.slab.part(range) };
         let Self { sources, none, .. } = self;
         let bring = |buffer: &mut AlignedBuf| chunk.bring(sources, buffer, self.access, part);

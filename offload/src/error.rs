@@ -38,6 +38,10 @@ pub enum OffloadError {
     NotHostMemory,
     #[error("the slab is not in the device's memory")]
     NotDeviceMemory,
+    #[error("it is not said where on the device what comes from disk belongs")]
+    NotStaged,
+    #[error("a device's memory holds numbers of one dtype, and these are of another")]
+    OtherNumbers,
     #[error("this build has no CUDA support")]
     NotBuilt,
     #[error("there is no CUDA device {ordinal}: {found} were found")]

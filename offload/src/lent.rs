@@ -6,7 +6,7 @@
 //!
 //! Sound because whoever lends them holds the slab's lock, and does not let go of it before every
 //! borrower has said that it is through ([`Lent::to`] waits, come what may); and because no two parts
-//! that are asked for overlap, which a [`loader::Route`] was checked for when it was made.
+//! that are asked for overlap, which [`loader::BlockSource::chunks`] sees to.
 
 use std::ops::Range;
 

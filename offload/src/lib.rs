@@ -30,14 +30,14 @@ mod verify;
 mod zero_pages;
 
 pub use block::{BlockId, LayerIndex, StackId};
-pub use cuda::device_address;
+pub use cuda::{device_address, slab_address};
 pub use disk::DiskLink;
 pub use error::{LinkError, OffloadError, THREADS_HINT};
 pub use itinerary::Itinerary;
 pub use latch::Latch;
 pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
 pub use numa::{NumaNode, NumaShare};
-pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, Stopwatch, open};
+pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, Staged, Stopwatch, open};
 pub use plan::{
     BlockBytes, BufferBytes, FixedBytes, HostRoom, PlanError, PlanRequest, ReserveBytes, Residency,
     ResidencyPlan, Spread,

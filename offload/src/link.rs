@@ -20,12 +20,6 @@ pub trait Link: Send {
     /// before was released through its last mark.
     fn start(&mut self, block: BlockId, slot: &Slot) -> Result<Arc<dyn Mark>, LinkError>;
 
-    /// How far into a slot's memory the block wants to begin: less than
-    /// [`loader::DIRECT_ALIGN_BYTES`]. `start` meets the slot like that.
-    fn shift(&self, _block: BlockId) -> usize {
-        0
-    }
-
     /// Where the block's bytes come from, for messages.
     fn origin(&self, block: BlockId) -> Arc<str>;
 

@@ -7,6 +7,7 @@ use candle_core::Tensor;
 
 use crate::error::OffloadError;
 use crate::place::Place;
+use crate::slab::SlabBytes;
 use crate::survey::DeviceSurvey;
 
 pub(crate) fn count() -> usize {
@@ -18,6 +19,10 @@ pub(crate) fn open(_ordinal: usize) -> Result<Arc<dyn Place>, OffloadError> {
 }
 
 pub fn device_address(_tensor: &Tensor) -> Result<u64, OffloadError> {
+    Err(OffloadError::NotBuilt)
+}
+
+pub fn slab_address(_slab: &SlabBytes) -> Result<u64, OffloadError> {
     Err(OffloadError::NotBuilt)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use candle_core::Device;
-use loader::BlockLayout;
+use loader::Move;
 
 use crate::block::BlockId;
 use crate::cuda;
@@ -79,7 +79,19 @@ pub enum Homes {
         /// The bus to emulate.
         gbps: Option<f64>,
     },
-    Disk(DiskLink),
+    Disk {
+        link: DiskLink,
+        /// How it comes to a device; `None` where it fills the slots itself.
+        staged: Option<Staged>,
+    },
+}
+
+/// Blocks as a disk brings them into host memory, and where in a device's slots their parts belong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// Of the largest.
+    pub bytes: usize,
+    pub moves: BTreeMap<BlockId, Vec<Move>>,
 }
 
 /// What a link must know of the ring it serves.
@@ -88,7 +100,8 @@ pub struct RingShape {
     pub slots: usize,
     /// Visits of streamed blocks in one unit of work.
     pub visits: usize,
-    pub layout: Arc<BlockLayout>,
+    /// Of one slot.
+    pub slot_bytes: usize,
     /// Fill a slot with NaN before each copy into it, so that a read which comes too early or too
     /// late shows: for tests. (A device's link does; the host's tests bring their own links.)
     pub poison: bool,
@@ -168,7 +181,7 @@ impl Homes {
     pub(crate) fn into_host_link(self, slots: usize) -> Result<Box<dyn Link>, OffloadError> {
         Ok(match self {
             Self::Ram { blocks, gbps } => Box::new(RamLink::new(blocks, gbps, slots)?),
-            Self::Disk(link) => Box::new(link),
+            Self::Disk { link, .. } => Box::new(link),
         })
     }
 }
@@ -177,7 +190,7 @@ impl fmt::Debug for Homes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ram { .. } => "Ram",
-            Self::Disk(_) => "Disk",
+            Self::Disk { .. } => "Disk",
         })
     }
 }

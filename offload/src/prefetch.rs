@@ -97,12 +97,7 @@ fn ordered_at(free_since: Instant) -> Instant {
     }
 }
 
-fn issue(
-    link: &mut dyn Link,
-    block: BlockId,
-    mut slot: Slot,
-    ahead: bool,
-) -> Result<Ticket, Failure> {
+fn issue(link: &mut dyn Link, block: BlockId, slot: Slot, ahead: bool) -> Result<Ticket, Failure> {
     let came_at = Instant::now();
     // A panic in a link is this run's error; the slot goes with the run.
     let started = catch_unwind(AssertUnwindSafe(|| {
@@ -115,9 +110,7 @@ fn issue(
             bytes
         )
         .entered();
-        let started = slot
-            .shift_to(link.shift(block))
-            .and_then(|()| link.start(block, &slot));
+        let started = link.start(block, &slot);
         (bytes, started)
     }));
     let issued_at = match ahead {

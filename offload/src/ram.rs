@@ -9,9 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use loader::DType;
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
@@ -26,7 +24,7 @@ const PIECE_BYTES: usize = 1 << 20;
 
 const NAP_MAX: Duration = Duration::from_millis(50);
 
-/// A block's home in host memory: a slab as it will be copied, without views.
+/// A block's home in host memory: a slab as it will be copied.
 #[derive(Debug, Clone)]
 pub struct RamHome {
     pub origin: Arc<str>,
@@ -45,8 +43,7 @@ impl RamHome {
     where
         E: From<OffloadError>,
     {
-        // What the bytes mean is nobody's business here; slabs are whole numbers of any dtype.
-        let home = SlabBytes::new(bytes, DType::Bf16, &Device::Cpu)?;
+        let home = SlabBytes::host(bytes)?;
         home.prefer(near)?;
         home.write(fill)??;
         Ok(Self {

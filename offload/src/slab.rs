@@ -1,100 +1,64 @@
-//! One block's memory: a 1-D tensor and the weight views built over it once. A refill writes the
-//! tensor's bytes in place and the views follow, because they share its storage. Knows the layout's offsets, not what the weights mean.
-//!
-//! In host memory a slab has room to begin somewhat later, so that a disk can bring bytes to an
-//! address that suits their place in the file.
+//! Memory that blocks are in: bytes behind one lock in the host's memory, or a stretch of a device's.
+//! A refill writes the bytes in place. Knows neither layouts nor what the bytes mean.
 
-use std::cell::Cell;
-use std::sync::Arc;
+use std::fmt;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor};
-use half::vec::HalfBitsVecExt;
+use candle_core::{Device, Tensor};
+use loader::DType;
 use loader::huge_pages::{self, HUGE_PAGE_BYTES};
-use loader::{BlockLayout, BlockSource, DIRECT_ALIGN_BYTES, DType, Form, Role, Storage};
 
 use crate::error::OffloadError;
 use crate::numa::NumaNode;
 use crate::zero_pages::zero_pages;
 
-/// Slabs smaller than a huge page start on a page, and have their pages to themselves: a driver
-/// that pins memory for a device pins whole pages.
-const PAGE_BYTES: usize = 4096;
+/// Memory smaller than a huge page starts on a page, and has its pages to itself: a driver that pins
+/// memory for a device pins whole pages, and a disk brings whole ones.
+const PAGE_BYTES: usize = loader::DIRECT_ALIGN_BYTES;
 
-/// A block's bytes in compute memory. Not `Clone`: whoever holds the slab is its state.
+/// The memory of one block. Not `Clone`: whoever holds the slab is its state.
 #[derive(Debug)]
-pub struct Slab {
-    /// More than `bytes`, if it can be shifted.
-    memory: SlabBytes,
-    shift: usize,
-    bytes: SlabBytes,
-    layout: Arc<BlockLayout>,
-    views: Vec<(Role, Tensor)>,
+pub struct Slab(SlabBytes);
+
+/// A handle to a stretch of compute memory, for the link that fills it. It keeps the memory alive, and
+/// every write takes its lock: a link that is late can be wrong, never unsound.
+#[derive(Debug, Clone)]
+pub struct SlabBytes {
+    memory: Memory,
+    range: Range<usize>,
 }
 
-/// A handle to a stretch of compute memory, for the link that fills it. It keeps the memory alive, and every
-/// write takes the storage's lock: a link that is late can be wrong, never unsound.
 #[derive(Debug, Clone)]
-pub struct SlabBytes(Tensor);
+enum Memory {
+    Host(Arc<RwLock<Pages>>),
+    /// One row of numbers.
+    Device(Tensor),
+}
+
+/// Bytes that begin at a page. Nothing backs them before they are written.
+struct Pages {
+    /// More than is used: a `Vec` begins anywhere.
+    all: Vec<u8>,
+    start: usize,
+}
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.all.len())
+    }
+}
 
 impl Slab {
-    /// Fresh memory for one block. On the CPU it is not touched yet: pages appear when filled.
-    pub fn new(layout: &Arc<BlockLayout>, device: &Device) -> Result<Self, OffloadError> {
-        let room = match device {
-            Device::Cpu => DIRECT_ALIGN_BYTES,
-            _ => 0,
-        };
-        let memory = SlabBytes::new(layout.slab_bytes() + room, layout.dtype(), device)?;
-        Self::over(memory, layout, 0)
-    }
-
-    /// The same memory as another slab, which begins `shift` bytes into it: less than
-    /// [`DIRECT_ALIGN_BYTES`], and whole numbers. Only one of them holds a block at any time.
-    pub(crate) fn shifted(&self, shift: usize) -> Result<Self, OffloadError> {
-        Self::over(self.memory.clone(), &self.layout, shift)
-    }
-
-    fn over(
-        memory: SlabBytes,
-        layout: &Arc<BlockLayout>,
-        shift: usize,
-    ) -> Result<Self, OffloadError> {
-        let bytes = memory.part(shift, layout.slab_bytes())?;
-        let views = layout
-            .placements()
-            .iter()
-            .filter(|placement| placement.form == Form::Plain)
-            .map(|placement| {
-                let elements = placement.shape.iter().product();
-                let start = placement.offset / layout.dtype().bytes();
-                let view = bytes
-                    .0
-                    .narrow(0, start, elements)?
-                    .reshape(placement.shape.as_slice())?;
-                Ok((placement.role, view))
-            })
-            .collect::<Result<_, candle_core::Error>>()?;
-        Ok(Self {
-            memory,
-            shift,
-            bytes,
-            layout: Arc::clone(layout),
-            views,
-        })
-    }
-
-    /// All of its memory, in which it begins at `shift`.
-    pub fn memory(&self) -> &SlabBytes {
-        &self.memory
-    }
-
-    pub(crate) fn shift(&self) -> usize {
-        self.shift
+    /// Fresh memory for one block. `dtype`: what a device takes the numbers for.
+    pub fn new(bytes: usize, dtype: DType, device: &Device) -> Result<Self, OffloadError> {
+        Ok(Self(SlabBytes::new(bytes, dtype, device)?))
     }
 
     /// Makes the system back fresh memory of the host now, until the flag is raised.
     pub(crate) fn touch(&self, stop: &AtomicBool) {
-        let _on_device = self.memory.write(|bytes| {
+        let _on_device = self.0.write(|bytes| {
             for page in bytes.chunks_mut(PAGE_BYTES) {
                 if stop.load(Ordering::Relaxed) {
                     return;
@@ -104,65 +68,80 @@ impl Slab {
         });
     }
 
-    pub fn layout(&self) -> &Arc<BlockLayout> {
-        &self.layout
-    }
-
-    /// The view of one weight, if the family has it, and its numbers lie plain.
-    pub fn view(&self, role: Role) -> Option<&Tensor> {
-        self.views
-            .iter()
-            .find(|(of, _)| *of == role)
-            .map(|(_, view)| view)
-    }
-
     pub fn bytes(&self) -> &SlabBytes {
-        &self.bytes
+        &self.0
     }
 }
 
 impl SlabBytes {
-    /// Fresh memory of `bytes` bytes. On the CPU nothing backs it before it is written.
+    /// Fresh memory of `bytes` bytes, of the host's or a device's.
     pub fn new(bytes: usize, dtype: DType, device: &Device) -> Result<Self, OffloadError> {
         match device {
-            Device::Cpu => Ok(Self(host_tensor(bytes, dtype)?)),
+            Device::Cpu => Self::host(bytes),
             device => {
-                let elements = bytes / dtype.bytes();
-                let zeros = Tensor::zeros(elements, candle_dtype(dtype), device);
-                Ok(Self(zeros.map_err(|error| out_of_memory(bytes, error))?))
+                let numbers = bytes / dtype.bytes();
+                let zeros = Tensor::zeros(numbers, candle_dtype(dtype), device);
+                let memory = zeros.map_err(|error| out_of_memory(bytes, error))?;
+                Ok(Self {
+                    memory: Memory::Device(memory),
+                    range: 0..bytes,
+                })
             }
         }
     }
 
+    /// Fresh memory of the host, which nothing backs before it is written.
+    pub fn host(bytes: usize) -> Result<Self, OffloadError> {
+        Ok(Self {
+            memory: Memory::Host(Arc::new(RwLock::new(Pages::new(bytes)?))),
+            range: 0..bytes,
+        })
+    }
+
     /// The most that memory of so many bytes takes of addresses beyond them. Nothing backs it.
     pub fn padding(bytes: usize) -> usize {
-        // The whole pages, the room to begin later, and what the allocator keeps before it.
-        alignment(bytes) + 2 * PAGE_BYTES + DIRECT_ALIGN_BYTES
+        // The whole pages, and what the allocator keeps before it.
+        alignment(bytes) + 2 * PAGE_BYTES
     }
 
-    /// Fresh memory for what is read once, in which a disk brings as much as can be to its place.
-    pub fn for_source(
-        source: &BlockSource,
-        sources: &[Arc<dyn Storage>],
-        device: &Device,
-    ) -> Result<Self, OffloadError> {
-        let bytes = source.slab_bytes();
-        match device {
-            Device::Cpu => Self::new(bytes + DIRECT_ALIGN_BYTES, source.dtype(), device)?
-                .part(source.route(sources).shift, bytes),
-            _ => Self::new(bytes, source.dtype(), device),
+    /// Some of it.
+    ///
+    /// # Panics
+    /// If it is shorter.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        let start = self.range.start + range.start;
+        let end = start + range.len();
+        assert!(end <= self.range.end, "{range:?} of {:?}", self.range);
+        Self {
+            memory: self.memory.clone(),
+            range: start..end,
         }
-    }
-
-    /// So many bytes from there on, whole numbers.
-    fn part(&self, start: usize, bytes: usize) -> Result<Self, OffloadError> {
-        let number = self.0.dtype().size_in_bytes();
-        Ok(Self(self.0.narrow(0, start / number, bytes / number)?))
     }
 
     /// Its size.
     pub fn len_bytes(&self) -> usize {
-        self.0.elem_count() * self.0.dtype().size_in_bytes()
+        self.range.len()
+    }
+
+    pub fn is_host(&self) -> bool {
+        matches!(self.memory, Memory::Host(_))
+    }
+
+    /// Whether both are of the same memory.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.memory, &other.memory) {
+            (Memory::Host(one), Memory::Host(other)) => Arc::ptr_eq(one, other),
+            (Memory::Device(one), Memory::Device(other)) => one.id() == other.id(),
+            _ => false,
+        }
+    }
+
+    /// How many hold this memory of the host, this one included: for tests that look for leaks.
+    pub fn holders(&self) -> usize {
+        match &self.memory {
+            Memory::Host(pages) => Arc::strong_count(pages),
+            Memory::Device(_) => 1,
+        }
     }
 
     /// Asks for its pages on a node, where one is given (host memory only). To be called before it is
@@ -174,36 +153,78 @@ impl SlabBytes {
         }
     }
 
-    /// All of it, as one row of numbers.
-    pub fn tensor(&self) -> &Tensor {
-        &self.0
+    /// Numbers from byte `start` on, in a shape: on a device a view of them, on the host a copy.
+    pub fn tensor(
+        &self,
+        start: usize,
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Tensor, OffloadError> {
+        let count: usize = shape.iter().product();
+        let part = self.part(start..start + count * dtype.bytes());
+        match &part.memory {
+            Memory::Host(_) => part.read(|bytes| {
+                let tensor =
+                    Tensor::from_raw_buffer(bytes, candle_dtype(dtype), shape, &Device::Cpu);
+                Ok(tensor?)
+            })?,
+            Memory::Device(memory) if memory.dtype() == candle_dtype(dtype) => {
+                let first = part.range.start / dtype.bytes();
+                Ok(memory.narrow(0, first, count)?.reshape(shape)?)
+            }
+            Memory::Device(_) => Err(OffloadError::OtherNumbers),
+        }
     }
 
-    /// Runs `write` over the slab's bytes in place (host memory only).
+    /// All the memory that this is a part of, on a device: with where in it this begins.
+    #[cfg_attr(
+        not(feature = "cuda"),
+        expect(dead_code, reason = "there is no device")
+    )]
+    pub(crate) fn on_device(&self) -> Result<(&Tensor, usize), OffloadError> {
+        match &self.memory {
+            Memory::Host(_) => Err(OffloadError::NotDeviceMemory),
+            Memory::Device(memory) => Ok((memory, self.range.start)),
+        }
+    }
+
+    /// Runs `write` over the bytes in place (host memory only).
     pub fn write<R>(&self, write: impl FnOnce(&mut [u8]) -> R) -> Result<R, OffloadError> {
-        let op = WriteBytes {
-            write: Cell::new(Some(write)),
-            result: Cell::new(None),
-        };
-        self.0.inplace_op1(&op)?;
-        op.result.into_inner().ok_or(OffloadError::NotHostMemory)
-    }
-
-    /// Runs `read` over the slab's bytes (host memory only). One lock for the whole block: readers
-    /// that took one a weight could deadlock with a writer waiting between two of them.
-    pub fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, OffloadError> {
-        let (storage, layout) = self.0.storage_and_layout();
-        let candle_core::Storage::Cpu(storage) = &*storage else {
+        let Memory::Host(pages) = &self.memory else {
             return Err(OffloadError::NotHostMemory);
         };
-        let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
-        let bytes: &[u8] = match storage {
-            CpuStorage::BF16(values) => bytemuck::cast_slice(&values[range]),
-            CpuStorage::F16(values) => bytemuck::cast_slice(&values[range]),
-            CpuStorage::F32(values) => bytemuck::cast_slice(&values[range]),
-            _ => return Err(OffloadError::NotHostMemory),
+        // Bytes are as good after a panic as before.
+        let mut pages = pages.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(write(pages.part_mut(self.range.clone())))
+    }
+
+    /// Runs `read` over the bytes (host memory only). One lock for a whole block: readers that took
+    /// one a weight could deadlock with a writer waiting between two of them.
+    pub fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> Result<R, OffloadError> {
+        let Memory::Host(pages) = &self.memory else {
+            return Err(OffloadError::NotHostMemory);
         };
-        Ok(read(bytes))
+        let pages = pages.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(read(pages.part(self.range.clone())))
+    }
+}
+
+impl Pages {
+    fn new(bytes: usize) -> Result<Self, OffloadError> {
+        let align = alignment(bytes);
+        let all = zero_pages::<u8>(bytes.next_multiple_of(PAGE_BYTES) + align)?;
+        let start = all.as_ptr().align_offset(align);
+        // As far as they are filled: the last would take memory that nobody planned.
+        huge_pages::advise(&all[start..start + bytes - bytes % HUGE_PAGE_BYTES]);
+        Ok(Self { all, start })
+    }
+
+    fn part(&self, range: Range<usize>) -> &[u8] {
+        &self.all[self.start..][range]
+    }
+
+    fn part_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        &mut self.all[self.start..][range]
     }
 }
 
@@ -216,31 +237,6 @@ fn out_of_memory(bytes: usize, error: candle_core::Error) -> OffloadError {
             said: "CUDA_ERROR_OUT_OF_MEMORY".into(),
         },
         false => error.into(),
-    }
-}
-
-struct WriteBytes<F, R> {
-    write: Cell<Option<F>>,
-    result: Cell<Option<R>>,
-}
-
-impl<R, F: FnOnce(&mut [u8]) -> R> InplaceOp1 for WriteBytes<F, R> {
-    fn name(&self) -> &'static str {
-        "slab-write"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let range = layout.start_offset()..layout.start_offset() + layout.shape().elem_count();
-        let bytes: &mut [u8] = match storage {
-            CpuStorage::BF16(values) => bytemuck::cast_slice_mut(&mut values[range]),
-            CpuStorage::F16(values) => bytemuck::cast_slice_mut(&mut values[range]),
-            CpuStorage::F32(values) => bytemuck::cast_slice_mut(&mut values[range]),
-            _ => return Ok(()),
-        };
-        if let Some(write) = self.write.take() {
-            self.result.set(Some(write(bytes)));
-        }
-        Ok(())
     }
 }
 
@@ -260,38 +256,4 @@ fn alignment(bytes: usize) -> usize {
     } else {
         PAGE_BYTES
     }
-}
-
-/// An aligned 1-D CPU tensor over zero pages that the system has not backed yet. A `Vec` aligns to
-/// its element only, so it is made longer and the tensor starts at the first aligned element.
-fn host_tensor(bytes: usize, dtype: DType) -> Result<Tensor, OffloadError> {
-    let align = alignment(bytes);
-    let elements = bytes / dtype.bytes();
-    let padded = (bytes.next_multiple_of(PAGE_BYTES) + align) / dtype.bytes();
-    match dtype {
-        DType::Bf16 => aligned(
-            zero_pages::<u16>(padded)?.reinterpret_into::<half::bf16>(),
-            elements,
-            align,
-        ),
-        DType::F16 => aligned(
-            zero_pages::<u16>(padded)?.reinterpret_into::<half::f16>(),
-            elements,
-            align,
-        ),
-        DType::F32 => aligned(zero_pages::<f32>(padded)?, elements, align),
-    }
-}
-
-fn aligned<T: candle_core::WithDType>(
-    values: Vec<T>,
-    elements: usize,
-    align: usize,
-) -> Result<Tensor, OffloadError> {
-    let start = values.as_ptr().align_offset(align);
-    // As far as they are filled: the last would take memory that nobody planned.
-    let whole = elements - elements % (HUGE_PAGE_BYTES / size_of::<T>());
-    huge_pages::advise(&values[start..start + whole]);
-    let all = values.len();
-    Ok(Tensor::from_vec(values, all, &Device::Cpu)?.narrow(0, start, elements)?)
 }

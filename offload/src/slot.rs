@@ -9,15 +9,12 @@ use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::error::LinkError;
 use crate::slab::Slab;
 
 /// Not `Clone`, on purpose.
 #[derive(Debug)]
 pub struct Slot {
-    /// Over one memory: for blocks that begin at different places in it. The first is the one that a
-    /// block is in.
-    slabs: Vec<Slab>,
+    slab: Slab,
     /// Its place among the ring's slots: for records, never for decisions.
     pub(crate) index: u16,
     /// When it was last given to the ring. With prefetch, that orders its next load: what comes
@@ -28,7 +25,7 @@ pub struct Slot {
 impl Slot {
     pub fn new(slab: Slab) -> Self {
         Self {
-            slabs: vec![slab],
+            slab,
             index: 0,
             free_since: Instant::now(),
         }
@@ -36,31 +33,13 @@ impl Slot {
 
     /// The memory to fill.
     pub fn slab(&self) -> &Slab {
-        &self.slabs[0]
-    }
-
-    /// Lets the next block begin `shift` bytes into the memory. The views for a shift are built when a
-    /// block first needs it, and kept: there is one shift for a model whose layers are whole pages, and
-    /// rarely more than a dozen.
-    pub(crate) fn shift_to(&mut self, shift: usize) -> Result<(), LinkError> {
-        let known = self.slabs.iter().position(|slab| slab.shift() == shift);
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let slab = self.slab().shifted(shift);
-                self.slabs
-                    .push(slab.map_err(|error| LinkError::Slab(error.to_string()))?);
-                self.slabs.len() - 1
-            }
-        };
-        self.slabs.swap(0, at);
-        Ok(())
+        &self.slab
     }
 
     /// Whether a fresh one had better be touched before it is filled. A device's memory is there.
     pub(crate) fn is_large(&self) -> bool {
-        let memory = self.slab().memory();
-        memory.tensor().device().is_cpu() && memory.len_bytes() >= SMALL_BYTES
+        let memory = self.slab.bytes();
+        memory.is_host() && memory.len_bytes() >= SMALL_BYTES
     }
 
     /// Its place among the ring's slots.
@@ -129,30 +108,18 @@ impl Drop for Touching {
 #[cfg(test)]
 mod tests {
     use candle_core::Device;
-    use loader::{BlockLayout, DType, ModelConfig};
+    use loader::DType;
 
     use super::*;
 
-    fn slot(intermediate_size: usize) -> Slot {
-        let config = ModelConfig::parse(
-            br#"{"architectures": ["LlamaForCausalLM"], "hidden_size": 128, "intermediate_size": 8,
-                 "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
-                 "vocab_size": 16, "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
-                 "rope_theta": 10000.0, "hidden_act": "silu", "torch_dtype": "float32"}"#,
-        )
-        .unwrap();
-        let config = ModelConfig {
-            intermediate_size,
-            ..config
-        };
-        let layout = Arc::new(BlockLayout::new(&config, DType::F32));
-        Slot::new(Slab::new(&layout, &Device::Cpu).unwrap())
+    fn slot(bytes: usize) -> Slot {
+        Slot::new(Slab::new(bytes, DType::Bf16, &Device::Cpu).unwrap())
     }
 
     #[test]
     fn slots_arrive_and_no_thread_is_left() {
         let (free, arrived) = bounded(2);
-        let touching = Touching::start(vec![slot(8), slot(8)], &free);
+        let touching = Touching::start(vec![slot(4096), slot(4096)], &free);
         for _ in 0..2 {
             arrived.recv().unwrap();
         }
@@ -164,7 +131,7 @@ mod tests {
     #[test]
     fn a_slot_that_nobody_waits_for_any_more_is_not_touched_to_its_end() {
         // 800 MB that nothing backs: many milliseconds.
-        let large = slot(512 << 10);
+        let large = slot(800 << 20);
         assert!(large.is_large());
         let (free, arrived) = bounded(1);
         drop(Touching::start(vec![large], &free));

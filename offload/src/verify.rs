@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -167,10 +167,6 @@ impl Link for VerifyingLink {
         }))
     }
 
-    fn shift(&self, block: BlockId) -> usize {
-        self.inner.as_ref().map_or(0, |inner| inner.shift(block))
-    }
-
     fn origin(&self, block: BlockId) -> Arc<str> {
         let inner = self.inner.as_ref();
         inner.map_or_else(|| "nowhere".into(), |inner| inner.origin(block))
@@ -184,10 +180,17 @@ impl Link for VerifyingLink {
 impl Drop for VerifyingLink {
     fn drop(&mut self) {
         // Its marks that are still to come come now, as errors: the verifier waits for no other.
-        self.inner = None;
+        let inner = self.inner.take();
+        let gone = catch_unwind(AssertUnwindSafe(|| drop(inner)));
         self.queue = None;
         if let Some(verifier) = self.verifier.take() {
             let _ = verifier.join();
+        }
+        // A link that panics while it goes leaves no thread behind either.
+        if let Err(panic) = gone
+            && !thread::panicking()
+        {
+            resume_unwind(panic);
         }
     }
 }

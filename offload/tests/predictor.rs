@@ -28,7 +28,7 @@ fn layout() -> Arc<BlockLayout> {
              "rope_theta": 10000.0, "hidden_act": "silu", "torch_dtype": "float32"}"#,
     )
     .unwrap();
-    Arc::new(BlockLayout::new(&config, DType::F32))
+    Arc::new(BlockLayout::packed(&config.block_weights(), DType::F32))
 }
 
 fn stack(
@@ -48,17 +48,13 @@ fn stack(
             (BlockId::new(STACK, layer), home)
         })
         .collect();
-    let slots = (0..plan.slots())
-        .map(|_| Slot::new(Slab::new(layout, &Device::Cpu).unwrap()))
-        .collect();
+    let slab = || Slab::new(layout.slab_bytes(), DType::F32, &Device::Cpu).unwrap();
+    let slots = (0..plan.slots()).map(|_| Slot::new(slab())).collect();
     let link = Box::new(RamLink::new(homes, Some(gbps), plan.slots()).unwrap());
     let itinerary = Itinerary::of_stack(STACK, plan);
     let mut stack = StreamedStack::streaming(slots, itinerary, link, prefetch).unwrap();
     for layer in plan.resident() {
-        stack.keep(
-            BlockId::new(STACK, layer),
-            Slab::new(layout, &Device::Cpu).unwrap(),
-        );
+        stack.keep(BlockId::new(STACK, layer), slab());
     }
     stack
 }

@@ -54,7 +54,7 @@ impl Executed {
         let level = model.threads().map(|_| engine::kernels::level());
         Self {
             device: model.device_name(),
-            dtype: blueprint.dtype().name(),
+            dtype: blueprint.encoding().name(),
             kernels: if fast { "fast" } else { "clear" },
             level,
             threads: model.threads(),

@@ -1,7 +1,7 @@
 //! `engine inspect`: what a checkpoint holds, or why it cannot be run.
 
 use engine::kernels::LayerCache;
-use engine::{EngineError, Source};
+use engine::{Blocks, EngineError, Source};
 use loader::{Checkpoint, RopeScaling};
 use serde::Serialize;
 
@@ -87,10 +87,15 @@ pub fn run(args: &InspectArgs) -> Result<(), Failure> {
 
 fn inspect(checkpoint: &Checkpoint) -> Inspection {
     let config = &checkpoint.config;
-    let dtype = checkpoint.dtype();
-    let layout = checkpoint.block_layout(dtype);
     let mut problems = Vec::new();
     let mut note = |error: EngineError| problems.push(error.to_string());
+    let layer_bytes = match Blocks::of(checkpoint, None) {
+        Ok(blocks) => blocks.largest_bytes(),
+        Err(error) => {
+            note(error.into());
+            0
+        }
+    };
     let tokenizer_tokens = match engine::tokenizer_of(checkpoint) {
         Ok(tokenizer) => tokenizer.map(|tokenizer| tokenizer.vocab_size()),
         Err(error) => {
@@ -118,13 +123,13 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         model: checkpoint.location().to_owned(),
         supported: true,
         family: config.family.name(),
-        dtype: dtype.name(),
+        dtype: checkpoint.encoding().name(),
         parameters: parameters.sum(),
         tensors: checkpoint.tensors().count(),
         unread: unread::of(checkpoint),
         files: files.collect(),
         layers: config.layers,
-        layer_bytes: layout.slab_bytes(),
+        layer_bytes,
         hidden_size: config.hidden_size,
         intermediate_size: config.intermediate_size,
         heads: config.heads,

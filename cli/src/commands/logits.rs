@@ -22,7 +22,7 @@ pub fn run(args: &LogitsArgs) -> Result<(), Failure> {
     preface::note(args.setup.idle(&blueprint.plan)?.as_ref(), &console);
     let input = PromptInput::Tokens(args.prompt_tokens.clone());
     let tokens = prompt::tokens(input, &blueprint, &console)?;
-    let bar = Bar::new(&console, "loading", Model::bytes_to_load(&blueprint));
+    let bar = Bar::new(&console, "loading", Model::bytes_to_load(&blueprint)?);
     let mut model = Model::load(blueprint, &mut |bytes| bar.add(bytes))?;
     drop(bar);
     if let Some(gbps) = model.blueprint().link.emulated_gbps {

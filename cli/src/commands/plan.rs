@@ -145,9 +145,9 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
     Plans {
         model: blueprint.checkpoint.location().to_owned(),
         layers,
-        dtype: blueprint.dtype().name(),
+        dtype: blueprint.encoding().name(),
         context: blueprint.context,
-        block_bytes: blueprint.plan.block().slab,
+        block_bytes: blueprint.blocks.largest_bytes() as u64,
         memory_bytes: blueprint.memory_bytes,
         memory_limit: blueprint.limit.map(LimitKind::name),
         spare_bytes: blueprint.spare_bytes,

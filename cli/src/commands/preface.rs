@@ -86,8 +86,8 @@ fn verified(blueprint: &Blueprint, verification: &Verification) -> String {
         (true, _) => "what stays is held against checksums.json once, while it is loaded".into(),
         (false, true) => format!(
             "checksums.json is of {} and weights are converted to {}: what stays is not checked",
-            blueprint.checkpoint.dtype(),
-            blueprint.dtype()
+            blueprint.checkpoint.encoding(),
+            blueprint.encoding()
         ),
         (false, false) => format!(
             "{location} has no checksums.json (`engine checksum DIR` writes it): what stays is not \
@@ -118,8 +118,8 @@ pub fn name(blueprint: &Blueprint) -> String {
         blueprint.checkpoint.location(),
         config.family,
         config.layers,
-        memory(blueprint.plan.block().slab),
-        blueprint.dtype()
+        memory(blueprint.blocks.largest_bytes() as u64),
+        blueprint.encoding()
     )
 }
 

@@ -78,13 +78,25 @@ pub enum Numbers<'a> {
     Compact(Compact<'a>),
 }
 
-/// A row-major matrix of weights, `rows` outputs by `cols` inputs.
+/// Rows that lie together.
+#[derive(Clone, Copy, Debug)]
+pub struct Strip<'a> {
+    pub numbers: Numbers<'a>,
+    pub rows: usize,
+}
+
+/// A row-major matrix of weights, `rows` outputs by `cols` inputs. Its rows lie in strips, each
+/// somewhere, in some format.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    numbers: Numbers<'a>,
+    first: Strip<'a>,
+    more: [Option<Strip<'a>>; STRIPS_MAX - 1],
     rows: usize,
     cols: usize,
 }
+
+/// Queries, keys and values.
+pub const STRIPS_MAX: usize = 3;
 
 impl<'a> Matrix<'a> {
     /// A matrix over `data`.
@@ -97,16 +109,43 @@ impl<'a> Matrix<'a> {
             "a {rows} x {cols} matrix over {} numbers",
             data.len()
         );
+        Matrix::one(Numbers::Plain(data), rows, cols)
+    }
+
+    fn one(numbers: Numbers<'a>, rows: usize, cols: usize) -> Self {
         Matrix {
-            numbers: Numbers::Plain(data),
+            first: Strip { numbers, rows },
+            more: [None; STRIPS_MAX - 1],
             rows,
             cols,
         }
     }
 
-    /// The numbers, row by row.
-    pub fn numbers(&self) -> Numbers<'a> {
-        self.numbers
+    /// The same with the rows of another one below.
+    ///
+    /// # Panics
+    /// If the widths differ, or there would be more than [`STRIPS_MAX`] strips.
+    pub fn above(mut self, below: Matrix<'a>) -> Self {
+        assert!(
+            self.cols == below.cols,
+            "{} columns over {}",
+            self.cols,
+            below.cols
+        );
+        let mut free = self.more.iter_mut().filter(|strip| strip.is_none());
+        for strip in below.strips() {
+            match free.next() {
+                Some(free) => *free = Some(strip),
+                None => panic!("more than {STRIPS_MAX} strips"),
+            }
+        }
+        self.rows += below.rows;
+        self
+    }
+
+    /// In the order of the rows.
+    pub fn strips(&self) -> impl Iterator<Item = Strip<'a>> + use<'a> {
+        std::iter::once(self.first).chain(self.more.into_iter().flatten())
     }
 
     /// Outputs.
@@ -121,10 +160,11 @@ impl<'a> Matrix<'a> {
 
     /// Bytes of memory that reading the matrix takes.
     pub fn bytes(&self) -> usize {
-        match self.numbers {
+        let bytes = |strip: Strip<'_>| match strip.numbers {
             Numbers::Plain(data) => data.bytes(),
             Numbers::Compact(data) => data.bytes(),
-        }
+        };
+        self.strips().map(bytes).sum()
     }
 
     /// The numbers of a row, widened.
@@ -133,19 +173,24 @@ impl<'a> Matrix<'a> {
     /// If there is no such row, or `out` is not as long as one.
     pub fn row_into(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.cols);
-        match self.numbers {
-            Numbers::Plain(data) => data.widen_into(row * self.cols, out),
-            Numbers::Compact(data) => data.row_into(row, |col, number| out[col] = number.to_f32()),
+        let mut first = 0;
+        for strip in self.strips() {
+            if row < first + strip.rows {
+                let row = row - first;
+                return match strip.numbers {
+                    Numbers::Plain(data) => data.widen_into(row * self.cols, out),
+                    Numbers::Compact(data) => {
+                        data.row_into(row, |col, number| out[col] = number.to_f32());
+                    }
+                };
+            }
+            first += strip.rows;
         }
     }
 }
 
 impl<'a> From<Compact<'a>> for Matrix<'a> {
     fn from(data: Compact<'a>) -> Self {
-        Matrix {
-            numbers: Numbers::Compact(data),
-            rows: data.rows(),
-            cols: data.cols(),
-        }
+        Matrix::one(Numbers::Compact(data), data.rows(), data.cols())
     }
 }

@@ -9,18 +9,19 @@ use std::sync::atomic::AtomicBool;
 use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
-use loader::{DType, ModelConfig, Role};
-use offload::{LayerIndex, Place, Slab, SlabBytes};
+use loader::{BlockLayout, DType, ModelConfig, Placement, Role};
+use offload::{LayerIndex, Place, Slab};
 
 use super::laps::Laps;
-use super::{CHUNK_ROWS, Compute};
+use super::{CHUNK_ROWS, Compute, SharedConfig};
 use crate::device::gpu_sync;
 use crate::embedding::{Embedding, RowReader};
-use crate::ends::{Ends, SharedConfig};
+use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, Stage, stage};
 use crate::rope::inverse_frequencies;
+use crate::weight::{tensor, tensor_of};
 
 /// See the module.
 #[derive(Debug)]
@@ -231,24 +232,17 @@ impl ClearCompute {
         Ok(())
     }
 
-    fn matrix(&self, bytes: &SlabBytes) -> candle_core::Result<Tensor> {
-        bytes
-            .tensor()
-            .reshape((self.config.vocab_size, self.config.hidden_size))
-    }
-
     fn rows_from(
         &self,
         reader: &mut RowReader,
-        dtype: DType,
         tokens: &[u32],
         cancel: &AtomicBool,
     ) -> Result<Tensor, EngineError> {
         let parts = tokens.chunks(RowReader::ROWS).map(|tokens| {
-            let shape = [tokens.len(), self.config.hidden_size];
+            let (rows, cols) = (tokens.len(), self.config.hidden_size);
+            let encoding = reader.encoding();
             let came = reader.bring(tokens, cancel)?;
-            let dtype = offload::candle_dtype(dtype);
-            Ok(Tensor::from_raw_buffer(came, dtype, &shape, &self.device)?)
+            tensor_of(encoding, came, rows, cols, &self.device)
         });
         Ok(Tensor::cat(
             &parts.collect::<Result<Vec<_>, EngineError>>()?,
@@ -263,9 +257,9 @@ impl ClearCompute {
         };
         self.laps.begin()?;
         let last = rows.narrow(0, rows.dim(0)? - 1, 1)?;
-        let norm = ends.norm.tensor().to_dtype(self.numbers)?;
+        let norm = ends.norm.tensor()?.to_dtype(self.numbers)?;
         let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
-        let head = self.matrix(ends.head()?)?.to_dtype(self.numbers)?;
+        let head = ends.head()?.tensor()?.to_dtype(self.numbers)?;
         let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
         let logits = logits.to_dtype(TensorDType::F32)?;
         self.laps.end(Stage::Head)?;
@@ -290,12 +284,8 @@ impl Compute for ClearCompute {
         self.chunks.clear();
         for chunk in tokens.chunks(CHUNK_ROWS) {
             let rows = match &mut ends.embedding {
-                Embedding::Whole(table) => self
-                    .matrix(table)?
-                    .index_select(&Tensor::new(chunk, &self.device)?, 0)?,
-                Embedding::OnDisk(reader) => {
-                    self.rows_from(reader, ends.dtype, chunk, &ends.cancel)?
-                }
+                Embedding::Whole(table) => table.rows(chunk)?,
+                Embedding::OnDisk(reader) => self.rows_from(reader, chunk, &ends.cancel)?,
             };
             self.chunks.push(rows.to_dtype(self.numbers)?);
         }
@@ -307,10 +297,11 @@ impl Compute for ClearCompute {
     fn block(
         &mut self,
         layer: LayerIndex,
+        layout: &BlockLayout,
         slab: &Slab,
         clock: &mut Clock,
     ) -> Result<(), EngineError> {
-        let weights = BlockTensors::of(slab, self.numbers)?;
+        let weights = BlockTensors::of(layout, slab, self.numbers)?;
         let mut position = self.position;
         self.laps.begin()?;
         for index in 0..self.chunks.len() {
@@ -405,16 +396,22 @@ impl MaskShape {
 struct BlockTensors(Vec<(Role, Tensor)>);
 
 impl BlockTensors {
-    fn of(slab: &Slab, numbers: TensorDType) -> candle_core::Result<Self> {
-        let tensor = |role| {
-            let view = slab.view(role)?;
-            Some(view.to_dtype(numbers).map(|tensor| (role, tensor)))
+    fn of(layout: &BlockLayout, slab: &Slab, numbers: TensorDType) -> Result<Self, EngineError> {
+        let tensor = |place: &Placement| {
+            let parts = place.parts.iter().map(|part| {
+                let bytes = slab.bytes().part(part.offset..part.offset + part.bytes);
+                let tensor = tensor(&bytes, part.encoding, part.rows, part.cols)?;
+                Ok(tensor.to_dtype(numbers)?)
+            });
+            let parts = parts.collect::<Result<Vec<_>, EngineError>>()?;
+            let whole = match &parts[..] {
+                [one] => one.clone(),
+                parts => Tensor::cat(parts, 0)?,
+            };
+            Ok((place.role, whole))
         };
-        Role::ALL
-            .into_iter()
-            .filter_map(tensor)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let placements = layout.placements().iter();
+        placements.map(tensor).collect::<Result<_, _>>().map(Self)
     }
 
     fn find(&self, role: Role) -> Option<&Tensor> {

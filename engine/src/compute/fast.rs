@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use loader::{BlockLayout, DType, Form, Role};
-use offload::{LayerIndex, Slab, SlabBytes};
+use loader::{BlockLayout, Encoding, Form, Part, Placement, Role};
+use offload::{LayerIndex, Slab};
 
-use super::{CHUNK_ROWS, Compute};
+use super::{CHUNK_ROWS, Compute, SharedConfig};
 use crate::embedding::{Embedding, RowReader};
-use crate::ends::{Ends, SharedConfig};
+use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, past_stage};
@@ -71,16 +71,17 @@ impl Compute for FastCompute {
         let size = self.config.hidden_size;
         let mut rows = self.hidden.chunks_exact_mut(size);
         match &mut ends.embedding {
-            Embedding::Whole(table) => table.read(|bytes| {
-                let table = matrix(ends.dtype, bytes, self.config.vocab_size, size);
+            Embedding::Whole(table) => table.bytes.read(|bytes| {
+                let table = matrix(table.encoding, bytes, table.rows, table.cols);
                 for (&token, row) in tokens.iter().zip(rows) {
                     embed(table, token as usize, row);
                 }
             })?,
             Embedding::OnDisk(reader) => {
                 for tokens in tokens.chunks(RowReader::ROWS) {
+                    let encoding = reader.encoding();
                     let came = reader.bring(tokens, &ends.cancel)?;
-                    let came = matrix(ends.dtype, came, tokens.len(), size);
+                    let came = matrix(encoding, came, tokens.len(), size);
                     for (index, row) in (0..tokens.len()).zip(&mut rows) {
                         embed(came, index, row);
                     }
@@ -95,6 +96,7 @@ impl Compute for FastCompute {
     fn block(
         &mut self,
         layer: LayerIndex,
+        layout: &BlockLayout,
         slab: &Slab,
         clock: &mut Clock,
     ) -> Result<(), EngineError> {
@@ -102,7 +104,7 @@ impl Compute for FastCompute {
         let rows = &mut self.hidden[..self.rows * self.shape.hidden];
         let cache = &mut self.caches[layer.as_usize()];
         slab.bytes().read(|bytes| {
-            let weights = block_weights(slab.layout(), bytes);
+            let weights = block_weights(layout, bytes);
             // In chunks of as many rows as the scratch holds.
             forward_block(
                 &self.team,
@@ -129,10 +131,10 @@ impl Compute for FastCompute {
     fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
         let size = self.shape.hidden;
         let last = &self.hidden[(self.rows - 1) * size..self.rows * size];
-        let vocab_size = self.config.vocab_size;
-        read_both(&ends.norm, ends.head()?, |norm, head| {
-            let norm = weights(ends.dtype, norm);
-            let head = matrix(ends.dtype, head, vocab_size, size);
+        let (norm, head) = (&ends.norm, ends.head()?);
+        let mut both = |norm_bytes: &[u8], head_bytes: &[u8]| {
+            let norm = weights(norm.encoding, norm_bytes);
+            let head = matrix(head.encoding, head_bytes, head.rows, head.cols);
             let eps = self.shape.norm_eps;
             logits(
                 &self.team,
@@ -143,7 +145,10 @@ impl Compute for FastCompute {
                 &mut self.logits,
                 &mut self.scratch,
             );
-        })
+        };
+        Ok(norm
+            .bytes
+            .read(|norm| head.bytes.read(|head| both(norm, head)))??)
     }
 
     fn rows_are_finite(&self) -> Result<bool, EngineError> {
@@ -155,46 +160,38 @@ impl Compute for FastCompute {
     }
 }
 
-fn read_both(
-    first: &SlabBytes,
-    second: &SlabBytes,
-    work: impl FnOnce(&[u8], &[u8]),
-) -> Result<(), EngineError> {
-    Ok(first.read(|first| second.read(|second| work(first, second)))??)
-}
-
-/// Bytes as numbers. Slabs begin at a whole number, and their weights at multiples of many, so the cast
-/// cannot meet a crooked address.
-fn weights(dtype: DType, bytes: &[u8]) -> Weights<'_> {
-    match dtype {
-        DType::Bf16 => Weights::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
-        DType::F16 => Weights::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
-        DType::F32 => Weights::F32(bytemuck::cast_slice::<u8, f32>(bytes)),
+/// Bytes as numbers. Whoever laid them out saw to it that they begin where numbers do.
+fn weights(encoding: Encoding, bytes: &[u8]) -> Weights<'_> {
+    match encoding {
+        Encoding::Bf16 => Weights::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
+        Encoding::F16 => Weights::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
+        Encoding::F32 => Weights::F32(bytemuck::cast_slice::<u8, f32>(bytes)),
+        Encoding::Q8_0 => unreachable!("a blueprint refuses what is not computed with"),
     }
 }
 
-fn matrix(dtype: DType, bytes: &[u8], rows: usize, cols: usize) -> Matrix<'_> {
-    Matrix::new(weights(dtype, bytes), rows, cols)
+fn matrix(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize) -> Matrix<'_> {
+    Matrix::new(weights(encoding, bytes), rows, cols)
 }
 
 fn block_weights<'a>(layout: &BlockLayout, bytes: &'a [u8]) -> BlockWeights<'a> {
-    let dtype = layout.dtype();
-    let part = |role| {
-        let place = layout.get(role)?;
-        Some((place, &bytes[place.offset..place.offset + place.bytes]))
-    };
-    let required = |role| match part(role) {
-        Some(part) => part,
+    let of = |part: &Part| &bytes[part.offset..part.offset + part.bytes];
+    let required = |role| match layout.get(role) {
+        Some(place) => place,
         None => unreachable!("a block without {role:?}: every layout has it"),
     };
-    let vector = |role| part(role).map(|(_, bytes)| weights(dtype, bytes));
-    let norm = |role| weights(dtype, required(role).1);
+    // A vector is one part.
+    let numbers = |place: &Placement| weights(place.parts[0].encoding, of(&place.parts[0]));
+    let vector = |role| layout.get(role).map(numbers);
+    let norm = |role| numbers(required(role));
     let projection = |role| {
-        let (place, bytes) = required(role);
-        match (&place.shape[..], place.form) {
-            (&[rows, cols], Form::Plain) => matrix(dtype, bytes, rows, cols),
-            (&[rows, cols], Form::Compact) => Compact::new(bytes, rows, cols).into(),
-            (shape, _) => unreachable!("{role:?} is laid out as {shape:?}, not as a matrix"),
+        let parts = required(role).parts.iter().map(|part| match part.form {
+            Form::Plain => matrix(part.encoding, of(part), part.rows, part.cols),
+            Form::Compact => Compact::new(of(part), part.rows, part.cols).into(),
+        });
+        match parts.reduce(Matrix::above) {
+            Some(matrix) => matrix,
+            None => unreachable!("{role:?} without rows"),
         }
     };
     BlockWeights {

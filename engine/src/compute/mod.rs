@@ -9,8 +9,10 @@ pub mod device;
 pub mod fast;
 mod laps;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use loader::{BlockLayout, ModelConfig};
 use offload::{LayerIndex, Slab};
 
 use crate::ends::Ends;
@@ -22,6 +24,9 @@ use crate::text::{Candidates, Wanted};
 /// size *inside* a visit: every layer is streamed once for the whole prompt, and no score matrix
 /// is larger than a chunk by the context.
 pub const CHUNK_ROWS: usize = 256;
+
+/// Shared by everything that computes over the model.
+pub type SharedConfig = Arc<ModelConfig>;
 
 /// Which implementation computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,11 +46,12 @@ pub trait Compute {
         position: usize,
     ) -> Result<(), EngineError>;
 
-    /// Sends the pass's rows through one block, and tells the clock of its norms, attention and
-    /// mlp.
+    /// Sends the pass's rows through one block, whose weights lie in the slab as `layout` says, and
+    /// tells the clock of its norms, attention and mlp.
     fn block(
         &mut self,
         layer: LayerIndex,
+        layout: &BlockLayout,
         slab: &Slab,
         clock: &mut Clock,
     ) -> Result<(), EngineError>;

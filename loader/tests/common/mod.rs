@@ -1,6 +1,6 @@
 //! Synthetic checkpoints in a temporary directory, and a second, independent way to read them.
 
-#![expect(
+#![allow(
     dead_code,
     reason = "every test file is a crate of its own and uses its share of these"
 )]
@@ -51,6 +51,27 @@ pub fn take_apart(file: &Path) -> Parts {
         header: serde_json::from_slice(&bytes[8..8 + header_bytes]).unwrap(),
         data: bytes[8 + header_bytes..].to_vec(),
     }
+}
+
+/// Writes those tensors of a bf16 checkpoint of one file anew in f32: the same numbers.
+pub fn widen(dir: &Path, is_wide: impl Fn(&str) -> bool) {
+    let file = dir.join("model.safetensors");
+    let Parts { mut header, data } = take_apart(&file);
+    let mut widened = Vec::new();
+    let tensors = header.as_object_mut().unwrap().iter_mut();
+    for (name, tensor) in tensors.filter(|(name, _)| *name != "__metadata__") {
+        let offset = |index: usize| tensor["data_offsets"][index].as_u64().unwrap() as usize;
+        let stored = &data[offset(0)..offset(1)];
+        let start = widened.len();
+        if is_wide(name) {
+            widened.extend(stored.chunks_exact(2).flat_map(|it| [0, 0, it[0], it[1]]));
+            tensor["dtype"] = "F32".into();
+        } else {
+            widened.extend(stored);
+        }
+        tensor["data_offsets"] = serde_json::json!([start, widened.len()]);
+    }
+    put_together(&file, header.to_string().as_bytes(), &widened);
 }
 
 pub fn put_together(file: &Path, header: &[u8], data: &[u8]) {
@@ -108,13 +129,19 @@ pub fn reference_slab(
             Role::GateUpBias => &["mlp.gate_proj.bias", "mlp.up_proj.bias"],
             Role::Down => &["mlp.down_proj.weight"],
             Role::DownBias => &["mlp.down_proj.bias"],
+            Role::Embedding | Role::FinalNorm | Role::Head => unreachable!("outside the blocks"),
         };
         let fused: Vec<u8> = names
             .iter()
             .flat_map(|name| tensors[&format!("model.layers.{layer}.{name}")].clone())
             .collect();
-        assert_eq!(fused.len(), place.bytes, "{:?}", place.role);
-        slab[place.offset..place.offset + place.bytes].copy_from_slice(&fused);
+        let mut rest = &fused[..];
+        for part in &place.parts {
+            let bytes;
+            (bytes, rest) = rest.split_at(part.bytes);
+            slab[part.offset..part.offset + part.bytes].copy_from_slice(bytes);
+        }
+        assert!(rest.is_empty(), "{:?}", place.role);
     }
     slab
 }

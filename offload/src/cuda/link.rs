@@ -66,13 +66,17 @@ impl CudaLink {
         let mut facts = BTreeMap::new();
         let mut pinned = BTreeMap::new();
         let (staging, access) = match homes {
-            Homes::Disk(disk) => {
-                for block in disk.blocks() {
-                    facts.insert(block, Facts::of(&disk, block));
+            Homes::Disk { link, staged } => {
+                for block in link.blocks() {
+                    facts.insert(block, Facts::of(&link, block));
                 }
-                let buffers = Staging::buffers(streams, near, ring)?;
+                let Some(staged) = staged else {
+                    return Err(OffloadError::NotStaged);
+                };
+                let buffers = Staging::buffers(streams, near, staged.bytes)?;
                 let place = placed(near, buffers.iter().map(Buffer::memory))?;
-                let staging = Staging::start(buffers, Homes::Disk(disk), ring)?;
+                let homes = Homes::Disk { link, staged: None };
+                let staging = Staging::start(buffers, homes, staged.moves, ring.slots)?;
                 let access =
                     format!("direct reads into a pinned staging ring{place}, then the copy engine");
                 (Some(staging), access)
@@ -104,7 +108,8 @@ impl CudaLink {
                     );
                 }
                 let homes = Homes::Ram { blocks, gbps };
-                let staging = buffers.map(|buffers| Staging::start(buffers, homes, ring));
+                let start = |buffers| Staging::start(buffers, homes, BTreeMap::new(), ring.slots);
+                let staging = buffers.map(start);
                 (staging.transpose()?, access)
             }
         };
@@ -165,7 +170,7 @@ impl Link for CudaLink {
         let copy = Copy::new(&events, target.memory, after, poison);
         match (self.pinned.get(&block), &self.staging) {
             (Some(home), _) => {
-                copy.order(home.from(0), None)?;
+                copy.order(home.all(), None)?;
             }
             (None, Some(staging)) => staging.carry(block, copy)?,
             (None, None) => return Err(LinkError::NoHome),
@@ -218,7 +223,7 @@ fn make_room(
     facts: &BTreeMap<BlockId, Facts>,
 ) -> Result<Vec<Buffer>, OffloadError> {
     loop {
-        let refused = match Staging::buffers(streams, near, ring) {
+        let refused = match Staging::buffers(streams, near, ring.slot_bytes) {
             Ok(buffers) => return Ok(buffers),
             Err(refused) => refused,
         };

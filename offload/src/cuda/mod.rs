@@ -32,7 +32,6 @@ use std::time::Duration;
 
 use candle_core::Device;
 use cudarc::driver::{CudaContext, DriverError};
-use loader::DType;
 
 use crate::error::{LinkError, OffloadError};
 use crate::numa::NumaNode;
@@ -45,7 +44,7 @@ use stopwatch::CudaStopwatch;
 use streams::Streams;
 use survey::pci_address;
 
-pub use pinned::device_address;
+pub use pinned::{device_address, slab_address};
 pub(crate) use survey::survey;
 
 /// Kept free of what the driver says is free: kernels that are loaded on first use, and the
@@ -103,7 +102,7 @@ impl Gpu {
         if let Some(stage) = kept.filter(|stage| stage.memory().len_bytes() >= bytes) {
             return Ok(stage);
         }
-        let memory = SlabBytes::new(bytes, DType::Bf16, &Device::Cpu)?;
+        let memory = SlabBytes::host(bytes)?;
         memory.prefer(self.near)?;
         Ok(Pinned::new(self.streams.context(), memory.clone())
             .unwrap_or_else(|_| Pinned::not(self.streams.context(), memory)))
@@ -130,7 +129,7 @@ impl Place for Gpu {
         stage.memory().write(|memory| fill(&mut memory[..bytes]))?;
         let target = DeviceMemory::of(to)?;
         stage
-            .from(0)
+            .all()
             .copy_to(target, &self.streams.compute)
             // waits: at load time, once a block
             .and_then(|()| self.streams.compute.synchronize())

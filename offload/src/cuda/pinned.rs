@@ -15,6 +15,7 @@ use candle_core::cuda_backend::CudaDType;
 use candle_core::{CudaStorage, DType, Storage, Tensor};
 use cudarc::driver::{CudaContext, CudaStream, DevicePtr, DriverError, result, sys};
 use half::{bf16, f16};
+use loader::Move;
 
 use crate::error::OffloadError;
 use crate::slab::SlabBytes;
@@ -69,32 +70,63 @@ impl Pinned {
         &self.memory
     }
 
-    /// What is in it from `start` on.
-    pub fn from(&self, start: usize) -> Filled<'_> {
-        Filled { home: self, start }
+    /// All that is in it, to the places where it is.
+    pub fn all(&self) -> Filled<'_> {
+        Filled {
+            home: self,
+            moves: None,
+        }
+    }
+
+    /// Parts of it, and their places.
+    pub fn parts<'a>(&'a self, moves: &'a [Move]) -> Filled<'a> {
+        Filled {
+            home: self,
+            moves: Some(moves),
+        }
     }
 }
 
-/// Where in host memory the bytes are that a device is to have.
+/// Where in host memory the bytes are that a device is to have, and where they belong.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Filled<'a> {
     home: &'a Pinned,
-    start: usize,
+    /// `None`: all of it, where it is.
+    moves: Option<&'a [Move]>,
 }
 
 impl Filled<'_> {
-    /// Orders a copy to the device, of as many bytes as there is room for.
+    /// Orders the copies to the device, of as many bytes as there is room for.
     pub fn copy_to(self, to: DeviceMemory, stream: &CudaStream) -> Result<(), DriverError> {
         self.home.context.bind_to_thread()?;
+        let all = [Move {
+            from: 0,
+            to: 0,
+            bytes: to.bytes.min(self.home.memory.len_bytes()),
+        }];
+        let copy = |home: &[u8]| {
+            for &Move {
+                from,
+                to: at,
+                bytes,
+            } in self.moves.unwrap_or(&all)
+            {
+                assert!(
+                    at + bytes <= to.bytes,
+                    "{bytes} bytes at {at} of {}",
+                    to.bytes
+                );
+                let from = &home[from..from + bytes];
+                let to = to.address + at as u64;
+                // SAFETY: both ranges are alive and of this size (see the module and
+                // `DeviceMemory`), and nobody writes `from` before the copy is over.
+                unsafe { result::memcpy_htod_async(to, from, stream.cu_stream())? };
+            }
+            Ok(())
+        };
         self.home
             .memory
-            .read(|from| {
-                let from = &from[self.start..];
-                let from = &from[..to.bytes.min(from.len())];
-                // SAFETY: both ranges are alive and of this size (see the module and `DeviceMemory`),
-                // and nobody writes `from` before the copy is over.
-                unsafe { result::memcpy_htod_async(to.address, from, stream.cu_stream()) }
-            })
+            .read(copy)
             .map_err(|_| DriverError(sys::CUresult::CUDA_ERROR_INVALID_VALUE))?
     }
 }
@@ -138,10 +170,16 @@ pub fn device_address(tensor: &Tensor) -> Result<u64, OffloadError> {
     Ok(start + (layout.start_offset() * tensor.dtype().size_in_bytes()) as u64)
 }
 
+/// Where memory of a device lies. Valid while somebody holds it.
+pub fn slab_address(slab: &SlabBytes) -> Result<u64, OffloadError> {
+    let (memory, start) = slab.on_device()?;
+    Ok(device_address(memory)? + start as u64)
+}
+
 impl DeviceMemory {
     pub fn of(slab: &SlabBytes) -> Result<Self, OffloadError> {
         Ok(Self {
-            address: device_address(slab.tensor())?,
+            address: slab_address(slab)?,
             bytes: slab.len_bytes(),
         })
     }

@@ -9,11 +9,13 @@
 //!
 //! Both threads may wait as they like: they are neither the prefetch thread nor the visit's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use candle_core::Device;
 use crossbeam_channel::{Receiver, Sender, bounded};
+use loader::{DType, Move};
 
 use super::pinned::{Filled, Pinned};
 use super::streams::Streams;
@@ -22,7 +24,7 @@ use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError};
 use crate::link::{Link, Mark};
 use crate::numa::NumaNode;
-use crate::place::{Homes, RingShape};
+use crate::place::Homes;
 use crate::slab::{Slab, SlabBytes};
 use crate::slot::Slot;
 
@@ -59,27 +61,30 @@ impl Buffer {
         self.pinned.memory()
     }
 
-    /// What is filled.
-    fn filled(&self) -> Filled<'_> {
-        self.pinned.from(self.slot.slab().shift())
+    /// What is filled; `moves`: where it belongs, if that is elsewhere than it is.
+    fn filled<'a>(&'a self, moves: Option<&'a Vec<Move>>) -> Filled<'a> {
+        match moves {
+            Some(moves) => self.pinned.parts(moves),
+            None => self.pinned.all(),
+        }
     }
 }
 
 impl Staging {
-    /// Pins the buffers, on a node of the host where one is given.
+    /// Pins buffers of so many bytes, on a node of the host where one is given.
     pub fn buffers(
         streams: &Streams,
         near: Option<NumaNode>,
-        ring: &RingShape,
+        bytes: usize,
     ) -> Result<Vec<Buffer>, OffloadError> {
         let buffer = |index| {
-            let slot = buffer_slot(ring, index)?;
-            let memory = slot.slab().memory().clone();
+            let slot = buffer_slot(bytes, index)?;
+            let memory = slot.slab().bytes().clone();
             memory.prefer(near)?;
             match Pinned::new(streams.context(), memory) {
                 Ok(pinned) => Ok(Buffer { slot, pinned }),
                 Err(error) => Err(OffloadError::NotPinned {
-                    bytes: ring.layout.slab_bytes() as u64,
+                    bytes: bytes as u64,
                     said: error.to_string(),
                 }),
             }
@@ -87,11 +92,13 @@ impl Staging {
         (0..BUFFERS).map(buffer).collect()
     }
 
-    /// Starts to carry blocks through the buffers, from `homes` to slots.
+    /// Starts to carry blocks through the buffers, from `homes` to `slots` slots. A block without
+    /// `moves` lies there as in its buffer.
     pub fn start(
         buffers: Vec<Buffer>,
         homes: Homes,
-        ring: &RingShape,
+        moves: BTreeMap<BlockId, Vec<Move>>,
+        slots: usize,
     ) -> Result<Self, OffloadError> {
         let (free, free_end) = bounded(BUFFERS);
         for buffer in buffers {
@@ -99,14 +106,14 @@ impl Staging {
             let _ = free.send(buffer);
         }
         let link = homes.into_host_link(BUFFERS)?;
-        let (jobs, jobs_end) = bounded(ring.slots);
+        let (jobs, jobs_end) = bounded(slots);
         let (filling, filling_end) = bounded(BUFFERS);
         let stager = thread::Builder::new()
             .name("stager".into())
             .spawn(move || stage(link, &jobs_end, &free_end, &filling));
         let forwarder = thread::Builder::new()
             .name("forwarder".into())
-            .spawn(move || forward(&filling_end, &free));
+            .spawn(move || forward(&filling_end, &free, &moves));
         Ok(Self {
             jobs: Some(jobs),
             threads: vec![
@@ -125,8 +132,8 @@ impl Staging {
 }
 
 /// A buffer as the slot of a ring of its own.
-fn buffer_slot(ring: &RingShape, index: usize) -> Result<Slot, OffloadError> {
-    let mut slot = Slot::new(Slab::new(&ring.layout, &Device::Cpu)?);
+fn buffer_slot(bytes: usize, index: usize) -> Result<Slot, OffloadError> {
+    let mut slot = Slot::new(Slab::new(bytes, DType::Bf16, &Device::Cpu)?);
     slot.index = u16::try_from(index).unwrap_or(u16::MAX);
     Ok(slot)
 }
@@ -148,9 +155,8 @@ fn stage(
     filling: &Sender<Filling>,
 ) {
     for job in jobs {
-        let Ok(mut buffer) = free.recv() else { return };
-        let shifted = buffer.slot.shift_to(link.shift(job.block));
-        match shifted.and_then(|()| link.start(job.block, &buffer.slot)) {
+        let Ok(buffer) = free.recv() else { return };
+        match link.start(job.block, &buffer.slot) {
             Ok(mark) => {
                 let _ = filling.send(Filling { job, buffer, mark });
             }
@@ -160,7 +166,11 @@ fn stage(
     }
 }
 
-fn forward(filling: &Receiver<Filling>, free: &Sender<Buffer>) {
+fn forward(
+    filling: &Receiver<Filling>,
+    free: &Sender<Buffer>,
+    moves: &BTreeMap<BlockId, Vec<Move>>,
+) {
     for Filling { job, buffer, mark } in filling {
         let filled = mark
             .wait()
@@ -170,9 +180,10 @@ fn forward(filling: &Receiver<Filling>, free: &Sender<Buffer>) {
             Ok(arrival) => arrival,
             Err(error) => return job.copy.fail(error),
         };
+        let filled = buffer.filled(moves.get(&job.block));
         let landed = job
             .copy
-            .order(buffer.filled(), Some(arrival.copy_from))
+            .order(filled, Some(arrival.copy_from))
             .and_then(|ordered| ordered.landed());
         // An error of the device is the next call's too: the visit hears of it there.
         if landed.is_err() || free.send(buffer).is_err() {

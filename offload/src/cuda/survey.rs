@@ -10,7 +10,6 @@ use std::ffi::CStr;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use candle_core::Device;
 use cudarc::driver::{CudaContext, DriverError, sys};
 use loader::DType;
 
@@ -62,7 +61,7 @@ fn host_to_device(
 ) -> Result<(f64, Option<Pcie>), OffloadError> {
     let streams = &gpu.streams;
     let bytes = copy_bytes(streams)?;
-    let host = SlabBytes::new(bytes, DType::Bf16, &Device::Cpu)?;
+    let host = SlabBytes::host(bytes)?;
     host.prefer(gpu.near)?;
     // Not zeros, and touched: the system backs untouched pages with one page of zeros.
     host.write(|bytes| {
@@ -78,7 +77,7 @@ fn host_to_device(
     let target = DeviceMemory::of(&slab)?;
     let mut pcie = None;
     let gbps = rate(streams, bytes, budget, &mut || {
-        host.from(0).copy_to(target, &streams.copy)?;
+        host.all().copy_to(target, &streams.copy)?;
         if pcie.is_none() {
             pcie = pcie_of(streams.context());
         }

@@ -47,6 +47,11 @@ impl Watch {
         }
     }
 
+    /// Those of the slots.
+    pub fn slabs(&self) -> impl Iterator<Item = &SlabBytes> {
+        self.seats.iter().map(|(slab, _)| slab)
+    }
+
     pub fn breach(&self, what: String) {
         let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         broken.push(what);
@@ -58,8 +63,7 @@ impl Watch {
     }
 
     fn seat(&self, slab: &SlabBytes) -> Option<usize> {
-        let id = slab.tensor().id();
-        self.seats.iter().position(|(it, _)| it.tensor().id() == id)
+        self.seats.iter().position(|(it, _)| it.is_same(slab))
     }
 
     /// Stands around every read of a visit.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use candle_core::Device;
-use loader::BlockLayout;
+use loader::{BlockLayout, DType};
 use offload::{
-    BlockId, Itinerary, LayerIndex, Link, OffloadError, Slab, Slot, StackId, StreamedStack,
-    VerifyingLink,
+    BlockId, Itinerary, LayerIndex, Link, OffloadError, Slab, SlabBytes, Slot, StackId,
+    StreamedStack, VerifyingLink,
 };
 
 use crate::bad_link::{BadLink, Carriers, Watch, message};
@@ -53,13 +53,13 @@ impl From<OffloadError> for WorkError {
 impl Player {
     /// Plays it through; the error says which promise was broken.
     pub fn play(&self, schedule: &Arc<Schedule>) -> Result<(), String> {
-        // Counted by the slabs that hold it.
-        let layout = Arc::new(self.layout.clone());
-        let watch = self.consume(schedule, &layout)?;
+        let mut kept = Vec::new();
+        let watch = self.consume(schedule, &mut kept)?;
         if let Some(breach) = watch.first_breach() {
             return Err(breach);
         }
-        let left = Arc::strong_count(&layout) - 1;
+        let slabs = watch.slabs().chain(&kept);
+        let left = slabs.filter(|slab| slab.holders() > 1).count();
         check(left == 0, || {
             format!("{left} slabs are left after the stack")
         })?;
@@ -70,9 +70,11 @@ impl Player {
     fn consume(
         &self,
         schedule: &Arc<Schedule>,
-        layout: &Arc<BlockLayout>,
+        kept: &mut Vec<SlabBytes>,
     ) -> Result<Arc<Watch>, String> {
-        let slab = || Slab::new(layout, &Device::Cpu).map_err(|error| error.to_string());
+        let bytes = self.layout.slab_bytes();
+        let slab =
+            || Slab::new(bytes, DType::Bf16, &Device::Cpu).map_err(|error| error.to_string());
         let slabs = (0..schedule.slots)
             .map(|_| slab())
             .collect::<Result<Vec<_>, _>>()?;
@@ -104,6 +106,7 @@ impl Player {
             slab.bytes()
                 .write(|to| to[..home.len()].copy_from_slice(&home))
                 .map_err(|error| error.to_string())?;
+            kept.push(slab.bytes().clone());
             stack.keep(block, slab);
         }
         let mut consumer = Consumer {

@@ -63,5 +63,5 @@ pub fn layout() -> Result<BlockLayout, loader::Error> {
              "vocab_size": 16, "max_position_embeddings": 64, "rms_norm_eps": 1e-6,
              "rope_theta": 10000.0, "hidden_act": "silu", "torch_dtype": "bfloat16"}"#,
     )?;
-    Ok(BlockLayout::new(&config, DType::Bf16))
+    Ok(BlockLayout::packed(&config.block_weights(), DType::Bf16))
 }

@@ -14,7 +14,7 @@ fn stack_on_device(case: &Case, place: &Arc<dyn Place>) -> StreamedStack {
     let homes = homes(case.layers, &layout, 99);
     let plan = plan(case.layers, case.resident, case.slots, case.spread);
     let itinerary = Itinerary::of_stack(STACK, &plan);
-    let slab = || Slab::new(&layout, place.device()).unwrap();
+    let slab = || Slab::new(layout.slab_bytes(), DType::F32, place.device()).unwrap();
     let slots = (0..case.slots).map(|_| Slot::new(slab())).collect();
     let streamed = plan.streamed().map(|layer| {
         let id = BlockId::new(STACK, layer);
@@ -35,7 +35,7 @@ fn stack_on_device(case: &Case, place: &Arc<dyn Place>) -> StreamedStack {
     let ring = RingShape {
         slots: case.slots,
         visits: itinerary.len(),
-        layout: Arc::clone(&layout),
+        slot_bytes: layout.slab_bytes(),
         poison: true,
     };
     let Connection { link, .. } = place.connect(homes_in_ram, &ring, &mut |_| {}).unwrap();

@@ -8,14 +8,14 @@ mod device;
 mod late_link;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::Duration;
 
 use candle_core::{DType as TensorDType, Device, Tensor};
 use late_link::{Fault, LateLink, random};
-use loader::{BlockLayout, DType, ModelConfig, Role};
+use loader::{BlockLayout, DType, ModelConfig, Placement, Role};
 use offload::{
     BlockBytes, BlockId, FixedBytes, Itinerary, LayerIndex, Link, LoadKind, LoadRecord,
     OffloadError, PlanRequest, Prefetch, RamHome, RamLink, Residency, ResidencyPlan, Slab, Slot,
@@ -45,7 +45,7 @@ fn layout_of(intermediate_size: usize, dtype: DType) -> Arc<BlockLayout> {
         intermediate_size,
         ..config
     };
-    Arc::new(BlockLayout::new(&config, dtype))
+    Arc::new(BlockLayout::packed(&config.block_weights(), dtype))
 }
 
 /// Random weights of every layer, as the bytes of its slab.
@@ -116,7 +116,7 @@ impl Case {
         link: Box<dyn Link>,
     ) -> StreamedStack {
         let plan = plan(self.layers, self.resident, self.slots, self.spread);
-        let slab = || Slab::new(layout, &Device::Cpu).unwrap();
+        let slab = || Slab::new(layout.slab_bytes(), DType::F32, &Device::Cpu).unwrap();
         // As many as asked for, not as the plan would use: a ring larger than its itinerary holds
         // a block twice, which must work too.
         let slots = (0..self.slots).map(|_| Slot::new(slab())).collect();
@@ -134,11 +134,21 @@ impl Case {
     }
 }
 
+/// A weight's numbers, as they are in the slab now.
+fn view(slab: &Slab, place: &Placement, dtype: DType) -> Result<Tensor, OffloadError> {
+    let [part] = &place.parts[..] else {
+        panic!("{place:?}");
+    };
+    let shape = [part.rows, part.cols];
+    slab.bytes().tensor(part.offset, &shape, dtype)
+}
+
 /// One block's work: every byte of the slab has a say in the result, the reads are spread over
 /// time, and each multiplication copies out of the views at its own moment.
 fn work(slab: &Slab, state: &Tensor) -> Result<Tensor, OffloadError> {
-    let view = |role| slab.view(role).unwrap();
-    let mut sum = view(Role::InputNorm).sum_all()?;
+    static LAYOUT: LazyLock<Arc<BlockLayout>> = LazyLock::new(|| layout(DType::F32));
+    let view = |role| view(slab, LAYOUT.get(role).unwrap(), DType::F32);
+    let mut sum = view(Role::InputNorm)?.sum_all()?;
     for role in [
         Role::Qkv,
         Role::QkvBias,
@@ -146,10 +156,10 @@ fn work(slab: &Slab, state: &Tensor) -> Result<Tensor, OffloadError> {
         Role::GateUp,
         Role::Down,
     ] {
-        sum = (sum + view(role).sum_all()?)?;
+        sum = (sum + view(role)?.sum_all()?)?;
         thread::sleep(Duration::from_micros(20));
     }
-    let mixed = state.matmul(&view(Role::Out).t()?)?.tanh()?;
+    let mixed = state.matmul(&view(Role::Out)?.t()?)?.tanh()?;
     Ok((mixed + sum.broadcast_as((1, HIDDEN))?.affine(0.01, 0.0)?)?)
 }
 
@@ -479,9 +489,9 @@ fn large_slots_join_the_ring_one_after_the_other_and_lose_nothing() {
 }
 
 #[test]
-fn views_follow_refills() {
+fn tensors_are_what_the_slab_holds_now() {
     let layout = layout(DType::Bf16);
-    let slab = Slab::new(&layout, &Device::Cpu).unwrap();
+    let slab = Slab::new(layout.slab_bytes(), DType::Bf16, &Device::Cpu).unwrap();
     for refill in 1..=3u8 {
         slab.bytes()
             .write(|bytes| {
@@ -492,8 +502,8 @@ fn views_follow_refills() {
             .unwrap();
         let expected = half::bf16::from_bits(u16::from(0x40 + refill) << 8).to_f32();
         for placement in layout.placements() {
-            let view = slab.view(placement.role).unwrap();
-            assert_eq!(view.dims(), placement.shape.as_slice());
+            let view = view(&slab, placement, DType::Bf16).unwrap();
+            assert_eq!(view.dims(), [placement.rows(), placement.cols()]);
             let values = view
                 .to_dtype(TensorDType::F32)
                 .unwrap()

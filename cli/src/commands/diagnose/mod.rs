@@ -146,9 +146,9 @@ impl Facts {
         Self {
             model: blueprint.checkpoint.location().to_owned(),
             family: blueprint.config.family.to_string(),
-            dtype: blueprint.dtype().name(),
+            dtype: blueprint.encoding().name(),
             layers: blueprint.config.layers,
-            block_bytes: blueprint.plan.block().slab,
+            block_bytes: blueprint.blocks.largest_bytes() as u64,
             access: preface::whereabouts(&blueprint.link),
             new_tokens: args.tokens,
             prompt_tokens,

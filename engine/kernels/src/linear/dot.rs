@@ -9,11 +9,10 @@
 // Sound because every row and column index is below the sizes that `Linear::run` has checked, and
 // the last columns, where a whole vector would read past the row, go through padded copies.
 
-use std::ops::Range;
-
 use super::{Linear, Then};
 use crate::ahead::{Ahead, LINE_BYTES};
 use crate::isa::{Element, Isa, Kernel, MAX_LANES};
+use crate::weights::{Numbers, Weights};
 
 /// Weight rows whose outputs are finished together, and dealt out together: at most, and when there
 /// are few.
@@ -125,6 +124,24 @@ pub(super) trait Rows {
     ) -> [[f32; N]; R];
 }
 
+/// Rows of two formats in one layer.
+impl Rows for Numbers<'_> {
+    #[inline(always)]
+    unsafe fn tile<I: Isa, const R: usize, const N: usize>(
+        &self,
+        first: usize,
+        x: [*const f32; N],
+        cols: usize,
+    ) -> [[f32; N]; R] {
+        match self {
+            Numbers::Plain(Weights::Bf16(data)) => data.tile::<I, R, N>(first, x, cols),
+            Numbers::Plain(Weights::F16(data)) => data.tile::<I, R, N>(first, x, cols),
+            Numbers::Plain(Weights::F32(data)) => data.tile::<I, R, N>(first, x, cols),
+            Numbers::Compact(data) => data.tile::<I, R, N>(first, x, cols),
+        }
+    }
+}
+
 impl<E: Element> Rows for [E] {
     #[inline(always)]
     unsafe fn tile<I: Isa, const R: usize, const N: usize>(
@@ -142,12 +159,16 @@ impl<E: Element> Rows for [E] {
 /// Up to [`BLOCK_ROWS_MAX`] outputs of a linear layer.
 ///
 /// # Safety
-/// To build and dispatch it: as for [`Linear::run`], with `share` below the number of outputs and no longer
-/// than a block.
+/// To build and dispatch it: as for [`Linear::work`], with rows that are there and no more outputs than
+/// a block has.
 pub(super) struct Dot<'a, W: ?Sized> {
     pub linear: &'a Linear<'a>,
-    pub weights: &'a W,
-    pub share: Range<usize>,
+    /// The rows for these outputs, from one on; and of a gated layer the values'.
+    pub weights: (&'a W, usize),
+    pub partner: (&'a W, usize),
+    /// Of the layer's outputs.
+    pub first: usize,
+    pub count: usize,
 }
 
 impl<W: Rows + ?Sized> Kernel for Dot<'_, W> {
@@ -155,16 +176,15 @@ impl<W: Rows + ?Sized> Kernel for Dot<'_, W> {
     unsafe fn call<I: Isa>(self) {
         let linear = self.linear;
         let outputs = linear.epilogue.outputs(linear.weights.rows());
-        let first = self.share.start;
-        let count = self.share.len();
+        let (first, count) = (self.first, self.count);
         let mut token = 0;
         while token < linear.rows {
             let tokens = (linear.rows - token).min(BLOCK_TOKENS);
             let mut values = [[0.0; BLOCK_ROWS_MAX]; BLOCK_TOKENS];
             let mut partner = [[0.0; BLOCK_ROWS_MAX]; BLOCK_TOKENS];
-            self.block::<I>(first, count, token, tokens, &mut values);
+            self.block::<I>(self.weights, token, tokens, &mut values);
             if linear.epilogue.then == Then::SwiGlu {
-                self.block::<I>(outputs + first, count, token, tokens, &mut partner);
+                self.block::<I>(self.partner, token, tokens, &mut partner);
             }
             for t in 0..tokens {
                 let (values, partner) = (&mut values[t][..count], &mut partner[t][..count]);
@@ -181,28 +201,27 @@ impl<W: Rows + ?Sized> Dot<'_, W> {
     #[inline(always)]
     unsafe fn block<I: Isa>(
         &self,
-        first: usize,
-        count: usize,
+        weights: (&W, usize),
         token: usize,
         tokens: usize,
         out: &mut [[f32; BLOCK_ROWS_MAX]; BLOCK_TOKENS],
     ) {
         match tokens {
-            1 => self.rows::<I, 1>(first, count, token, out),
-            2 => self.rows::<I, 2>(first, count, token, out),
-            3 => self.rows::<I, 3>(first, count, token, out),
-            _ => self.rows::<I, 4>(first, count, token, out),
+            1 => self.rows::<I, 1>(weights, token, out),
+            2 => self.rows::<I, 2>(weights, token, out),
+            3 => self.rows::<I, 3>(weights, token, out),
+            _ => self.rows::<I, 4>(weights, token, out),
         }
     }
 
     #[inline(always)]
     unsafe fn rows<I: Isa, const N: usize>(
         &self,
-        first: usize,
-        count: usize,
+        (weights, first): (&W, usize),
         token: usize,
         out: &mut [[f32; BLOCK_ROWS_MAX]; BLOCK_TOKENS],
     ) {
+        let count = self.count;
         let cols = self.linear.weights.cols();
         let stride = self.linear.x_stride;
         // SAFETY of the reads: `Linear::run` checked that all rows of `x` lie inside it.
@@ -213,7 +232,7 @@ impl<W: Rows + ?Sized> Dot<'_, W> {
         let x: [*const f32; N] = std::array::from_fn(|n| x.as_ptr().add(n * stride));
         let mut done = 0;
         while done + 4 <= count {
-            let sums = self.weights.tile::<I, 4, N>(first + done, x, cols);
+            let sums = weights.tile::<I, 4, N>(first + done, x, cols);
             for (r, sums) in sums.iter().enumerate() {
                 for (n, sum) in sums.iter().enumerate() {
                     out[n][done + r] = *sum;
@@ -222,7 +241,7 @@ impl<W: Rows + ?Sized> Dot<'_, W> {
             done += 4;
         }
         while done < count {
-            let [sums] = self.weights.tile::<I, 1, N>(first + done, x, cols);
+            let [sums] = weights.tile::<I, 1, N>(first + done, x, cols);
             for (n, sum) in sums.iter().enumerate() {
                 out[n][done] = *sum;
             }

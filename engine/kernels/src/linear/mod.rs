@@ -8,6 +8,7 @@
 mod compact;
 mod dot;
 mod epilogue;
+mod segments;
 #[cfg(target_arch = "x86_64")]
 mod tiled;
 
@@ -16,11 +17,12 @@ use std::ops::Range;
 use super::isa::dispatch;
 use super::level::Level;
 use super::shared::Shared;
-use super::team::{Cut, Steps};
+use super::team::Steps;
 use super::weights::{Matrix, Numbers, Weights};
 
 pub(crate) use dot::dot_tile;
 pub(crate) use epilogue::{Epilogue, Then};
+use segments::{Segment, Segments};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use tiled::Tiles;
@@ -129,10 +131,10 @@ impl Linear<'_> {
     /// Phases of a region that the layer takes, one after the other.
     pub fn phases(&self, level: Level, threads: usize) -> usize {
         #[cfg(target_arch = "x86_64")]
-        if let Some((source, products)) = self.tiled(level) {
+        if let Some(products) = self.tiled(level) {
             return match products {
-                Products::Bf16Tiles => tiled::phases::<Tiles>(self, source, threads),
-                _ => tiled::phases::<Vectors>(self, source, threads),
+                Products::Bf16Tiles => tiled::phases::<Tiles>(self, threads),
+                _ => tiled::phases::<Vectors>(self, threads),
             };
         }
         let _ = (level, threads);
@@ -142,14 +144,14 @@ impl Linear<'_> {
     /// Steps of a phase.
     pub fn steps(&self, level: Level, phase: usize, threads: usize) -> usize {
         #[cfg(target_arch = "x86_64")]
-        if let Some((source, products)) = self.tiled(level) {
+        if let Some(products) = self.tiled(level) {
             return match products {
-                Products::Bf16Tiles => tiled::steps::<Tiles>(self, source, phase, threads),
-                _ => tiled::steps::<Vectors>(self, source, phase, threads),
+                Products::Bf16Tiles => tiled::steps::<Tiles>(self, phase, threads),
+                _ => tiled::steps::<Vectors>(self, phase, threads),
             };
         }
         let _ = (level, phase);
-        self.cut(threads).steps()
+        self.segments().pieces(self.piece_size(threads))
     }
 
     /// Steps of a phase. The outputs are complete when the last phase is over.
@@ -162,65 +164,85 @@ impl Linear<'_> {
         assert!(self.rows > 0 && self.x_stride >= cols);
         assert!(self.x.len() >= (self.rows - 1) * self.x_stride + cols);
         #[cfg(target_arch = "x86_64")]
-        if let Some((source, products)) = self.tiled(level) {
+        if let Some(products) = self.tiled(level) {
             // SAFETY: passed on from the caller.
             return unsafe {
                 match products {
-                    Products::Bf16Tiles => tiled::work::<Tiles>(self, source, phase, steps),
-                    _ => tiled::work::<Vectors>(self, source, phase, steps),
+                    Products::Bf16Tiles => tiled::work::<Tiles>(self, phase, steps),
+                    _ => tiled::work::<Vectors>(self, phase, steps),
                 }
             };
         }
         let _ = phase;
-        let cut = self.cut(steps.threads());
+        let segments = self.segments();
+        let size = self.piece_size(steps.threads());
         for step in steps {
-            let share = cut.piece(step);
+            let (segment, share) = segments.piece(size, step);
+            let (of, partner) = (segment.weights.numbers, segment.partner.numbers);
             // SAFETY: the caller promises what `dot` asks for.
             unsafe {
-                match self.weights.numbers() {
-                    Numbers::Plain(Weights::Bf16(data)) => self.dot(level, data, share),
-                    Numbers::Plain(Weights::F16(data)) => self.dot(level, data, share),
-                    Numbers::Plain(Weights::F32(data)) => self.dot(level, data, share),
-                    Numbers::Compact(data) => self.dot(level, &data, share),
+                use Numbers::{Compact, Plain};
+                use Weights::{Bf16, F16, F32};
+                match (of, partner) {
+                    (Plain(Bf16(of)), Plain(Bf16(partner))) => {
+                        self.dot(level, [of, partner], segment, share);
+                    }
+                    (Plain(F16(of)), Plain(F16(partner))) => {
+                        self.dot(level, [of, partner], segment, share);
+                    }
+                    (Plain(F32(of)), Plain(F32(partner))) => {
+                        self.dot(level, [of, partner], segment, share);
+                    }
+                    (Compact(of), Compact(partner)) => {
+                        self.dot(level, [&of, &partner], segment, share);
+                    }
+                    (of, partner) => self.dot(level, [&of, &partner], segment, share),
                 }
             }
         }
     }
 
-    /// The weights, and the products on them, where they are made in tiles.
-    #[cfg(target_arch = "x86_64")]
-    fn tiled(&self, level: Level) -> Option<(tiled::Source<'_>, Products)> {
-        let products = Products::of(level, true, self.rows);
-        let source = tiled::Source::of(self.weights.numbers())?;
-        (products != Products::F32).then_some((source, products))
+    fn segments(&self) -> Segments<'_> {
+        Segments::of(self.weights, self.epilogue.then)
     }
 
-    /// How the outputs are dealt out where they are dot products.
-    fn cut(&self, threads: usize) -> Cut {
+    /// The products on all of the weights, where they are made in tiles.
+    #[cfg(target_arch = "x86_64")]
+    fn tiled(&self, level: Level) -> Option<Products> {
+        let products = Products::of(level, true, self.rows);
+        let mut strips = self.weights.strips();
+        let fits = strips.all(|strip| tiled::Source::of(strip.numbers).is_some());
+        (products != Products::F32 && fits).then_some(products)
+    }
+
+    /// Outputs that are dealt out together where they are dot products.
+    fn piece_size(&self, threads: usize) -> usize {
         let items = self.epilogue.outputs(self.weights.rows());
         // Large pieces keep memory busier; small ones leave less to wait for at the end.
         let size = (items / (PIECES_MIN * threads) + 1).next_power_of_two() / 2;
         let worth = PIECE_BYTES_MIN / (self.weights.bytes() / self.weights.rows()).max(1);
         let size = size.max(worth);
-        let size = size.clamp(dot::BLOCK_ROWS_MIN, dot::BLOCK_ROWS_MAX);
-        Cut { items, size }
+        size.clamp(dot::BLOCK_ROWS_MIN, dot::BLOCK_ROWS_MAX)
     }
 
     /// # Safety
     /// As for [`dot::Dot`].
-    unsafe fn dot<W: dot::Rows + ?Sized>(&self, level: Level, weights: &W, share: Range<usize>) {
-        let linear = self;
+    unsafe fn dot<W: dot::Rows + ?Sized>(
+        &self,
+        level: Level,
+        [weights, partner]: [&W; 2],
+        segment: &Segment<'_>,
+        share: Range<usize>,
+    ) {
+        let kernel = dot::Dot {
+            linear: self,
+            weights: (weights, segment.weights.first + share.start),
+            partner: (partner, segment.partner.first + share.start),
+            first: segment.first + share.start,
+            count: share.len(),
+        };
         // SAFETY: passed on from the caller.
-        unsafe {
-            dispatch(
-                level,
-                dot::Dot {
-                    linear,
-                    weights,
-                    share,
-                },
-            );
-        }
+        unsafe { dispatch(level, kernel) };
     }
 }
 

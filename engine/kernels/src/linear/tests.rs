@@ -382,3 +382,109 @@ fn compact_rows_give_the_bits_of_plain_ones() {
         }
     }
 }
+
+/// Some of the numbers.
+fn slice(weights: Weights<'_>, range: Range<usize>) -> Weights<'_> {
+    match weights {
+        Weights::Bf16(data) => Weights::Bf16(&data[range]),
+        Weights::F16(data) => Weights::F16(&data[range]),
+        Weights::F32(data) => Weights::F32(&data[range]),
+    }
+}
+
+/// The rows up to each of `ends`, from the one before on, as strips.
+fn strips<'a>(weights: Weights<'a>, cols: usize, ends: &[usize]) -> Matrix<'a> {
+    let mut start = 0;
+    let parts = ends.iter().map(|&end| {
+        let rows = slice(weights, start * cols..end * cols);
+        let part = Matrix::new(rows, end - start, cols);
+        start = end;
+        part
+    });
+    parts.reduce(Matrix::above).unwrap()
+}
+
+#[test]
+fn strips_give_the_bits_of_one_matrix() {
+    let teams = teams();
+    for format in FORMATS {
+        for (rows, cols, ends, then) in [
+            (150, 100, vec![70, 80, 150], Then::Store),
+            (150, 96, vec![1, 2, 150], Then::Add),
+            (256, 64, vec![128, 192, 256], Then::Store),
+            (96, 160, vec![48, 96], Then::SwiGlu),
+            (300, 64, vec![150, 300], Then::SwiGlu),
+        ] {
+            for tokens in [1, 2, 5, 33, 70] {
+                let case = Case {
+                    format,
+                    rows,
+                    cols,
+                    tokens,
+                    then,
+                    bias: tokens % 2 == 1,
+                };
+                let data = case.data();
+                for team in &teams {
+                    let whole = case.run(team, &data);
+                    let apart = strips(data.weights.weights(), cols, &ends);
+                    let apart = case.run_over(team, &data, apart);
+                    assert!(
+                        whole
+                            .iter()
+                            .zip(&apart)
+                            .all(|(a, b)| a.to_bits() == b.to_bits()),
+                        "{team:?} {format:?} {rows}x{cols} {ends:?} {tokens} rows {then:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Some rows bf16 and some f32, as files have them that keep a part at more accuracy.
+#[test]
+fn strips_of_two_formats_give_each_its_own_outputs() {
+    for team in teams() {
+        for (then, middle) in [(Then::Store, 50), (Then::SwiGlu, 60)] {
+            let case = |format| Case {
+                format,
+                rows: 120,
+                cols: 96,
+                tokens: 3,
+                then,
+                bias: false,
+            };
+            let (narrow, wide) = (case(Format::Bf16), case(Format::F32));
+            let data = narrow.data();
+            // The same numbers in both.
+            let numbers: Vec<f32> = (0..120 * 96)
+                .map(|index| data.weights.weights().get(index))
+                .collect();
+            let widened = Owned::new(Format::F32, &numbers, 0);
+            let mixed = strips(data.weights.weights(), 96, &[middle, 120]);
+            let [top, _] = mixed.strips().collect::<Vec<_>>()[..] else {
+                panic!("two strips");
+            };
+            let Numbers::Plain(top) = top.numbers else {
+                panic!("a plain one");
+            };
+            let below = slice(widened.weights(), middle * 96..120 * 96);
+            let below = Matrix::new(below, 120 - middle, 96);
+            let mixed = Matrix::new(top, middle, 96).above(below);
+            let found = narrow.run_over(&team, &data, mixed);
+            let of_narrow = narrow.run(&team, &data);
+            let of_wide = wide.run_over(&team, &data, widened.matrix(120, 96));
+            narrow.each_output(&data, &data.x, |at, row, _| match then {
+                Then::SwiGlu => {
+                    let expected = f64::from(of_wide[at]);
+                    assert!(
+                        (f64::from(found[at]) - expected).abs() <= 1e-5 * (1.0 + expected.abs())
+                    );
+                }
+                _ if row < middle => assert_eq!(found[at].to_bits(), of_narrow[at].to_bits()),
+                _ => assert_eq!(found[at].to_bits(), of_wide[at].to_bits()),
+            });
+        }
+    }
+}

@@ -15,8 +15,8 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaModule, CudaStream, DriverError, LaunchConfig, PushKernelArg,
 };
 use candle_core::{DType, Device, Tensor};
-use loader::Role;
-use offload::{OffloadError, Slab, device_address};
+use loader::{BlockLayout, Role};
+use offload::{OffloadError, Slab, SlabBytes, device_address, slab_address};
 
 use crate::error::EngineError;
 
@@ -43,25 +43,30 @@ impl Memory {
     pub fn of(tensor: &Tensor) -> Result<Self, OffloadError> {
         Ok(Self(device_address(tensor)?))
     }
+
+    pub fn of_slab(slab: &SlabBytes) -> Result<Self, OffloadError> {
+        Ok(Self(slab_address(slab)?))
+    }
 }
 
 /// A block's weights, for one visit.
 #[derive(Debug)]
 pub struct BlockMemory<'a> {
-    slab: &'a Slab,
+    layout: &'a BlockLayout,
     start: Memory,
 }
 
 impl<'a> BlockMemory<'a> {
-    pub fn of(slab: &'a Slab) -> Result<Self, OffloadError> {
-        let start = Memory::of(slab.bytes().tensor())?;
-        Ok(Self { slab, start })
+    pub fn of(layout: &'a BlockLayout, slab: &Slab) -> Result<Self, OffloadError> {
+        let start = Memory::of_slab(slab.bytes())?;
+        Ok(Self { layout, start })
     }
 
     /// Where a weight lies; nowhere, if the family does not have it.
     pub fn at(&self, role: Role) -> Memory {
-        match self.slab.layout().get(role) {
-            Some(place) => Memory(self.start.0 + place.offset as u64),
+        match self.layout.get(role) {
+            // In one dtype and packed, it is one part.
+            Some(place) => Memory(self.start.0 + place.parts[0].offset as u64),
             None => NONE,
         }
     }

@@ -11,14 +11,14 @@ mod select;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType as TensorDType, Tensor};
-use loader::{DType, ModelConfig, Role};
+use loader::{BlockLayout, DType, ModelConfig, Role};
 use offload::{LayerIndex, Place, Slab};
 
-use super::Compute;
 use super::clear::ClearCompute;
+use super::{Compute, SharedConfig};
 use crate::device::gpu_sync;
 use crate::embedding::Embedding;
-use crate::ends::{Ends, SharedConfig};
+use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, Stage};
@@ -141,6 +141,7 @@ impl DeviceCompute {
     fn row_through(
         &mut self,
         layer: LayerIndex,
+        layout: &BlockLayout,
         slab: &Slab,
         position: usize,
     ) -> Result<(), EngineError> {
@@ -150,7 +151,7 @@ impl DeviceCompute {
             config.intermediate_size,
             config.q_size(),
         );
-        let weights = BlockMemory::of(slab)?;
+        let weights = BlockMemory::of(layout, slab)?;
         let projection = |weight, bias, count, columns| Projection {
             weight: weights.at(weight),
             bias: weights.at(bias),
@@ -211,8 +212,8 @@ impl DeviceCompute {
             return self.clear.head(ends);
         }
         self.clear.laps.begin()?;
-        let head = Memory::of(ends.head()?.tensor())?;
-        let norm = self.norm(Memory::of(ends.norm.tensor())?);
+        let head = Memory::of_slab(&ends.head()?.bytes)?;
+        let norm = self.norm(Memory::of_slab(&ends.norm.bytes)?);
         let (count, columns) = (self.config.vocab_size, self.config.hidden_size);
         let Row { x, logits, .. } = &self.row;
         let project = Projection::plain(head, count, columns);
@@ -238,7 +239,7 @@ impl Compute for DeviceCompute {
         };
         self.position = Some(position);
         self.clear.laps.begin_pass()?;
-        let table = Memory::of(table.tensor())?;
+        let table = Memory::of_slab(&table.bytes)?;
         let columns = self.config.hidden_size;
         self.kernels.embed(table, token, self.row.x.at, columns)?;
         self.clear.laps.end(Stage::Embed)?;
@@ -248,12 +249,13 @@ impl Compute for DeviceCompute {
     fn block(
         &mut self,
         layer: LayerIndex,
+        layout: &BlockLayout,
         slab: &Slab,
         clock: &mut Clock,
     ) -> Result<(), EngineError> {
         match self.position {
-            Some(position) => self.row_through(layer, slab, position),
-            None => self.clear.block(layer, slab, clock),
+            Some(position) => self.row_through(layer, layout, slab, position),
+            None => self.clear.block(layer, layout, slab, clock),
         }
     }
 

@@ -24,6 +24,7 @@ use std::marker::PhantomData;
 
 use half::bf16;
 
+use super::segments::{Rows, Segment, Segments};
 use super::{Linear, Then};
 use crate::isa::Avx512;
 use crate::team::{Cut, Steps};
@@ -89,28 +90,19 @@ pub(super) fn buffer_floats<M: Multiplier>(
 }
 
 /// Phases that the layer takes on `M`.
-pub(super) fn phases<M: Multiplier>(
-    linear: &Linear<'_>,
-    source: Source<'_>,
-    threads: usize,
-) -> usize {
-    let job = Job::<M>::new(linear, source, threads);
+pub(super) fn phases<M: Multiplier>(linear: &Linear<'_>, threads: usize) -> usize {
+    let job = Job::<M>::new(linear, threads);
     let block = job.plan.token_tiles * SIDE;
     linear.rows.div_ceil(block) * job.phases_a_block()
 }
 
 /// Steps of a phase.
-pub(super) fn steps<M: Multiplier>(
-    linear: &Linear<'_>,
-    source: Source<'_>,
-    phase: usize,
-    threads: usize,
-) -> usize {
-    let job = Job::<M>::new(linear, source, threads);
+pub(super) fn steps<M: Multiplier>(linear: &Linear<'_>, phase: usize, threads: usize) -> usize {
+    let job = Job::<M>::new(linear, threads);
     let (block, part) = job.at(phase);
     match part {
         Part::Pack => job.pack_cut(block.tokens, threads).steps(),
-        Part::Multiply(_) => job.panel_cut().steps(),
+        Part::Multiply(_) => job.segments.pieces(job.panel_outputs()),
     }
 }
 
@@ -118,13 +110,8 @@ pub(super) fn steps<M: Multiplier>(
 ///
 /// # Safety
 /// As for [`Linear::work`], at a level that has the instructions of `M`.
-pub(super) unsafe fn work<M: Multiplier>(
-    linear: &Linear<'_>,
-    source: Source<'_>,
-    phase: usize,
-    steps: &mut Steps<'_>,
-) {
-    let job = Job::<M>::new(linear, source, steps.threads());
+pub(super) unsafe fn work<M: Multiplier>(linear: &Linear<'_>, phase: usize, steps: &mut Steps<'_>) {
+    let job = Job::<M>::new(linear, steps.threads());
     let need = job.plan.floats(steps.threads());
     assert!(
         linear.tiles.len() >= need,
@@ -143,7 +130,7 @@ pub(super) unsafe fn work<M: Multiplier>(
 
 struct Job<'a, M> {
     linear: &'a Linear<'a>,
-    source: Source<'a>,
+    segments: Segments<'a>,
     plan: Plan,
     multiplier: PhantomData<M>,
 }
@@ -164,11 +151,11 @@ enum Part {
 }
 
 impl<'a, M: Multiplier> Job<'a, M> {
-    fn new(linear: &'a Linear<'a>, source: Source<'a>, threads: usize) -> Self {
+    fn new(linear: &'a Linear<'a>, threads: usize) -> Self {
         let weights = linear.weights;
         Job {
             linear,
-            source,
+            segments: linear.segments(),
             plan: Plan::new(
                 M::LIMITS,
                 linear.rows,
@@ -211,12 +198,11 @@ impl<'a, M: Multiplier> Job<'a, M> {
         Cut::pieces(8, tokens.div_ceil(SIDE) * self.plan.steps, threads)
     }
 
-    /// Outputs, a panel at a time.
-    fn panel_cut(&self) -> Cut {
-        let linear = self.linear;
-        Cut {
-            items: linear.epilogue.outputs(linear.weights.rows()),
-            size: panel_outputs(linear.epilogue.then),
+    /// Outputs that one panel of weights gives.
+    fn panel_outputs(&self) -> usize {
+        match self.linear.epilogue.then {
+            Then::SwiGlu => GROUPS * SIDE / 2,
+            Then::Store | Then::Add => GROUPS * SIDE,
         }
     }
 
@@ -257,9 +243,8 @@ impl<'a, M: Multiplier> Job<'a, M> {
         let multiplier = unsafe { M::ready() };
         let from = stretch * plan.stretch_steps;
         let columns = plan.stretch_steps.min(plan.steps - from);
-        let cut = self.panel_cut();
         for step in steps {
-            let share = cut.piece(step);
+            let (segment, share) = self.segments.piece(self.panel_outputs(), step);
             // Between stretches a panel's sums are kept, and another worker may go on with them.
             let slot = if columns == plan.steps { worker } else { step };
             let start = plan.activation_floats() + slot * plan.panel_floats();
@@ -268,6 +253,8 @@ impl<'a, M: Multiplier> Job<'a, M> {
                 let sums = linear.tiles.get_mut(start..start + plan.panel_floats());
                 let panel = Panel {
                     job: self,
+                    segment,
+                    halves: [segment.weights, segment.partner].map(Half::of),
                     first: share.start,
                     end: share.end,
                     step: from,
@@ -282,37 +269,53 @@ impl<'a, M: Multiplier> Job<'a, M> {
     }
 }
 
-/// Outputs that one panel of weights gives.
-fn panel_outputs(then: Then) -> usize {
-    match then {
-        Then::SwiGlu => GROUPS * SIDE / 2,
-        Then::Store | Then::Add => GROUPS * SIDE,
+/// Where a panel's groups find their rows: of a gated layer those of gates here, and those of values
+/// there.
+#[derive(Clone, Copy)]
+struct Half<'a> {
+    source: Source<'a>,
+    first: usize,
+}
+
+impl<'a> Half<'a> {
+    fn of(rows: Rows<'a>) -> Self {
+        let Some(source) = Source::of(rows.numbers) else {
+            unreachable!("only bf16 is multiplied in tiles");
+        };
+        Half {
+            source,
+            first: rows.first,
+        }
     }
 }
 
 /// A panel of weights, for a stretch of columns.
 struct Panel<'a, M> {
     job: &'a Job<'a, M>,
-    /// The first output, and where the worker's outputs end.
+    segment: &'a Segment<'a>,
+    halves: [Half<'a>; 2],
+    /// The first output, and where the worker's outputs end; of the segment's.
     first: usize,
     end: usize,
     step: usize,
     steps: usize,
 }
 
-impl<M: Multiplier> Panel<'_, M> {
-    /// The first weight row of a group, and how many the group has.
-    fn group(&self, group: usize) -> (usize, usize) {
-        let outputs = self
-            .job
-            .linear
-            .epilogue
-            .outputs(self.job.linear.weights.rows());
-        let (base, output) = match self.job.linear.epilogue.then {
-            Then::SwiGlu => (group / 2 * outputs, self.first + group % 2 * SIDE),
-            Then::Store | Then::Add => (0, self.first + group * SIDE),
+impl<'a, M: Multiplier> Panel<'a, M> {
+    /// Where a group's weight rows are, the first of them, and how many the group has.
+    fn group(&self, group: usize) -> (Source<'a>, usize, usize) {
+        let (half, output) = match self.job.linear.epilogue.then {
+            Then::SwiGlu => (self.halves[group / 2], self.first + group % 2 * SIDE),
+            Then::Store | Then::Add => (self.halves[0], self.first + group * SIDE),
         };
-        (base + output, self.end.saturating_sub(output).min(SIDE))
+        let rows = self.end.saturating_sub(output).min(SIDE);
+        (half.source, half.first + output, rows)
+    }
+
+    /// Where a group's steps from the panel's first on begin, and from one row to the next.
+    fn at(&self, group: usize) -> (*const u8, usize) {
+        let (source, row, _) = self.group(group);
+        source.at(row, self.step, self.job.linear.weights.cols())
     }
 
     /// # Safety
@@ -324,23 +327,19 @@ impl<M: Multiplier> Panel<'_, M> {
         edge: &mut [f32],
         sums: &mut [f32],
     ) {
-        let Job {
-            linear,
-            source,
-            plan,
-            ..
-        } = self.job;
+        let Job { linear, plan, .. } = self.job;
         let cols = linear.weights.cols();
-        let full_rows = (0..GROUPS).all(|group| self.group(group).1 == SIDE);
+        let full_rows = (0..GROUPS).all(|group| self.group(group).2 == SIDE);
         let full_cols = (self.step + self.steps) * DEPTH <= cols;
+        let all_plain = (self.halves.iter()).all(|half| matches!(half.source, Source::Plain(_)));
         // Steps whose weights can be read as they lie; the others are copied.
-        let direct = match source {
-            Source::Plain(_) if full_rows => self.steps - usize::from(!full_cols),
-            Source::Plain(_) | Source::Compact(_) => 0,
+        let direct = match all_plain && full_rows {
+            true => self.steps - usize::from(!full_cols),
+            false => 0,
         };
         let lying = Groups {
-            start: std::array::from_fn(|group| source.at(self.group(group).0, self.step, cols).0),
-            row_bytes: source.at(0, 0, cols).1,
+            start: std::array::from_fn(|group| self.at(group).0),
+            row_bytes: self.at(0).1,
             step_bytes: DEPTH * size_of::<bf16>(),
         };
         assert!(sums.len() >= token_tiles * GROUPS * TILE_FLOATS);
@@ -366,8 +365,7 @@ impl<M: Multiplier> Panel<'_, M> {
     /// # Safety
     /// `edge` is the worker's own.
     unsafe fn copy_edge(&self, step: usize, edge: &mut [f32]) -> Groups {
-        let Job { linear, source, .. } = self.job;
-        let cols = linear.weights.cols();
+        let cols = self.job.linear.weights.cols();
         let end = self.step + self.steps;
         let to: *mut u8 = edge.as_mut_ptr().cast();
         if step < end {
@@ -375,7 +373,7 @@ impl<M: Multiplier> Panel<'_, M> {
             let first = step * DEPTH;
             let count = (end * DEPTH).min(cols) - first;
             for group in 0..GROUPS {
-                let (row, rows) = self.group(group);
+                let (source, row, rows) = self.group(group);
                 // SAFETY: the group has its own tiles.
                 let to = unsafe { to.add(group * TILE_BYTES) };
                 match source {
@@ -393,7 +391,7 @@ impl<M: Multiplier> Panel<'_, M> {
                             rows => row..row + rows,
                         };
                         // SAFETY: the level has more than what is needed; the tiles are whole lines.
-                        unsafe { pack::unpack_weights(data, rows, step..end, to) };
+                        unsafe { pack::unpack_weights(&data, rows, step..end, to) };
                     }
                 }
             }
@@ -407,17 +405,14 @@ impl<M: Multiplier> Panel<'_, M> {
 
     /// What to ask for from memory while this panel is computed: the next one.
     fn ahead(&self) -> Ahead {
-        let Job { linear, source, .. } = self.job;
-        let cols = linear.weights.cols();
         let next = Panel {
-            first: self.first + panel_outputs(linear.epilogue.then),
+            first: self.first + self.job.panel_outputs(),
             ..*self
         };
-        let at = |group: usize| source.at(next.group(group).0, self.step, cols).0;
         Ahead {
-            halves: [at(0), at(GROUPS / 2)],
-            row_bytes: source.at(0, 0, cols).1,
-            lines: source.lines(self.steps),
+            halves: [next.at(0).0, next.at(GROUPS / 2).0],
+            row_bytes: self.at(0).1,
+            lines: self.halves[0].source.lines(self.steps),
             row: 0,
             line: 0,
         }
@@ -431,7 +426,8 @@ impl<M: Multiplier> Panel<'_, M> {
         const WIDTH: usize = GROUPS * SIDE;
         let linear = self.job.linear;
         let outputs = linear.epilogue.outputs(linear.weights.rows());
-        let width = panel_outputs(linear.epilogue.then);
+        let width = self.job.panel_outputs();
+        let first = self.segment.first + self.first;
         let count = width.min(self.end - self.first);
         for tile in 0..tokens.div_ceil(SIDE) {
             let mut rows = [[0.0f32; WIDTH]; SIDE];
@@ -446,7 +442,7 @@ impl<M: Multiplier> Panel<'_, M> {
             for (i, row) in rows.iter_mut().enumerate().take(tokens - tile * SIDE) {
                 let row_of_x = token + tile * SIDE + i;
                 // SAFETY: the outputs are this worker's; the level has the instructions.
-                unsafe { finish_row(linear, row_of_x, self.first, count, row, outputs) };
+                unsafe { finish_row(linear, row_of_x, first, count, row, outputs) };
             }
         }
     }

@@ -1,6 +1,8 @@
 //! How a layer on tiles is cut into blocks of tokens, stretches of columns and panels of rows, and
 //! what memory that takes. Pure arithmetic: knows sizes only.
 
+use crate::weights::STRIPS_MAX;
+
 /// Rows of a tile, and its columns of 32 bits.
 pub(super) const SIDE: usize = 16;
 /// Numbers of bf16 a row of a tile.
@@ -102,8 +104,9 @@ impl Plan {
 
 /// Panels of a layer of `rows` weight rows, however it ends.
 fn panels_max(rows: usize) -> usize {
-    // A gated layer has half the outputs, and half as many of them a panel.
-    rows.div_ceil(GROUPS * SIDE) + 1
+    // A gated layer has half the outputs, and half as many of them a panel. Each strip ends in one
+    // that may not be full.
+    rows.div_ceil(GROUPS * SIDE) + STRIPS_MAX
 }
 
 /// Floats that a layer needs to run here with any number of tokens up to `tokens`.

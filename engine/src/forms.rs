@@ -5,16 +5,16 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use loader::{BlockLayout, BlockSource, Checkpoint, DType, Form, Placement, Role};
-use offload::{LayerIndex, Rates, ResidencyPlan, Slab, SlabBytes, predict};
+use loader::{BlockLayout, Checkpoint, Encoding, Form, Part, Role};
+use offload::{Rates, ResidencyPlan, predict};
 
-use crate::blueprint::{Blueprint, ModelOptions};
+use crate::blocks::Blocks;
 use crate::compute::Kernels;
 use crate::cores;
 use crate::error::EngineError;
-use crate::load;
 use crate::memory::Limit;
-use kernels::{self, Compact, FormTimes, Level, Team, Timed, TooManyStrays};
+use crate::options::ModelOptions;
+use kernels::{self, Compact, FormTimes, Level, Team, Timed};
 
 /// Layers that together take less lie in a processor's caches, where bytes cost little and packing
 /// gains nothing.
@@ -38,9 +38,9 @@ const FORM_GAIN: f64 = 1.02;
 pub(crate) enum Choice {
     /// As they are read.
     Plain,
-    Compact(BlockLayout),
+    Compact(Blocks),
     /// Either: whichever gives more tokens a second with the memory that there is.
-    Either(BlockLayout),
+    Either(Blocks),
 }
 
 /// What the options leave to choose, and whether the forms are to be timed: also where one was
@@ -52,20 +52,23 @@ pub(crate) struct Forms {
 
 pub(crate) fn forms(
     options: &ModelOptions,
-    layout: &BlockLayout,
-    layers: usize,
+    blocks: &Blocks,
     on_device: bool,
 ) -> Result<Forms, EngineError> {
+    let weights = blocks.layers().map(|layer| blocks.packed(layer).layout());
+    let bytes: usize = weights.clone().map(|layout| layout.slab_bytes()).sum();
+    let mut parts = weights.flat_map(|layout| layout.parts());
+    let is_bf16 = parts.any(|(role, part)| role.is_projection() && part.encoding == Encoding::Bf16);
     let compact = match options.kernels {
         _ if on_device => Err("on a GPU weights stay as the checkpoint has them"),
         Kernels::Clear => Err("the clear kernels compute with plain weights"),
-        Kernels::Fast if layout.dtype() != DType::Bf16 => Err("only bf16 has a compact form"),
-        Kernels::Fast => layout
-            .compact(bytes_of)
+        Kernels::Fast if !is_bf16 => Err("only bf16 has a compact form"),
+        Kernels::Fast => blocks
+            .compact(|layout: &BlockLayout| layout.compact(bytes_of))
             .ok_or("no matrix has rows of a multiple of 128 numbers, up to 65,536"),
     };
-    let large = layers.saturating_mul(layout.slab_bytes()) >= WORTH_BYTES;
-    let are_timed = compact.is_ok() && large && Level::detect().may_gain_from_compact();
+    let are_timed =
+        compact.is_ok() && bytes >= WORTH_BYTES && Level::detect().may_gain_from_compact();
     let choice = match (options.resident_form, compact) {
         (Some(Form::Compact), Err(why)) => return Err(EngineError::NoCompactForm { why }),
         (Some(Form::Compact), Ok(compact)) => Choice::Compact(compact),
@@ -80,7 +83,6 @@ pub(crate) fn forms(
 /// little memory to try them in: one that was found, or the plan's own.
 pub(crate) fn time(
     checkpoint: &Checkpoint,
-    layout: &BlockLayout,
     options: &ModelOptions,
     limits: &[Limit],
 ) -> Result<Option<FormTimes>, EngineError> {
@@ -108,7 +110,7 @@ pub(crate) fn time(
     if given.is_some_and(|bytes| bytes < 2 * memory as u64) {
         return Ok(None);
     }
-    let rows = checkpoint.first_rows(middle, Role::GateUp, layout, TRIAL_BYTES)?;
+    let rows = checkpoint.first_rows(middle, Role::GateUp, Encoding::Bf16, TRIAL_BYTES)?;
     let Some((rows, cols)) = rows else {
         return Ok(None);
     };
@@ -167,80 +169,11 @@ pub(crate) fn rates(
     }
 }
 
-fn bytes_of(place: &Placement) -> Option<usize> {
-    match place.shape[..] {
-        [rows, cols] => Compact::bytes_for(rows, cols),
-        _ => None,
-    }
-}
-
-/// Reads blocks and packs them, one at a time.
-pub(crate) struct Packer<'a> {
-    blueprint: &'a Blueprint,
-    team: &'a Team,
-    /// A block as it is read.
-    plain: SlabBytes,
-}
-
-impl<'a> Packer<'a> {
-    pub fn new(blueprint: &'a Blueprint, team: &'a Team) -> Result<Self, EngineError> {
-        let layout = &blueprint.layout;
-        let device = blueprint.place.device();
-        Ok(Packer {
-            blueprint,
-            team,
-            plain: SlabBytes::new(layout.slab_bytes(), layout.dtype(), device)?,
-        })
-    }
-
-    /// Fills the slab of a resident block. Returns the bytes that computing with it reads.
-    pub fn fill(
-        &self,
-        layer: LayerIndex,
-        source: &BlockSource,
-        slab: &Slab,
-    ) -> Result<u64, EngineError> {
-        let access = loader::Access::Buffered;
-        load::fill(self.blueprint, &self.plain, source, access)?;
-        self.plain.read(|plain| {
-            slab.bytes()
-                .write(|to| self.pack(layer, plain, slab.layout(), to))
-        })??
-    }
-
-    fn pack(
-        &self,
-        layer: LayerIndex,
-        plain: &[u8],
-        layout: &BlockLayout,
-        to: &mut [u8],
-    ) -> Result<u64, EngineError> {
-        let mut read_bytes = 0;
-        let places = self.blueprint.layout.placements().iter();
-        for (from, place) in places.zip(layout.placements()) {
-            let plain = &plain[from.offset..from.offset + from.bytes];
-            let to = &mut to[place.offset..place.offset + place.bytes];
-            read_bytes += match (place.form, &place.shape[..]) {
-                (Form::Compact, &[rows, cols]) => {
-                    let plain = bytemuck::cast_slice(plain);
-                    kernels::pack(self.team, plain, cols, to).map_err(
-                        |TooManyStrays { strays, most }| EngineError::TooManyStrays {
-                            layer,
-                            role: place.role,
-                            strays,
-                            most,
-                        },
-                    )?;
-                    Compact::new(to, rows, cols).bytes()
-                }
-                _ => {
-                    to.copy_from_slice(plain);
-                    plain.len()
-                }
-            };
-        }
-        Ok(read_bytes as u64)
-    }
+fn bytes_of(role: Role, part: &Part) -> Option<usize> {
+    let is_bf16 = role.is_projection() && part.encoding == Encoding::Bf16;
+    is_bf16
+        .then(|| Compact::bytes_for(part.rows, part.cols))
+        .flatten()
 }
 
 #[cfg(test)]
