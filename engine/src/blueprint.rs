@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernels::{FormTimes, LayerCache, Timed};
+use kernels::{CacheType, FormTimes, LayerCache, Timed};
 use loader::{
     Access, Arrangement, BlockLayout, BlockSource, Checkpoint, DType, Encoding, Form, Whole,
 };
@@ -802,7 +802,8 @@ fn fixed_bytes(
     kernels: Kernels,
 ) -> Result<FixedBytes, EngineError> {
     let config = &checkpoint.config;
-    let cache = LayerCache::bytes_for(config.kv_heads, config.head_dim, context) * config.layers;
+    let cache = LayerCache::bytes_for(CacheType::F32, config.kv_heads, config.head_dim, context)
+        * config.layers;
     let rows = CHUNK_ROWS.min(context);
     let activations = rows * (config.q_size() * 2 + config.kv_size() * 2 + config.hidden_size)
         + rows * 3 * config.intermediate_size

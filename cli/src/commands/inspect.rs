@@ -1,6 +1,6 @@
 //! `engine inspect`: what a checkpoint holds, or why it cannot be run.
 
-use engine::kernels::LayerCache;
+use engine::kernels::{CacheType, LayerCache};
 use engine::{Blocks, EngineError, Source};
 use loader::{Checkpoint, RopeScaling};
 use serde::Serialize;
@@ -140,8 +140,12 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         tied_embeddings: config.tied_embeddings,
         rope: rope(checkpoint),
         window: (0..config.layers).find_map(|layer| config.window(layer)),
-        kv_cache_bytes_per_token: LayerCache::bytes_for(config.kv_heads, config.head_dim, 1)
-            * config.layers,
+        kv_cache_bytes_per_token: LayerCache::bytes_for(
+            CacheType::F32,
+            config.kv_heads,
+            config.head_dim,
+            1,
+        ) * config.layers,
         access: checkpoint.access_report().name(),
         tokenizer_tokens,
         chat_template,

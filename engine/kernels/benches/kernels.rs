@@ -9,8 +9,8 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kernels::{
-    BlockShape, BlockWeights, Compact, LayerCache, Matrix, RopeTable, Scratch, Team, Weights,
-    advise_huge_pages, forward_block, logits, pack, read_in_parallel,
+    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, RopeTable, Scratch, Team,
+    Weights, advise_huge_pages, forward_block, logits, pack, read_in_parallel,
 };
 
 const SHAPE: BlockShape = BlockShape {
@@ -139,7 +139,7 @@ impl<'a> Stack<'a> {
             team,
             layers,
             next: 0,
-            cache: LayerCache::new(SHAPE.kv_heads, SHAPE.head_dim, positions),
+            cache: LayerCache::new(CacheType::F32, SHAPE.kv_heads, SHAPE.head_dim, positions),
             rope: RopeTable::new(&vec![0.01; SHAPE.head_dim / 2], positions),
             scratch: Scratch::new(team, &SHAPE, ROWS_MAX),
             hidden: Vec::new(),

@@ -178,7 +178,7 @@ impl Region for Pass<'_> {
         let weights = [w.qkv, w.out, w.gate_up, w.down].map(|matrix| matrix.bytes());
         // Keys and values of what a row sees.
         let seen = 2 * self.shape.kv_heads * self.cache.stride * (self.position + self.rows);
-        self.rows * (weights.iter().sum::<usize>() + seen * size_of::<f32>())
+        self.rows * (weights.iter().sum::<usize>() + seen * self.cache.rows.number_bytes())
     }
 
     fn work(&self, phase: usize, steps: &mut Steps<'_>) {
@@ -368,16 +368,10 @@ impl<'a> Pass<'a> {
                 }
                 if head >= heads + kv_heads {
                     let at = self.cache.at(head - heads - kv_heads, position);
-                    self.cache
-                        .values
-                        .get_mut(at..at + head_dim)
-                        .copy_from_slice(values);
+                    self.cache.rows.write_value(at, values);
                 } else if head >= heads {
                     let at = self.cache.at(head - heads, position);
-                    self.cache
-                        .keys
-                        .get_mut(at..at + head_dim)
-                        .copy_from_slice(values);
+                    self.cache.rows.write_key(at, values);
                 }
             }
         }

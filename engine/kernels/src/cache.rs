@@ -1,36 +1,129 @@
-//! Keys and values of one layer, with a fixed capacity, allocated once. Knows nothing of
-//! attention beyond the layout it reads.
+//! Keys and values of one layer, with a fixed capacity, allocated once, in f32 or in half its
+//! bytes. Knows nothing of attention beyond the layout it reads.
+#![expect(unsafe_code, reason = "hands rows of shared buffers to their writers")]
+// Sound because whoever writes a row promises that nobody else uses it meanwhile.
 
-use super::isa::MAX_LANES;
+use std::ops::Range;
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::isa::{Element, InOrder, MAX_LANES};
 use super::shared::{Buffer, Shared, round_up};
 
-/// The cache of one layer, in small pages (at 3,500 positions it was read as fast in huge ones): for each key-value head, a row a position, padded with zeros to whole
-/// vectors.
+/// The format that keys and values are kept in. They are rounded once, when they are written, to
+/// the nearest number (of two that are as near, the even one); attention widens what it reads, and
+/// computes in f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CacheType {
+    /// As they were computed.
+    #[default]
+    F32,
+    /// Eleven significant bits, up to 65,504: what is larger becomes infinite.
+    F16,
+    /// Eight significant bits, as large as in f32.
+    Bf16,
+}
+
+impl CacheType {
+    /// All of them.
+    pub const ALL: [CacheType; 3] = [CacheType::F32, CacheType::F16, CacheType::Bf16];
+
+    /// As it is typed and reported.
+    pub fn name(self) -> &'static str {
+        match self {
+            CacheType::F32 => "f32",
+            CacheType::F16 => "f16",
+            CacheType::Bf16 => "bf16",
+        }
+    }
+
+    /// Bytes a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            CacheType::F32 => size_of::<f32>(),
+            CacheType::F16 => size_of::<f16>(),
+            CacheType::Bf16 => size_of::<bf16>(),
+        }
+    }
+}
+
+/// A number as a cache keeps it.
+pub(crate) trait CacheNumber: Element + bytemuck::Pod {
+    /// Rounds numbers; as many as there is room for.
+    fn narrow(from: &[f32], to: &mut [Self]);
+    /// Widens them, which is exact.
+    fn widen(from: &[Self], to: &mut [f32]);
+}
+
+impl CacheNumber for f32 {
+    fn narrow(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+
+    fn widen(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl CacheNumber for f16 {
+    fn narrow(from: &[f32], to: &mut [f16]) {
+        to.convert_from_f32_slice(from);
+    }
+
+    fn widen(from: &[f16], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+}
+
+impl CacheNumber for InOrder {
+    fn narrow(from: &[f32], to: &mut [InOrder]) {
+        assert!(from.len() == to.len());
+        (to.iter_mut().zip(from)).for_each(|(to, from)| *to = InOrder(bf16::from_f32(*from)));
+    }
+
+    fn widen(from: &[InOrder], to: &mut [f32]) {
+        assert!(from.len() == to.len());
+        (to.iter_mut().zip(from)).for_each(|(to, InOrder(from))| *to = from.to_f32());
+    }
+}
+
+/// The cache of one layer, in small pages (at 3,500 positions it was read as fast in huge ones):
+/// for each key-value head, a row a position, padded with zeros to whole vectors.
 #[derive(Debug)]
 pub struct LayerCache {
+    kind: CacheType,
     kv_heads: usize,
     head_dim: usize,
     capacity: usize,
+    /// Words that hold one number, or two.
     keys: Buffer,
     values: Buffer,
 }
 
 impl LayerCache {
     /// Room for `capacity` positions.
-    pub fn new(kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
-        let floats = kv_heads * capacity * round_up(head_dim, MAX_LANES);
+    pub fn new(kind: CacheType, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        // Whole, because rows are of whole vectors.
+        let words = Self::bytes_for(kind, kv_heads, head_dim, capacity) / (2 * size_of::<f32>());
         LayerCache {
+            kind,
             kv_heads,
             head_dim,
             capacity,
-            keys: Buffer::growing(floats),
-            values: Buffer::growing(floats),
+            keys: Buffer::growing(words),
+            values: Buffer::growing(words),
         }
     }
 
     /// Bytes that a cache of this size takes, known before it is made.
-    pub fn bytes_for(kv_heads: usize, head_dim: usize, capacity: usize) -> usize {
-        2 * kv_heads * capacity * round_up(head_dim, MAX_LANES) * size_of::<f32>()
+    pub fn bytes_for(kind: CacheType, kv_heads: usize, head_dim: usize, capacity: usize) -> usize {
+        2 * kv_heads * capacity * round_up(head_dim, MAX_LANES) * kind.bytes()
+    }
+
+    /// What its numbers are.
+    pub fn kind(&self) -> CacheType {
+        self.kind
     }
 
     /// Positions it can hold.
@@ -53,43 +146,78 @@ impl LayerCache {
         self.keys.bytes() + self.values.bytes()
     }
 
-    /// The key of one head at one position, as it was turned to that position.
-    pub fn key(&self, kv_head: usize, position: usize) -> &[f32] {
-        &self.keys[self.row(kv_head, position)][..self.head_dim]
+    /// The key of one head at one position, as it was turned to that position, widened.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` is not as long as one.
+    pub fn key_into(&self, kv_head: usize, position: usize, out: &mut [f32]) {
+        read(self.kind, &self.keys, self.row(kv_head, position), out);
     }
 
-    /// The value of one head at one position.
-    pub fn value(&self, kv_head: usize, position: usize) -> &[f32] {
-        &self.values[self.row(kv_head, position)][..self.head_dim]
+    /// The value of one head at one position, likewise.
+    ///
+    /// # Panics
+    /// If there is no such row, or `out` is not as long as one.
+    pub fn value_into(&self, kv_head: usize, position: usize, out: &mut [f32]) {
+        read(self.kind, &self.values, self.row(kv_head, position), out);
     }
 
     /// Writes one position of one head from outside a block: for caches that are projected from
     /// another model's, or restored.
+    ///
+    /// # Panics
+    /// If there is no such row, or `key` or `value` is not as long as one.
     pub fn set(&mut self, kv_head: usize, position: usize, key: &[f32], value: &[f32]) {
         let row = self.row(kv_head, position);
-        let dim = self.head_dim;
-        self.keys[row.clone()][..dim].copy_from_slice(key);
-        self.values[row][..dim].copy_from_slice(value);
+        write(self.kind, &mut self.keys, row.clone(), key);
+        write(self.kind, &mut self.values, row, value);
     }
 
     /// Shares it with the workers of a region.
     pub(crate) fn share(&mut self) -> SharedCache<'_> {
+        let (keys, values) = (&mut self.keys, &mut self.values);
         SharedCache {
             capacity: self.capacity,
             stride: round_up(self.head_dim, MAX_LANES),
-            keys: Shared::new(&mut self.keys),
-            values: Shared::new(&mut self.values),
+            rows: match self.kind {
+                CacheType::F32 => SharedRows::F32(KeysValues::over(keys, values)),
+                CacheType::F16 => SharedRows::F16(KeysValues::over(keys, values)),
+                CacheType::Bf16 => SharedRows::Bf16(KeysValues::over(keys, values)),
+            },
         }
     }
 
-    fn row(&self, kv_head: usize, position: usize) -> std::ops::Range<usize> {
+    /// The numbers of a row, without the padding.
+    fn row(&self, kv_head: usize, position: usize) -> Range<usize> {
         assert!(
             kv_head < self.kv_heads && position < self.capacity,
             "outside the cache"
         );
         let stride = round_up(self.head_dim, MAX_LANES);
         let start = (kv_head * self.capacity + position) * stride;
-        start..start + stride
+        start..start + self.head_dim
+    }
+}
+
+fn read(kind: CacheType, words: &[f32], row: Range<usize>, out: &mut [f32]) {
+    fn of<E: CacheNumber>(words: &[f32], row: Range<usize>, out: &mut [f32]) {
+        E::widen(&bytemuck::cast_slice(words)[row], out);
+    }
+    match kind {
+        CacheType::F32 => of::<f32>(words, row, out),
+        CacheType::F16 => of::<f16>(words, row, out),
+        CacheType::Bf16 => of::<InOrder>(words, row, out),
+    }
+}
+
+fn write(kind: CacheType, words: &mut [f32], row: Range<usize>, from: &[f32]) {
+    fn of<E: CacheNumber>(words: &mut [f32], row: Range<usize>, from: &[f32]) {
+        E::narrow(from, &mut bytemuck::cast_slice_mut(words)[row]);
+    }
+    match kind {
+        CacheType::F32 => of::<f32>(words, row, from),
+        CacheType::F16 => of::<f16>(words, row, from),
+        CacheType::Bf16 => of::<InOrder>(words, row, from),
     }
 }
 
@@ -97,15 +225,192 @@ impl LayerCache {
 #[derive(Clone, Copy)]
 pub(crate) struct SharedCache<'a> {
     pub capacity: usize,
-    /// Floats a row.
+    /// Numbers a row.
     pub stride: usize,
-    pub keys: Shared<'a, f32>,
-    pub values: Shared<'a, f32>,
+    pub rows: SharedRows<'a>,
 }
 
 impl SharedCache<'_> {
     /// Where the row of one head at one position starts.
     pub fn at(&self, kv_head: usize, position: usize) -> usize {
         (kv_head * self.capacity + position) * self.stride
+    }
+}
+
+/// The rows, in the format they are kept in.
+#[derive(Clone, Copy)]
+pub(crate) enum SharedRows<'a> {
+    F32(KeysValues<'a, f32>),
+    F16(KeysValues<'a, f16>),
+    Bf16(KeysValues<'a, InOrder>),
+}
+
+impl SharedRows<'_> {
+    /// Bytes a number.
+    pub fn number_bytes(&self) -> usize {
+        match self {
+            SharedRows::F32(_) => size_of::<f32>(),
+            SharedRows::F16(_) => size_of::<f16>(),
+            SharedRows::Bf16(_) => size_of::<InOrder>(),
+        }
+    }
+
+    /// Writes the row of a key that starts at `at`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes that row meanwhile.
+    pub unsafe fn write_key(&self, at: usize, key: &[f32]) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match self {
+                SharedRows::F32(rows) => write_row(&rows.keys, at, key),
+                SharedRows::F16(rows) => write_row(&rows.keys, at, key),
+                SharedRows::Bf16(rows) => write_row(&rows.keys, at, key),
+            }
+        }
+    }
+
+    /// Writes the row of a value that starts at `at`.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes that row meanwhile.
+    pub unsafe fn write_value(&self, at: usize, value: &[f32]) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match self {
+                SharedRows::F32(rows) => write_row(&rows.values, at, value),
+                SharedRows::F16(rows) => write_row(&rows.values, at, value),
+                SharedRows::Bf16(rows) => write_row(&rows.values, at, value),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Nobody else reads or writes that row meanwhile.
+unsafe fn write_row<E: CacheNumber>(rows: &Shared<'_, E>, at: usize, from: &[f32]) {
+    // SAFETY: passed on from the caller.
+    E::narrow(from, unsafe { rows.get_mut(at..at + from.len()) });
+}
+
+/// Keys and values in one format.
+pub(crate) struct KeysValues<'a, E> {
+    pub keys: Shared<'a, E>,
+    pub values: Shared<'a, E>,
+}
+
+impl<E> Clone for KeysValues<'_, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for KeysValues<'_, E> {}
+
+impl<'a, E: CacheNumber> KeysValues<'a, E> {
+    fn over(keys: &'a mut [f32], values: &'a mut [f32]) -> Self {
+        KeysValues {
+            keys: Shared::new(bytemuck::cast_slice_mut(keys)),
+            values: Shared::new(bytemuck::cast_slice_mut(values)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `kind` makes of a number, by the definition of its format.
+    fn rounded(kind: CacheType, number: f32) -> f32 {
+        match kind {
+            CacheType::F32 => number,
+            CacheType::F16 => f16::from_f32(number).to_f32(),
+            CacheType::Bf16 => bf16::from_f32(number).to_f32(),
+        }
+    }
+
+    #[test]
+    fn rows_come_back_rounded_and_touch_no_other() {
+        let (kv_heads, head_dim, capacity) = (3, 20, 5);
+        for kind in CacheType::ALL {
+            let mut cache = LayerCache::new(kind, kv_heads, head_dim, capacity);
+            let number = |head: usize, position: usize, i: usize| {
+                (head * 100 + position * 10) as f32 + 0.1 * (i as f32 - 7.3)
+            };
+            for head in 0..kv_heads {
+                for position in 0..capacity {
+                    let key: Vec<f32> = (0..head_dim).map(|i| number(head, position, i)).collect();
+                    let value: Vec<f32> = key.iter().map(|k| -3.0 * k).collect();
+                    cache.set(head, position, &key, &value);
+                }
+            }
+            let mut out = vec![f32::NAN; head_dim];
+            for head in 0..kv_heads {
+                for position in 0..capacity {
+                    let expected = |factor: f32| -> Vec<f32> {
+                        let all = (0..head_dim).map(|i| factor * number(head, position, i));
+                        all.map(|number| rounded(kind, number)).collect()
+                    };
+                    cache.key_into(head, position, &mut out);
+                    assert_eq!(out, expected(1.0), "{kind:?} {head} {position}");
+                    cache.value_into(head, position, &mut out);
+                    assert_eq!(out, expected(-3.0), "{kind:?} {head} {position}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_the_nearest_and_ties_to_even() {
+        let ulp = |kind| match kind {
+            CacheType::F32 => f32::EPSILON,
+            CacheType::F16 => f16::EPSILON.to_f32(),
+            CacheType::Bf16 => bf16::EPSILON.to_f32(),
+        };
+        for kind in [CacheType::F16, CacheType::Bf16] {
+            let ulp = ulp(kind);
+            let mut cache = LayerCache::new(kind, 1, 6, 1);
+            let key = [
+                1.0 + 0.5 * ulp,
+                1.0 + 1.5 * ulp,
+                -1.0 - 0.75 * ulp,
+                1.0 + 0.25 * ulp,
+                7e4,
+                f32::NAN,
+            ];
+            cache.set(0, 0, &key, &[0.0; 6]);
+            let mut out = [0.0; 6];
+            cache.key_into(0, 0, &mut out);
+            assert_eq!(
+                out[..4],
+                [1.0, 1.0 + 2.0 * ulp, -1.0 - ulp, 1.0],
+                "{kind:?}"
+            );
+            assert_eq!(out[4].is_infinite(), kind == CacheType::F16);
+            assert!(out[5].is_nan());
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_that_are_allocated() {
+        for kind in CacheType::ALL {
+            for (kv_heads, head_dim, capacity) in [(1, 1, 1), (2, 24, 700), (4, 128, 33)] {
+                let planned = LayerCache::bytes_for(kind, kv_heads, head_dim, capacity);
+                let cache = LayerCache::new(kind, kv_heads, head_dim, capacity);
+                assert_eq!(cache.kind(), kind);
+                // Each buffer is rounded to lines and may start a line late.
+                let extra = cache.bytes() - planned;
+                assert!(extra <= 2 * 2 * 64, "{kind:?} {head_dim}: {extra}");
+            }
+        }
+        let half = LayerCache::bytes_for(CacheType::Bf16, 2, 24, 700);
+        assert_eq!(half, LayerCache::bytes_for(CacheType::F32, 2, 24, 700) / 2);
+        assert_eq!(half, 2 * 2 * 700 * 32 * 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside the cache")]
+    fn there_is_no_row_after_the_last() {
+        LayerCache::new(CacheType::F16, 2, 8, 4).key_into(1, 4, &mut [0.0; 8]);
     }
 }

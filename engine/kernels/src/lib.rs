@@ -31,7 +31,7 @@ mod weights;
 pub use ahead::Asking;
 pub use arithmetic::measure_gflops;
 pub use block::{BlockShape, BlockWeights, forward_block};
-pub use cache::LayerCache;
+pub use cache::{CacheType, LayerCache};
 pub use compact::{Compact, TooManyStrays, pack};
 pub use forms::{FormTimes, Timed, time_forms};
 pub use head::{embed, logits};

@@ -15,8 +15,8 @@ use crate::finite::all_finite;
 use crate::profile::{Clock, past_stage};
 use crate::rope::inverse_frequencies;
 use kernels::{
-    BlockShape, BlockWeights, Compact, LayerCache, Matrix, Phase, PhaseSpan, RopeTable, Scratch,
-    Team, Weights, embed, forward_block, logits,
+    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Phase, PhaseSpan, RopeTable,
+    Scratch, Team, Weights, embed, forward_block, logits,
 };
 
 /// See the module.
@@ -45,7 +45,7 @@ impl FastCompute {
             head_dim: config.head_dim,
             norm_eps: config.norm_eps as f32,
         };
-        let cache = |_| LayerCache::new(config.kv_heads, config.head_dim, context);
+        let cache = |_| LayerCache::new(CacheType::F32, config.kv_heads, config.head_dim, context);
         Self {
             shape,
             rope: RopeTable::new(&inverse_frequencies(&config), context),

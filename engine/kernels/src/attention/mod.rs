@@ -9,7 +9,7 @@
 
 mod vector;
 
-use super::cache::SharedCache;
+use super::cache::{SharedCache, SharedRows};
 use super::isa::{MAX_LANES, dispatch};
 use super::level::Level;
 use super::shared::{Shared, round_up};
@@ -151,7 +151,7 @@ impl Attention<'_> {
                 partial: None,
             };
             // SAFETY: passed on; the unit's outputs are its own.
-            unsafe { dispatch(level, vector::Attend { unit, worker }) };
+            unsafe { self.attend(level, unit, worker) };
         }
     }
 
@@ -173,7 +173,22 @@ impl Attention<'_> {
                 partial: Some(stretch),
             };
             // SAFETY: passed on; the unit's partial results are its own.
-            unsafe { dispatch(level, vector::Attend { unit, worker }) };
+            unsafe { self.attend(level, unit, worker) };
+        }
+    }
+
+    /// One unit, in the numbers of the cache.
+    ///
+    /// # Safety
+    /// As for `work`; the unit is this worker's alone.
+    unsafe fn attend(&self, level: Level, unit: vector::Unit<'_>, worker: usize) {
+        // SAFETY: passed on.
+        unsafe {
+            match self.cache.rows {
+                SharedRows::F32(rows) => dispatch(level, vector::Attend { unit, worker, rows }),
+                SharedRows::F16(rows) => dispatch(level, vector::Attend { unit, worker, rows }),
+                SharedRows::Bf16(rows) => dispatch(level, vector::Attend { unit, worker, rows }),
+            }
         }
     }
 
@@ -192,3 +207,6 @@ impl Attention<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

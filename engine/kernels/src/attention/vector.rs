@@ -1,5 +1,6 @@
 //! One unit of attention on vectors of f32: scores by dot products, a running softmax, values by
-//! multiply-add. Knows nothing of how units were cut or dealt out.
+//! multiply-add. Keys and values are widened in registers. Knows nothing of how units were cut or
+//! dealt out.
 #![expect(
     unsafe_code,
     unsafe_op_in_unsafe_fn,
@@ -12,7 +13,8 @@
 use std::ops::Range;
 
 use super::{Attention, TILE, partial_stride, unit_queries_max, worker_floats};
-use crate::isa::{Isa, Kernel, MAX_LANES};
+use crate::cache::KeysValues;
+use crate::isa::{Element, Isa, Kernel, MAX_LANES};
 use crate::linear::dot_tile;
 
 /// Some rows of one group of heads over the positions `first..end`; `first` starts a tile.
@@ -28,9 +30,11 @@ pub(super) struct Unit<'a> {
 
 /// # Safety
 /// To dispatch it: `worker` is the calling worker; the rest as for [`Attention::run`].
-pub(super) struct Attend<'a> {
+pub(super) struct Attend<'a, E> {
     pub unit: Unit<'a>,
     pub worker: usize,
+    /// Those of the unit's cache.
+    pub rows: KeysValues<'a, E>,
 }
 
 /// The working memory of a unit, cut up.
@@ -42,10 +46,10 @@ struct Work<'a> {
     sum: &'a mut [f32],
 }
 
-impl Kernel for Attend<'_> {
+impl<E: Element> Kernel for Attend<'_, E> {
     #[inline(always)]
     unsafe fn call<I: Isa>(self) {
-        let Attend { unit, worker } = self;
+        let Attend { unit, worker, rows } = self;
         let a = unit.attention;
         let group = a.heads / a.kv_heads;
         let count = unit.rows.len() * group;
@@ -73,11 +77,11 @@ impl Kernel for Attend<'_> {
         while tile < unit.end {
             let length = TILE.min(unit.end - tile);
             let at = a.cache.at(unit.kv_head, tile);
-            let keys = a.cache.keys.get(at..at + length * dim);
-            let values = a.cache.values.get(at..at + length * dim);
-            score_tile::<I>(keys, length, dim, count, &mut work);
+            let keys = rows.keys.get(at..at + length * dim);
+            let values = rows.values.get(at..at + length * dim);
+            score_tile::<I, E>(keys, length, dim, count, &mut work);
             soften_tile::<I>(&unit, tile, length, dim, count, &mut work);
-            add_values::<I>(values, length, dim, count, &mut work);
+            add_values::<I, E>(values, length, dim, count, &mut work);
             tile += length;
         }
         match unit.partial {
@@ -107,8 +111,8 @@ unsafe fn load_queries(unit: &Unit<'_>, q: &mut [f32]) {
 
 /// Scores of `count` queries (rounded up to 4; the rest are zeros) against a tile's keys.
 #[inline(always)]
-unsafe fn score_tile<I: Isa>(
-    keys: &[f32],
+unsafe fn score_tile<I: Isa, E: Element>(
+    keys: &[E],
     length: usize,
     dim: usize,
     count: usize,
@@ -120,9 +124,9 @@ unsafe fn score_tile<I: Isa>(
         while key < length {
             // The last keys of a tile that is not full are computed more than once.
             let start = if length >= 4 { key.min(length - 4) } else { 0 };
-            let rows: [*const f32; 4] =
+            let rows: [*const E; 4] =
                 std::array::from_fn(|r| keys.as_ptr().add((start + r).min(length - 1) * dim));
-            let sums = dot_tile::<I, f32, 4, 4, false>(rows, q, dim);
+            let sums = dot_tile::<I, E, 4, 4, false>(rows, q, dim);
             for (r, sums) in sums.iter().enumerate() {
                 for (n, sum) in sums.iter().enumerate() {
                     if start + r < length {
@@ -201,8 +205,8 @@ unsafe fn soften_tile<I: Isa>(
 
 /// Adds a tile's values, weighted, to each query's accumulator.
 #[inline(always)]
-unsafe fn add_values<I: Isa>(
-    values: &[f32],
+unsafe fn add_values<I: Isa, E: Element>(
+    values: &[E],
     length: usize,
     dim: usize,
     count: usize,
@@ -215,10 +219,10 @@ unsafe fn add_values<I: Isa>(
         let mut at = 0;
         while at < dim {
             if at + 2 * I::LANES <= dim {
-                add_columns::<I, 2>(values.as_ptr().add(at), length, dim, weights, acc.add(at));
+                add_columns::<I, E, 2>(values.as_ptr().add(at), length, dim, weights, acc.add(at));
                 at += 2 * I::LANES;
             } else {
-                add_columns::<I, 1>(values.as_ptr().add(at), length, dim, weights, acc.add(at));
+                add_columns::<I, E, 1>(values.as_ptr().add(at), length, dim, weights, acc.add(at));
                 at += I::LANES;
             }
         }
@@ -226,8 +230,8 @@ unsafe fn add_values<I: Isa>(
 }
 
 #[inline(always)]
-unsafe fn add_columns<I: Isa, const C: usize>(
-    values: *const f32,
+unsafe fn add_columns<I: Isa, E: Element, const C: usize>(
+    values: *const E,
     length: usize,
     dim: usize,
     weights: [*const f32; 4],
@@ -237,7 +241,7 @@ unsafe fn add_columns<I: Isa, const C: usize>(
         std::array::from_fn(|n| std::array::from_fn(|c| I::load(acc.add(n * dim + c * I::LANES))));
     for key in 0..length {
         let value: [I::V; C] =
-            std::array::from_fn(|c| I::load(values.add(key * dim + c * I::LANES)));
+            std::array::from_fn(|c| E::load::<I>(values.add(key * dim + c * I::LANES)));
         for n in 0..4 {
             let weight = I::splat(*weights[n].add(key));
             for c in 0..C {

@@ -1,12 +1,15 @@
 use super::*;
-use crate::Matrix;
+use half::{bf16, f16};
+
 use crate::testing::{FORMATS, Format, Owned, Random, error};
+use crate::{CacheType, Matrix};
 
 const POSITIONS: usize = 700;
 
 struct Model {
     shape: BlockShape,
     window: Option<usize>,
+    cache: CacheType,
     frequencies: Vec<f32>,
     vectors: [Option<Owned>; 8],
     matrices: [Owned; 4],
@@ -19,6 +22,7 @@ struct Kind {
     kv_heads: usize,
     head_dim: usize,
     window: Option<usize>,
+    cache: CacheType,
     biases: bool,
     norms: bool,
 }
@@ -29,6 +33,7 @@ const QWEN2: Kind = Kind {
     kv_heads: 2,
     head_dim: 24,
     window: None,
+    cache: CacheType::F32,
     biases: true,
     norms: false,
 };
@@ -79,6 +84,7 @@ impl Model {
         Model {
             shape,
             window: kind.window,
+            cache: kind.cache,
             frequencies,
             vectors,
             matrices,
@@ -110,10 +116,25 @@ impl Model {
         }
     }
 
+    fn cache(&self, kind: CacheType) -> LayerCache {
+        LayerCache::new(kind, self.shape.kv_heads, self.shape.head_dim, POSITIONS)
+    }
+
     /// Runs `hidden` through the block, in chunks of these lengths.
     fn run(&self, team: &Team, hidden: &[f32], chunks: &[usize], max_rows: usize) -> Vec<f32> {
+        let mut cache = self.cache(self.cache);
+        self.run_over(team, hidden, chunks, max_rows, &mut cache)
+    }
+
+    fn run_over(
+        &self,
+        team: &Team,
+        hidden: &[f32],
+        chunks: &[usize],
+        max_rows: usize,
+        cache: &mut LayerCache,
+    ) -> Vec<f32> {
         let rope = RopeTable::new(&self.frequencies, POSITIONS);
-        let mut cache = LayerCache::new(self.shape.kv_heads, self.shape.head_dim, POSITIONS);
         let mut scratch = Scratch::new(team, &self.shape, max_rows);
         let mut out = hidden.to_vec();
         let (mut position, mut rest) = (0, &mut out[..]);
@@ -121,7 +142,7 @@ impl Model {
             let (chunk, after) = rest.split_at_mut(rows * self.shape.hidden);
             let weights = self.weights();
             let window = self.window;
-            let (shape, cache) = (&self.shape, &mut cache);
+            let shape = &self.shape;
             forward_block(
                 team,
                 shape,
@@ -189,6 +210,9 @@ impl Model {
                 }
                 turn(values, row);
             }
+            for number in &mut qkv[heads * head_dim..] {
+                *number = rounded(self.cache, *number);
+            }
             all.push(qkv);
         }
         for row in 0..rows {
@@ -228,6 +252,15 @@ impl Model {
     }
 }
 
+fn rounded(kind: CacheType, number: f64) -> f64 {
+    match kind {
+        CacheType::F32 => number,
+        // By way of f32: the crate's conversion from f64 forgets the last bits before it rounds.
+        CacheType::F16 => f16::from_f32(number as f32).to_f64(),
+        CacheType::Bf16 => bf16::from_f32(number as f32).to_f64(),
+    }
+}
+
 fn levels() -> impl Iterator<Item = Level> {
     Level::ALL.into_iter().filter(|level| level.is_supported())
 }
@@ -248,7 +281,13 @@ fn check(kind: Kind, rows: usize) {
                 // Many rows at once: activations are rounded to eight significant bits.
                 let rounded =
                     level == Level::Avx512Bf16 && kind.format == Format::Bf16 && max_rows >= 32;
-                let bound = if rounded { 5e-3 } else { 2e-5 };
+                // A cached number that lies between two is rounded to the other one now and then.
+                let bound = match (rounded, kind.cache) {
+                    (true, _) => 5e-3,
+                    (false, CacheType::F32) => 2e-5,
+                    (false, CacheType::F16) => 1e-4,
+                    (false, CacheType::Bf16) => 1e-3,
+                };
                 assert!(
                     error < bound,
                     "{team:?}, {chunks} chunks by {max_rows}: off by {error:e}"
@@ -322,8 +361,73 @@ fn long_contexts_are_cut_into_stretches() {
 }
 
 #[test]
+fn keys_and_values_are_rounded_when_they_are_written() {
+    for cache in [CacheType::F16, CacheType::Bf16] {
+        check(Kind { cache, ..QWEN2 }, 70);
+        let odd = Kind {
+            cache,
+            norms: true,
+            heads: 4,
+            head_dim: 12,
+            window: Some(33),
+            ..QWEN2
+        };
+        check(odd, 90);
+    }
+}
+
+#[test]
+fn a_cache_of_fewer_bytes_holds_what_one_of_f32_does_rounded() {
+    let model = Model::new(Kind {
+        norms: true,
+        ..QWEN2
+    });
+    let BlockShape {
+        hidden: width,
+        kv_heads,
+        head_dim,
+        ..
+    } = model.shape;
+    let rows = 40;
+    let hidden = Random::new(9).numbers(rows * width);
+    for level in levels() {
+        let team = Team::with_level(2, level);
+        // What one block writes does not depend on what it reads.
+        let fill = |kind| {
+            let mut cache = model.cache(kind);
+            model.run_over(&team, &hidden, &[30, 9, 1], 16, &mut cache);
+            cache
+        };
+        let whole = fill(CacheType::F32);
+        for kind in [CacheType::F16, CacheType::Bf16] {
+            let found = fill(kind);
+            let mut row = vec![0.0; head_dim];
+            let mut expected = vec![0.0; head_dim];
+            for (head, position) in (0..kv_heads).flat_map(|h| (0..rows).map(move |p| (h, p))) {
+                let same = |row: &[f32], expected: &[f32]| {
+                    let expected = expected.iter().map(|v| rounded(kind, f64::from(*v)) as f32);
+                    assert!(row.iter().copied().eq(expected), "{kind:?} on {level}");
+                };
+                found.key_into(head, position, &mut row);
+                whole.key_into(head, position, &mut expected);
+                same(&row, &expected);
+                found.value_into(head, position, &mut row);
+                whole.value_into(head, position, &mut expected);
+                same(&row, &expected);
+            }
+        }
+    }
+}
+
+#[test]
 fn results_depend_on_neither_threads_nor_alignment() {
-    let mut model = Model::new(QWEN2);
+    for cache in CacheType::ALL {
+        threads_and_alignment(Kind { cache, ..QWEN2 });
+    }
+}
+
+fn threads_and_alignment(kind: Kind) {
+    let mut model = Model::new(kind);
     let hidden = Random::new(3).numbers(600 * model.shape.hidden);
     let mut chunks = vec![590];
     chunks.extend([1; 10]);

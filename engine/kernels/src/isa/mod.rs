@@ -98,7 +98,7 @@ pub(crate) trait Isa: Copy + 'static {
     }
 }
 
-/// A number format of weights.
+/// A number format of weights, or of cached keys and values.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// Zero, for padding.
     const ZERO: Self;
@@ -144,6 +144,26 @@ impl Element for f32 {
     #[inline(always)]
     unsafe fn load<I: Isa>(from: *const Self) -> I::V {
         I::load(from)
+    }
+}
+
+/// A bf16 number whose pairs of vectors are loaded as they stand. Sums are then those of the same
+/// numbers in f32, to the last bit; and where the other side of a product is loaded anew for each
+/// few rows, ordering it costs as much as shuffling these.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(crate) struct InOrder(pub bf16);
+
+// SAFETY: a bf16 is plain bits, and this is the same.
+unsafe impl bytemuck::Zeroable for InOrder {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for InOrder {}
+
+impl Element for InOrder {
+    const ZERO: Self = InOrder(bf16::ZERO);
+    #[inline(always)]
+    unsafe fn load<I: Isa>(from: *const Self) -> I::V {
+        I::load_bf16(from.cast())
     }
 }
 
@@ -301,6 +321,7 @@ mod tests {
             }
         }
         check(bf16::from_f32);
+        check(|x| InOrder(bf16::from_f32(x)));
         check(f16::from_f32);
         check(|x| x);
     }
