@@ -249,6 +249,7 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::Offload(OffloadError::NotBuilt | OffloadError::NoSuchDevice { .. })
         | EngineError::EmulatedDisk
         | EngineError::VerifyOnDevice
+        | EngineError::CacheOnDevice { .. }
         | EngineError::LinkRate { .. } => Code::Usage,
         EngineError::Interrupted => Code::Interrupted,
         _ => Code::RunTime,

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernels::{CacheType, FormTimes, LayerCache, Timed};
+use kernels::{CacheType, FormTimes, Timed};
 use loader::{
     Access, Arrangement, BlockLayout, BlockSource, Checkpoint, DType, Encoding, Form, Whole,
 };
@@ -18,7 +18,7 @@ use offload::{
 
 use crate::blocks::Blocks;
 use crate::compute::device::DeviceCompute;
-use crate::compute::{CHUNK_ROWS, Kernels};
+use crate::compute::{self, CHUNK_ROWS, Kernels};
 use crate::cores::{self, CoreWatch};
 use crate::ends::{Ends, EndsPlan};
 use crate::error::EngineError;
@@ -69,6 +69,8 @@ pub struct Blueprint {
     /// Where its layers' weights are, and how they lie.
     pub blocks: Blocks,
     pub context: usize,
+    /// What keys and values are rounded to.
+    pub cache_type: CacheType,
     pub plan: ResidencyPlan,
     pub link: LinkInfo,
     /// The memory the plan was made for, if any limit is known.
@@ -125,6 +127,7 @@ impl Blueprint {
         let on_device = !place.device().is_cpu();
         let dtype = numbers(&checkpoint, options.dtype, on_device)?;
         check_tf32(&options, on_device, dtype)?;
+        let cache_type = compute::cache_type(options.cache_type, dtype.filter(|_| on_device))?;
         let plain = Blocks::of(&checkpoint, dtype)?;
         let encoded = plain.encodings().into_iter().find(|(of, _)| !of.is_plain());
         if let Some((encoding, _)) = encoded {
@@ -159,7 +162,7 @@ impl Blueprint {
             block: block_bytes(&blocks, &link, on_device, can_be_left),
             fixed: match on_device {
                 true => device_bytes(&checkpoint, dtype, context)?,
-                false => fixed_bytes(&checkpoint, dtype, context, options.kernels)?,
+                false => fixed_bytes(&checkpoint, dtype, context, cache_type, options.kernels)?,
             },
             residency: options.residency,
             spread: options.spread,
@@ -201,6 +204,7 @@ impl Blueprint {
             dtype,
             can_be_left,
             context,
+            cache_type,
             plan,
             link,
             memory_bytes: request.memory_bytes,
@@ -799,11 +803,11 @@ fn fixed_bytes(
     checkpoint: &Checkpoint,
     dtype: Option<DType>,
     context: usize,
+    cache_type: CacheType,
     kernels: Kernels,
 ) -> Result<FixedBytes, EngineError> {
     let config = &checkpoint.config;
-    let cache = LayerCache::bytes_for(CacheType::F32, config.kv_heads, config.head_dim, context)
-        * config.layers;
+    let cache = compute::cache_bytes(config, context, cache_type, kernels);
     let rows = CHUNK_ROWS.min(context);
     let activations = rows * (config.q_size() * 2 + config.kv_size() * 2 + config.hidden_size)
         + rows * 3 * config.intermediate_size

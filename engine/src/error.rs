@@ -1,5 +1,6 @@
 //! What can go wrong between opening a model and its last token.
 
+use kernels::CacheType;
 use loader::{DType, Encoding, Role, units};
 use offload::{LayerIndex, OffloadError, PlanError, THREADS_HINT};
 
@@ -120,6 +121,12 @@ pub enum EngineError {
     NotComputed { encoding: Encoding },
     #[error("there is no tensor of {encoding} numbers")]
     NoTensor { encoding: Encoding },
+    #[error(
+        "a KV cache in {} was asked for, and a GPU keeps keys and values in the model's numbers, {}",
+        asked.name(),
+        own.name()
+    )]
+    CacheOnDevice { asked: CacheType, own: CacheType },
     #[error("--resident-form compact was asked for, and {why}")]
     NoCompactForm { why: &'static str },
     #[error(
@@ -263,6 +270,7 @@ impl EngineError {
                 "leave out --verify, or compute with --device cpu; `engine checksum DIR --check` \
                  looks at the files"
             }
+            Self::CacheOnDevice { .. } => "leave out --cache-type, or compute with --device cpu",
             Self::LinkRate { .. } => {
                 "give the rate in GB/s, from 0.001 to 10000; PCIe 4 x16 is about 25"
             }

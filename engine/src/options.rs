@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use kernels::CacheType;
 use loader::{Checkpoint, DType, Form};
 use offload::{Home, PlaceChoice, Prefetch, Residency, Spread};
 
@@ -45,6 +46,8 @@ pub struct ModelOptions {
     pub dtype: Option<DType>,
     /// Positions the KV cache holds; `None`: as many as the model knows, up to a common size.
     pub context: Option<usize>,
+    /// What keys and values are kept in; `None`: f32, or on a device the model's numbers.
+    pub cache_type: Option<CacheType>,
     /// `None`: what the system says is available.
     pub memory_bytes: Option<u64>,
     /// The form of resident matrices; `None`: compact where that is possible and worth it.
@@ -70,6 +73,7 @@ impl Default for ModelOptions {
             link_gbps: None,
             dtype: None,
             context: None,
+            cache_type: None,
             memory_bytes: None,
             resident_form: None,
             device: PlaceChoice::Auto,

@@ -353,18 +353,21 @@ fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
     let context = model.blueprint.context;
     let place = model.blueprint.place.as_ref();
     let own = offload::candle_dtype(model.blueprint.slab_dtype());
+    let cache_type = model.blueprint.cache_type;
     // For the process, as the tensor library has it; it does nothing on the host.
     candle_core::cuda::set_gemm_reduced_precision_f32(model.blueprint.options.tf32);
     Ok(
         match (model.blueprint.options.kernels, place.device().is_cpu()) {
             (Kernels::Fast, true) => {
-                Box::new(FastCompute::new(config, context, Arc::clone(&model.team)))
+                let team = Arc::clone(&model.team);
+                Box::new(FastCompute::new(config, context, cache_type, team))
             }
             (Kernels::Fast, false) => Box::new(DeviceCompute::new(config, context, place, own)?),
             (Kernels::Clear, false) => Box::new(ClearCompute::new(config, context, place, own)?),
             // The host's matrix products in anything but f32 are of no use.
             (Kernels::Clear, true) => {
-                Box::new(ClearCompute::new(config, context, place, TensorDType::F32)?)
+                let clear = ClearCompute::new(config, context, place, TensorDType::F32)?;
+                Box::new(clear.rounding_to(cache_type))
             }
         },
     )

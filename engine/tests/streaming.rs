@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use engine::kernels::CacheType;
 use engine::profile::{LinkPeak, Summary, Window};
 use engine::{
     Blueprint, EngineError, GenerationOptions, Kernels, Measured, Model, ModelOptions, Source,
@@ -179,6 +180,83 @@ fn the_clear_blocks_and_the_fast_ones_agree() {
         .fold(0.0_f32, |most, value| most.max(value.abs()));
     for (a, b) in fast.iter().zip(&clear) {
         assert!((a - b).abs() <= 1e-4 * largest, "{a} {b}");
+    }
+}
+
+/// The largest difference of two sets of logits, as a share of the largest logit.
+fn off(found: &[f32], expected: &[f32]) -> f32 {
+    let largest = expected.iter().fold(0.0_f32, |most, v| most.max(v.abs()));
+    let pairs = found.iter().zip(expected);
+    pairs.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs())) / largest
+}
+
+#[test]
+fn a_cache_of_two_bytes_is_rounded_alike_by_both_and_costs_little() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::F32);
+    let logits = |kernels, cache_type, resident| {
+        let options = ModelOptions {
+            kernels,
+            cache_type,
+            residency: Residency::Layers(resident),
+            ..Default::default()
+        };
+        let mut model = Model::open(&source, options).unwrap();
+        let mut session = model.session().unwrap();
+        let prompt: Vec<u32> = (0..300).map(|at| at * 7 % 50).collect();
+        session.pass(&prompt).unwrap();
+        session.pass(&[9]).unwrap();
+        session.logits().to_vec()
+    };
+    let exact = logits(Kernels::Fast, None, 5);
+    assert_eq!(logits(Kernels::Fast, Some(CacheType::F32), 5), exact);
+    for (cache_type, off_max) in [(CacheType::F16, 2e-3), (CacheType::Bf16, 2e-2)] {
+        let fast = logits(Kernels::Fast, Some(cache_type), 5);
+        let clear = logits(Kernels::Clear, Some(cache_type), 5);
+        let rounding = off(&fast, &exact);
+        println!(
+            "{cache_type:?}: {rounding:e}, against clear {:e}",
+            off(&fast, &clear)
+        );
+        assert!(
+            rounding > 0.0 && rounding < off_max,
+            "{cache_type:?}: off by {rounding:e}"
+        );
+        // A number between two is rounded to the other one now and then; all of them are not.
+        let apart = off(&fast, &clear);
+        assert!(
+            apart < 0.2 * rounding,
+            "{cache_type:?}: {apart:e} of {rounding:e}"
+        );
+        assert_eq!(logits(Kernels::Fast, Some(cache_type), 1), fast);
+    }
+}
+
+#[test]
+fn a_plan_counts_the_cache_in_its_own_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::Bf16);
+    let cache = |cache_type, kernels| {
+        let options = ModelOptions {
+            cache_type,
+            kernels,
+            context: Some(100),
+            // A limit that is given has no reserve, which would shrink with the cache.
+            memory_bytes: Some(1 << 30),
+            ..Default::default()
+        };
+        let blueprint = Blueprint::new(&source, options).unwrap();
+        assert_eq!(blueprint.cache_type, cache_type.unwrap_or_default());
+        (blueprint.plan.fixed().cache, blueprint.plan.total_bytes())
+    };
+    let (bytes, total) = cache(None, Kernels::Fast);
+    assert_eq!(cache(Some(CacheType::F32), Kernels::Fast), (bytes, total));
+    for two_bytes in [CacheType::F16, CacheType::Bf16] {
+        let (half, less) = cache(Some(two_bytes), Kernels::Fast);
+        assert_eq!(half, bytes / 2);
+        assert_eq!(total - less, half);
+        // The clear blocks keep what they compute with.
+        assert_eq!(cache(Some(two_bytes), Kernels::Clear).0, bytes);
     }
 }
 

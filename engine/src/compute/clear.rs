@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
+use kernels::CacheType;
 use loader::{BlockLayout, DType, ModelConfig, Placement, Role};
 use offload::{LayerIndex, Place, Slab};
 
@@ -30,6 +31,8 @@ pub struct ClearCompute {
     device: Device,
     /// What activations, weights and cache are computed in.
     numbers: TensorDType,
+    /// What keys and values are rounded to when they are written, if they are.
+    cached: Option<TensorDType>,
     /// Keys and values of each layer: (kv heads, capacity, head dim).
     pub(super) caches: Vec<(Tensor, Tensor)>,
     /// Cosines and sines: (positions, head dim / 2).
@@ -67,6 +70,7 @@ impl ClearCompute {
             .map(|_| Ok((cache()?, cache()?)))
             .collect::<Result<_, candle_core::Error>>()?;
         Ok(Self {
+            cached: None,
             caches,
             turns: (
                 angles.cos()?.to_dtype(numbers)?,
@@ -82,6 +86,18 @@ impl ClearCompute {
             device: device.clone(),
             config,
         })
+    }
+
+    /// Rounds keys and values as a cache of that type does. They stay in the numbers that are
+    /// computed with.
+    pub fn rounding_to(mut self, cache_type: CacheType) -> Self {
+        let cached = match cache_type {
+            CacheType::F32 => TensorDType::F32,
+            CacheType::F16 => TensorDType::F16,
+            CacheType::Bf16 => TensorDType::BF16,
+        };
+        self.cached = (cached != self.numbers).then_some(cached);
+        self
     }
 
     /// Bytes of the cache, for a plan.
@@ -184,8 +200,14 @@ impl ClearCompute {
         };
         let q = turned(split(0, heads)?, Role::QNorm)?;
         let (keys, values) = &self.caches[layer.as_usize()];
-        keys.slice_set(&turned(split(heads, kv_heads)?, Role::KNorm)?, 1, position)?;
-        values.slice_set(&split(heads + kv_heads, kv_heads)?, 1, position)?;
+        let rounded = |rows: Tensor| match self.cached {
+            Some(cached) => rows.to_dtype(cached)?.to_dtype(self.numbers),
+            None => Ok(rows),
+        };
+        let new_keys = turned(split(heads, kv_heads)?, Role::KNorm)?;
+        keys.slice_set(&rounded(new_keys)?, 1, position)?;
+        let new_values = split(heads + kv_heads, kv_heads)?;
+        values.slice_set(&rounded(new_values)?, 1, position)?;
 
         let seen = position + rows;
         let group = heads / kv_heads;

@@ -36,7 +36,12 @@ pub struct FastCompute {
 }
 
 impl FastCompute {
-    pub fn new(config: SharedConfig, context: usize, team: Arc<Team>) -> Self {
+    pub fn new(
+        config: SharedConfig,
+        context: usize,
+        cache_type: CacheType,
+        team: Arc<Team>,
+    ) -> Self {
         let shape = BlockShape {
             hidden: config.hidden_size,
             ffn: config.intermediate_size,
@@ -45,7 +50,7 @@ impl FastCompute {
             head_dim: config.head_dim,
             norm_eps: config.norm_eps as f32,
         };
-        let cache = |_| LayerCache::new(CacheType::F32, config.kv_heads, config.head_dim, context);
+        let cache = |_| LayerCache::new(cache_type, config.kv_heads, config.head_dim, context);
         Self {
             shape,
             rope: RopeTable::new(&inverse_frequencies(&config), context),

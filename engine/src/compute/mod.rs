@@ -12,7 +12,8 @@ mod laps;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use loader::{BlockLayout, ModelConfig};
+use kernels::{CacheType, LayerCache};
+use loader::{BlockLayout, DType, ModelConfig};
 use offload::{LayerIndex, Slab};
 
 use crate::ends::Ends;
@@ -34,6 +35,39 @@ pub enum Kernels {
     #[default]
     Fast,
     Clear,
+}
+
+/// What keys and values are rounded to: f32 unless something else was asked for. On a device they
+/// are the model's own numbers, which its kernels read.
+pub fn cache_type(
+    asked: Option<CacheType>,
+    of_device: Option<DType>,
+) -> Result<CacheType, EngineError> {
+    let own = match of_device {
+        None => return Ok(asked.unwrap_or_default()),
+        Some(DType::F32) => CacheType::F32,
+        Some(DType::F16) => CacheType::F16,
+        Some(DType::Bf16) => CacheType::Bf16,
+    };
+    match asked {
+        Some(asked) if asked != own => Err(EngineError::CacheOnDevice { asked, own }),
+        _ => Ok(own),
+    }
+}
+
+/// Bytes of all layers' caches on the host, for a plan. The clear blocks round as the fast ones do,
+/// and keep what they compute with.
+pub fn cache_bytes(
+    config: &ModelConfig,
+    context: usize,
+    kind: CacheType,
+    kernels: Kernels,
+) -> usize {
+    let kept = match kernels {
+        Kernels::Fast => kind,
+        Kernels::Clear => CacheType::F32,
+    };
+    config.layers * LayerCache::bytes_for(kept, config.kv_heads, config.head_dim, context)
 }
 
 /// The run state of one sequence.
@@ -102,4 +136,28 @@ pub trait Compute {
 
     /// The logits of the last finished pass, one for each token of the vocabulary.
     fn logits(&mut self) -> &mut [f32];
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_keeps_its_own_numbers_and_says_so() {
+        for asked in [None, Some(CacheType::Bf16)] {
+            let found = cache_type(asked, true, DType::Bf16).unwrap();
+            assert_eq!(found, CacheType::Bf16);
+        }
+        let refused = cache_type(Some(CacheType::F16), true, DType::F32).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("f16") && text.contains("f32"), "{text}");
+        assert!(refused.hint().unwrap().contains("--cache-type"));
+        // On the host the weights' format has no say.
+        for dtype in [DType::F32, DType::F16, DType::Bf16] {
+            assert_eq!(cache_type(None, false, dtype).unwrap(), CacheType::F32);
+            for kind in CacheType::ALL {
+                assert_eq!(cache_type(Some(kind), false, dtype).unwrap(), kind);
+            }
+        }
+    }
 }
