@@ -226,6 +226,12 @@ impl Blueprint {
         Ok((blueprint, too_large))
     }
 
+    /// Bytes that the cache would take less in two bytes a number, where it is in four by choice.
+    pub fn smaller_cache_saves(&self) -> Option<u64> {
+        let free = self.options.kernels == Kernels::Fast && !self.on_device();
+        (free && self.cache_type == CacheType::F32).then(|| self.plan.fixed().cache / 2)
+    }
+
     /// Where both forms were timed: resident blocks are plain if that gives more tokens a second,
     /// with as many of them as then fit.
     fn prefer_faster_form(&mut self) -> Result<(), EngineError> {

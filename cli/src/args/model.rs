@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use engine::kernels::CacheType;
 use engine::{ModelOptions, Source};
 use loader::{DType, Form};
 use offload::PlaceChoice;
@@ -26,6 +27,13 @@ pub struct ModelArgs {
     /// Positions of the KV cache, which is paid for up front [default: at most 4096]
     #[arg(long, value_name = "TOKENS", value_parser = tokens)]
     pub context: Option<usize>,
+    /// How keys and values are kept: f16 and bf16 take half the bytes, and are rounded to 11 and 8
+    /// significant bits [default: f32; on a GPU as the model computes]
+    ///
+    /// f16 is the closer one, and holds numbers up to 65504; bf16 holds any. The clear kernels round
+    /// in the same way, and keep f32. On a GPU only the model's own dtype is possible.
+    #[arg(long, value_name = "TYPE")]
+    pub cache_type: Option<CacheNumbers>,
     /// Memory that the plan may take, like 6GiB or 6144MiB [default: what is available]
     ///
     /// For weights, slots, cache and activations. The program itself takes some 10 to 20 MiB beside
@@ -52,12 +60,25 @@ impl ModelArgs {
         options.dtype = self.dtype;
         options.device = self.device.0;
         options.context = self.context;
+        options.cache_type = self.cache_type.map(|numbers| match numbers {
+            CacheNumbers::F32 => CacheType::F32,
+            CacheNumbers::F16 => CacheType::F16,
+            CacheNumbers::Bf16 => CacheType::Bf16,
+        });
         options.resident_form = self.resident_form.map(|form| match form {
             ResidentForm::Compact => Form::Compact,
             ResidentForm::Plain => Form::Plain,
         });
         options.memory_bytes = self.memory.map(|Size(bytes)| bytes);
     }
+}
+
+/// A type of cache as it is spelled.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum CacheNumbers {
+    F32,
+    F16,
+    Bf16,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

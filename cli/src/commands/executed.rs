@@ -17,6 +17,8 @@ pub struct Executed {
     level: Option<&'static str>,
     threads: Option<usize>,
     context: usize,
+    /// What keys and values are rounded to.
+    cache_type: &'static str,
     /// The limit the plan was made for, and what it takes of it.
     memory_bytes: Option<u64>,
     total_bytes: u64,
@@ -59,6 +61,7 @@ impl Executed {
             level,
             threads: model.threads(),
             context: blueprint.context,
+            cache_type: blueprint.cache_type.name(),
             memory_bytes: blueprint.memory_bytes,
             total_bytes: plan.total_bytes(),
             memory_limit: blueprint.limit.map(LimitKind::name),

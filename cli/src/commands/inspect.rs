@@ -33,7 +33,7 @@ struct Inspection {
     tied_embeddings: bool,
     rope: String,
     window: Option<usize>,
-    /// As this engine keeps it, which is not how the weights are stored.
+    /// In f32, as this engine keeps it on the host unless `--cache-type` says something else.
     kv_cache_bytes_per_token: usize,
     access: &'static str,
     tokenizer_tokens: Option<usize>,
@@ -210,7 +210,10 @@ fn text(found: &Inspection) -> String {
     );
     line(
         "KV cache",
-        format!("{} a token", memory(found.kv_cache_bytes_per_token as u64)),
+        format!(
+            "{} a token in f32, half of it with --cache-type f16 or bf16",
+            memory(found.kv_cache_bytes_per_token as u64)
+        ),
     );
     line("tensors", found.tensors.to_string());
     for (index, unread) in found.unread.iter().enumerate() {

@@ -19,6 +19,8 @@ struct Plans {
     layers: usize,
     dtype: &'static str,
     context: usize,
+    /// What keys and values are rounded to.
+    cache_type: &'static str,
     block_bytes: u64,
     memory_bytes: Option<u64>,
     /// What sets that limit, and what `auto` leaves of it for others.
@@ -46,6 +48,8 @@ struct Plans {
     auto: Option<usize>,
     /// Where `auto` took one slot and not two: what either is predicted to take for a token.
     one_slot: Option<OneSlotRow>,
+    /// Where memory is what limits `auto`, and keys and values in two bytes would move it.
+    smaller_cache: Option<SmallerCache>,
     /// Tensors of the checkpoint that are left where they are.
     unread: Vec<UnreadTensors>,
     plans: Vec<Row>,
@@ -56,6 +60,13 @@ struct OneSlotRow {
     token_ms: f64,
     two_token_ms: f64,
     two_resident: usize,
+}
+
+/// What a cache of two bytes a number would save, and the most layers that would then stay.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct SmallerCache {
+    saved_bytes: u64,
+    resident: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -142,11 +153,14 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         let plan = blueprint.plan_for(resident);
         row(&plan, link_gbps, rates)
     });
+    let rows: Vec<Row> = rows.collect();
     Plans {
+        smaller_cache: smaller_cache(blueprint, &rows),
         model: blueprint.checkpoint.location().to_owned(),
         layers,
         dtype: blueprint.encoding().name(),
         context: blueprint.context,
+        cache_type: blueprint.cache_type.name(),
         block_bytes: blueprint.blocks.largest_bytes() as u64,
         memory_bytes: blueprint.memory_bytes,
         memory_limit: blueprint.limit.map(LimitKind::name),
@@ -174,8 +188,21 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
             two_resident: one.two_resident,
         }),
         unread: unread::of(&blueprint.checkpoint),
-        plans: rows.collect(),
+        plans: rows,
     }
+}
+
+/// As long as the plan is for the host: a device has its own numbers.
+fn smaller_cache(blueprint: &Blueprint, rows: &[Row]) -> Option<SmallerCache> {
+    let limit = blueprint.memory_bytes?;
+    let saved_bytes = blueprint.smaller_cache_saves()?;
+    let would_fit = |row: &&Row| row.total_bytes - saved_bytes <= limit;
+    let most = rows.iter().rfind(would_fit)?.resident;
+    let fits = rows.iter().rfind(|row| row.fits).map(|row| row.resident);
+    fits.is_none_or(|now| most > now).then_some(SmallerCache {
+        saved_bytes,
+        resident: most,
+    })
 }
 
 fn row(plan: &ResidencyPlan, link_gbps: Option<f64>, rates: Rates) -> Row {
@@ -306,6 +333,14 @@ fn text(plans: &Plans) -> String {
         ),
         None => String::new(),
     };
+    let cache = match plans.smaller_cache {
+        Some(smaller) => format!(
+            "\nKV: --cache-type f16 or bf16 would take {} less, and N = {} would fit.",
+            memory(smaller.saved_bytes),
+            smaller.resident
+        ),
+        None => String::new(),
+    };
     let homes = match (has_homes, plans.host_bytes) {
         (false, _) => String::new(),
         (true, None) => "\nhomes: RAM that streamed layers come from; part of the total.".into(),
@@ -328,13 +363,14 @@ fn text(plans: &Plans) -> String {
         None => String::new(),
     };
     format!(
-        "{}: {} layers of {}, {}, resident {}, context {}, memory \
-         {limit}\n\n{table}\n\n{floor}{one_slot}{homes}{reserve}{unread}",
+        "{}: {} layers of {}, {}, resident {}, context {} (KV in {}), memory \
+         {limit}\n\n{table}\n\n{floor}{one_slot}{cache}{homes}{reserve}{unread}",
         plans.model,
         plans.layers,
         memory(plans.block_bytes),
         plans.dtype,
         plans.resident_form,
         plans.context,
+        plans.cache_type,
     )
 }

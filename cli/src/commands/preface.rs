@@ -1,8 +1,8 @@
 //! What is said before a model is loaded: the plan, and where streamed weights live.
 
-use engine::kernels::{FormTimes, Timed};
+use engine::kernels::{CacheType, FormTimes, Timed};
 use engine::memory::{self as system_memory, LimitKind};
-use engine::{Blueprint, Verification};
+use engine::{Blueprint, Kernels, Verification};
 use loader::{AccessReport, CHECKSUM_ALGORITHM, Form};
 use offload::{Home, LinkInfo, Prefetch};
 
@@ -171,6 +171,7 @@ fn plan(blueprint: &Blueprint) -> Table {
         "KV cache".into(),
         format!("{} tokens", blueprint.context),
         memory(fixed.cache),
+        format!("in {}", cache(blueprint)),
     ]);
     table.row([
         "ends".into(),
@@ -254,6 +255,19 @@ fn resident_form(blueprint: &Blueprint) -> String {
                 Form::Plain => format!("{form}; timed at {plain}, compact {compact}"),
             }
         }
+    }
+}
+
+/// What keys and values are kept in.
+fn cache(blueprint: &Blueprint) -> String {
+    let kind = blueprint.cache_type;
+    if blueprint.options.kernels == Kernels::Clear
+        && !blueprint.on_device()
+        && kind != CacheType::F32
+    {
+        format!("f32, rounded to {}", kind.name())
+    } else {
+        kind.name().into()
     }
 }
 

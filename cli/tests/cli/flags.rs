@@ -9,7 +9,7 @@ use std::thread;
 use loader::synth::SynthSpec;
 use serde_json::{Value, json};
 
-use crate::common::{Made, Run, make, tiny};
+use crate::common::{Made, Run, make, run, tiny};
 
 const LAYERS: usize = 6;
 const TOKENS: usize = 2;
@@ -394,6 +394,67 @@ fn the_form_of_resident_layers_is_in_effect_or_refused() {
         tuned.stdout.contains("--resident-form compact"),
         "{tuned:?}"
     );
+}
+
+/// `--cache-type` halves what the plan counts, is carried out and kept by `tune`, and rounds.
+#[test]
+fn the_type_of_the_cache_is_planned_carried_out_and_said() {
+    let made = make(&tiny().with_layers(LAYERS));
+    let cache_bytes = |flags: &str| {
+        let plan = made.run("plan", &format!("--json {flags}")).ok().json();
+        let bytes = plan["plans"][4]["cache_bytes"].as_u64().unwrap();
+        (plan["cache_type"].as_str().unwrap().to_owned(), bytes)
+    };
+    let (kind, whole) = cache_bytes("");
+    assert_eq!(kind, "f32");
+    let logits = |flags: &str| {
+        let logits = made.run("logits", &format!("--prompt-tokens 1,2,3,4,5 {flags}"));
+        logits.ok().json()["logits"].clone()
+    };
+    let exact = logits("");
+    assert_eq!(logits("--cache-type f32"), exact);
+    for kind in ["f16", "bf16"] {
+        let flags = format!("--cache-type {kind}");
+        assert_eq!(cache_bytes(&flags), (kind.to_owned(), whole / 2));
+        assert_ne!(logits(&flags), exact, "{kind}");
+        let run = generate(&made, &format!("{flags} --num-gpu-layers 3"));
+        let run = run.ok().json();
+        assert_eq!(run["plan"]["cache_type"], json!(kind));
+        let brief = "--prompt-tokens 1 --max-new-tokens 1";
+        let text = made.run("generate", &format!("{flags} {brief}")).ok();
+        let said = format!("in {kind}\n");
+        assert!(text.stderr.contains(&said), "{text:?}");
+        let clear = format!("{flags} --kernels clear {brief}");
+        let clear = made.run("generate", &clear).ok();
+        let said = format!("in f32, rounded to {kind}\n");
+        assert!(clear.stderr.contains(&said), "{clear:?}");
+    }
+    let unknown = made.run("plan", "--cache-type q8");
+    assert_eq!(unknown.code, 2, "{unknown:?}");
+    assert!(unknown.stderr.contains("f32, f16, bf16"), "{unknown:?}");
+    let tuned = "--tokens 4 --repeats 1 --verify 1 --memory 64MiB --cache-type bf16";
+    let tuned = made.run("tune", tuned).ok();
+    assert!(tuned.stdout.contains("--cache-type bf16"), "{tuned:?}");
+}
+
+/// Where memory limits `auto`, `plan` says how far a smaller cache would move it.
+#[test]
+fn a_plan_says_what_a_smaller_cache_would_give() {
+    let plan = |flags: &str| run(&format!("plan --json {flags}")).ok().json();
+    let bytes = plan("--memory 1TiB")["plans"][10]["total_bytes"].clone();
+    let limited = format!("--memory {bytes}");
+    let smaller = plan(&limited)["smaller_cache"].clone();
+    let resident = smaller["resident"].as_u64().unwrap();
+    let with = plan(&format!("{limited} --cache-type f16"));
+    assert_eq!(with["auto"].as_u64(), Some(resident));
+    assert_eq!(with["smaller_cache"], Value::Null);
+    let text = run(&format!("plan {limited}")).ok().stdout;
+    assert!(
+        text.contains(&format!("N = {resident} would fit")),
+        "{text}"
+    );
+    // Nothing to gain: all layers stay, or the cache is kept whole for another reason.
+    assert_eq!(plan("--memory 1TiB")["smaller_cache"], Value::Null);
 }
 
 /// The other commands that run a model refuse the same, and `plan` shows what it is asked for.

@@ -37,6 +37,10 @@ fn within_a_limit_it_recommends_the_most_layers_and_says_what_would_help() {
         json["advice"]["more_memory"]["ratio"].as_f64().unwrap() > 2.0,
         "{json}"
     );
+    // Half of the cache is as much as all other layers.
+    let smaller = &json["advice"]["smaller_cache"];
+    assert_eq!(smaller["resident"], 28, "{json}");
+    assert!(smaller["ratio"].as_f64().unwrap() > 2.0, "{json}");
     assert!(
         json["advice"]["faster_link"]["ratio"].as_f64().unwrap() > 1.5,
         "{json}"

@@ -145,19 +145,17 @@ mod tests {
     #[test]
     fn a_device_keeps_its_own_numbers_and_says_so() {
         for asked in [None, Some(CacheType::Bf16)] {
-            let found = cache_type(asked, true, DType::Bf16).unwrap();
+            let found = cache_type(asked, Some(DType::Bf16)).unwrap();
             assert_eq!(found, CacheType::Bf16);
         }
-        let refused = cache_type(Some(CacheType::F16), true, DType::F32).unwrap_err();
+        let refused = cache_type(Some(CacheType::F16), Some(DType::F32)).unwrap_err();
         let text = refused.to_string();
         assert!(text.contains("f16") && text.contains("f32"), "{text}");
         assert!(refused.hint().unwrap().contains("--cache-type"));
         // On the host the weights' format has no say.
-        for dtype in [DType::F32, DType::F16, DType::Bf16] {
-            assert_eq!(cache_type(None, false, dtype).unwrap(), CacheType::F32);
-            for kind in CacheType::ALL {
-                assert_eq!(cache_type(Some(kind), false, dtype).unwrap(), kind);
-            }
+        assert_eq!(cache_type(None, None).unwrap(), CacheType::F32);
+        for kind in CacheType::ALL {
+            assert_eq!(cache_type(Some(kind), None).unwrap(), kind);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What to type, and what would move the limit.
 
+use engine::kernels::CacheType;
 use engine::{MachineRates, ModelOptions, Source};
 use loader::{DType, Form, units};
 use offload::{Candidate, Home, Spread};
@@ -19,6 +20,9 @@ pub struct Advice {
     pub command: String,
     /// The best plan with one more GiB, where there is a limit and something is streamed.
     pub more_memory: Option<Gain>,
+    /// The best plan with keys and values in two bytes a number, where there is a limit, something is
+    /// streamed, and they are kept in four.
+    pub smaller_cache: Option<Gain>,
     /// The best plan with a link twice as fast, where something is streamed.
     pub faster_link: Option<Gain>,
 }
@@ -54,6 +58,11 @@ impl Advice {
             more_memory: match limit {
                 Some(limit) => best_with(Some(limit.saturating_add(MORE_BYTES)), 1.0)?,
                 None => None,
+            },
+            // The bytes that it saves are as good as more memory.
+            smaller_cache: match (limit, bench.blueprint.smaller_cache_saves()) {
+                (Some(limit), Some(saved)) => best_with(Some(limit.saturating_add(saved)), 1.0)?,
+                _ => None,
             },
             faster_link: best_with(limit, FASTER)?,
         })
@@ -98,6 +107,9 @@ fn command(source: &Source, options: &ModelOptions, candidate: &Candidate) -> St
     }
     if let Some(context) = options.context {
         add("--context", context.to_string());
+    }
+    if let Some(kind) = options.cache_type.map(CacheType::name) {
+        add("--cache-type", kind.into());
     }
     if let Some(dtype) = options.dtype.map(DType::name) {
         add("--dtype", dtype.into());

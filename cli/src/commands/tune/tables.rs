@@ -80,6 +80,10 @@ fn write(to: &mut String, tuned: &Tuned) -> std::fmt::Result {
             if let Some(gain) = more {
                 writeln!(to, "One more GiB of memory: {}{emulated}", said(gain))?;
             }
+            if let Some(gain) = &advice.smaller_cache {
+                let said = said(gain);
+                writeln!(to, "--cache-type f16 or bf16: {said}{emulated}")?;
+            }
             if let Some(gain) = faster {
                 writeln!(to, "A link twice as fast: {}{emulated}", said(gain))?;
             }
