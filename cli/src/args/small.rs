@@ -37,7 +37,7 @@ Examples:
   engine plan --model DIR --json
 
 How to tune N: take the marked line. Where its floor is still too slow, make room for more
-layers: a shorter --context, --slots 1, or a --dtype of fewer bytes.")]
+layers: a shorter --context, --cache-type f16, --slots 1, or a --dtype of fewer bytes.")]
 pub struct PlanArgs {
     #[command(flatten)]
     pub model: ModelArgs,
