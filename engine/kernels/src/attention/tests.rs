@@ -1,3 +1,6 @@
+#![expect(unsafe_code, reason = "runs attention as a region of its own")]
+// Sound because the region borrows all buffers, and its level is its team's.
+
 use super::*;
 use crate::cache::{CacheType, LayerCache};
 use crate::shared::Buffer;
