@@ -36,7 +36,8 @@ pub struct Session<'m> {
     /// Of the pass under way.
     pub(crate) clock: Clock,
     past: Past,
-    watch: CoreWatch,
+    /// Where somebody asked for it: it reads files of the system's between tokens.
+    watch: Option<CoreWatch>,
     /// Takes the times of ordering work for a device, which nobody asks for.
     ordering: Clock,
     pub(crate) startup: Startup,
@@ -62,7 +63,7 @@ impl<'m> Session<'m> {
         model.cancel_with(&cancel);
         Ok(Self {
             past: Past::new(model.blueprint.on_device()),
-            watch: CoreWatch::start(model.team.places()),
+            watch: None,
             model,
             compute,
             position: 0,
@@ -91,10 +92,19 @@ impl<'m> Session<'m> {
         Arc::clone(&self.layers_done)
     }
 
+    /// Watches from now on whether compute has the cores that it asks for: the timing of a pass then
+    /// says it.
+    pub fn watch_cores(&mut self) {
+        if self.watch.is_none() {
+            self.watch = Some(CoreWatch::start(self.model.team.places()));
+        }
+    }
+
     /// Keeps a timeline of every pass from now on; [`Session::take_recording`] has it.
     pub fn record(&mut self) {
         // A pass that was made before does not belong on it.
         let _ = self.settle();
+        self.watch_cores();
         self.clock.keep_spans();
         self.past.record(Recording::new(self.startup.spans.clone()));
     }
@@ -147,7 +157,9 @@ impl<'m> Session<'m> {
             ..
         } = self;
         layers_done.store(0, Ordering::Relaxed);
-        watch.begin();
+        if let Some(watch) = watch {
+            watch.begin();
+        }
         clock.begin_pass(tokens.len(), *position);
         // A device tells its own times when the pass is over; here its work is only ordered.
         let clock = match model.blueprint.on_device() {
@@ -245,7 +257,9 @@ impl<'m> Session<'m> {
 
     /// The pass is over. What a device knows of it is read in the course of the next, or by `settle`.
     pub(crate) fn end_pass(&mut self) -> Result<(), EngineError> {
-        self.clock.cores(self.watch.look());
+        if let Some(watch) = &mut self.watch {
+            self.clock.cores(watch.look());
+        }
         let (stack, compute) = (&mut self.model.stack, &mut *self.compute);
         self.past.add(&mut self.clock, stack, compute)
     }

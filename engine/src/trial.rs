@@ -116,6 +116,7 @@ impl TrialRun {
                 Some(piece) => text.push_str(&piece.text),
                 None => break,
             }
+        session.watch_cores();
         }
         text.push_str(&generation.rest());
         let memory_bytes = memory::held_bytes();

@@ -40,12 +40,12 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let _ = blueprint.tokenizer();
 
     preface::print(&blueprint, idle.as_ref(), &console);
-    let peak = match args.output.profile.is_some() || files.any() {
+    let measured = args.output.profile.is_some() || files.any();
+    let peak = match measured {
         true => blueprint.measure_peak()?,
         false => None,
     };
     // Never dropped: the process ends with this command, and must not wait for a read under way.
-    let measured = args.output.profile.is_some() || files.any();
     let model = Box::leak(Box::new(load(blueprint, measured, &console)?));
     let loaded = model.loaded();
     let idle = match loaded.kept_plain || loaded.lowered_from.is_some() {
@@ -66,6 +66,9 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     session.cancel_with(interrupt::flag());
     if files.any() {
         session.record();
+    if measured || args.output.json {
+        session.watch_cores();
+    }
     }
     let bar = prompt_bar(&session, prompt.len(), &console);
     let mut generation = session.generate(prompt, options)?;
