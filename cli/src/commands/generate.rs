@@ -33,7 +33,9 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         .sampling
         .validate()
         .map_err(engine::EngineError::from)?;
-    let origin = origin::of_this_run(Some(options.sampling.seed));
+    // Only where it is written: it takes a look at the machine.
+    let told = files.any() || args.output.json;
+    let origin = told.then(|| origin::of_this_run(Some(options.sampling.seed)));
     let prompt = prompt::tokens(input, &blueprint, &console)?;
     // What reading it takes for a moment is then given back before weights need the memory. Without
     // one, tokens are printed as numbers.
@@ -64,11 +66,11 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
 
     let mut session = model.session()?;
     session.cancel_with(interrupt::flag());
-    if files.any() {
-        session.record();
     if measured || args.output.json {
         session.watch_cores();
     }
+    if files.any() {
+        session.record();
     }
     let bar = prompt_bar(&session, prompt.len(), &console);
     let mut generation = session.generate(prompt, options)?;
@@ -82,7 +84,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
     let written = write_files(
         &files,
-        (&name, &preface::short_name(&facts.model), &origin),
+        (&name, &preface::short_name(&facts.model), origin.as_ref()),
         &mut generation,
         &report,
         &streaming,
@@ -161,13 +163,13 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
 /// Of all that was recorded, whatever then went wrong.
 fn write_files(
     files: &Files,
-    (model, name, origin): (&str, &str, &Origin),
+    (model, name, origin): (&str, &str, Option<&Origin>),
     generation: &mut Generation<'_, '_>,
     report: &Report,
     streaming: &Streaming,
     console: &Console,
 ) -> Result<(), Failure> {
-    let Some(recording) = generation.take_recording() else {
+    let (Some(recording), Some(origin)) = (generation.take_recording(), origin) else {
         return Ok(());
     };
     let run = RunRecord {

@@ -18,7 +18,8 @@ pub struct Finished {
     pub facts: Facts,
     pub report: Report,
     pub utilisation: RunUtilisation,
-    pub origin: Origin,
+    /// Where it is written.
+    pub origin: Option<Origin>,
     pub text: String,
 }
 
@@ -40,7 +41,7 @@ pub struct Facts {
 #[derive(Debug, Serialize)]
 struct Json<'a> {
     model: &'a str,
-    origin: &'a Origin,
+    origin: Option<&'a Origin>,
     text: &'a str,
     tokens: &'a [u32],
     prompt_tokens: usize,
@@ -121,7 +122,7 @@ impl Finished {
         } = self;
         let totals = &report.totals;
         Json {
-            origin,
+            origin: origin.as_ref(),
             model: &facts.model,
             text,
             tokens: &report.tokens,
