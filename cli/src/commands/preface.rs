@@ -46,11 +46,12 @@ fn note_more_than_available(blueprint: &Blueprint, console: &Console) {
     // Limits on what is asked for refuse it, and the plan is then made again.
     let limits = system_memory::limits().into_iter();
     let touched = limits.filter(|limit| !limit.kind.counts_untouched());
+    if blueprint.limit != Some(LimitKind::Given) {
+        return;
+    }
     let available = touched.map(|limit| limit.left_bytes).min();
     let total = blueprint.plan.total_bytes();
-    if blueprint.limit == Some(LimitKind::Given)
-        && let Some(available) = available.filter(|&available| total > available)
-    {
+    if let Some(available) = available.filter(|&available| total > available) {
         console.say(format_args!(
             "note: {} are available, and --memory lets the plan take {}: the run may be slowed \
              down, or ended by the system",
