@@ -66,7 +66,7 @@ impl Sizes {
     pub fn asked(&self) -> ReserveBytes {
         // The head is read beside the layers.
         let readers = 2 * READ_THREADS.min(self.chunks);
-        let threads = self.compute_threads - 1 + readers + OTHER_THREADS;
+        let threads = self.compute_threads.saturating_sub(1) + readers + OTHER_THREADS;
         let each_slab = SlabBytes::padding(self.slab) as u64;
         ReserveBytes {
             fixed: threads as u64 * STACK + OTHER_SLABS * each_slab,
