@@ -174,14 +174,6 @@ impl Blueprint {
         self.prompter()?.encode(text, true)
     }
 
-    /// The ids of a conversation in the model's own chat format, ready for its answer.
-    pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<u32>, EngineError> {
-        let prompter = self.prompter()?;
-        let rendered = prompter.render(chat, None)?;
-        // The template writes the special tokens itself.
-        prompter.encode(&rendered.text, false)
-    }
-
     /// Whether a cache that holds `taken` positions already can take these tokens, and the
     /// embedding has rows for them.
     pub fn check_tokens(&self, tokens: &[u32], taken: usize) -> Result<(), EngineError> {

@@ -31,7 +31,9 @@ fn open(directory: &Path) -> Result<(), EngineError> {
     let blueprint = Blueprint::new(&source, ModelOptions::default())?;
     let tokens = blueprint.encode("a b")?;
     blueprint.check_tokens(&tokens, 0)?;
-    blueprint.encode_chat(&Chat::new([Message::new("user", "a b")]))?;
+    let prompter = blueprint.prompter()?;
+    let rendered = prompter.render(&Chat::new([Message::new("user", "a b")]), None)?;
+    prompter.encode(&rendered.text, false)?;
     Ok(())
 }
 

@@ -9,6 +9,13 @@ use support::Counting;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// As `generate --chat` does it.
+fn encode_chat(blueprint: &Blueprint, chat: &Chat) -> Result<Vec<u32>, EngineError> {
+    let prompter = blueprint.prompter()?;
+    let rendered = prompter.render(chat, None)?;
+    prompter.encode(&rendered.text, false)
+}
+
 // One test: the counters are the process's.
 #[test]
 fn a_text_is_refused_before_it_is_tokenized() {
@@ -19,7 +26,9 @@ fn a_text_is_refused_before_it_is_tokenized() {
     let blueprint = Blueprint::new(&Source::Demo, options).unwrap();
     let prompter = blueprint.prompter().unwrap();
     let most = prompter.text_bytes_max();
-    assert_eq!(most % blueprint.context as u64, 0);
+    // As many times the longest token as there are positions.
+    let longest = blueprint.tokenizer().unwrap().longest_bytes() as u64;
+    assert_eq!(most, longest * blueprint.context as u64);
     // Were it tokenized, it would take over a hundred bytes for each of its own.
     let text = "a lot of it ".repeat(1 << 20);
     let (result, peak) = Counting::peak_of(|| blueprint.encode(&text));
@@ -36,7 +45,7 @@ fn a_text_is_refused_before_it_is_tokenized() {
     assert!(peak < 1 << 10, "{peak}");
     // A template may leave text out, so it is looked at afterwards.
     let chat = Chat::new([Message::new("user", text.as_str())]);
-    let error = blueprint.encode_chat(&chat).unwrap_err();
+    let error = encode_chat(&blueprint, &chat).unwrap_err();
     assert!(matches!(error, EngineError::TextTooLong { .. }), "{error}");
     // The longest text there could be, and one byte more.
     let longest = "a".repeat(most as usize);
