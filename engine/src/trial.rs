@@ -4,7 +4,7 @@
 //! within a round.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::blueprint::Blueprint;
 use crate::cores::CoreWatch;
@@ -49,7 +49,7 @@ pub struct TrialRun {
 impl Trial {
     /// Opens, runs, closes. `cancel` ends the run under way with [`EngineError::Interrupted`].
     pub fn run(&self, source: &Source, cancel: &Arc<AtomicBool>) -> Result<TrialRun, EngineError> {
-        let (mut model, peak) = open_measured(source, self.options.clone())?;
+        let (mut model, peak) = self.open(source, cancel)?;
         let (prompt, generation) = (self.prompt.clone(), self.generation.clone());
         TrialRun::measure(&mut model, peak, prompt, generation, cancel)
     }
@@ -61,7 +61,7 @@ impl Trial {
         source: &Source,
         cancel: &Arc<AtomicBool>,
     ) -> Result<TrialRun, EngineError> {
-        let (mut model, peak) = open_measured(source, self.options.clone())?;
+        let (mut model, peak) = self.open(source, cancel)?;
         let (prompt, generation) = (self.prompt.clone(), self.generation.clone());
         let run = TrialRun::measure(&mut model, peak, prompt, generation, cancel)?;
         model.measure_memory()?;
@@ -73,6 +73,23 @@ impl Trial {
         };
         streaming.keep_best(&run.decode);
         Ok(TrialRun { streaming, ..run })
+    }
+
+    fn open(
+        &self,
+        source: &Source,
+        cancel: &AtomicBool,
+    ) -> Result<(Model, Option<LinkPeak>), EngineError> {
+        let in_time = || match cancel.load(Ordering::Relaxed) {
+            true => Err(EngineError::Interrupted),
+            false => Ok(()),
+        };
+        in_time()?;
+        let blueprint = Blueprint::new(source, self.options.clone())?;
+        in_time()?;
+        let peak = blueprint.measure_peak()?;
+        in_time()?;
+        Ok((Model::load(blueprint, &mut |_| {})?, peak))
     }
 }
 
@@ -99,6 +116,7 @@ impl TrialRun {
         let mut watch = CoreWatch::start(model.team.places());
         let mut session = model.session()?;
         session.cancel_with(Arc::clone(cancel));
+        session.watch_cores();
         let mut generation = session.generate(prompt, generation)?;
         let (mut prompt, mut decode) = (Window::default(), Window::default());
         let (mut token_ms, mut text) = (Vec::new(), String::new());
@@ -116,7 +134,6 @@ impl TrialRun {
                 Some(piece) => text.push_str(&piece.text),
                 None => break,
             }
-        session.watch_cores();
         }
         text.push_str(&generation.rest());
         let memory_bytes = memory::held_bytes();

@@ -2,7 +2,7 @@
 //! Predictions are the planner's; whoever recommends one verifies it by running it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use loader::Form;
@@ -59,14 +59,22 @@ impl MachineRates {
         prompt: Vec<u32>,
         cancel: &Arc<AtomicBool>,
     ) -> Result<Self, EngineError> {
+        let in_time = || match cancel.load(Ordering::Relaxed) {
+            true => Err(EngineError::Interrupted),
+            false => Ok(()),
+        };
+        in_time()?;
         let checkpoint = source.open()?;
         let disk_gbps = loader::measure_read_gbps(&checkpoint, BUDGET)?.gbps;
+        in_time()?;
         let block = checkpoint.block(0, options.dtype, loader::Arrangement::Paged)?;
         let block_bytes = block.stored_bytes();
         let alone = loader::measure_lone_read(&checkpoint, block_bytes, BUDGET)?;
         let disk_start_ms = alone.start_ms(disk_gbps);
         drop(checkpoint);
+        in_time()?;
         let ram_gbps = offload::measure_copy_gbps(BUDGET);
+        in_time()?;
         let generation = GenerationOptions {
             max_new_tokens: TOKENS,
             ignore_eos: true,
@@ -151,5 +159,22 @@ pub fn options_of(candidate: &Candidate, form: Form, base: &ModelOptions) -> Mod
         resident_form: Some(form),
         home: streams.then_some(candidate.home).or(base.home),
         ..base.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_is_interrupted_measures_nothing_more() {
+        let cancel = Arc::new(AtomicBool::new(true));
+        let started = Instant::now();
+        let options = ModelOptions::default();
+        let ended = MachineRates::measure(&Source::Demo, &options, vec![1], &cancel);
+        assert!(matches!(ended, Err(EngineError::Interrupted)), "{ended:?}");
+        assert!(started.elapsed() < BUDGET);
     }
 }

@@ -128,8 +128,12 @@ impl Bench<'_> {
             &self.options,
             self.prompt.clone(),
             &self.cancel,
-        )?;
+        );
         drop(steps);
+        if matches!(rates, Err(EngineError::Interrupted)) {
+            self.console.say("interrupted before anything was measured");
+        }
+        let rates = rates?;
         if rates.kept_plain {
             self.options.resident_form = Some(Form::Plain);
             self.blueprint = Blueprint::new(&self.source, self.options.clone())?;
