@@ -2,10 +2,11 @@
 //! what it has; the next one, or the first where nobody claimed it, ends the process at once,
 //! with nothing half-written left behind.
 
-use std::io;
+use std::io::{self, Write};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
@@ -32,6 +33,9 @@ pub fn watch() -> Result<(), Failure> {
             Some(_) if again => {}
             _ => {
                 output::abandon();
+                if first {
+                    say();
+                }
                 process::exit(INTERRUPTED);
             }
         }
@@ -43,6 +47,18 @@ pub fn watch() -> Result<(), Failure> {
             other => io::Error::other(other),
         })
     })
+}
+
+/// On a thread of its own: whoever reads stderr may not read on, and is not waited for.
+fn say() {
+    let (said, heard) = mpsc::channel();
+    let write = move || {
+        let _ = io::stderr().lock().write_all(b"interrupted\n");
+        let _ = said.send(());
+    };
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _ = heard.recv_timeout(ONE_PRESS);
+    }
 }
 
 /// A flag that the first Ctrl-C sets, for a run that looks at it.

@@ -25,6 +25,27 @@ fn has_part(folder: &Path) -> bool {
     found.any(|entry| entry.file_name().to_string_lossy().ends_with(".part"))
 }
 
+/// Before a run could look at it, a signal ends the process at once, and that is said.
+#[test]
+fn a_signal_before_the_run_begins_is_told() {
+    let temp = tempfile::tempdir().unwrap();
+    let pipe = temp.path().join("prompt");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    // Nobody writes to it.
+    let mut under_way = UnderWay::start(command().arg("generate").arg("--txt-path").arg(&pipe));
+    thread::sleep(Duration::from_millis(300));
+    under_way.signal("INT");
+    let run = under_way.ends_soon();
+    assert_eq!(run.code, 130, "{run:?}");
+    assert_eq!(run.stderr, "interrupted\n");
+}
+
 /// `timeout` signals the process and then its group, which has it in as well.
 #[test]
 fn a_signal_that_comes_twice_at_once_is_one() {
