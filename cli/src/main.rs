@@ -17,7 +17,8 @@ mod prompt;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use args::{Cli, Command};
 use failure::Failure;
@@ -26,7 +27,13 @@ use output::Console;
 fn main() -> ExitCode {
     say_nothing_of_panics_that_become_errors();
     out_of_memory::share_one_heap_if_limited();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        let forgotten = args::forgotten_text(std::env::args_os()).filter(|_| error.use_stderr());
+        match forgotten {
+            Some(told) => Cli::command().error(ErrorKind::InvalidValue, told).exit(),
+            None => error.exit(),
+        }
+    });
     match interrupt::watch().and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

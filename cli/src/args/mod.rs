@@ -30,7 +30,7 @@ pub use effect::Idle;
 pub use files::{FileKind, FilesArgs};
 pub use generate::{GenerateArgs, ProfileHow};
 pub use model::ModelArgs;
-pub use prompt::{ChatInput, PromptInput, TextInput};
+pub use prompt::{ChatInput, PromptInput, TextInput, forgotten_text};
 pub use residency::{LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
 pub use setup::SetupArgs;

@@ -1,5 +1,6 @@
 //! The prompt: a text, ids, or a conversation in the model's chat format.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
@@ -116,22 +117,49 @@ impl PromptArgs {
 /// A text may begin with a hyphen. One that is a flag, to the letter, is a flag whose text was
 /// forgotten before it.
 pub fn text(text: &str) -> Result<String, String> {
+    match is_flag(text) && !is_behind_equals(text, std::env::args_os()) {
+        true => Err(missing(text)),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// What is wrong with a line that could not be parsed, if it is that a text was forgotten:
+/// `--prompt --max-new-tokens 5` otherwise complains of the 5.
+pub fn forgotten_text(line: impl Iterator<Item = OsString>) -> Option<String> {
+    let words: Vec<String> = line
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let forgotten = words.windows(2).find(|pair| {
+        let takes_text = ["--prompt", "-p", "--system", "--stop"].contains(&pair[0].as_str());
+        takes_text && is_flag(&pair[1])
+    });
+    forgotten.map(|pair| format!("{} has no text: {}", pair[0], missing(&pair[1])))
+}
+
+fn missing(flag: &str) -> String {
+    format!("`{flag}` is a flag, so the text is missing; if it is the text, write --prompt={flag}")
+}
+
+/// Whether the text was joined to its flag, which leaves no doubt.
+fn is_behind_equals(text: &str, line: impl Iterator<Item = OsString>) -> bool {
+    line.into_iter().any(|word| {
+        let word = word.to_string_lossy();
+        word.split_once('=')
+            .is_some_and(|(flag, value)| flag.starts_with('-') && value == text)
+    })
+}
+
+fn is_flag(text: &str) -> bool {
     let long = text
         .strip_prefix("--")
         .map(|flag| flag.split('=').next().unwrap_or(flag));
-    let is_flag = long.is_some_and(|long| {
+    long.is_some_and(|long| {
         let cli = Cli::command();
         let mut arguments = cli
             .get_subcommands()
             .flat_map(|command| command.get_arguments());
         long == "help" || arguments.any(|argument| argument.get_long() == Some(long))
-    });
-    match is_flag {
-        true => Err(format!(
-            "`{text}` is a flag, so the text is missing; if it is the text, give it in a file"
-        )),
-        false => Ok(text.to_owned()),
-    }
+    })
 }
 
 #[cfg(test)]
@@ -155,5 +183,16 @@ mod tests {
         for flag in ["--chat", "--profile=live", "--max-new-tokens", "--help"] {
             assert!(text(flag).unwrap_err().contains("is a flag"), "{flag}");
         }
+        let line = |words: &'static str| words.split_whitespace().map(OsString::from);
+        let forgotten = |words| forgotten_text(line(words));
+        let told = forgotten("engine generate --prompt --max-new-tokens 5").unwrap();
+        assert!(told.contains("--prompt=--max-new-tokens"), "{told}");
+        assert_eq!(forgotten("engine generate --prompt -n 5"), None);
+        assert_eq!(
+            forgotten("engine generate --prompt=--chat --nonsense"),
+            None
+        );
+        assert!(is_behind_equals("--chat", line("engine --prompt=--chat")));
+        assert!(!is_behind_equals("--chat", line("engine --prompt --chat")));
     }
 }
