@@ -124,7 +124,13 @@ fn what_has_no_effect_is_said_and_what_is_wrong_is_refused() {
     fs::write(&file, r#"[{"role": "system", "content": "w1"}]"#).unwrap();
     tokenize(&made, ["--messages", &name, "--system", "w2"])
         .fails(2, &["begin with a system message"]);
-    tokenize(&made, ["--template-kwargs", "[]", "w1"]).fails(2, &["no object of names"]);
+    tokenize(&made, ["--template-kwargs", "[]", "w1"]).fails(
+        2,
+        &[
+            "no object of names",
+            "hint: template arguments are a JSON object",
+        ],
+    );
     tokenize(&made, ["--template-kwargs", r#"{"messages": []}"#, "w1"])
         .fails(2, &["messages are no argument"]);
     // A flag that could have no effect is refused.
@@ -196,6 +202,12 @@ fn a_prompt_may_begin_with_a_hyphen() {
     let run = engine(["generate", "--model", &name, "--prompt", "--chat"]);
     assert_eq!(run.code, 2, "{run:?}");
     assert!(run.stderr.contains("`--chat` is a flag"), "{run:?}");
+    let line = ["generate", "--model", &name, "--max-new-tokens", "1"];
+    let with = |rest: &[&str]| engine(line.iter().chain(rest));
+    let run = with(&["--prompt", "--top-k", "5"]);
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.stderr.contains("--prompt=--top-k"), "{run:?}");
+    with(&["--prompt=--top-k"]).ok();
 }
 
 #[test]

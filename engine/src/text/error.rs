@@ -5,6 +5,9 @@ use std::io;
 
 use thiserror::Error;
 
+/// An input that a conversation can be wrong in.
+pub(crate) const TEMPLATE_ARGUMENTS: &str = "template arguments";
+
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum TextError {
@@ -78,9 +81,12 @@ impl TextError {
             Self::TemplateRefused { .. } => {
                 "many models accept only user and assistant messages in turn, user first"
             }
+            Self::ChatInput { input, .. } if *input == TEMPLATE_ARGUMENTS => {
+                "template arguments are a JSON object, like {\"enable_thinking\": false}"
+            }
             Self::ChatInput { .. } => {
                 "messages are a JSON list like [{\"role\": \"user\", \"content\": \"Hi\"}], or an object \
-                 with messages, tools and documents; template arguments are an object"
+                 with messages, tools and documents"
             }
             Self::TemplateThread { .. } => {
                 "the limit on address space (ulimit -v) may be too low for the stack"

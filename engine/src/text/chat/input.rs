@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde::{Deserialize, Serialize};
 
 use crate::text::TextError;
+use crate::text::error::TEMPLATE_ARGUMENTS;
 
 /// A value takes far more memory than the two bytes that it may have in a file.
 const VALUES_MAX: usize = 1_000_000;
@@ -112,7 +113,7 @@ impl Chat {
     /// Reads an object of names and what the template finds under them. `tools`, `documents` and
     /// `add_generation_prompt` may be among them.
     pub fn add_arguments(&mut self, json: &[u8]) -> Result<(), TextError> {
-        let wrong = |reason: String| wrong("template arguments", reason);
+        let wrong = |reason: String| wrong(TEMPLATE_ARGUMENTS, reason);
         let value = parse(json).map_err(wrong)?;
         if value.kind() != ValueKind::Map {
             return Err(wrong(format!("{} is no object of names", value.kind())));
