@@ -53,7 +53,7 @@ fn check(source: &str) {
 /// Words of the language in any order, around values that grow. Most are no templates; of those
 /// that are, none may take more than it may.
 fn templates_made_by_chance() {
-    const WORDS: [&str; 58] = [
+    const WORDS: [&str; 64] = [
         "{% set ns.x = ",
         " %}",
         "{{ ",
@@ -105,6 +105,12 @@ fn templates_made_by_chance() {
         "|sum",
         "|sum(start=[])",
         "|groupby('k')",
+        "|batch(9999999, 'x')",
+        "|batch(1)",
+        "|slice(9999999, ns.x)",
+        "|center(999999999)",
+        "|truncate(9)",
+        "|wordcount",
         "|replace('a', ns.x, 9)",
         "joiner(ns.x)",
         "cycler(ns.x, ns.x)",
@@ -213,6 +219,11 @@ fn templates_made_to_take_much() {
         "{{ ([1.5] * 2000000)|sum }}".to_owned(),
         "{% for i in range(100000) %}{{ ([1] * 100000)|sum }}{% endfor %}".to_owned(),
         rounds("'x'", nest, "{{ [ns.x]|sum(start=[]) == [] }}"),
+        "{{ 'a'|center(10000000000) }}".to_owned(),
+        "{{ [1]|batch(10000000000, 'x') }}".to_owned(),
+        "{{ [1]|slice(10000000000, 'x') }}".to_owned(),
+        "{% for i in range(100000) %}{{ ('a b ' * 100000)|wordcount }}{% endfor %}".to_owned(),
+        big("{% for i in range(100000) %}{{ big|truncate(100000) }}{% endfor %}"),
         "{% set x = [{'k': 'b'}, {'k': 'a'}] * 500000 %}{{ x|groupby('k')|length }}".to_owned(),
         "{% set ns = namespace(x=[{'k': 1}]) %}{% for i in range(30) %}\
          {% set ns.x = ns.x + (ns.x|groupby('k')|list) + ns.x %}{% endfor %}{{ ns.x|length }}"

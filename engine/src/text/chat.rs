@@ -25,6 +25,7 @@ mod input;
 mod library;
 mod meter;
 mod operators;
+mod pieces;
 mod rewrite;
 mod tags;
 #[cfg(test)]
@@ -167,6 +168,7 @@ fn environment(meter: &Arc<Meter>) -> Environment<'static> {
     environment.set_recursion_limit(RECURSION_MAX);
     library::extend(&mut environment, meter);
     words::extend(&mut environment, meter);
+    pieces::extend(&mut environment, meter);
     operators::extend(&mut environment, meter);
     let meter = Arc::clone(meter);
     environment.set_formatter(move |output, state, value| {

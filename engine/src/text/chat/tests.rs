@@ -325,3 +325,103 @@ fn long_conversations_stay_inside_the_limits() {
     let messages: Vec<_> = turn.iter().copied().cycle().take(2000).collect();
     assert!(render(INSTRUCT, &messages).unwrap().len() > 2000 * 8);
 }
+
+/// What Jinja2 3.1.6 gives for the same.
+#[test]
+fn lists_and_texts_are_cut_into_pieces_as_jinja2_cuts_them() {
+    let cases = [
+        (
+            r#"{{ [1,2,3,4,5]|batch(2)|list }}"#,
+            r#"[[1, 2], [3, 4], [5]]"#,
+        ),
+        (
+            r#"{{ [1,2,3,4,5]|batch(2, 'x')|list }}"#,
+            r#"[[1, 2], [3, 4], [5, 'x']]"#,
+        ),
+        (
+            r#"{{ [1,2,3,4]|batch(2, 'x')|list }}"#,
+            r#"[[1, 2], [3, 4]]"#,
+        ),
+        (r#"{{ []|batch(3, 'x')|list }}"#, r#"[]"#),
+        (
+            r#"{{ 'abc'|batch(linecount=2, fill_with=0)|list }}"#,
+            r#"[['a', 'b'], ['c', 0]]"#,
+        ),
+        (
+            r#"{{ [1,2,3,4,5,6,7]|slice(3)|list }}"#,
+            r#"[[1, 2, 3], [4, 5], [6, 7]]"#,
+        ),
+        (
+            r#"{{ [1,2,3,4,5,6,7]|slice(3, 'x')|list }}"#,
+            r#"[[1, 2, 3], [4, 5, 'x'], [6, 7, 'x']]"#,
+        ),
+        (
+            r#"{{ [1,2,3,4,5,6]|slice(3, 'x')|list }}"#,
+            r#"[[1, 2, 'x'], [3, 4, 'x'], [5, 6, 'x']]"#,
+        ),
+        (r#"{{ [1]|slice(3)|list }}"#, r#"[[1], [], []]"#),
+        (
+            r#"{{ []|slice(slices=2, fill_with=0)|list }}"#,
+            r#"[[0], [0]]"#,
+        ),
+        (r#"[{{ 'ab'|center(5) }}]"#, r#"[  ab ]"#),
+        (r#"[{{ 'abc'|center(6) }}]"#, r#"[ abc  ]"#),
+        (r#"[{{ 'é'|center(4) }}]"#, r#"[ é  ]"#),
+        (r#"[{{ 7|center(width=3) }}]"#, r#"[ 7 ]"#),
+        (r#"[{{ 'long'|center(2) }}]"#, r#"[long]"#),
+        (r#"{{ 'x'|center|length }}"#, r#"80"#),
+        (r#"{{ 'one two three four'|truncate(9) }}"#, r#"one..."#),
+        (
+            r#"{{ 'one two three four five'|truncate(9) }}"#,
+            r#"one..."#,
+        ),
+        (
+            r#"{{ 'one two three four five'|truncate(9, True) }}"#,
+            r#"one tw..."#,
+        ),
+        (
+            r#"{{ 'one two three four five'|truncate(9, leeway=0, end='…') }}"#,
+            r#"one two…"#,
+        ),
+        (
+            r#"{{ 'one two three four five'|truncate(length=12, killwords=false, end='') }}"#,
+            r#"one two"#,
+        ),
+        (
+            r#"{{ 'onetwothreefourfivesix'|truncate(9) }}"#,
+            r#"onetwo..."#,
+        ),
+        (
+            r#"{{ 'one two three'|truncate(9, leeway=4) }}"#,
+            r#"one two three"#,
+        ),
+        (
+            r#"{{ 'one two three'|truncate(9, leeway=3) }}"#,
+            r#"one..."#,
+        ),
+        (
+            r#"{{ 'one two  three four five'|truncate(12) }}"#,
+            r#"one two ..."#,
+        ),
+        (r#"{{ ('word ' * 60)|truncate|length }}"#, r#"252"#),
+        (r#"{{ 'one, two-three fo_ur  5 é.'|wordcount }}"#, r#"6"#),
+        (r#"{{ ''|wordcount }}"#, r#"0"#),
+        (r#"{{ 12.5|wordcount }}"#, r#"2"#),
+    ];
+    for (source, expected) in cases {
+        let found = render(source, &[]).unwrap();
+        assert_eq!(found, expected, "{source}");
+    }
+    for wrong in [
+        "{{ [1]|batch(0) }}",
+        "{{ [1]|batch }}",
+        "{{ [1]|slice('a') }}",
+        "{{ [1]|slice(-1) }}",
+        "{{ 'a'|center(-1) }}",
+        "{{ 'a'|truncate(2) }}",
+        "{{ 5|truncate }}",
+        "{{ 5|batch(2) }}",
+    ] {
+        assert!(render(wrong, &[]).is_err(), "{wrong}");
+    }
+}

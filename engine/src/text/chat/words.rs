@@ -17,7 +17,7 @@ use super::meter::Meter;
 use super::operators;
 use crate::text::python;
 
-type Word = fn(&Meter, &mut State, &[Value]) -> Result<Value, Error>;
+pub(super) type Word = fn(&Meter, &mut State, &[Value]) -> Result<Value, Error>;
 
 pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     let filters: [(&'static str, Word); 13] = [
@@ -53,7 +53,7 @@ pub(super) fn extend(environment: &mut Environment<'_>, meter: &Arc<Meter>) {
     environment.add_test("sameas", move |a: &Value, b: &Value| is_same(&meter, a, b));
 }
 
-fn counting(
+pub(super) fn counting(
     word: Word,
     meter: &Arc<Meter>,
 ) -> impl Fn(&mut State, Rest<ValueOrKwargs>) -> Result<Value, Error> + Send + Sync + 'static + use<>
@@ -62,12 +62,12 @@ fn counting(
     move |state, args| word(&meter, state, &args.into_values())
 }
 
-fn refuse(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(super) fn refuse(reason: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason.into())
 }
 
 /// The first argument, and those of the given names, by place or by name as in Python.
-fn named<const N: usize>(
+pub(super) fn named<const N: usize>(
     args: &[Value],
     names: [&'static str; N],
 ) -> Result<(Value, [Option<Value>; N]), Error> {
@@ -266,7 +266,7 @@ impl Object for Group {
 }
 
 /// As Python spells a value that is not a text.
-fn soft(meter: &Meter, value: &Value) -> Result<String, Error> {
+pub(super) fn soft(meter: &Meter, value: &Value) -> Result<String, Error> {
     meter.may_make(meter.read(value)?)?;
     Ok(python::text(value))
 }
