@@ -105,7 +105,7 @@ impl Checkpoint {
 
     fn read(folder: Folder) -> Result<Self, Error> {
         // The reference applies it to the model that it names, wherever that is.
-        if folder.read(ADAPTER_CONFIG)?.is_some() {
+        if folder.has(ADAPTER_CONFIG)? {
             return Err(Error::Adapter {
                 location: folder.location().into(),
                 found: ADAPTER_CONFIG.into(),
