@@ -3,10 +3,11 @@
 //! refused by its length, before it is tokenized.
 
 use loader::Checkpoint;
+use serde_json::Map;
 
 use crate::blueprint::Blueprint;
 use crate::error::EngineError;
-use crate::text::special::{SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG};
+use crate::text::special::SPECIAL_TOKENS_MAP;
 use crate::text::{Chat, ChatTemplate, SpecialTokens, Tokenizer};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -39,9 +40,10 @@ pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, Engine
 
 /// Its special tokens, as the files beside `tokenizer.json` have them.
 fn special_tokens_of(checkpoint: &Checkpoint) -> Result<SpecialTokens, EngineError> {
-    let config = checkpoint.object_file(TOKENIZER_CONFIG)?;
+    let none = Map::new();
+    let config = checkpoint.tokenizer_config()?.unwrap_or(&none);
     let map = checkpoint.object_file(SPECIAL_TOKENS_MAP)?;
-    Ok(SpecialTokens::read(config.as_deref(), map.as_deref())?)
+    Ok(SpecialTokens::of(config, map.as_deref())?)
 }
 
 /// The chat template of that name; without one, the template for tools where there are tools and

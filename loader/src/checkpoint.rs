@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use encoding::Encoding;
+use serde_json::{Map, Value};
 
+use crate::files::TOKENIZER_CONFIG;
 use crate::folder::{Folder, is_plain};
 use crate::foreign;
 use crate::header::{self, HeaderTensor};
@@ -84,6 +86,8 @@ pub struct Checkpoint {
     /// Those that the model does not read.
     unread: BTreeMap<String, Purpose>,
     sources: Vec<Arc<dyn Storage>>,
+    /// Read when it is first asked for; `None` where there is none.
+    tokenizer_config: OnceLock<Option<Map<String, Value>>>,
 }
 
 impl Checkpoint {
@@ -132,6 +136,7 @@ impl Checkpoint {
             tensors,
             unread: BTreeMap::new(),
             sources,
+            tokenizer_config: OnceLock::new(),
         };
         checkpoint.refuse_adapters()?;
         checkpoint.encoding = checkpoint.check_weights()?;
@@ -192,6 +197,17 @@ impl Checkpoint {
             parse_object(&self.display(name), json)?;
         }
         Ok(json)
+    }
+
+    /// What `tokenizer_config.json` says, read once; `None` where there is no such file.
+    pub fn tokenizer_config(&self) -> Result<Option<&Map<String, Value>>, Error> {
+        if self.tokenizer_config.get().is_none() {
+            let json = self.folder.read(TOKENIZER_CONFIG)?;
+            let parse = |json: Vec<u8>| parse_object(&self.display(TOKENIZER_CONFIG), &json);
+            // If another thread was first, it has read the same.
+            let _ = self.tokenizer_config.set(json.map(parse).transpose()?);
+        }
+        Ok(self.tokenizer_config.get().and_then(Option::as_ref))
     }
 
     /// The size of a file beside the weights, `None` where there is no such file.

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::json::{Fields, parse_object};
+use crate::json::Fields;
 use crate::{Checkpoint, Error};
 
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 const TEMPLATE: &str = "chat_template.jinja";
 const MORE_TEMPLATES: &str = "additional_chat_templates";
@@ -47,15 +47,18 @@ impl Checkpoint {
         {
             return Ok(None);
         }
+        let files = self.folder().names_in(MORE_TEMPLATES, ".jinja")?;
         let file = match name {
             DEFAULT if self.folder().has(TEMPLATE)? => {
                 Some((TEMPLATE.to_owned(), self.file(TEMPLATE)?))
             }
-            _ => {
+            // A name in tokenizer_config.json is any text, and no file's.
+            _ if files.iter().any(|file| file == name) => {
                 let file = format!("{name}.jinja");
                 let bytes = self.folder().read_in(MORE_TEMPLATES, &file)?;
                 bytes.map(|bytes| (format!("{MORE_TEMPLATES}/{file}"), Some(bytes)))
             }
+            _ => None,
         };
         let Some((file, bytes)) = file else {
             let listed = self.listed_templates()?;
@@ -74,15 +77,14 @@ impl Checkpoint {
     }
 
     fn listed_templates(&self) -> Result<Vec<(String, String)>, Error> {
-        let Some(json) = self.file(TOKENIZER_CONFIG)? else {
+        let Some(map) = self.tokenizer_config()? else {
             return Ok(Vec::new());
         };
         let file = self.display(TOKENIZER_CONFIG);
-        let map = parse_object(&file, &json)?;
         let fields = Fields {
             file: &file,
             prefix: "",
-            map: &map,
+            map,
         };
         templates(&fields)
     }
@@ -113,4 +115,27 @@ fn templates(fields: &Fields<'_>) -> Result<Vec<(String, String)>, Error> {
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::Family;
+    use crate::synth::{self, SynthSpec};
+
+    #[test]
+    fn a_template_that_is_listed_may_have_any_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("model");
+        synth::write(&path, &SynthSpec::tiny(Family::Llama), &mut |_, _| {}).unwrap();
+        let config = r#"{"chat_template": [{"name": "a/../b", "template": "t"}]}"#;
+        fs::write(path.join(TOKENIZER_CONFIG), config).unwrap();
+        let checkpoint = Checkpoint::open(&path).unwrap();
+        assert_eq!(checkpoint.chat_template_names().unwrap(), ["a/../b"]);
+        let found = checkpoint.chat_template("a/../b").unwrap();
+        assert_eq!(found.as_deref(), Some("t"));
+        assert_eq!(checkpoint.chat_template("c/d").unwrap(), None);
+    }
 }

@@ -62,8 +62,13 @@ impl SpecialTokens {
     /// configuration does not describe its added tokens, and then goes before it.
     pub fn read(config: Option<&[u8]>, map: Option<&[u8]>) -> Result<Self, TextError> {
         let config = object(TOKENIZER_CONFIG, config)?;
+        Self::of(&config, map)
+    }
+
+    /// The same of a configuration that was read before.
+    pub fn of(config: &Map<String, Value>, map: Option<&[u8]>) -> Result<Self, TextError> {
         let mut found = Self::default();
-        let config = Source::new(TOKENIZER_CONFIG, &config);
+        let config = Source::new(TOKENIZER_CONFIG, config);
         found.described = config.described()?;
         let map = match config.fields.contains_key("added_tokens_decoder") {
             true => Map::new(),
