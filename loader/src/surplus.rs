@@ -92,6 +92,19 @@ impl Checkpoint {
         found.into_values().collect()
     }
 
+    /// Files of weights that are there and are none of this checkpoint's: beside a file of them all, or
+    /// beside the shards that its index names.
+    pub fn unread_files(&self) -> Vec<String> {
+        let is_read = |name: &str| {
+            let name = self.display(name);
+            self.sources().iter().any(|source| source.name() == name)
+        };
+        let names = self.folder().names().into_iter();
+        names
+            .filter(|name| name.ends_with(".safetensors") && !is_read(name))
+            .collect()
+    }
+
     /// Refuses an adapter, before its names are taken for something else.
     pub(crate) fn refuse_adapters(&self) -> Result<(), Error> {
         match self

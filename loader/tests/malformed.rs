@@ -450,6 +450,11 @@ fn tensors_for_something_else_are_named() {
             unread(Purpose::OtherHead, 3, 66, "classifier.dense.weight"),
         ]
     );
+    // A second file of weights is none of the model's, and that is told.
+    assert_eq!(checkpoint.unread_files(), [""; 0]);
+    std::fs::copy(&file, made.dir.join("consolidated.safetensors")).unwrap();
+    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    assert_eq!(checkpoint.unread_files(), ["consolidated.safetensors"]);
     assert_eq!(checkpoint.purpose("audio_tower.x"), Some(Purpose::Audio));
     assert_eq!(checkpoint.purpose(Q), None);
 }
@@ -808,7 +813,7 @@ fn links_and_what_is_no_file() {
 
     let config = "config.json";
     let moved = |dir: &Path| dir.parent().unwrap().join("elsewhere.json");
-    let words = [config, "leads out of", "elsewhere.json"];
+    let words = [config, "is a link out of", "elsewhere.json"];
     check("a link out", &words, &tiny(), |dir| {
         std::fs::rename(dir.join(config), moved(dir)).unwrap();
         symlink(moved(dir), dir.join(config)).unwrap();
@@ -849,7 +854,7 @@ fn links_and_what_is_no_file() {
     std::fs::write(&stolen, "{}").unwrap();
     symlink("../../secret", revision.join("generation_config.json")).unwrap();
     let error = Checkpoint::open(&revision).unwrap_err().to_string();
-    assert!(error.contains("leads out of"), "{error}");
+    assert!(error.contains("is a link out of"), "{error}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ struct Inspection {
     tensors: usize,
     /// Of these, what the model does not read.
     unread: Vec<UnreadTensors>,
+    unread_files: Vec<String>,
     files: Vec<File>,
     layers: usize,
     layer_bytes: usize,
@@ -127,6 +128,7 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         parameters: parameters.sum(),
         tensors: checkpoint.tensors().count(),
         unread: unread::of(checkpoint),
+        unread_files: checkpoint.unread_files(),
         files: files.collect(),
         layers: config.layers,
         layer_bytes,
@@ -219,6 +221,14 @@ fn text(found: &Inspection) -> String {
     for (index, unread) in found.unread.iter().enumerate() {
         let name = if index == 0 { "not read" } else { "" };
         line(name, unread.to_string());
+    }
+    if let Some(files) = unread::files_line(&found.unread_files) {
+        let name = if found.unread.is_empty() {
+            "not read"
+        } else {
+            ""
+        };
+        line(name, files);
     }
     for (index, file) in found.files.iter().enumerate() {
         let name = if index == 0 { "files" } else { "" };

@@ -55,6 +55,8 @@ struct Plans {
     plans: Vec<Row>,
 }
 
+    /// Files of weights that are no part of it.
+    unread_files: Vec<String>,
 #[derive(Debug, Serialize)]
 struct OneSlotRow {
     token_ms: f64,
@@ -218,6 +220,7 @@ fn row(plan: &ResidencyPlan, link_gbps: Option<f64>, rates: Rates) -> Row {
         cache_bytes: fixed.cache,
         ends_bytes: fixed.ends,
         scratch_bytes: fixed.scratch,
+        unread_files: blueprint.checkpoint.unread_files(),
         buffer_bytes: plan.buffer_bytes(),
         packing_bytes: plan.packing_bytes(),
         home_bytes: plan.home_bytes(),
@@ -358,7 +361,7 @@ fn text(plans: &Plans) -> String {
         true => "\nreserve: for the program, its threads, tokenizer and page tables.",
         false => "",
     };
-    let unread = match unread::line(&plans.unread) {
+    let unread = match unread::line(&plans.unread, &plans.unread_files) {
         Some(line) => format!("\n\n{line}"),
         None => String::new(),
     };

@@ -21,7 +21,10 @@ pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
     let title = format!("Plan: {}", name(blueprint));
     console.say(console.paint(Style::Bold, &title));
     console.say(plan(blueprint));
-    if let Some(line) = unread::line(&unread::of(&blueprint.checkpoint)) {
+    if let Some(line) = unread::line(
+        &unread::of(&blueprint.checkpoint),
+        &blueprint.checkpoint.unread_files(),
+    ) {
         console.say(line);
     }
     let streamed = blueprint.plan.streamed_count();
@@ -43,12 +46,12 @@ pub fn print(blueprint: &Blueprint, idle: Option<&Idle>, console: &Console) {
 
 /// What the user says counts, and is not what there is.
 fn note_more_than_available(blueprint: &Blueprint, console: &Console) {
-    // Limits on what is asked for refuse it, and the plan is then made again.
-    let limits = system_memory::limits().into_iter();
-    let touched = limits.filter(|limit| !limit.kind.counts_untouched());
     if blueprint.limit != Some(LimitKind::Given) {
         return;
     }
+    // Limits on what is asked for refuse it, and the plan is then made again.
+    let limits = system_memory::limits().into_iter();
+    let touched = limits.filter(|limit| !limit.kind.counts_untouched());
     let available = touched.map(|limit| limit.left_bytes).min();
     let total = blueprint.plan.total_bytes();
     if let Some(available) = available.filter(|&available| total > available) {

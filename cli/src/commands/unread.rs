@@ -39,8 +39,22 @@ impl std::fmt::Display for UnreadTensors {
     }
 }
 
-/// The line that a plan has of them, where there are any.
-pub fn line(unread: &[UnreadTensors]) -> Option<String> {
-    let all: Vec<String> = unread.iter().map(ToString::to_string).collect();
+/// Files of weights beside those that are read, in words.
+pub fn files_line(files: &[String]) -> Option<String> {
+    match files {
+        [] => None,
+        [file] => Some(format!("the file {file}, which is no part of this model")),
+        files => Some(format!(
+            "the files {}, which are no part of this model",
+            files.join(", ")
+        )),
+    }
+}
+
+/// The line that a plan has of them, and of files of weights that are not read at all, where there are
+/// any.
+pub fn line(unread: &[UnreadTensors], files: &[String]) -> Option<String> {
+    let mut all: Vec<String> = unread.iter().map(ToString::to_string).collect();
+    all.extend(files_line(files));
     (!all.is_empty()).then(|| format!("Not read: {}", all.join("; ")))
 }

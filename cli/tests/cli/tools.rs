@@ -293,3 +293,24 @@ fn a_checkpoint_that_the_disk_has_no_room_for_is_refused_before_it_is_begun() {
     .fails(1, &[" TiB, and ", "are free on that disk", "free at least"]);
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_second_file_of_weights_is_named_where_it_is_not_read() {
+    let made = make(&tiny());
+    std::fs::copy(
+        made.file("model.safetensors"),
+        made.file("other.safetensors"),
+    )
+    .unwrap();
+    for command in ["plan", "inspect"] {
+        let name = made.name();
+        let line = match command {
+            "inspect" => format!("inspect {name}"),
+            _ => format!("plan --model {name}"),
+        };
+        let run = crate::common::run(&line).ok();
+        assert!(run.stdout.contains("the file other.safetensors"), "{run:?}");
+        let json = crate::common::run(&format!("{line} --json")).ok().json();
+        assert_eq!(json["unread_files"][0], "other.safetensors");
+    }
+}
