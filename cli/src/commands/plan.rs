@@ -1,8 +1,9 @@
-//! `engine plan`: the bytes of every N, from headers alone.
+//! `engine plan`: the bytes of every N, without loading anything. Beside headers it reads what tells
+//! the rates of disk and memory, and a few rows that the forms of matrices are timed on.
 
 use std::time::Duration;
 
-use engine::memory::LimitKind;
+use engine::memory::{LimitKind, available_bytes};
 use engine::{Blueprint, EngineError, ModelOptions};
 use offload::{PlanError, Residency, ResidencyPlan};
 use serde::Serialize;
@@ -44,6 +45,8 @@ struct Plans {
     /// Measured now: the model's own files, and copies within memory.
     disk_gbps: Option<f64>,
     ram_gbps: Option<f64>,
+    /// Why they were not, where they could have been.
+    unmeasured: Option<&'static str>,
     /// The N that `--num-gpu-layers auto` takes.
     auto: Option<usize>,
     /// Where `auto` took one slot and not two: what either is predicted to take for a token.
@@ -52,11 +55,11 @@ struct Plans {
     smaller_cache: Option<SmallerCache>,
     /// Tensors of the checkpoint that are left where they are.
     unread: Vec<UnreadTensors>,
+    /// Files of weights that are no part of it.
+    unread_files: Vec<String>,
     plans: Vec<Row>,
 }
 
-    /// Files of weights that are no part of it.
-    unread_files: Vec<String>,
 #[derive(Debug, Serialize)]
 struct OneSlotRow {
     token_ms: f64,
@@ -105,10 +108,15 @@ struct Row {
 struct Rates {
     disk_gbps: Option<f64>,
     ram_gbps: Option<f64>,
+    unmeasured: Option<&'static str>,
 }
 
 /// How long each rate may take.
 const BUDGET: Duration = Duration::from_millis(200);
+
+/// Measuring takes 128 MiB of buffers for a moment, and threads: with less than this it is left out.
+const MEASURING_BYTES: u64 = 512 << 20;
+const TOO_LITTLE_MEMORY: &str = "less than 512 MiB of memory are available";
 
 impl Rates {
     /// Nothing for an emulated link, which has the rate that was given, nor for weights that are
@@ -117,11 +125,19 @@ impl Rates {
         if blueprint.options.link_gbps.is_some() || !blueprint.checkpoint.on_disk() {
             return Self::default();
         }
+        if available_bytes().is_some_and(|bytes| bytes < MEASURING_BYTES) {
+            return Self {
+                unmeasured: Some(TOO_LITTLE_MEMORY),
+                ..Self::default()
+            };
+        }
         let disk = loader::measure_read_gbps(&blueprint.checkpoint, BUDGET);
         Self {
             // A plan does not fail because a disk cannot be read now.
             disk_gbps: disk.ok().map(|rate| rate.gbps),
-            ram_gbps: Some(offload::measure_copy_gbps(BUDGET)),
+            // To a device, weights in RAM travel over a bus.
+            ram_gbps: (!blueprint.on_device()).then(|| offload::measure_copy_gbps(BUDGET)),
+            unmeasured: None,
         }
     }
 }
@@ -180,6 +196,7 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         emulated: link_gbps.is_some(),
         disk_gbps: rates.disk_gbps,
         ram_gbps: rates.ram_gbps,
+        unmeasured: rates.unmeasured,
         auto: match too_large {
             Some(_) => None,
             None => Some(blueprint.plan.resident_count()),
@@ -190,6 +207,7 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
             two_resident: one.two_resident,
         }),
         unread: unread::of(&blueprint.checkpoint),
+        unread_files: blueprint.checkpoint.unread_files(),
         plans: rows,
     }
 }
@@ -220,7 +238,6 @@ fn row(plan: &ResidencyPlan, link_gbps: Option<f64>, rates: Rates) -> Row {
         cache_bytes: fixed.cache,
         ends_bytes: fixed.ends,
         scratch_bytes: fixed.scratch,
-        unread_files: blueprint.checkpoint.unread_files(),
         buffer_bytes: plan.buffer_bytes(),
         packing_bytes: plan.packing_bytes(),
         home_bytes: plan.home_bytes(),
@@ -261,9 +278,10 @@ fn text(plans: &Plans) -> String {
     }
     heads.push("total");
     let measured = plans.disk_gbps.is_some() || plans.ram_gbps.is_some();
-    match measured {
-        true => heads.extend(["disk tok/s", "RAM tok/s"]),
-        false => heads.push("floor ms"),
+    match (measured, plans.ram_gbps) {
+        (true, Some(_)) => heads.extend(["disk tok/s", "RAM tok/s"]),
+        (true, None) => heads.push("disk tok/s"),
+        (false, _) => heads.push("floor ms"),
     }
     let mut columns = vec![Right; heads.len()];
     columns.push(Left);
@@ -295,12 +313,13 @@ fn text(plans: &Plans) -> String {
         let number = |value: Option<f64>, digits| {
             value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
         };
-        match measured {
-            true => cells.extend([
+        match (measured, plans.ram_gbps) {
+            (true, Some(_)) => cells.extend([
                 number(row.disk_tokens_per_s, 2),
                 number(row.ram_tokens_per_s, 1),
             ]),
-            false => cells.push(number(row.link_floor_ms, 1)),
+            (true, None) => cells.push(number(row.disk_tokens_per_s, 2)),
+            (false, _) => cells.push(number(row.link_floor_ms, 1)),
         }
         cells.push(mark.into());
         table.push(cells);
@@ -311,18 +330,26 @@ fn text(plans: &Plans) -> String {
     };
     let gbps =
         |rate: Option<f64>| rate.map_or_else(|| "-".into(), |rate| format!("{rate:.2} GB/s"));
+    let ram = match plans.ram_gbps {
+        Some(_) => format!(", {} from RAM\n(--weights ram)", gbps(plans.ram_gbps)),
+        None => String::new(),
+    };
     let floor = match plans.link_gbps {
         _ if measured => format!(
-            "tok/s: predicted, the most that the rates measured now allow: {} from disk ({}), {} from \
-             RAM\n(--weights ram). Compute can make it less; `engine tune` runs the plans and says \
-             what they give.\n--link-gbps shows another link.",
+            "tok/s: predicted, the most that the rates measured now allow: {} from disk ({}){ram}. \
+             Compute can make it less; `engine tune` runs the plans and says what they give.\n\
+             --link-gbps shows another link.",
             gbps(plans.disk_gbps),
             plans.access,
-            gbps(plans.ram_gbps)
         ),
         Some(gbps) => format!(
             "floor ms: what an emulated link of {gbps} GB/s takes for a token. Compute comes on \
              top where it is\nslower than the link; it is unknown without running."
+        ),
+        None if plans.unmeasured.is_some() => format!(
+            "tok/s: the rates of disk and memory were not measured, because {}.\n--link-gbps shows \
+             what a link takes for a token.",
+            plans.unmeasured.unwrap_or_default()
         ),
         None => "floor ms: give --link-gbps to see what a link takes for a token; compute is \
                  unknown without running."

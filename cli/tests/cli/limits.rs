@@ -75,7 +75,28 @@ fn whatever_the_limit_a_run_works_or_says_what_it_lacks() {
         }
     }
     println!("{worked} worked, {planned} refused by the plan, {refused} by the system");
-    assert!(worked > 0 && planned > 0, "{worked} {planned} {refused}");
+    assert!(
+        worked > 0 && planned > 0 && refused > 0,
+        "{worked} {planned} {refused}"
+    );
+}
+
+/// Measuring a rate takes memory, too.
+#[test]
+fn a_plan_under_a_limit_leaves_out_the_rates_and_says_so() {
+    let made = model(8);
+    for mib in [200, 400] {
+        let line = format!("plan --model {} --context 64", made.name());
+        let run = limited(mib << 10, &line).ok();
+        let words = "not measured, because less than 512 MiB of memory are available";
+        assert!(run.stdout.contains(words), "{mib} MiB: {run:?}");
+        assert!(!run.stdout.contains("disk tok/s"), "{mib} MiB: {run:?}");
+        let json = limited(mib << 10, &format!("{line} --json")).ok().json();
+        assert!(json["disk_gbps"].is_null() && json["unmeasured"].is_string());
+    }
+    let json = made.run("plan", "--context 64 --json").ok().json();
+    assert!(json["disk_gbps"].as_f64() > Some(0.0), "{json}");
+    assert!(json["unmeasured"].is_null(), "{json}");
 }
 
 /// The default takes what there is, of every limit that the shell can set, and no more.
