@@ -70,13 +70,18 @@ pub struct InspectArgs {
 ///
 /// The CPU with its memory, and each NVIDIA GPU with its memory, its bus under load and the rate
 /// at which weights come to it: from pinned memory, as layers are streamed, and from other memory.
-/// Everything is measured now, in under two seconds a device.
+/// Everything is measured now, in under two seconds a device. With --model, how fast the disk gives
+/// the model's own files as well.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   engine devices
+  engine devices --model DIR
   engine devices --json")]
 pub struct DevicesArgs {
+    /// Read some of the files of the checkpoint in DIR, and say how fast the disk gives them
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
     /// One JSON object instead of a table
     #[arg(long, help_heading = "Output")]
     pub json: bool,

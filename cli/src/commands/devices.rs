@@ -1,15 +1,19 @@
 //! `engine devices`: what can compute here, and what each place reaches.
 
+use std::path::Path;
 use std::time::Duration;
 
-use engine::Machine;
 use engine::profile::CoreShares;
+use engine::{Machine, Source};
 use offload::{DeviceSurvey, NumaNode};
 use serde::Serialize;
 
 use crate::args::DevicesArgs;
 use crate::failure::Failure;
 use crate::output::{Align, Stdout, Table, gigabytes, memory};
+
+/// How long a model's files are read.
+const DISK_BUDGET: Duration = Duration::from_millis(300);
 
 /// How long the host's memory is measured.
 const MEMORY_BUDGET: Duration = Duration::from_millis(300);
@@ -39,6 +43,10 @@ struct Disk {
     folder: String,
     total_bytes: u64,
     free_bytes: u64,
+    /// Of the model that was given: its own files, by the reads that streaming uses.
+    read_gbps: Option<f64>,
+    read_of: Option<String>,
+    access: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,7 +79,7 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
             memory_bytes: machine.memory_bytes,
             available_bytes: engine::memory::available_bytes(),
         },
-        disk: disk(),
+        disk: disk(args.model.as_deref())?,
         cuda: devices.into_iter().enumerate().map(cuda).collect(),
     };
     let mut out = Stdout::lock();
@@ -81,16 +89,30 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
     }
 }
 
-/// Its rate is not measured here: that takes a file of some size, and the model's own files are
-/// the ones that count. `engine plan` and `engine tune` read those.
-fn disk() -> Option<Disk> {
-    let folder = std::env::current_dir().ok()?;
-    let room = loader::disk_room(&folder)?;
-    Some(Disk {
-        folder: folder.display().to_string(),
-        total_bytes: room.total_bytes,
-        free_bytes: room.free_bytes,
-    })
+/// The disk of a model, with its rate, or else of the current folder: a rate takes a file of some size,
+/// and the model's own are the ones that count.
+fn disk(model: Option<&Path>) -> Result<Option<Disk>, Failure> {
+    let rate = match model {
+        Some(model) => {
+            let checkpoint = Source::Directory(model.to_owned()).open()?;
+            let rate = loader::measure_read_gbps(&checkpoint, DISK_BUDGET);
+            Some(rate.map_err(engine::EngineError::from)?)
+        }
+        None => None,
+    };
+    let folder = model.map_or_else(std::env::current_dir, |model| Ok(model.to_owned()));
+    let found = folder.ok().and_then(|folder| {
+        let room = loader::disk_room(&folder)?;
+        Some(Disk {
+            folder: folder.display().to_string(),
+            total_bytes: room.total_bytes,
+            free_bytes: room.free_bytes,
+            read_gbps: rate.map(|rate| rate.gbps),
+            read_of: model.map(|model| model.display().to_string()),
+            access: rate.map(|rate| rate.access.name()),
+        })
+    });
+    Ok(found)
 }
 
 fn cuda((ordinal, survey): (usize, DeviceSurvey)) -> Cuda {
@@ -142,13 +164,23 @@ fn text(found: &Found) -> String {
             "disk".into(),
             "room".into(),
             format!(
-                "{} free of {}, where {} is; `engine plan --model DIR` reads a model's files and \
-                 says how fast",
+                "{} free of {}, where {} is{}",
                 gigabytes(disk.free_bytes),
                 gigabytes(disk.total_bytes),
-                disk.folder
+                disk.folder,
+                match disk.read_gbps {
+                    Some(_) => "",
+                    None => "; with --model DIR it says how fast the model's files are read",
+                }
             ),
         ]);
+        if let (Some(gbps), Some(access)) = (disk.read_gbps, disk.access) {
+            table.row([
+                String::new(),
+                "rate".into(),
+                format!("{gbps:.2} GB/s, of the model's own files, by {access}"),
+            ]);
+        }
     }
     for device in &found.cuda {
         let mut first = device.device.clone();

@@ -108,6 +108,13 @@ fn a_plan_says_what_disk_and_memory_allow() {
         assert!(text.contains(words), "{words}: {text}");
     }
     let devices = run("devices").ok().stdout;
+    let made = make(&tiny());
+    let line = format!("devices --model {}", made.name());
+    assert!(run(&line).ok().stdout.contains("of the model's own files"));
+    let disk = run(&format!("{line} --json")).ok().json()["disk"].clone();
+    assert!(disk["read_gbps"].as_f64() > Some(0.0), "{disk}");
+    assert_eq!(disk["read_of"], made.name());
+    run("devices --model no-such-folder").fails(3, &["no-such-folder", "hint:"]);
     assert!(
         devices.contains("disk") && devices.contains(" free of "),
         "{devices}"
