@@ -41,7 +41,8 @@ pub struct ResidencyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Offloading")]
 pub struct LinkArgs {
-    /// Buffers that streamed layers travel through; 2 keep the link busy [default: 2]
+    /// Buffers that streamed layers travel through; 2 keep the link busy [default: 2, or 1 where `auto`
+    /// predicts that the layer it makes room for gains more]
     #[arg(long, value_name = "COUNT", value_parser = slots)]
     pub slots: Option<usize>,
     /// Which layers stay: spread evenly, the first N, or the last N [default: spread]
