@@ -246,7 +246,7 @@ impl EngineError {
                 "use a shorter --context or fewer --threads, or raise the limit (ulimit -v, ulimit \
                  -d)"
             }
-            Self::TooManyThreads { .. } => "leave out --threads: one a core is the fastest",
+            Self::TooManyThreads { .. } => "leave out --threads: one per core is the fastest",
             Self::ThreadsOfClear => "leave out --threads, or use --kernels fast",
             Self::ComputeThreadRefused { .. } => {
                 return Some(format!("use fewer --threads; or {THREADS_HINT}"));

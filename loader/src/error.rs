@@ -43,7 +43,7 @@ pub enum Error {
     },
     #[error("{file} is not a file: {problem}")]
     NotAFile { file: String, problem: &'static str },
-    #[error("{file} leads out of {location}, to {target}")]
+    #[error("{file} is a link out of {location}, to {target}")]
     LinkOut {
         file: String,
         location: String,
@@ -187,7 +187,7 @@ pub enum Error {
         expected_bytes: u64,
         found_bytes: u64,
     },
-    #[error("{file} was made of other files: {difference}")]
+    #[error("{file} was made from other files: {difference}")]
     StaleManifest { file: String, difference: String },
     #[error(
         "{tensor} in {file} is not what {MANIFEST} says: {ALGORITHM} {expected} expected, {found} \
@@ -213,8 +213,10 @@ pub enum Error {
         free_bytes: u64,
     },
     #[error(
-        "the disk filled up: {} needs {needed_bytes} bytes, {written_bytes} were written",
-        dir.display()
+        "the disk filled up: {} needs {}, {} were written",
+        dir.display(),
+        units::needed_of(*needed_bytes, *written_bytes).0,
+        units::needed_of(*needed_bytes, *written_bytes).1
     )]
     DiskFull {
         dir: PathBuf,
@@ -338,7 +340,7 @@ impl Error {
             }
             Self::LayerSurplus { .. } => {
                 "fetch config.json and the weights from one place; to run fewer layers, save the \
-                 model with these alone"
+                 model with only those layers"
                     .into()
             }
             Self::TensorUnknown { tensor, .. } => {
@@ -361,7 +363,7 @@ impl Error {
                 format!("do not change {file} during a run; fetch it again and restart")
             }
             Self::StaleManifest { .. } => {
-                "if the weights are as they should be, sum them up again with `engine checksum DIR`"
+                "if the weights are as they should be, write it again with `engine checksum DIR`"
                     .into()
             }
             Self::Altered { file, .. } => format!(
@@ -402,7 +404,7 @@ impl Error {
             ),
             Self::Io { file, .. } => format!("check that {file} is there and may be read"),
             Self::FileTooLarge { file, .. } => {
-                format!("{file} is no file of this kind: fetch it again")
+                format!("{file} is too large to be what its name says: fetch it again")
             }
             Self::FileName { .. } | Self::NoSuchLayer { .. } | Self::SlabSize { .. } => {
                 return None;

@@ -85,9 +85,9 @@ pub enum LinkError {
     Slab(String),
     #[error("the device says {0}")]
     Device(String),
-    #[error("the link knows no home for it")]
+    #[error("the link has no weights for it")]
     NoHome,
-    #[error("the link's workers are gone")]
+    #[error("the threads that fill slots have ended")]
     WorkersGone,
 }
 

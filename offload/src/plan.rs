@@ -145,9 +145,9 @@ pub struct PlanRequest {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    #[error("{asked} resident layers asked for, the model has {layers}")]
+    #[error("{asked} resident layers were asked for, and the model has {layers}")]
     TooManyLayers { asked: usize, layers: usize },
-    #[error("a ring needs at least one slot")]
+    #[error("streaming needs at least one slot")]
     NoSlots,
     #[error(
         "{resident} resident layers need {}{}, {} are available",

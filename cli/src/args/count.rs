@@ -64,6 +64,24 @@ pub fn few(text: &str) -> Result<usize, String> {
     count(text, 1..=FEW_MAX)
 }
 
+/// A seed.
+pub fn seed(text: &str) -> Result<u64, String> {
+    let wrong = |_| format!("`{text}` is not a number from 0 to {}", u64::MAX);
+    text.trim().parse().map_err(wrong)
+}
+
+/// A number that may have a fraction.
+pub fn decimal(text: &str) -> Result<f32, String> {
+    let wrong = |_| format!("`{text}` is not a number, like 0.7");
+    text.trim().parse().map_err(wrong)
+}
+
+/// A rate in GB/s.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let wrong = |_| format!("`{text}` is not a number of GB/s, like 25 or 0.5");
+    text.trim().parse().map_err(wrong)
+}
+
 /// One of a list of token ids, which may have spaces between them.
 pub fn token(text: &str) -> Result<u32, String> {
     let id = text.trim();
@@ -76,6 +94,22 @@ pub fn token(text: &str) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_number_is_said_in_our_own_words() {
+        assert_eq!(seed("7"), Ok(7));
+        assert_eq!(decimal("0.7"), Ok(0.7));
+        assert_eq!(rate(" 25 "), Ok(25.0));
+        let told = [
+            seed("x").unwrap_err(),
+            seed("-1").unwrap_err(),
+            decimal("x").unwrap_err(),
+            rate("").unwrap_err(),
+        ];
+        for told in told {
+            assert!(told.contains("is not a number"), "{told}");
+        }
+    }
 
     #[test]
     fn a_count_is_told_its_least_and_its_most() {

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use engine::ModelOptions;
 use offload::{Home, Prefetch, Residency, Spread};
 
-use super::count::{TOKENS_MAX, count, slots};
+use super::count::{TOKENS_MAX, count, rate, slots};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Offloading")]
@@ -61,7 +61,7 @@ pub struct LinkArgs {
     ///
     /// Shows what a GPU behind PCIe would wait for: 25 for 4.0 x16, 55 for 5.0 x16. Every report
     /// then says `emulated`.
-    #[arg(long, value_name = "GBPS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "GBPS", allow_negative_numbers = true, value_parser = rate)]
     pub link_gbps: Option<f64>,
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use engine::text::Sampling;
 use loader::GenerationConfig;
 
-use super::count::tokens;
+use super::count::{decimal, seed, tokens};
 
 #[derive(Debug, Clone, Default, Args)]
 #[command(
@@ -12,22 +12,22 @@ use super::count::tokens;
 )]
 pub struct SamplingArgs {
     /// Flatten (above 1) or sharpen (below 1) the distribution; 0 is greedy
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = decimal)]
     pub temperature: Option<f32>,
     /// Draw from the K likeliest tokens only; 0 is off
     #[arg(long, value_name = "K", value_parser = tokens)]
     pub top_k: Option<usize>,
     /// Draw from the fewest tokens that hold this much probability; 1 is off
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = decimal)]
     pub top_p: Option<f32>,
     /// Draw from tokens at least this likely relative to the likeliest; 0 is off
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = decimal)]
     pub min_p: Option<f32>,
     /// Make tokens that were already seen less likely; 1 is off
-    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = decimal)]
     pub repetition_penalty: Option<f32>,
     /// Seed of the draws: the same seed gives the same text
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = seed)]
     pub seed: u64,
 }
 

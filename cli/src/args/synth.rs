@@ -8,7 +8,7 @@ use clap::builder::PossibleValuesParser;
 use loader::synth::{SynthSpec, preset_names};
 use loader::{DType, Family};
 
-use super::count::at_least_one;
+use super::count::{at_least_one, seed};
 use super::size::Size;
 
 /// Write a checkpoint of random weights, in the shape of a real model
@@ -36,7 +36,7 @@ pub struct SynthArgs {
     #[arg(long, value_name = "DTYPE", help_heading = "Weights")]
     pub dtype: Option<DType>,
     /// Seed of the weights: the same seed gives the same bytes
-    #[arg(long, default_value_t = 0, help_heading = "Weights")]
+    #[arg(long, default_value_t = 0, value_parser = seed, help_heading = "Weights")]
     pub seed: u64,
     /// Start a new file before one grows past this size [default: about 4GB]
     #[arg(long, value_name = "SIZE", help_heading = "Weights")]

@@ -79,11 +79,11 @@ fn a_manifest_of_other_files_is_refused() {
         3,
         &[
             "checksums.json",
-            "was made of other files",
+            "was made from other files",
             "engine checksum DIR",
         ],
     );
-    checksum(&other, "--check").fails(3, &["was made of other files"]);
+    checksum(&other, "--check").fails(3, &["was made from other files"]);
     // Nobody asked.
     other.run("generate", &format!("{RUN} 0")).ok();
 }

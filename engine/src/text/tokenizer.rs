@@ -195,7 +195,27 @@ impl fmt::Debug for Tokenizer {
 
 /// Nothing is observed half-done after a panic: a tokenizer is only read once it is built.
 fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    guard::guarded(work)?.map_err(|error| error.to_string())
+    guard::guarded(work)?.map_err(|error| in_words(&error.to_string()))
+}
+
+/// What a parser says of the kinds that it tried, none of which this was.
+fn in_words(error: &str) -> String {
+    let Some((_, rest)) = error.split_once("untagged enum ") else {
+        return error.to_owned();
+    };
+    let part = [
+        ("Model", "model"),
+        ("Normalizer", "normalizer"),
+        ("PreTokenizer", "pre_tokenizer"),
+        ("PostProcessor", "post_processor"),
+        ("Decoder", "decoder"),
+    ];
+    let part = part.iter().find(|(kind, _)| rest.starts_with(kind));
+    let part = part.map_or("a part of it".to_owned(), |(_, name)| {
+        format!("its `{name}`")
+    });
+    let at = rest.find(" at line").map_or("", |at| &rest[at..]);
+    format!("{part} is of an unknown kind, or incomplete{at}")
 }
 
 #[cfg(test)]
@@ -203,6 +223,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_part_of_an_unknown_kind_is_named() {
+        let told = |json: &[u8]| Tokenizer::from_json(json).unwrap_err().to_string();
+        let error = told(br#"{"version": "1.0", "model": {"type": "X"}}"#);
+        assert!(
+            error.contains("its `model` is of an unknown kind"),
+            "{error}"
+        );
+        let error = told(br#"{"normalizer": {"type": "X"}, "model": {"type": "BPE"}}"#);
+        assert!(error.contains("its `normalizer` is of"), "{error}");
+        assert!(!error.contains("untagged"), "{error}");
+    }
 
     fn words() -> serde_json::Value {
         json!({
