@@ -914,7 +914,8 @@ mod tests {
         };
         let typed = Blueprint::new(&source, typed).unwrap();
         assert_eq!(typed.one_slot, slow.one_slot);
-        assert_eq!((typed.plan, typed.forms), (slow.plan, None));
+        assert_eq!((typed.slots(), typed.forms), (slow.slots(), None));
+        assert_eq!(typed.plan.resident_count(), slow.plan.resident_count());
     }
 
     #[test]
