@@ -728,13 +728,14 @@ fn directories_that_are_no_checkpoints() {
 #[test]
 fn files_beside_the_weights() {
     let made = make(&tiny());
-    let checkpoint = Checkpoint::open(&made.dir).unwrap();
+    // Anew each time: a checkpoint reads tokenizer_config.json once.
+    let checkpoint = || Checkpoint::open(&made.dir).unwrap();
     let put = |name: &str, text: &str| std::fs::write(made.dir.join(name), text).unwrap();
-    assert_eq!(checkpoint.file("tokenizer.json").unwrap(), None);
-    let names = || checkpoint.chat_template_names().unwrap();
-    let template = |name: &str| checkpoint.chat_template(name).unwrap();
+    assert_eq!(checkpoint().file("tokenizer.json").unwrap(), None);
+    let names = || checkpoint().chat_template_names().unwrap();
+    let template = |name: &str| checkpoint().chat_template(name).unwrap();
     assert_eq!((names(), template("default")), (Vec::new(), None));
-    let error = checkpoint.file("../secret").unwrap_err();
+    let error = checkpoint().file("../secret").unwrap_err();
     assert!(matches!(error, Error::FileName { .. }), "{error}");
 
     let tokenizer_config = "tokenizer_config.json";
@@ -763,7 +764,10 @@ fn files_beside_the_weights() {
             tokenizer_config,
             &format!(r#"{{"chat_template": {wrong}}}"#),
         );
-        let error = checkpoint.chat_template("default").unwrap_err().to_string();
+        let error = checkpoint()
+            .chat_template("default")
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("chat_template") && error.contains(tokenizer_config),
             "{error}"
@@ -785,24 +789,24 @@ fn files_beside_the_weights() {
     assert_eq!(template("rag").unwrap(), "r");
     assert_eq!(template("../chat_template"), None);
     std::fs::write(made.dir.join("chat_template.jinja"), [0xff]).unwrap();
-    assert!(checkpoint.chat_template("default").is_err());
+    assert!(checkpoint().chat_template("default").is_err());
     #[cfg(unix)]
     {
         std::fs::remove_dir_all(&more).unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), &more).unwrap();
-        let error = checkpoint.chat_template_names().unwrap_err();
+        let error = checkpoint().chat_template_names().unwrap_err();
         assert!(matches!(error, Error::LinkOut { .. }), "{error}");
         std::fs::remove_file(&more).unwrap();
         std::fs::create_dir(&more).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", more.join("out.jinja")).unwrap();
-        let error = checkpoint.chat_template("out").unwrap_err();
+        let error = checkpoint().chat_template("out").unwrap_err();
         assert!(matches!(error, Error::LinkOut { .. }), "{error}");
     }
 
     let large = std::fs::File::create(made.dir.join("tokenizer.json")).unwrap();
     large.set_len((256 << 20) + 1).unwrap();
-    let error = checkpoint.file("tokenizer.json").unwrap_err();
+    let error = checkpoint().file("tokenizer.json").unwrap_err();
     assert!(matches!(error, Error::FileTooLarge { .. }), "{error}");
 }
 
