@@ -171,7 +171,7 @@ fn weights(encoding: Encoding, bytes: &[u8]) -> Weights<'_> {
         Encoding::Bf16 => Weights::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
         Encoding::F16 => Weights::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
         Encoding::F32 => Weights::F32(bytemuck::cast_slice::<u8, f32>(bytes)),
-        Encoding::Q8_0 => unreachable!("a blueprint refuses what is not computed with"),
+        _ => unreachable!("a blueprint refuses what is not computed with"),
     }
 }
 

@@ -11,8 +11,30 @@ pub enum Encoding {
     F32,
     F16,
     Bf16,
-    /// 32 numbers of 8 bits with one f16 scale.
+    /// 32 numbers of 4 bits with one scale.
+    Q4_0,
+    /// The same with a minimum.
+    Q4_1,
+    /// 32 numbers of 5 bits with one scale.
+    Q5_0,
+    /// The same with a minimum.
+    Q5_1,
+    /// 32 numbers of 8 bits with one scale.
     Q8_0,
+    /// 256 numbers in sub-blocks, each with a scale of its own, and of some a minimum: of 2 bits a number
+    Q2K,
+    /// of 3,
+    Q3K,
+    /// of 4,
+    Q4K,
+    /// of 5,
+    Q5K,
+    /// and of 6.
+    Q6K,
+    /// 32 numbers of 4 bits, which name one of sixteen values, with one scale.
+    Iq4Nl,
+    /// The same in sub-blocks of 256.
+    Iq4Xs,
 }
 
 /// Numbers that are written down together, and the bytes that takes.
@@ -23,13 +45,40 @@ pub struct Block {
 }
 
 impl Encoding {
-    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0];
+    pub const ALL: [Self; 15] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Iq4Nl,
+        Self::Iq4Xs,
+    ];
 
     pub const fn block(self) -> Block {
         let (numbers, bytes) = match self {
             Self::F32 => (1, 4),
             Self::F16 | Self::Bf16 => (1, 2),
+            Self::Q4_0 => (32, 18),
+            Self::Q4_1 => (32, 20),
+            Self::Q5_0 => (32, 22),
+            Self::Q5_1 => (32, 24),
             Self::Q8_0 => (32, 34),
+            Self::Q2K => (256, 84),
+            Self::Q3K => (256, 110),
+            Self::Q4K => (256, 144),
+            Self::Q5K => (256, 176),
+            Self::Q6K => (256, 210),
+            Self::Iq4Nl => (32, 18),
+            Self::Iq4Xs => (256, 136),
         };
         Block { numbers, bytes }
     }
@@ -50,7 +99,7 @@ impl Encoding {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
-            Self::Q8_0 => 1,
+            _ => 1,
         }
     }
 
@@ -65,7 +114,18 @@ impl Encoding {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Q4_0 => "q4_0",
+            Self::Q4_1 => "q4_1",
+            Self::Q5_0 => "q5_0",
+            Self::Q5_1 => "q5_1",
             Self::Q8_0 => "q8_0",
+            Self::Q2K => "q2_k",
+            Self::Q3K => "q3_k",
+            Self::Q4K => "q4_k",
+            Self::Q5K => "q5_k",
+            Self::Q6K => "q6_k",
+            Self::Iq4Nl => "iq4_nl",
+            Self::Iq4Xs => "iq4_xs",
         }
     }
 }
