@@ -12,8 +12,9 @@ use loader::{
     Access, Arrangement, BlockLayout, BlockSource, Checkpoint, DType, Encoding, Form, Whole,
 };
 use offload::{
-    BlockBytes, DiskLink, FixedBytes, Home, HostRoom, LayerIndex, LinkInfo, OffloadError, Place,
-    PlanError, PlanRequest, Prefetch, Rates, ReserveBytes, Residency, ResidencyPlan, predict,
+    BlockCost, BufferBytes, Costs, DiskLink, FixedBytes, Home, HostRoom, LayerIndex, LinkInfo,
+    OffloadError, Place, PlanError, PlanRequest, Prefetch, Rates, ReserveBytes, Residency,
+    ResidencyPlan, predict,
 };
 
 use crate::blocks::Blocks;
@@ -158,8 +159,7 @@ impl Blueprint {
             false => Ends::can_be_left(&checkpoint, dtype)?,
         };
         let base = PlanRequest {
-            layers: config.layers,
-            block: block_bytes(&blocks, &link, on_device, can_be_left),
+            costs: costs(&blocks, &link, on_device, can_be_left),
             fixed: match on_device {
                 true => device_bytes(&checkpoint, dtype, context)?,
                 false => fixed_bytes(&checkpoint, dtype, context, cache_type, options.kernels)?,
@@ -180,7 +180,7 @@ impl Blueprint {
             // What streams to a device lives in RAM, if RAM has room for it.
             Err(PlanError::HomesTooLarge { .. }) if on_device && options.home.is_none() => {
                 link = link_to(Home::Disk, &checkpoint, place.as_ref(), None);
-                request.block = block_bytes(&blocks, &link, on_device, can_be_left);
+                request.costs = costs(&blocks, &link, on_device, can_be_left);
                 ResidencyPlan::new(&request)
             }
             plan => plan,
@@ -240,13 +240,13 @@ impl Blueprint {
         };
         let plain_blocks = self.blocks.plain();
         let request = PlanRequest {
-            block: block_bytes(
+            costs: costs(
                 &plain_blocks,
                 &self.link,
                 self.on_device(),
                 self.can_be_left,
             ),
-            ..self.request
+            ..self.request.clone()
         };
         let Ok(plain) = ResidencyPlan::new(&request) else {
             return Ok(());
@@ -285,7 +285,7 @@ impl Blueprint {
         };
         let request = PlanRequest {
             slots: 1,
-            ..self.request
+            ..self.request.clone()
         };
         let Ok(one) = ResidencyPlan::new(&request) else {
             return Ok(());
@@ -326,7 +326,7 @@ impl Blueprint {
             // One thread copies, and begins at once.
             Some(_) => Ok(0.0),
             None => {
-                let block_bytes = self.plan.block().link;
+                let block_bytes = self.plan.link_bytes_each() as u64;
                 glance::start_ms(&self.checkpoint, self.link.home, block_bytes, link_gbps)
             }
         }
@@ -351,13 +351,13 @@ impl Blueprint {
         ResidencyPlan::with_resident(&self.request, resident)
     }
 
-    /// What a block would take with its home there.
-    pub(crate) fn block_bytes_in(&self, home: Home) -> BlockBytes {
+    /// What blocks would take with their homes there.
+    pub(crate) fn costs_in(&self, home: Home) -> Arc<Costs> {
         let link = LinkInfo {
             home,
             ..self.link.clone()
         };
-        block_bytes(&self.blocks, &link, self.on_device(), self.can_be_left)
+        costs(&self.blocks, &link, self.on_device(), self.can_be_left)
     }
 
     /// How a layer's weights lie where a visit finds them.
@@ -366,11 +366,6 @@ impl Blueprint {
             true => self.blocks.streamed(layer, self.link.home).layout(),
             false => self.blocks.resident(layer),
         }
-    }
-
-    /// Bytes of a slot: any of the layers may come into it.
-    pub(crate) fn slot_bytes(&self) -> usize {
-        slot_bytes(&self.blocks, self.link.home, self.on_device())
     }
 
     /// What a device takes slabs for; the host does not ask.
@@ -420,7 +415,7 @@ impl Blueprint {
         let fewer = self.plan.resident_count().saturating_sub(1);
         self.plan = ResidencyPlan::new(&PlanRequest {
             residency: Residency::Layers(fewer),
-            ..self.request
+            ..self.request.clone()
         })?;
         self.one_slot = None;
         Ok(())
@@ -494,7 +489,7 @@ impl Blueprint {
     /// Plans anew with resident blocks as the checkpoint has them, for the reason given.
     pub(crate) fn keep_plain(&mut self, varied: EngineError) -> Result<(), EngineError> {
         self.blocks = self.blocks.plain();
-        self.request.block = self.block_bytes_in(self.link.home);
+        self.request.costs = self.costs_in(self.link.home);
         // One slot was chosen for compact layers: both are weighed again.
         if self.one_slot.take().is_some() {
             self.request.slots = SLOTS_DEFAULT;
@@ -657,18 +652,24 @@ fn limited(
         let within = |limit: &Limit| PlanRequest {
             memory_bytes: Some(limit.left_bytes - spared(limit)),
             reserve: sizes.reserve(limit.kind),
-            ..*base
+            ..base.clone()
         };
-        let tightest = tightest(found, within);
-        return Limited {
-            request: tightest.map_or(*base, |(_, request)| request),
-            limit: tightest.map(|(limit, _)| limit.kind),
-            spare_bytes: tightest.map_or(0, |(limit, _)| spared(&limit)),
+        return match tightest(found, within) {
+            Some((limit, request)) => Limited {
+                request,
+                limit: Some(limit.kind),
+                spare_bytes: spared(&limit),
+            },
+            None => Limited {
+                request: base.clone(),
+                limit: None,
+                spare_bytes: 0,
+            },
         };
     };
     let base = PlanRequest {
         memory_bytes: Some(bytes),
-        ..*base
+        ..base.clone()
     };
     let has_plan = options.link_gbps.is_some();
     let beside = |limit: &Limit| PlanRequest {
@@ -677,12 +678,12 @@ fn limited(
             has_plan,
             reserve: sizes.reserve(limit.kind),
         }),
-        ..base
+        ..base.clone()
     };
     let request = match has_plan || device_bytes.is_some() {
         // Where nothing is known of the host, homes are still not in the other memory.
         true => tightest(found, beside).map_or_else(|| beside(&UNLIMITED), |(_, request)| request),
-        false => base,
+        false => base.clone(),
     };
     Limited {
         request,
@@ -718,16 +719,18 @@ fn sizes(
     blocks: &Blocks,
     link: &LinkInfo,
 ) -> Result<Sizes, EngineError> {
-    let streamed: Vec<BlockSource> = blocks
+    let streamed = blocks
         .layers()
-        .map(|layer| blocks.streamed(layer, link.home).clone())
-        .collect();
+        .map(|layer| blocks.streamed(layer, link.home));
     let packed = blocks.layers().map(|layer| blocks.packed(layer));
     let head = checkpoint.weight(Whole::Embedding, options.dtype, Arrangement::Paged)?;
     let resident = blocks
         .layers()
         .map(|layer| blocks.resident(layer).slab_bytes());
-    let slabs = streamed.iter().map(BlockSource::slab_bytes).chain(resident);
+    let slabs = streamed
+        .clone()
+        .map(BlockSource::slab_bytes)
+        .chain(resident);
     Ok(Sizes {
         // One that cannot be read is the tokenizer's error, if it is asked for.
         tokenizer: checkpoint
@@ -739,57 +742,52 @@ fn sizes(
         chunks: reserve::chunks(packed.chain([&head])),
         compute_threads: options.threads.unwrap_or_else(cores::physical),
         stream_threads: match link.home {
-            Home::Disk => DiskLink::threads(&streamed, options.slots.unwrap_or(SLOTS_DEFAULT)),
+            Home::Disk => DiskLink::threads(streamed, options.slots.unwrap_or(SLOTS_DEFAULT)),
             Home::Ram => 0,
         },
     })
 }
 
-/// Any of the layers may come into a slot.
-fn slot_bytes(blocks: &Blocks, home: Home, on_device: bool) -> usize {
-    let bytes = |layer| match on_device {
-        true => blocks.packed(layer).slab_bytes(),
-        false => blocks.streamed(layer, home).slab_bytes(),
+/// What the blocks take in memory and over the link.
+fn costs(blocks: &Blocks, link: &LinkInfo, on_device: bool, can_be_left: u64) -> Arc<Costs> {
+    let cost = |layer| {
+        let packed = blocks.packed(layer);
+        let slot = match on_device {
+            true => packed,
+            false => blocks.streamed(layer, link.home),
+        };
+        BlockCost {
+            slab: slot.slab_bytes() as u64,
+            resident: blocks.resident(layer).slab_bytes() as u64,
+            link: match link.home {
+                Home::Disk => packed.stored_bytes(),
+                Home::Ram => packed.slab_bytes() as u64,
+            },
+            home: match link.home {
+                Home::Disk => 0,
+                Home::Ram => packed.slab_bytes() as u64,
+            },
+            weights: packed.layout().weight_bytes() as u64,
+        }
     };
-    blocks.layers().map(bytes).max().unwrap_or(0)
-}
-
-/// What a block takes in memory and over the link, the largest where they differ.
-fn block_bytes(blocks: &Blocks, link: &LinkInfo, on_device: bool, can_be_left: u64) -> BlockBytes {
-    let most = |bytes: &dyn Fn(LayerIndex) -> u64| blocks.layers().map(bytes).max().unwrap_or(0);
-    let packed = most(&|layer| blocks.packed(layer).slab_bytes() as u64);
-    let stored = most(&|layer| blocks.packed(layer).stored_bytes());
-    let plain = BlockBytes {
-        resident: most(&|layer| blocks.resident(layer).slab_bytes() as u64),
+    let fills_slots = link.home == Home::Disk && !on_device;
+    Arc::new(Costs {
+        blocks: blocks.layers().map(cost).collect(),
         packing: match blocks.form() {
-            Form::Compact => packed,
+            Form::Compact => blocks.largest_bytes() as u64,
             Form::Plain => 0,
         },
-        ..BlockBytes::of_slab(slot_bytes(blocks, link.home, on_device) as u64)
-    };
-    match link.home {
-        // Buffers are the host's, and the plan is for the device's memory.
-        Home::Disk if on_device => BlockBytes {
-            link: stored,
-            ..plain
+        // Of a link to a device buffers are the host's, and the plan is for the device's memory.
+        buffers: match fills_slots {
+            true => DiskLink::buffers(
+                blocks
+                    .layers()
+                    .map(|layer| blocks.streamed(layer, link.home)),
+            ),
+            false => BufferBytes::default(),
         },
-        Home::Disk => {
-            let paged: Vec<BlockSource> = blocks
-                .layers()
-                .map(|layer| blocks.streamed(layer, link.home).clone())
-                .collect();
-            BlockBytes {
-                link: stored,
-                buffers: DiskLink::buffers(&paged),
-                ends_left: can_be_left,
-                ..plain
-            }
-        }
-        Home::Ram => BlockBytes {
-            home: packed,
-            ..plain
-        },
-    }
+        ends_left: if fills_slots { can_be_left } else { 0 },
+    })
 }
 
 fn device_bytes(
@@ -951,7 +949,7 @@ mod tests {
         plain.keep_plain(EngineError::Interrupted).unwrap();
         let two = PlanRequest {
             slots: 2,
-            ..plain.request
+            ..plain.request.clone()
         };
         let two = ResidencyPlan::new(&two).unwrap().resident_count();
         match plain.one_slot {

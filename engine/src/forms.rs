@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use loader::{BlockLayout, Checkpoint, Encoding, Form, Part, Role};
-use offload::{Rates, ResidencyPlan, predict};
+use offload::{LayerIndex, Rates, ResidencyPlan, predict};
 
 use crate::blocks::Blocks;
 use crate::compute::Kernels;
@@ -156,10 +156,13 @@ pub(crate) fn rates(
     link_gbps: f64,
     prefetch: bool,
 ) -> Rates {
-    let layer_ms = |gbps: f64| plan.block().slab as f64 / gbps / 1e6;
+    let weights_ms = |layers: &mut dyn Iterator<Item = LayerIndex>, gbps: f64| {
+        let bytes: u64 = layers.map(|layer| plan.cost(layer).weights).sum();
+        bytes as f64 / gbps / 1e6
+    };
     // What is streamed is computed as it comes.
-    let computed_ms = plan.resident_count() as f64 * layer_ms(resident.gbps)
-        + plan.streamed_count() as f64 * layer_ms(times.plain.gbps);
+    let computed_ms = weights_ms(&mut plan.resident(), resident.gbps)
+        + weights_ms(&mut plan.streamed(), times.plain.gbps);
     Rates {
         link_bytes_per_s: link_gbps * 1e9,
         layer_ms: computed_ms / plan.layers() as f64,
@@ -178,7 +181,9 @@ fn bytes_of(role: Role, part: &Part) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use offload::{BlockBytes, FixedBytes, PlanRequest, ReserveBytes, Residency, Spread};
+    use std::sync::Arc;
+
+    use offload::{BlockCost, Costs, FixedBytes, PlanRequest, ReserveBytes, Residency, Spread};
 
     use super::*;
     use kernels::{Asking, Timed};
@@ -186,11 +191,13 @@ mod tests {
     /// Eight layers of 100 MB, as many resident as fit.
     fn plan(resident_bytes: u64, memory_bytes: Option<u64>) -> ResidencyPlan {
         let request = PlanRequest {
-            layers: 8,
-            block: BlockBytes {
-                resident: resident_bytes,
-                ..BlockBytes::of_slab(100_000_000)
-            },
+            costs: Arc::new(Costs::uniform(
+                8,
+                BlockCost {
+                    resident: resident_bytes,
+                    ..BlockCost::of_slab(100_000_000)
+                },
+            )),
             fixed: FixedBytes::default(),
             residency: Residency::Auto,
             spread: Spread::Even,

@@ -113,7 +113,7 @@ pub(crate) fn stored_bytes(blueprint: &Blueprint) -> Result<u64, EngineError> {
     let read: u64 = read.map(|layer| blocks.packed(layer).stored_bytes()).sum();
     // On a device, what lives in RAM is pinned when it is full: that takes its time, too.
     let pinned = match (blueprint.link.home, blueprint.on_device()) {
-        (Home::Ram, true) => blueprint.plan.streamed_count() as u64 * blueprint.plan.block().slab,
+        (Home::Ram, true) => blueprint.plan.home_bytes(),
         _ => 0,
     };
     let ends = Ends::stored_bytes(&blueprint.checkpoint, &blueprint.ends())?;
@@ -130,7 +130,7 @@ fn stream(
     if itinerary.is_empty() {
         return Ok((StreamedStack::resident(), None));
     }
-    let slot_bytes = blueprint.slot_bytes();
+    let slot_bytes = usize::try_from(plan.slab_bytes()).unwrap_or(usize::MAX);
     let slots = (0..plan.slots())
         .map(|_| {
             let device = blueprint.place.device();

@@ -123,7 +123,7 @@ impl Blueprint {
             };
             Ok(HomeChoice {
                 home,
-                block: self.block_bytes_in(home),
+                costs: self.costs_in(home),
                 link_bytes_per_s: gbps * faster * 1e9,
                 start_ms: match home {
                     Home::Disk => rates.disk_start_ms,
@@ -143,7 +143,7 @@ impl Blueprint {
         };
         let request = offload::PlanRequest {
             memory_bytes,
-            ..self.request
+            ..self.request.clone()
         };
         Ok(search(&request, &choices, rates.layer_ms, rates.other_ms))
     }

@@ -191,7 +191,7 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
     assert!(model.loaded().kept_plain, "{forms:?}");
     assert_eq!(model.blueprint().resident_form(), Form::Plain);
     let plan = &model.blueprint().plan;
-    assert_eq!(plan.resident_bytes(), 2 * plan.block().slab);
+    assert_eq!(plan.resident_bytes(), 2 * plan.cost(LayerIndex(0)).slab);
     assert!(logits(&mut model, 5) == expected);
     match Model::open(&source, options(2, Some(Form::Compact))).unwrap_err() {
         EngineError::TooManyStrays { layer, role, .. } => {

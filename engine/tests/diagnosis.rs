@@ -114,7 +114,7 @@ impl Case {
     /// The rate of a link that brings a block in this time.
     fn gbps(&self, options: &ModelOptions, copy_ms: f64) -> Option<f64> {
         let blueprint = Blueprint::new(&self.source, options.clone()).unwrap();
-        Some(blueprint.plan.block().link as f64 / copy_ms / 1e6)
+        Some(blueprint.plan.link_bytes_each() / copy_ms / 1e6)
     }
 
     fn runs(&self, options: ModelOptions) -> Runs {

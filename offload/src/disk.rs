@@ -69,15 +69,15 @@ struct Job {
 impl DiskLink {
     /// What the buffers of detours take while blocks like these are streamed: for the plan. Blocks
     /// differ: what has no pages of its own in the slot passes a buffer.
-    pub fn buffers(blocks: &[BlockSource]) -> BufferBytes {
-        let chunks: Vec<_> = blocks.iter().map(BlockSource::chunks).collect();
+    pub fn buffers<'a>(blocks: impl Iterator<Item = &'a BlockSource>) -> BufferBytes {
+        let chunks: Vec<_> = blocks.map(BlockSource::chunks).collect();
         buffers(chunks.iter())
     }
 
     /// How many threads read them: for the plan, too.
-    pub fn threads(blocks: &[BlockSource], slots: usize) -> usize {
+    pub fn threads<'a>(blocks: impl Iterator<Item = &'a BlockSource>, slots: usize) -> usize {
         let chunks = |block: &BlockSource| block.chunks().len();
-        readers(blocks.iter().map(chunks).max().unwrap_or(0), slots)
+        readers(blocks.map(chunks).max().unwrap_or(0), slots)
     }
 
     /// `slots`: how many copies can be in flight; the queue has room for all of them, so that `start`

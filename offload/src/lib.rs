@@ -39,8 +39,8 @@ pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
 pub use numa::{NumaNode, NumaShare};
 pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, Staged, Stopwatch, open};
 pub use plan::{
-    BlockBytes, BufferBytes, FixedBytes, HostRoom, PlanError, PlanRequest, ReserveBytes, Residency,
-    ResidencyPlan, Spread,
+    BlockCost, BufferBytes, Costs, FixedBytes, HostRoom, PlanError, PlanRequest, ReserveBytes,
+    Residency, ResidencyPlan, Spread,
 };
 pub use predict::{Prediction, Rates, predict};
 pub use ram::{RamHome, RamLink, measure_copy_gbps};

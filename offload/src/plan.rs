@@ -1,6 +1,8 @@
 //! The residency plan: which layers stay, which are streamed, and what that costs in bytes.
 //! A value computed before anything is loaded; it allocates, reads and measures nothing.
 
+use std::sync::Arc;
+
 use loader::units;
 
 use crate::block::LayerIndex;
@@ -53,21 +55,29 @@ impl FixedBytes {
     }
 }
 
-/// What one block takes, in bytes.
+/// What one block takes, in bytes. Blocks of a stack may differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BlockBytes {
-    /// In a slot, or wherever else its numbers lie as the checkpoint has them.
+pub struct BlockCost {
+    /// In a slot.
     pub slab: u64,
     /// In compute memory, resident.
     pub resident: u64,
-    /// While resident blocks are brought into a form that is not the checkpoint's, before cache and
-    /// scratch are touched; 0 where they keep it.
-    pub packing: u64,
     /// Over the link, at each visit of a streamed block.
     pub link: u64,
     /// In RAM for a streamed block's home; 0 where homes are on disk. It is the memory that the plan
     /// is for, unless the request has a [`HostRoom`].
     pub home: u64,
+    /// Of its weights as they are stored: what computing with it takes is in proportion.
+    pub weights: u64,
+}
+
+/// What the blocks of a stack take, and what is taken once beside them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Costs {
+    pub blocks: Vec<BlockCost>,
+    /// While resident blocks are brought into a form that is not the checkpoint's, before cache and
+    /// scratch are touched; 0 where they keep it.
+    pub packing: u64,
     /// The link's own buffers, while anything is streamed.
     pub buffers: BufferBytes,
     /// Of the ends, what is left where streamed blocks live, while there are any.
@@ -89,17 +99,37 @@ impl BufferBytes {
     }
 }
 
-impl BlockBytes {
+impl BlockCost {
     /// A block that crosses the link as it lies, from a home that costs nothing here.
     pub fn of_slab(slab: u64) -> Self {
         Self {
             slab,
             resident: slab,
-            packing: 0,
             link: slab,
             home: 0,
-            buffers: BufferBytes::default(),
-            ends_left: 0,
+            weights: slab,
+        }
+    }
+}
+
+impl Costs {
+    /// Of so many equal blocks, and nothing beside them.
+    pub fn uniform(blocks: usize, each: BlockCost) -> Self {
+        Self {
+            blocks: vec![each; blocks],
+            ..Self::default()
+        }
+    }
+
+    /// How many times a block's weights are those of the mean one.
+    pub fn share(&self, layer: LayerIndex) -> f64 {
+        let all: u64 = self.blocks.iter().map(|block| block.weights).sum();
+        match all {
+            0 => 1.0,
+            _ => {
+                let own = self.blocks[layer.as_usize()].weights;
+                own as f64 * self.blocks.len() as f64 / all as f64
+            }
         }
     }
 }
@@ -127,10 +157,10 @@ pub struct HostRoom {
 }
 
 /// Everything a plan is computed from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanRequest {
-    pub layers: usize,
-    pub block: BlockBytes,
+    /// Of every layer.
+    pub costs: Arc<Costs>,
     pub fixed: FixedBytes,
     pub residency: Residency,
     pub spread: Spread,
@@ -225,6 +255,12 @@ fn beside(bytes: u64) -> String {
     }
 }
 
+impl PlanRequest {
+    pub fn layers(&self) -> usize {
+        self.costs.blocks.len()
+    }
+}
+
 /// Which layers stay, which are streamed through how many slots, and the bytes of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResidencyPlan {
@@ -239,14 +275,14 @@ impl ResidencyPlan {
         }
         let fits = Self::most_that_fit(request);
         let resident = match request.residency {
-            Residency::Layers(asked) if asked > request.layers => {
+            Residency::Layers(asked) if asked > request.layers() => {
                 return Err(PlanError::TooManyLayers {
                     asked,
-                    layers: request.layers,
+                    layers: request.layers(),
                 });
             }
             Residency::Layers(asked) => asked,
-            Residency::All => request.layers,
+            Residency::All => request.layers(),
             // Nothing fits: fall through to the check below, which says so for N = 0.
             Residency::Auto => fits.unwrap_or(0),
         };
@@ -296,14 +332,14 @@ impl ResidencyPlan {
     /// Not simply the largest N of a growing sequence: the last steps trade slots for layers, so
     /// `all` can fit where one less would not be smaller.
     pub fn most_that_fit(request: &PlanRequest) -> Option<usize> {
-        (0..=request.layers)
+        (0..=request.layers())
             .rev()
             .find(|&resident| Self::with_resident(request, resident).fits())
     }
 
     /// The plan for exactly `resident` layers, whether or not it fits: for tables over every N.
     pub fn with_resident(request: &PlanRequest, resident: usize) -> Self {
-        let layers = request.layers;
+        let layers = request.layers();
         let count = layers.saturating_sub(resident);
         let mut streamed = vec![false; layers];
         for i in 0..count {
@@ -316,7 +352,7 @@ impl ResidencyPlan {
         }
         Self {
             streamed,
-            request: *request,
+            request: request.clone(),
         }
     }
 
@@ -330,7 +366,7 @@ impl ResidencyPlan {
         let request = PlanRequest {
             spread: Spread::Even,
             slots: self.request.slots.max(slots),
-            ..self.request
+            ..self.request.clone()
         };
         Self::with_resident(&request, self.resident_count())
     }
@@ -368,8 +404,36 @@ impl ResidencyPlan {
         self.request.spread
     }
 
-    pub fn block(&self) -> BlockBytes {
-        self.request.block
+    #[cfg(test)]
+    pub(crate) fn request(&self) -> &PlanRequest {
+        &self.request
+    }
+
+    pub fn costs(&self) -> &Costs {
+        &self.request.costs
+    }
+
+    pub fn cost(&self, layer: LayerIndex) -> BlockCost {
+        self.request.costs.blocks[layer.as_usize()]
+    }
+
+    fn sum_of(
+        &self,
+        layers: impl Iterator<Item = LayerIndex>,
+        of: impl Fn(BlockCost) -> u64,
+    ) -> u64 {
+        layers.map(|layer| of(self.cost(layer))).sum()
+    }
+
+    /// Of the largest layer's weights.
+    pub fn layer_bytes(&self) -> u64 {
+        let blocks = self.request.costs.blocks.iter();
+        blocks.map(|block| block.weights).max().unwrap_or(0)
+    }
+
+    /// Bytes that cross the link for a streamed block, in the mean.
+    pub fn link_bytes_each(&self) -> f64 {
+        self.streamed_bytes_per_pass() as f64 / self.streamed_count().max(1) as f64
     }
 
     pub fn fixed(&self) -> FixedBytes {
@@ -384,26 +448,32 @@ impl ResidencyPlan {
     pub fn ends_left(&self) -> u64 {
         match self.streamed_count() {
             0 => 0,
-            _ => self.request.block.ends_left,
+            _ => self.request.costs.ends_left,
         }
     }
 
     pub fn resident_bytes(&self) -> u64 {
-        self.resident_count() as u64 * self.request.block.resident
+        self.sum_of(self.resident(), |cost| cost.resident)
     }
 
     pub fn slot_bytes(&self) -> u64 {
-        self.slots() as u64 * self.request.block.slab
+        self.slots() as u64 * self.slab_bytes()
+    }
+
+    /// Of one slot: the largest of the streamed blocks fits.
+    pub fn slab_bytes(&self) -> u64 {
+        let slabs = self.streamed().map(|layer| self.cost(layer).slab);
+        slabs.max().unwrap_or(0)
     }
 
     /// Bytes that cross the link for one pass over all layers: a token, or a whole prompt.
     pub fn streamed_bytes_per_pass(&self) -> u64 {
-        self.streamed_count() as u64 * self.request.block.link
+        self.sum_of(self.streamed(), |cost| cost.link)
     }
 
     /// What the homes of streamed blocks take of the RAM.
     pub fn home_bytes(&self) -> u64 {
-        self.streamed_count() as u64 * self.request.block.home
+        self.sum_of(self.streamed(), |cost| cost.home)
     }
 
     /// Where homes are in other memory than the plan's: how much there is of that.
@@ -413,7 +483,7 @@ impl ResidencyPlan {
 
     /// What the link takes for itself.
     pub fn buffer_bytes(&self) -> u64 {
-        let buffers = self.request.block.buffers;
+        let buffers = self.request.costs.buffers;
         // Without a streamed layer there is no slot.
         buffers.count(self.slots()) * buffers.each
     }
@@ -423,7 +493,7 @@ impl ResidencyPlan {
         let FixedBytes { cache, scratch, .. } = self.request.fixed;
         match self.resident_count() {
             0 => 0,
-            _ => self.request.block.packing.saturating_sub(cache + scratch),
+            _ => self.request.costs.packing.saturating_sub(cache + scratch),
         }
     }
 
@@ -434,10 +504,10 @@ impl ResidencyPlan {
 
     /// The same by another measure.
     pub fn reserved(&self, reserve: &ReserveBytes) -> u64 {
-        let homes = match self.request.block.home {
-            0 => 0,
-            _ => self.streamed_count(),
-        };
+        let homes = self
+            .streamed()
+            .filter(|&layer| self.cost(layer).home > 0)
+            .count();
         let slabs = (self.resident_count() + self.slots() + homes) as u64;
         let streaming = match self.streamed_count() {
             0 => 0,
@@ -496,8 +566,7 @@ mod tests {
 
     fn request(layers: usize, residency: Residency) -> PlanRequest {
         PlanRequest {
-            layers,
-            block: BlockBytes::of_slab(100),
+            costs: Arc::new(Costs::uniform(layers, BlockCost::of_slab(100))),
             fixed: FixedBytes {
                 ends: 30,
                 cache: 20,
@@ -591,21 +660,25 @@ mod tests {
 
     #[test]
     fn homes_in_the_same_memory_buffers_packing_and_what_is_left_are_counted() {
-        let block = BlockBytes {
+        let block = BlockCost {
             slab: 100,
             resident: 80,
-            packing: 35,
             link: 50,
             home: 100,
+            weights: 100,
+        };
+        let costs = Costs {
+            packing: 35,
             buffers: BufferBytes {
                 each: 7,
                 per_slot: 4,
                 most: 5,
             },
             ends_left: 12,
+            ..Costs::uniform(7, block)
         };
         let request = PlanRequest {
-            block,
+            costs: Arc::new(costs),
             ..request(7, Residency::Layers(3))
         };
         let plan = ResidencyPlan::new(&request).unwrap();
@@ -658,20 +731,20 @@ mod tests {
             each_slab: 3,
             one_in: 10,
         };
-        let block = BlockBytes {
+        let block = BlockCost {
             home: 100,
-            ..BlockBytes::of_slab(100)
+            ..BlockCost::of_slab(100)
         };
         let with = |resident, block| {
             let request = PlanRequest {
                 reserve,
-                block,
+                costs: Arc::new(Costs::uniform(7, block)),
                 ..request(7, Residency::Layers(resident))
             };
             ResidencyPlan::new(&request).unwrap()
         };
         // 5 resident, 2 slots, and 2 homes where these are in memory.
-        let plan = with(5, BlockBytes::of_slab(100));
+        let plan = with(5, BlockCost::of_slab(100));
         assert_eq!(plan.reserve_bytes(), 7 + 40 + 7 * 3 + 76);
         assert_eq!(plan.total_bytes(), 760 + plan.reserve_bytes());
         let plan = with(5, block);
@@ -691,10 +764,13 @@ mod tests {
             },
         };
         let request = |residency, memory_bytes, host| PlanRequest {
-            block: BlockBytes {
-                home: 90,
-                ..BlockBytes::of_slab(100)
-            },
+            costs: Arc::new(Costs::uniform(
+                7,
+                BlockCost {
+                    home: 90,
+                    ..BlockCost::of_slab(100)
+                },
+            )),
             memory_bytes: Some(memory_bytes),
             host: Some(host),
             ..request(7, residency)
@@ -730,5 +806,32 @@ mod tests {
         assert!(check(Residency::All, 760, room(10, true)).is_ok());
         let error = check(Residency::Layers(5), 760, room(10, true)).unwrap_err();
         assert!(error.hint().contains("--num-gpu-layers 7"), "{error}");
+    }
+
+    #[test]
+    fn blocks_that_differ_are_each_counted_as_they_are() {
+        // Half of the layers in another mix, as quantised files have them.
+        let cost = |layer: usize| BlockCost::of_slab(if layer < 3 { 100 } else { 60 });
+        let costs = Costs {
+            blocks: (0..6).map(cost).collect(),
+            ..Costs::default()
+        };
+        let request = PlanRequest {
+            costs: Arc::new(costs),
+            ..request(6, Residency::Layers(3))
+        };
+        // 0, 2 and 4 are streamed.
+        let plan = ResidencyPlan::new(&request).unwrap();
+        assert_eq!(plan.resident_bytes(), 100 + 60 + 60);
+        assert_eq!(plan.streamed_bytes_per_pass(), 100 + 100 + 60);
+        // A slot takes the largest of them.
+        assert_eq!((plan.slab_bytes(), plan.slot_bytes()), (100, 200));
+        let last = PlanRequest {
+            spread: Spread::ResidentFirst,
+            ..request
+        };
+        assert_eq!(ResidencyPlan::new(&last).unwrap().slab_bytes(), 60);
+        let shares = LayerIndex::first(6).map(|layer| plan.costs().share(layer));
+        assert!((shares.sum::<f64>() - 6.0).abs() < 1e-12);
     }
 }

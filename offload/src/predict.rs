@@ -9,7 +9,7 @@ use crate::plan::ResidencyPlan;
 pub struct Rates {
     /// Bytes per second that the link carries.
     pub link_bytes_per_s: f64,
-    /// Compute time of one layer.
+    /// Compute time of one layer, in the mean: that of each is in proportion to its weights.
     pub layer_ms: f64,
     /// What a token costs outside the layers: embedding, head, sampling.
     pub other_ms: f64,
@@ -45,7 +45,11 @@ const COUNTED_TOKENS: usize = 16;
 /// Replays the ring. Copies are served one after another; a copy starts when the link is free and a
 /// slot has been given back for as long as it takes to get going; a layer starts when the layer before it is done and its copy has landed.
 pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
-    let copy_ms = plan.block().link as f64 / rates.link_bytes_per_s * 1000.0;
+    let copy_ms =
+        |layer: LayerIndex| plan.cost(layer).link as f64 / rates.link_bytes_per_s * 1000.0;
+    let shares: Vec<f64> = LayerIndex::first(plan.layers())
+        .map(|layer| plan.costs().share(layer))
+        .collect();
     let mut released_ms = vec![0.0_f64; plan.slots()];
     let mut visit = 0;
     let mut link_free_ms = 0.0_f64;
@@ -58,6 +62,7 @@ pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
             stall_ms = 0.0;
         }
         for layer in LayerIndex::first(plan.layers()) {
+            let layer_ms = rates.layer_ms * shares[layer.as_usize()];
             if plan.is_streamed(layer) {
                 let slot = visit % plan.slots();
                 let issued_ms = if rates.prefetch {
@@ -65,14 +70,14 @@ pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
                 } else {
                     now_ms
                 };
-                let landed_ms = link_free_ms.max(issued_ms + rates.start_ms) + copy_ms;
+                let landed_ms = link_free_ms.max(issued_ms + rates.start_ms) + copy_ms(layer);
                 link_free_ms = landed_ms;
                 stall_ms += (landed_ms - now_ms).max(0.0);
-                now_ms = now_ms.max(landed_ms) + rates.layer_ms;
+                now_ms = now_ms.max(landed_ms) + layer_ms;
                 released_ms[slot] = now_ms;
                 visit += 1;
             } else {
-                now_ms += rates.layer_ms;
+                now_ms += layer_ms;
             }
         }
         now_ms += rates.other_ms;
@@ -83,20 +88,25 @@ pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
         token_ms: (now_ms - counted_from_ms) / counted,
         stall_ms: stall_ms / counted,
         compute_ms,
-        floor_ms: (plan.streamed_count() as f64 * copy_ms).max(compute_ms + rates.other_ms),
+        floor_ms: plan
+            .streamed()
+            .map(copy_ms)
+            .sum::<f64>()
+            .max(compute_ms + rates.other_ms),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{BlockBytes, FixedBytes, PlanRequest, Residency, Spread};
+    use std::sync::Arc;
+
+    use crate::plan::{BlockCost, Costs, FixedBytes, PlanRequest, Residency, Spread};
 
     fn plan(layers: usize, resident: usize, slots: usize, spread: Spread) -> ResidencyPlan {
         ResidencyPlan::with_resident(
             &PlanRequest {
-                layers,
-                block: BlockBytes::of_slab(1_000_000),
+                costs: Arc::new(Costs::uniform(layers, BlockCost::of_slab(1_000_000))),
                 fixed: FixedBytes::default(),
                 residency: Residency::All,
                 spread,
@@ -199,6 +209,25 @@ mod tests {
         check(&plan(8, 0, 2, Spread::Even), &rates(10.0, 3.0, true), 80.0);
         check(&plan(8, 4, 2, Spread::Even), &rates(10.0, 3.0, true), 40.0);
         check(&plan(8, 6, 2, Spread::Even), &rates(10.0, 3.0, true), 24.0);
+    }
+
+    #[test]
+    fn each_block_takes_its_own_time_on_the_link_and_in_compute() {
+        let sizes = [1_000_000, 500_000, 1_000_000, 500_000];
+        let costs = Costs {
+            blocks: sizes.map(BlockCost::of_slab).to_vec(),
+            ..Costs::default()
+        };
+        let request = PlanRequest {
+            costs: Arc::new(costs),
+            ..plan(4, 0, 2, Spread::Even).request().clone()
+        };
+        let all = ResidencyPlan::with_resident(&request, 0);
+        check(&all, &rates(10.0, 3.0, false), 30.0 + 12.0);
+        // The large ones are streamed, and what is computed beside them is the small ones' share.
+        let half = ResidencyPlan::with_resident(&request, 2);
+        check(&half, &rates(10.0, 3.0, false), 20.0 + 12.0);
+        assert!((predict(&half, &rates(10.0, 3.0, true)).floor_ms - 20.0).abs() < 1e-9);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //! best slots, spread and home. Pure; whoever asks measures the rates, and verifies the best few.
 
 use crate::link::Home;
-use crate::plan::{BlockBytes, PlanRequest, ResidencyPlan, Spread};
+use std::sync::Arc;
+
+use crate::plan::{Costs, PlanRequest, ResidencyPlan, Spread};
 use crate::predict::{Prediction, Rates, predict};
 
 /// What may vary beside the number of resident layers.
@@ -13,11 +15,11 @@ pub struct Choices {
     pub homes: Vec<HomeChoice>,
 }
 
-/// A place for streamed weights, what a block costs there, and how fast it comes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// A place for streamed weights, what blocks cost there, and how fast they come.
+#[derive(Debug, Clone, PartialEq)]
 pub struct HomeChoice {
     pub home: Home,
-    pub block: BlockBytes,
+    pub costs: Arc<Costs>,
     pub link_bytes_per_s: f64,
     /// As in [`Rates`].
     pub start_ms: f64,
@@ -42,7 +44,7 @@ pub fn search(
     layer_ms: f64,
     other_ms: f64,
 ) -> Vec<Candidate> {
-    let mut best: Vec<Candidate> = (0..=request.layers)
+    let mut best: Vec<Candidate> = (0..=request.layers())
         .filter_map(|resident| best_of(request, choices, resident, layer_ms, other_ms))
         .collect();
     // Where the link is hidden altogether, more resident layers are as fast and less to go wrong.
@@ -72,10 +74,10 @@ fn best_of(
         };
         for (&slots, &spread) in pairs(&choices.slots, &choices.spreads) {
             let request = PlanRequest {
-                block: home.block,
+                costs: Arc::clone(&home.costs),
                 slots,
                 spread,
-                ..*request
+                ..request.clone()
             };
             let plan = ResidencyPlan::with_resident(&request, resident);
             if !plan.fits() {
@@ -112,14 +114,13 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{FixedBytes, ReserveBytes, Residency};
+    use crate::plan::{BlockCost, FixedBytes, ReserveBytes, Residency};
 
     const SLAB: u64 = 1_000_000;
 
     fn request(memory_blocks: u64) -> PlanRequest {
         PlanRequest {
-            layers: 12,
-            block: BlockBytes::of_slab(SLAB),
+            costs: Arc::new(Costs::uniform(12, BlockCost::of_slab(SLAB))),
             fixed: FixedBytes::default(),
             residency: Residency::Auto,
             spread: Spread::Even,
@@ -134,10 +135,13 @@ mod tests {
     fn choices(copy_ms: f64) -> Choices {
         let home = |home, copy_ms: f64, home_bytes| HomeChoice {
             home,
-            block: BlockBytes {
-                home: home_bytes,
-                ..BlockBytes::of_slab(SLAB)
-            },
+            costs: Arc::new(Costs::uniform(
+                12,
+                BlockCost {
+                    home: home_bytes,
+                    ..BlockCost::of_slab(SLAB)
+                },
+            )),
             link_bytes_per_s: SLAB as f64 / copy_ms * 1e3,
             start_ms: 0.0,
         };
@@ -163,10 +167,10 @@ mod tests {
                     for (&slots, &spread) in pairs(&choices.slots, &choices.spreads) {
                         for resident in 0..=12 {
                             let request = PlanRequest {
-                                block: home.block,
+                                costs: Arc::clone(&home.costs),
                                 slots,
                                 spread,
-                                ..request
+                                ..request.clone()
                             };
                             let plan = ResidencyPlan::with_resident(&request, resident);
                             let rates = Rates {

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use candle_core::Device;
 use loader::{BlockLayout, DType, ModelConfig};
 use offload::{
-    BlockBytes, BlockId, FixedBytes, Itinerary, LayerIndex, OffloadError, PlanRequest, Prefetch,
-    RamHome, RamLink, Rates, Residency, ResidencyPlan, Slab, Slot, Spread, StackId, StreamedStack,
-    predict,
+    BlockCost, BlockId, Costs, FixedBytes, Itinerary, LayerIndex, OffloadError, PlanRequest,
+    Prefetch, RamHome, RamLink, Rates, Residency, ResidencyPlan, Slab, Slot, Spread, StackId,
+    StreamedStack, predict,
 };
 
 const STACK: StackId = StackId(0);
@@ -92,8 +92,10 @@ fn measure(stack: &mut StreamedStack, layer_ms: f64) -> (f64, f64) {
 fn error(resident: usize, slots: usize, spread: Spread, prefetch: Prefetch, layer_ms: f64) -> f64 {
     let layout = layout();
     let plan = ResidencyPlan::new(&PlanRequest {
-        layers: LAYERS,
-        block: BlockBytes::of_slab(layout.slab_bytes() as u64),
+        costs: Arc::new(Costs::uniform(
+            LAYERS,
+            BlockCost::of_slab(layout.slab_bytes() as u64),
+        )),
         fixed: FixedBytes::default(),
         residency: Residency::Layers(resident),
         spread,

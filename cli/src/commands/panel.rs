@@ -291,11 +291,12 @@ impl Page<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::{Duration, Instant};
 
     use engine::profile::{PassTiming, Stage};
     use offload::{
-        BlockBytes, BlockId, FixedBytes, Home, LinkInfo, LoadRecord, PlanRequest, Residency,
+        BlockCost, BlockId, Costs, FixedBytes, Home, LinkInfo, LoadRecord, PlanRequest, Residency,
         ResidencyPlan, Spread, StackId,
     };
 
@@ -304,8 +305,7 @@ mod tests {
     fn streaming(layers: usize, resident: usize, emulated_gbps: Option<f64>) -> Streaming {
         Streaming {
             plan: ResidencyPlan::new(&PlanRequest {
-                layers,
-                block: BlockBytes::of_slab(466_000_000),
+                costs: Arc::new(Costs::uniform(layers, BlockCost::of_slab(466_000_000))),
                 fixed: FixedBytes::default(),
                 residency: Residency::Layers(resident),
                 spread: Spread::Even,

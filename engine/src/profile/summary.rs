@@ -163,10 +163,11 @@ fn measured_too_low(lacking: Option<CoreShares>) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Instant;
 
     use offload::{
-        BlockBytes, BlockId, FixedBytes, Home, LayerIndex, LinkInfo, LoadRecord, PlanRequest,
+        BlockCost, BlockId, Costs, FixedBytes, Home, LayerIndex, LinkInfo, LoadRecord, PlanRequest,
         Residency, ResidencyPlan, Spread, StackId,
     };
 
@@ -175,8 +176,7 @@ mod tests {
 
     fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
         let plan = ResidencyPlan::new(&PlanRequest {
-            layers: 28,
-            block: BlockBytes::of_slab(466_000_000),
+            costs: Arc::new(Costs::uniform(28, BlockCost::of_slab(466_000_000))),
             fixed: FixedBytes::default(),
             residency: Residency::Layers(resident),
             spread: Spread::Even,
@@ -326,8 +326,7 @@ mod tests {
         let even = streaming(20, None);
         let one_slot = Streaming {
             plan: ResidencyPlan::new(&PlanRequest {
-                layers: 28,
-                block: BlockBytes::of_slab(466_000_000),
+                costs: Arc::new(Costs::uniform(28, BlockCost::of_slab(466_000_000))),
                 fixed: FixedBytes::default(),
                 residency: Residency::Layers(20),
                 spread: Spread::ResidentFirst,
@@ -362,8 +361,7 @@ mod tests {
         Streaming {
             plan: ResidencyPlan::with_resident(
                 &PlanRequest {
-                    layers: 28,
-                    block: BlockBytes::of_slab(109_000),
+                    costs: Arc::new(Costs::uniform(28, BlockCost::of_slab(109_000))),
                     fixed: FixedBytes::default(),
                     residency: Residency::Layers(resident),
                     spread: Spread::Even,

@@ -174,7 +174,7 @@ impl Streaming {
     /// enough to be wake-ups of threads: what a layer's handover takes.
     fn handover(&self, means: &Means, rates: &Rates) -> Option<Handover> {
         let layers = self.plan.streamed_count();
-        let copy_ms = self.plan.block().link as f64 / rates.link_bytes_per_s * 1e3;
+        let copy_ms = self.plan.link_bytes_each() / rates.link_bytes_per_s * 1e3;
         let at_once = Rates {
             start_ms: 0.0,
             ..*rates
@@ -194,7 +194,7 @@ impl Streaming {
     /// What was measured, as the predictor takes it.
     pub(super) fn rates(&self, means: &Means) -> Rates {
         let link_gbps = self.limit(means).link_gbps;
-        let copy_ms = self.plan.block().link as f64 / link_gbps / 1e6;
+        let copy_ms = self.plan.link_bytes_each() / link_gbps / 1e6;
         // Where copies were always under way, none shows what starting one takes, and it is hidden.
         let alone_ms = means.alone_ms().unwrap_or(0.0);
         Rates {

@@ -17,7 +17,7 @@ use candle_core::{DType as TensorDType, Device, Tensor};
 use late_link::{Fault, LateLink, random};
 use loader::{BlockLayout, DType, ModelConfig, Placement, Role};
 use offload::{
-    BlockBytes, BlockId, FixedBytes, Itinerary, LayerIndex, Link, LoadKind, LoadRecord,
+    BlockCost, BlockId, Costs, FixedBytes, Itinerary, LayerIndex, Link, LoadKind, LoadRecord,
     OffloadError, PlanRequest, Prefetch, RamHome, RamLink, Residency, ResidencyPlan, Slab, Slot,
     Spread, StackId, StreamedStack, Visits,
 };
@@ -65,8 +65,7 @@ fn homes(layers: usize, layout: &BlockLayout, seed: u64) -> BTreeMap<BlockId, Ar
 
 fn plan(layers: usize, resident: usize, slots: usize, spread: Spread) -> ResidencyPlan {
     ResidencyPlan::new(&PlanRequest {
-        layers,
-        block: BlockBytes::of_slab(1),
+        costs: Arc::new(Costs::uniform(layers, BlockCost::of_slab(1))),
         fixed: FixedBytes::default(),
         residency: Residency::Layers(resident),
         spread,

@@ -163,7 +163,7 @@ impl Symptoms {
     /// The measured floor of a wait that nothing hides: the time a layer's copy takes at the
     /// link's peak.
     pub fn copy_ms(&self) -> Option<f64> {
-        let copy_ms = self.streaming.plan.block().link as f64 / self.rates.link_bytes_per_s * 1e3;
+        let copy_ms = self.streaming.plan.link_bytes_each() / self.rates.link_bytes_per_s * 1e3;
         self.streams().then_some(copy_ms)
     }
 

@@ -1,10 +1,11 @@
 //! The rules over made-up numbers; `engine/tests/diagnosis.rs` produces the real conditions.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use offload::{
-    BlockBytes, BlockId, FixedBytes, Home, LinkInfo, LoadKind, LoadRecord, PlanRequest, Residency,
-    ResidencyPlan, Spread, StackId,
+    BlockCost, BlockId, Costs, FixedBytes, Home, LinkInfo, LoadKind, LoadRecord, PlanRequest,
+    Residency, ResidencyPlan, Spread, StackId,
 };
 
 use super::super::{CoreTime, PassTiming, Startup, Streaming, Timing, Totals, Window};
@@ -61,8 +62,7 @@ fn ms(ms: f64) -> Duration {
 impl Made {
     fn streaming(&self) -> Streaming {
         let plan = ResidencyPlan::new(&PlanRequest {
-            layers: LAYERS,
-            block: BlockBytes::of_slab(self.block_bytes),
+            costs: Arc::new(Costs::uniform(LAYERS, BlockCost::of_slab(self.block_bytes))),
             fixed: FixedBytes::default(),
             residency: Residency::Layers(self.resident),
             spread: self.spread,

@@ -167,7 +167,8 @@ fn token(run: &RunRecord<'_>) -> Option<Token> {
         stalled_ms: means.stalled_ms(),
         other_ms: means.other_ms(),
         floor_ms: run.streaming.limit(means).floor_ms,
-        layer_bytes: plan.resident_bytes() + plan.block().slab * plan.streamed_count() as u64,
+        layer_bytes: plan.resident_bytes()
+            + plan.streamed().map(|it| plan.cost(it).slab).sum::<u64>(),
     })
 }
 

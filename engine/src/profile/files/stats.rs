@@ -189,7 +189,7 @@ fn plan(run: &RunRecord<'_>) -> Plan {
         streamed_layers: plan.streamed().map(|layer| layer.0).collect(),
         slots: plan.slots(),
         spread: plan.spread().name(),
-        layer_bytes: plan.block().slab,
+        layer_bytes: plan.layer_bytes(),
         resident_bytes: plan.resident_bytes(),
         slot_bytes: plan.slot_bytes(),
         cache_bytes: fixed.cache,
