@@ -18,6 +18,9 @@ use crate::{Access, AlignedBuf, DIRECT_ALIGN_BYTES, DType, Error, Storage};
 /// Bytes of one read: a huge page, which is one segment of memory to a disk.
 pub const CHUNK_BYTES: usize = 2 << 20;
 
+/// What a straight chunk may be longer.
+const ODD_BYTES: usize = 64 << 10;
+
 /// A part of a chunk and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scatter {
@@ -39,8 +42,8 @@ pub struct Chunk {
     pub source: usize,
     /// A multiple of [`DIRECT_ALIGN_BYTES`].
     pub offset: u64,
-    /// Bytes that are read, a multiple like `offset`, at most [`CHUNK_BYTES`]; may reach past the end
-    /// of the file.
+    /// Bytes that are read, a multiple like `offset`, at most [`CHUNK_BYTES`] and, if it is straight,
+    /// some odd pages more; may reach past the end of the file.
     pub len: usize,
     /// Bytes that must arrive: up to the end of the last entry.
     pub need: usize,
@@ -315,33 +318,36 @@ fn joins(chunk: &Chunk, source: usize, at: u64) -> bool {
         && at - chunk.offset + DType::F32.bytes() as u64 <= CHUNK_BYTES as u64
 }
 
-/// Whole pages of the file, from the one that the piece begins in to the one that it ends in.
+/// Whole pages of the file, from the one that the piece begins in to the one that it ends in, in equal
+/// chunks. The odd pages at the ends of a tensor are no read of their own.
 fn straight_chunks(piece: &Piece) -> impl Iterator<Item = Chunk> + '_ {
+    let page = DIRECT_ALIGN_BYTES as u64;
     let end = piece.offset + piece.len as u64;
-    let last = end.next_multiple_of(DIRECT_ALIGN_BYTES as u64);
-    (page_of(piece.offset)..end)
-        .step_by(CHUNK_BYTES)
-        .map(move |offset| {
-            let len = (last - offset).min(CHUNK_BYTES as u64);
-            let (first, to) = (offset.max(piece.offset), (offset + len).min(end));
-            let from = (first - offset) as usize;
-            let len_of_entry = (to - first) as usize;
-            Chunk {
-                source: piece.source,
-                offset,
-                len: len as usize,
-                need: from + len_of_entry,
-                entries: vec![Scatter {
-                    from,
-                    len: len_of_entry,
-                    to: piece.slab_offset + (first - piece.offset) as usize,
-                    slab_len: len_of_entry,
-                    stored: piece.stored,
-                    wanted: piece.wanted,
-                }],
-                straight: true,
-            }
-        })
+    let (start, last) = (page_of(piece.offset), end.next_multiple_of(page));
+    let count = (last - start).saturating_sub(ODD_BYTES as u64);
+    let count = count.div_ceil(CHUNK_BYTES as u64).max(1);
+    let step = (last - start).div_ceil(count).next_multiple_of(page);
+    (start..end).step_by(step as usize).map(move |offset| {
+        let len = (last - offset).min(step);
+        let (first, to) = (offset.max(piece.offset), (offset + len).min(end));
+        let from = (first - offset) as usize;
+        let len_of_entry = (to - first) as usize;
+        Chunk {
+            source: piece.source,
+            offset,
+            len: len as usize,
+            need: from + len_of_entry,
+            entries: vec![Scatter {
+                from,
+                len: len_of_entry,
+                to: piece.slab_offset + (first - piece.offset) as usize,
+                slab_len: len_of_entry,
+                stored: piece.stored,
+                wanted: piece.wanted,
+            }],
+            straight: true,
+        }
+    })
 }
 
 #[cfg(test)]
