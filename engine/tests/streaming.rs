@@ -2,6 +2,7 @@
 //! the plan, and its report must say what happened.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::fs;
 use std::path::Path;
 
 use engine::kernels::CacheType;
@@ -10,7 +11,7 @@ use engine::{
     Blueprint, EngineError, GenerationOptions, Kernels, Measured, Model, ModelOptions, Source,
 };
 use loader::synth::{self, SynthSpec};
-use loader::{DType, Family};
+use loader::{DType, Encoding, Family, Role};
 use offload::{Home, LayerIndex, LoadKind, Prefetch, Residency, Spread};
 
 fn synth(directory: &Path, dtype: DType) -> Source {
@@ -74,6 +75,75 @@ fn every_plan_gives_the_same_tokens() {
                     link_gbps,
                     ..all.clone()
                 };
+                assert_eq!(tokens(&source, options.clone()), expected, "{options:?}");
+            }
+        }
+    }
+}
+
+/// Writes some tensors of a bf16 checkpoint of one file anew in f32: the same numbers.
+fn widen(directory: &Path, is_wide: impl Fn(&str) -> bool) {
+    let file = directory.join("model.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..start]).unwrap();
+    let mut data = Vec::new();
+    let tensors = header.as_object_mut().unwrap().iter_mut();
+    for (name, tensor) in tensors.filter(|(name, _)| *name != "__metadata__") {
+        let offset = |at: usize| start + tensor["data_offsets"][at].as_u64().unwrap() as usize;
+        let stored = &bytes[offset(0)..offset(1)];
+        let from = data.len();
+        if is_wide(name) {
+            data.extend(stored.chunks_exact(2).flat_map(|it| [0, 0, it[0], it[1]]));
+            tensor["dtype"] = "F32".into();
+        } else {
+            data.extend(stored);
+        }
+        tensor["data_offsets"] = serde_json::json!([from, data.len()]);
+    }
+    let header = header.to_string().into_bytes();
+    let parts = [&(header.len() as u64).to_le_bytes()[..], &header, &data];
+    fs::write(&file, parts.concat()).unwrap();
+}
+
+/// Norms in f32, one of three parts of a fused matrix, and a layer larger than the others: as they
+/// are, in one size of slot.
+#[test]
+fn layers_of_several_dtypes_give_the_same_tokens_streamed_and_resident() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = synth(directory.path(), DType::Bf16);
+    let all = ModelOptions {
+        residency: Residency::All,
+        ..Default::default()
+    };
+    let narrow = tokens(&source, all.clone());
+    let Source::Directory(model) = &source else {
+        unreachable!("it is on disk");
+    };
+    let wide = |name: &str| {
+        name.contains("norm") || name.contains("v_proj") || name.contains("layers.1.mlp")
+    };
+    widen(model, wide);
+    let expected = tokens(&source, all.clone());
+    // The same numbers: only what follows a sum in f32 could differ, and greedy tokens do not.
+    assert_eq!(expected, narrow);
+    for kernels in [Kernels::Fast, Kernels::Clear] {
+        for resident in 0..=4 {
+            for home in [Home::Disk, Home::Ram] {
+                let options = ModelOptions {
+                    residency: Residency::Layers(resident),
+                    home: Some(home),
+                    kernels,
+                    ..all.clone()
+                };
+                let model = Model::open(&source, options.clone()).unwrap();
+                let blueprint = model.blueprint();
+                let norms = blueprint.layout(LayerIndex(0)).get(Role::InputNorm).unwrap();
+                assert_eq!(norms.parts[0].encoding, Encoding::F32);
+                assert_eq!(blueprint.encoding(), Encoding::Bf16);
+                let [first, second] = [0, 1].map(|it| blueprint.plan.cost(LayerIndex(it)));
+                assert!(first.resident < second.resident);
+                drop(model);
                 assert_eq!(tokens(&source, options.clone()), expected, "{options:?}");
             }
         }
