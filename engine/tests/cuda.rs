@@ -111,7 +111,7 @@ fn holds(directory: &Path, kernels: Kernels, dtype: Option<DType>) {
         (0, Some(Home::Disk)),
     ] {
         let mut model = on_device(&source, Residency::Layers(resident), home, kernels, dtype);
-        let numbers = model.blueprint().encoding();
+        let numbers = DType::of(model.blueprint().encoding()).unwrap();
         let what = format!(
             "{}, {resident} of {layers} layers resident, home {home:?}, {kernels:?}, {numbers:?}",
             directory.display()
