@@ -856,7 +856,7 @@ mod tests {
             kv_heads: 2,
             head_dim: 64,
             dtype: DType::Bf16,
-            ..SynthSpec::tiny(Family::Llama)
+            ..SynthSpec::tiny(Family::LLAMA)
         };
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model");

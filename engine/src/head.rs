@@ -221,7 +221,7 @@ mod tests {
             hidden_size: 512,
             vocab_size: 20_000,
             tied_embeddings: true,
-            ..SynthSpec::tiny(Family::Llama).with_layers(1)
+            ..SynthSpec::tiny(Family::LLAMA).with_layers(1)
         };
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model");

@@ -80,7 +80,7 @@ fn decoding_allocates_no_weights_no_cache_and_no_activations() {
         &path,
         &SynthSpec {
             hidden_size: 128,
-            ..SynthSpec::tiny(Family::Qwen2).with_layers(LAYERS)
+            ..SynthSpec::tiny(Family::QWEN2).with_layers(LAYERS)
         },
         &mut |_, _| {},
     )

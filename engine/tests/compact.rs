@@ -13,11 +13,11 @@ use loader::{Checkpoint, DType, Encoding, Error, Family, Form, MANIFEST, Manifes
 use offload::{LayerIndex, Residency};
 
 /// Rows of all matrices are whole groups, but for those of Llama's output projections.
-fn small(family: Family) -> SynthSpec {
+fn small(family: &'static Family) -> SynthSpec {
     SynthSpec {
         hidden_size: 256,
         intermediate_size: 384,
-        heads: if family == Family::Llama { 6 } else { 8 },
+        heads: if family == Family::LLAMA { 6 } else { 8 },
         head_dim: 16,
         ..SynthSpec::tiny(family)
     }
@@ -30,7 +30,7 @@ fn large() -> SynthSpec {
         intermediate_size: 4096,
         heads: 8,
         head_dim: 128,
-        ..SynthSpec::tiny(Family::Qwen3)
+        ..SynthSpec::tiny(Family::QWEN3)
     }
 }
 
@@ -61,7 +61,7 @@ fn logits(model: &mut Model, prompt: usize) -> Vec<u32> {
 
 #[test]
 fn compact_layers_give_the_bits_of_plain_ones() {
-    for family in [Family::Llama, Family::Mistral, Family::Qwen2, Family::Qwen3] {
+    for family in [Family::LLAMA, Family::MISTRAL, Family::QWEN2, Family::QWEN3] {
         let folder = tempfile::tempdir().unwrap();
         let source = write(&small(family), &folder.path().join("model"));
         // One row, few, and enough for the products of the widest instructions.
@@ -99,7 +99,7 @@ fn they_take_three_quarters_of_the_memory() {
     // What is streamed stays plain, and so does a model that lies in a cache.
     let streamed = Model::open(&source, options(0, None)).unwrap();
     assert_eq!(streamed.weight_bytes(), plain.weight_bytes());
-    let small = write(&small(Family::Qwen2), &folder.path().join("small"));
+    let small = write(&small(Family::QWEN2), &folder.path().join("small"));
     let small = Model::open(&small, options(3, None)).unwrap();
     assert_eq!(small.blueprint().resident_form(), Form::Plain);
 }
@@ -107,9 +107,9 @@ fn they_take_three_quarters_of_the_memory() {
 #[test]
 fn what_has_no_compact_form_is_refused_with_the_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let source = write(&small(Family::Qwen2), &folder.path().join("model"));
+    let source = write(&small(Family::QWEN2), &folder.path().join("model"));
     let narrow = write(
-        &SynthSpec::tiny(Family::Qwen2),
+        &SynthSpec::tiny(Family::QWEN2),
         &folder.path().join("narrow"),
     );
     let asked = options(3, Some(Form::Compact));
@@ -231,7 +231,7 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
 fn they_are_verified_before_they_are_packed_and_a_broken_number_is_found_after() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("model");
-    let source = write(&small(Family::Qwen2), &dir);
+    let source = write(&small(Family::QWEN2), &dir);
     let manifest = Manifest::of(&Checkpoint::open(&dir).unwrap(), &mut |_| {}).unwrap();
     fs::write(dir.join(MANIFEST), manifest.to_json().unwrap()).unwrap();
     let verified = ModelOptions {

@@ -286,7 +286,7 @@ fn the_device_samples_what_its_logits_say() {
     let spec = SynthSpec {
         vocab_size: 3_000,
         std_dev: 0.4,
-        ..SynthSpec::tiny(Family::Llama)
+        ..SynthSpec::tiny(Family::LLAMA)
     };
     synth::write(&path, &spec, &mut |_, _| {}).unwrap();
     let source = Source::Directory(path);
@@ -339,7 +339,7 @@ fn numbers_that_are_none_become_no_token() {
     let path = folder.path().join("model");
     let spec = SynthSpec {
         std_dev: 1e37,
-        ..SynthSpec::tiny(Family::Llama)
+        ..SynthSpec::tiny(Family::LLAMA)
     };
     synth::write(&path, &spec, &mut |_, _| {}).unwrap();
     let source = Source::Directory(path);
@@ -494,7 +494,7 @@ fn gives_up_its_waits() {
     let spec = SynthSpec {
         hidden_size: 192,
         intermediate_size: 512,
-        ..SynthSpec::tiny(Family::Qwen2)
+        ..SynthSpec::tiny(Family::QWEN2)
     };
     synth::write(&path, &spec.with_layers(4), &mut |_, _| {}).unwrap();
     let source = Source::Directory(path);

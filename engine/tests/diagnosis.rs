@@ -79,7 +79,7 @@ fn blocky(layers: usize) -> SynthSpec {
         heads: 8,
         kv_heads: 8,
         head_dim: 64,
-        ..SynthSpec::tiny(Family::Llama)
+        ..SynthSpec::tiny(Family::LLAMA)
     }
     .with_layers(layers)
 }
@@ -267,7 +267,7 @@ fn from_ram(resident: usize) -> ModelOptions {
 #[test]
 fn prefetch_that_is_off() {
     let _alone = alone();
-    let case = case(&SynthSpec::tiny(Family::Qwen3).with_layers(4), ROUNDS);
+    let case = case(&SynthSpec::tiny(Family::QWEN3).with_layers(4), ROUNDS);
     let off = ModelOptions {
         prefetch: Prefetch::AtNeed,
         link_gbps: case.gbps(&options(2), 3.0),
@@ -294,7 +294,7 @@ fn prefetch_that_is_off() {
 #[test]
 fn prefetch_that_is_on_and_too_slow() {
     measured(|rounds| {
-        let case = case(&SynthSpec::tiny(Family::Qwen3).with_layers(4), rounds);
+        let case = case(&SynthSpec::tiny(Family::QWEN3).with_layers(4), rounds);
         let manners = Manners {
             start: Duration::from_millis(30),
             ..Manners::default()
@@ -404,7 +404,7 @@ fn a_head_that_dominates() {
             intermediate_size: 64,
             vocab_size: 100_000,
             tied_embeddings: true,
-            ..SynthSpec::tiny(Family::Qwen3)
+            ..SynthSpec::tiny(Family::QWEN3)
         };
         let (found, _) = case(&spec, rounds).check(options(3), "stage_outside");
         let Diagnosis::StageOutside { stage, .. } = found else {
@@ -450,7 +450,7 @@ fn a_cold_start() {
             head_dim: 64,
             vocab_size: 64,
             max_positions: 2048,
-            ..SynthSpec::tiny(Family::Llama)
+            ..SynthSpec::tiny(Family::LLAMA)
         };
         let case = Case {
             prompt: (0..400).map(|i| i % 60 + 2).collect(),

@@ -198,7 +198,7 @@ fn a_model_is_not_loaded_with_two_heads() {
         vocab_size: 4096,
         tied_embeddings: true,
         dtype: DType::F32,
-        ..SynthSpec::tiny(Family::Llama)
+        ..SynthSpec::tiny(Family::LLAMA)
     };
     let directory = folder.path().join("model");
     synth::write(&directory, &spec, &mut |_, _| {}).unwrap();

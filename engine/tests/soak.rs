@@ -33,7 +33,7 @@ struct Soak {
 
 fn soak() -> Soak {
     let full = std::env::var("SOAK").as_deref() == Ok("full");
-    let spec = SynthSpec::tiny(Family::Qwen2);
+    let spec = SynthSpec::tiny(Family::QWEN2);
     // 16 layers of 32 MB.
     let large = SynthSpec {
         hidden_size: 1024,
@@ -279,7 +279,7 @@ fn start_and_stop(source: &Source, layers: usize, seed: u64) -> bool {
 fn starts(soak: &Soak) {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("model");
-    let spec = SynthSpec::tiny(Family::Qwen3).with_layers(5);
+    let spec = SynthSpec::tiny(Family::QWEN3).with_layers(5);
     synth::write(&dir, &spec, &mut |_, _| {}).unwrap();
     let made = files_in(&dir);
     let sources = [(Source::Directory(dir.clone()), 5), (Source::Demo, 28)];

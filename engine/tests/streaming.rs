@@ -16,7 +16,7 @@ use offload::{Home, LayerIndex, LoadKind, Prefetch, Residency, Spread};
 
 fn synth(directory: &Path, dtype: DType) -> Source {
     let path = directory.join("model");
-    let spec = SynthSpec::tiny(Family::Qwen3)
+    let spec = SynthSpec::tiny(Family::QWEN3)
         .with_layers(5)
         .with_dtype(dtype)
         .with_seed(7);
@@ -138,7 +138,10 @@ fn layers_of_several_dtypes_give_the_same_tokens_streamed_and_resident() {
                 };
                 let model = Model::open(&source, options.clone()).unwrap();
                 let blueprint = model.blueprint();
-                let norms = blueprint.layout(LayerIndex(0)).get(Role::InputNorm).unwrap();
+                let norms = blueprint
+                    .layout(LayerIndex(0))
+                    .get(Role::InputNorm)
+                    .unwrap();
                 assert_eq!(norms.parts[0].encoding, Encoding::F32);
                 assert_eq!(blueprint.encoding(), Encoding::Bf16);
                 let [first, second] = [0, 1].map(|it| blueprint.plan.cost(LayerIndex(it)));
@@ -476,7 +479,7 @@ fn a_wait_that_is_cancelled_ends_at_once_and_its_copy_is_used_later() {
     let spec = SynthSpec {
         hidden_size: 192,
         intermediate_size: 512,
-        ..SynthSpec::tiny(Family::Qwen2)
+        ..SynthSpec::tiny(Family::QWEN2)
     };
     synth::write(&path, &spec.with_layers(2), &mut |_, _| {}).unwrap();
     let source = Source::Directory(path);
@@ -525,7 +528,7 @@ fn an_embedding_that_is_not_the_head_is_left_on_disk_with_the_layers() {
         synth::write(&path, &spec, &mut |_, _| {}).unwrap();
         Source::Directory(path)
     };
-    let tiny = || SynthSpec::tiny(Family::Llama).with_layers(3);
+    let tiny = || SynthSpec::tiny(Family::LLAMA).with_layers(3);
     let untied = source("untied", tiny());
     let tied = source(
         "tied",

@@ -66,7 +66,7 @@ fn a_long_run_raises_no_false_alarm_and_changes_no_token() {
 /// A small checkpoint of three layers, with its manifest.
 fn summed(folder: &Path) -> PathBuf {
     let dir = folder.join("model");
-    synth::write(&dir, &SynthSpec::tiny(Family::Qwen2), &mut |_, _| {}).unwrap();
+    synth::write(&dir, &SynthSpec::tiny(Family::QWEN2), &mut |_, _| {}).unwrap();
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let manifest = Manifest::of(&checkpoint, &mut |_| {}).unwrap();
     fs::write(dir.join(MANIFEST), manifest.to_json().unwrap()).unwrap();

@@ -81,7 +81,7 @@ pub enum Error {
         file: String,
         field: String,
         value: String,
-        supported: &'static str,
+        supported: String,
     },
     #[error("{file}: {problem}")]
     Header {

@@ -129,7 +129,7 @@ mod tests {
     fn a_template_that_is_listed_may_have_any_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model");
-        synth::write(&path, &SynthSpec::tiny(Family::Llama), &mut |_, _| {}).unwrap();
+        synth::write(&path, &SynthSpec::tiny(Family::LLAMA), &mut |_, _| {}).unwrap();
         let config = r#"{"chat_template": [{"name": "a/../b", "template": "t"}]}"#;
         fs::write(path.join(TOKENIZER_CONFIG), config).unwrap();
         let checkpoint = Checkpoint::open(&path).unwrap();

@@ -18,6 +18,8 @@ mod crew;
 mod dtype;
 mod error;
 #[forbid(unsafe_code)]
+mod families;
+#[forbid(unsafe_code)]
 mod files;
 #[forbid(unsafe_code)]
 mod folder;
@@ -55,11 +57,12 @@ pub use buffer::AlignedBuf;
 pub use checkpoint::{Checkpoint, TensorEntry};
 pub use checksum::{ALGORITHM as CHECKSUM_ALGORITHM, Checksum, NoChecksum, Stretch};
 pub use chunk::{CHUNK_BYTES, Chunk, Fill, Scatter, assign};
-pub use config::{Family, ModelConfig, Rope, RopeScaling};
+pub use config::{ModelConfig, Rope, RopeScaling};
 pub use convert::convert;
 pub use dtype::{DType, UnknownDType};
 pub use encoding::Encoding;
 pub use error::{Error, HeaderProblem, Said};
+pub use families::Family;
 pub use foreign::Format;
 pub use generation::GenerationConfig;
 pub use layout::{Arrangement, BlockLayout, Form, Move, Part, Placement, SLAB_ALIGN_BYTES};
@@ -69,6 +72,8 @@ pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
 pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
-pub use spec::{Role, TensorSpec, WeightSpec};
+pub use spec::{
+    AttentionBiases, BlockSpec, FeedForward, HeadNorms, Mixer, Role, TensorSpec, WeightSpec,
+};
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
 pub use surplus::{Purpose, Unread};

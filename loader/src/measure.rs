@@ -204,7 +204,7 @@ mod tests {
             hidden_size: 512,
             intermediate_size: 4096,
             dtype: DType::Bf16,
-            ..SynthSpec::tiny(Family::Llama)
+            ..SynthSpec::tiny(Family::LLAMA)
         };
         synth::write(&path, &spec.with_layers(6), &mut |_, _| {}).unwrap();
         let checkpoint = Checkpoint::open(&path).unwrap();

@@ -1,7 +1,60 @@
-//! What a block is made of: its weights by role, and the stored tensors that make up each of them.
-//! Follows from the configuration alone. Knows neither where bytes are nor in which numbers.
+//! What a block is made of: what it does, its weights by role, and the stored tensors that make up
+//! each of them. Follows from the configuration alone. Knows neither where bytes are nor in which
+//! numbers.
 
 use crate::ModelConfig;
+
+/// What a block does to the rows that pass through it, beside its sizes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockSpec {
+    pub mixer: Mixer,
+    pub feed_forward: FeedForward,
+}
+
+/// How rows hear of each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Mixer {
+    Attention {
+        biases: AttentionBiases,
+        head_norms: HeadNorms,
+    },
+}
+
+/// Which projections of attention add a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttentionBiases {
+    None,
+    /// Those of queries, keys and values.
+    Qkv,
+    /// These and the output's.
+    All,
+}
+
+/// How queries and keys are normalised before they are turned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadNorms {
+    None,
+    /// Each head by itself.
+    Each,
+}
+
+/// What is done to each row by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FeedForward {
+    /// `down(silu(gate) * up)`, all of them with a bias or none.
+    SwiGlu { biases: bool },
+}
+
+impl BlockSpec {
+    /// Attention and a gated feed-forward part, no biases, no norms of heads.
+    pub const PLAIN: Self = Self {
+        mixer: Mixer::Attention {
+            biases: AttentionBiases::None,
+            head_norms: HeadNorms::None,
+        },
+        feed_forward: FeedForward::SwiGlu { biases: false },
+    };
+}
 
 /// What a weight is for. Fused weights stand as one: their rows follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,6 +80,22 @@ pub enum Role {
 }
 
 impl Role {
+    /// Those of a block.
+    pub const OF_BLOCK: [Self; 12] = [
+        Self::InputNorm,
+        Self::Qkv,
+        Self::QkvBias,
+        Self::QNorm,
+        Self::KNorm,
+        Self::Out,
+        Self::OutBias,
+        Self::PostNorm,
+        Self::GateUp,
+        Self::GateUpBias,
+        Self::Down,
+        Self::DownBias,
+    ];
+
     /// Whether the weight is a matrix that a projection multiplies with.
     pub const fn is_projection(self) -> bool {
         matches!(self, Self::Qkv | Self::Out | Self::GateUp | Self::Down)
@@ -60,101 +129,64 @@ impl TensorSpec {
     }
 }
 
-impl WeightSpec {
-    fn new<const N: usize>(role: Role, tensors: [(&'static str, &[usize]); N]) -> Self {
-        let tensor = |(name, shape): (&'static str, &[usize])| TensorSpec {
-            name,
-            shape: shape.to_vec(),
-        };
-        Self {
-            role,
-            tensors: tensors.into_iter().map(tensor).collect(),
-        }
-    }
-}
-
 impl ModelConfig {
     /// The weights of every block, in the order of a slab.
     pub fn block_weights(&self) -> Vec<WeightSpec> {
+        Role::OF_BLOCK
+            .into_iter()
+            .filter(|&role| self.has(role))
+            .map(|role| self.weight(role))
+            .collect()
+    }
+
+    fn has(&self, role: Role) -> bool {
+        let Mixer::Attention { biases, head_norms } = self.block.mixer;
+        let FeedForward::SwiGlu { biases: mlp_biases } = self.block.feed_forward;
+        match role {
+            Role::Qkv | Role::Out | Role::GateUp | Role::Down => true,
+            Role::InputNorm | Role::PostNorm => true,
+            Role::QkvBias => biases != AttentionBiases::None,
+            Role::OutBias => biases == AttentionBiases::All,
+            Role::QNorm | Role::KNorm => head_norms != HeadNorms::None,
+            Role::GateUpBias | Role::DownBias => mlp_biases,
+            Role::Embedding | Role::FinalNorm | Role::Head => false,
+        }
+    }
+
+    /// The rows (or elements) of each of a weight's parts, and its columns if it is a matrix.
+    fn parts(&self, role: Role) -> (Vec<usize>, Option<usize>) {
         let (hidden, ffn) = (self.hidden_size, self.intermediate_size);
         let (q, kv) = (self.q_size(), self.kv_size());
-        let weight = |present: bool, weight: WeightSpec| present.then_some(weight);
-        let all = [
-            weight(
-                true,
-                WeightSpec::new(Role::InputNorm, [("input_layernorm.weight", &[hidden])]),
-            ),
-            weight(
-                true,
-                WeightSpec::new(
-                    Role::Qkv,
-                    [
-                        ("self_attn.q_proj.weight", &[q, hidden]),
-                        ("self_attn.k_proj.weight", &[kv, hidden]),
-                        ("self_attn.v_proj.weight", &[kv, hidden]),
-                    ],
-                ),
-            ),
-            weight(
-                self.qkv_bias,
-                WeightSpec::new(
-                    Role::QkvBias,
-                    [
-                        ("self_attn.q_proj.bias", &[q]),
-                        ("self_attn.k_proj.bias", &[kv]),
-                        ("self_attn.v_proj.bias", &[kv]),
-                    ],
-                ),
-            ),
-            weight(
-                self.qk_norm,
-                WeightSpec::new(Role::QNorm, [("self_attn.q_norm.weight", &[self.head_dim])]),
-            ),
-            weight(
-                self.qk_norm,
-                WeightSpec::new(Role::KNorm, [("self_attn.k_norm.weight", &[self.head_dim])]),
-            ),
-            weight(
-                true,
-                WeightSpec::new(Role::Out, [("self_attn.o_proj.weight", &[hidden, q])]),
-            ),
-            weight(
-                self.out_bias,
-                WeightSpec::new(Role::OutBias, [("self_attn.o_proj.bias", &[hidden])]),
-            ),
-            weight(
-                true,
-                WeightSpec::new(
-                    Role::PostNorm,
-                    [("post_attention_layernorm.weight", &[hidden])],
-                ),
-            ),
-            weight(
-                true,
-                WeightSpec::new(
-                    Role::GateUp,
-                    [
-                        ("mlp.gate_proj.weight", &[ffn, hidden]),
-                        ("mlp.up_proj.weight", &[ffn, hidden]),
-                    ],
-                ),
-            ),
-            weight(
-                self.mlp_bias,
-                WeightSpec::new(
-                    Role::GateUpBias,
-                    [("mlp.gate_proj.bias", &[ffn]), ("mlp.up_proj.bias", &[ffn])],
-                ),
-            ),
-            weight(
-                true,
-                WeightSpec::new(Role::Down, [("mlp.down_proj.weight", &[hidden, ffn])]),
-            ),
-            weight(
-                self.mlp_bias,
-                WeightSpec::new(Role::DownBias, [("mlp.down_proj.bias", &[hidden])]),
-            ),
-        ];
-        all.into_iter().flatten().collect()
+        match role {
+            Role::InputNorm | Role::PostNorm => (vec![hidden], None),
+            Role::Qkv => (vec![q, kv, kv], Some(hidden)),
+            Role::QkvBias => (vec![q, kv, kv], None),
+            Role::QNorm | Role::KNorm => (vec![self.head_dim], None),
+            Role::Out => (vec![hidden], Some(q)),
+            Role::OutBias | Role::DownBias => (vec![hidden], None),
+            Role::GateUp => (vec![ffn, ffn], Some(hidden)),
+            Role::GateUpBias => (vec![ffn, ffn], None),
+            Role::Down => (vec![hidden], Some(ffn)),
+            Role::Embedding | Role::Head => (vec![self.vocab_size], Some(hidden)),
+            Role::FinalNorm => (vec![hidden], None),
+        }
+    }
+
+    /// A weight that a family stores under one name is one tensor, whatever its parts are.
+    fn weight(&self, role: Role) -> WeightSpec {
+        let names = (self.family.names)(role);
+        let (mut rows, columns) = self.parts(role);
+        if names.len() == 1 {
+            rows = vec![rows.iter().sum()];
+        }
+        assert_eq!(rows.len(), names.len(), "names of {role:?}");
+        let tensor = |(&name, rows)| TensorSpec {
+            name,
+            shape: [rows].into_iter().chain(columns).collect(),
+        };
+        WeightSpec {
+            role,
+            tensors: names.iter().zip(rows).map(tensor).collect(),
+        }
     }
 }

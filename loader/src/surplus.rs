@@ -134,7 +134,7 @@ impl Checkpoint {
                 None => Purpose::of(name).ok_or_else(|| Error::TensorUnknown {
                     file: self.sources()[entry.source].name().into(),
                     tensor: name.into(),
-                    family: self.config.family.name(),
+                    family: self.config.family.name,
                 })?,
             };
             unread.insert(name.to_owned(), purpose);
@@ -149,12 +149,12 @@ impl Checkpoint {
         let unexpected = || Error::TensorUnexpected {
             file: file(),
             tensor: name.into(),
-            family: self.config.family.name(),
+            family: self.config.family.name,
         };
         let (number, part) = rest.split_once('.').ok_or_else(unexpected)?;
         let layer = number.parse::<usize>().map_err(|_| unexpected())?;
         // A family whose checkpoints have layers beyond these (to predict several tokens at once)
-        // would say so here, and they would have a purpose. None of ours has.
+        // would say so in `extra`, and they would have a purpose. None of ours has.
         let layers = self.config.layers;
         if layer >= layers {
             return Err(Error::LayerSurplus {
@@ -164,9 +164,6 @@ impl Checkpoint {
                 layers,
             });
         }
-        match part {
-            "self_attn.rotary_emb.inv_freq" => Ok(Purpose::Rotation),
-            _ => Err(unexpected()),
-        }
+        (self.config.family.extra)(part).ok_or_else(unexpected)
     }
 }

@@ -5,7 +5,10 @@
     reason = "a test that cannot go on fails, in its helpers too"
 )]
 
-use loader::{DType, Family, GenerationConfig, ModelConfig, Rope, RopeScaling};
+use loader::{
+    AttentionBiases, BlockSpec, DType, Family, FeedForward, GenerationConfig, HeadNorms, Mixer,
+    ModelConfig, Rope, RopeScaling,
+};
 use serde_json::{Value, json};
 
 fn base(architecture: &str) -> Value {
@@ -28,6 +31,14 @@ fn with(architecture: &str, extra: Value) -> Value {
     config
 }
 
+fn block(biases: AttentionBiases, head_norms: HeadNorms) -> BlockSpec {
+    let mixer = Mixer::Attention { biases, head_norms };
+    BlockSpec {
+        mixer,
+        ..BlockSpec::PLAIN
+    }
+}
+
 fn parse(config: Value) -> ModelConfig {
     ModelConfig::parse(config.to_string().as_bytes()).unwrap()
 }
@@ -40,7 +51,7 @@ const QWEN3: &str = "Qwen3ForCausalLM";
 #[test]
 fn absent_fields_mean_what_they_mean_to_the_reference() {
     let llama = parse(base(LLAMA));
-    assert_eq!(llama.family, Family::Llama);
+    assert_eq!(llama.family, Family::LLAMA);
     assert_eq!((llama.head_dim, llama.max_positions), (8, 2048));
     assert_eq!(llama.norm_eps, 1e-6);
     let plain = Rope {
@@ -48,7 +59,7 @@ fn absent_fields_mean_what_they_mean_to_the_reference() {
         scaling: RopeScaling::None,
     };
     assert_eq!(llama.rope, plain);
-    assert!(!llama.qkv_bias && !llama.out_bias && !llama.mlp_bias && !llama.qk_norm);
+    assert_eq!(llama.block, BlockSpec::PLAIN);
     assert!(!llama.tied_embeddings);
     assert_eq!((llama.dtype, llama.bos_token_id), (None, None));
     assert!(llama.eos_token_ids.is_empty());
@@ -59,11 +70,11 @@ fn absent_fields_mean_what_they_mean_to_the_reference() {
     assert_eq!(mistral.max_positions, 131_072);
 
     let qwen2 = parse(base(QWEN2));
-    assert!(qwen2.qkv_bias && !qwen2.out_bias && !qwen2.qk_norm);
+    assert_eq!(qwen2.block, block(AttentionBiases::Qkv, HeadNorms::None));
     assert_eq!(qwen2.windows, [None; 4]);
 
     let qwen3 = parse(base(QWEN3));
-    assert!(!qwen3.qkv_bias && qwen3.qk_norm);
+    assert_eq!(qwen3.block, block(AttentionBiases::None, HeadNorms::Each));
     assert_eq!(qwen3.head_dim, 128);
     assert_eq!(qwen3.q_size(), 1024);
 
@@ -158,7 +169,12 @@ fn tokens_biases_and_sizes() {
         (config.eos_token_ids.as_slice(), config.bos_token_id),
         (&[1, 2][..], Some(3))
     );
-    assert!(config.qkv_bias && config.out_bias && config.mlp_bias && config.tied_embeddings);
+    let biased = BlockSpec {
+        feed_forward: FeedForward::SwiGlu { biases: true },
+        ..block(AttentionBiases::All, HeadNorms::None)
+    };
+    assert_eq!(config.block, biased);
+    assert!(config.tied_embeddings);
     assert_eq!((config.q_size(), config.kv_size()), (96, 24));
     // Keys and values, 4 layers, 24 numbers of 2 bytes.
     assert_eq!(config.kv_bytes_per_position(DType::F16), 2 * 4 * 24 * 2);
@@ -166,13 +182,13 @@ fn tokens_biases_and_sizes() {
         QWEN2,
         json!({"attention_bias": false, "eos_token_id": 7}),
     ));
-    assert!(config.qkv_bias);
+    assert_eq!(config.block, block(AttentionBiases::Qkv, HeadNorms::None));
     assert_eq!(config.eos_token_ids, [7]);
     // The model type decides where no architecture is named.
     let mut unnamed = base(LLAMA);
     unnamed["architectures"] = json!([]);
     unnamed["model_type"] = json!("qwen3");
-    assert_eq!(parse(unnamed).family, Family::Qwen3);
+    assert_eq!(parse(unnamed).family, Family::QWEN3);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn check(what: &str, words: &[&str], spec: &SynthSpec, damage: impl FnOnce(&Path
 }
 
 fn tiny() -> SynthSpec {
-    SynthSpec::tiny(Family::Qwen2)
+    SynthSpec::tiny(Family::QWEN2)
 }
 
 fn sharded() -> SynthSpec {
@@ -307,7 +307,7 @@ fn tensors_that_do_not_fit_the_config() {
         &[WEIGHTS, "model.layers.0.mlp.down_proj.bias", "Llama"],
         &SynthSpec {
             mlp_bias: true,
-            ..SynthSpec::tiny(Family::Llama)
+            ..SynthSpec::tiny(Family::LLAMA)
         },
         |dir| {
             edit_json(&dir.join("config.json"), |config| {
@@ -318,7 +318,7 @@ fn tensors_that_do_not_fit_the_config() {
     check(
         "query norms in a family that has none",
         &["self_attn.k_norm.weight", "Llama"],
-        &SynthSpec::tiny(Family::Qwen3),
+        &SynthSpec::tiny(Family::QWEN3),
         |dir| {
             edit_json(&dir.join("config.json"), |config| {
                 config["architectures"] = json!(["LlamaForCausalLM"]);

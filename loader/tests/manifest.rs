@@ -13,7 +13,7 @@ use loader::{Arrangement, Checkpoint, Error, Family, MANIFEST, Manifest};
 const DOWN: &str = "model.layers.1.mlp.down_proj.weight";
 
 fn summed() -> Made {
-    let made = make(&SynthSpec::tiny(Family::Qwen3));
+    let made = make(&SynthSpec::tiny(Family::QWEN3));
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     let mut bytes = 0;
     let manifest = Manifest::of(&checkpoint, &mut |read| bytes += read).unwrap();

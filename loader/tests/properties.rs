@@ -148,7 +148,7 @@ fn check_sizes(config: &ModelConfig, seed: u64) {
 
 #[test]
 fn headers_changed_anywhere() {
-    let made = make(&SynthSpec::tiny(Family::Qwen2));
+    let made = make(&SynthSpec::tiny(Family::QWEN2));
     let file = made.dir.join("model.safetensors");
     let whole = take_apart(&file);
     let odd = odd_values();
@@ -178,7 +178,7 @@ fn configs_changed_anywhere() {
     for seed in 0..20_000 {
         let mut chance = Chance::new(seed);
         let mut config = json!({
-            "architectures": [Family::ALL[chance.below(4)].architecture()],
+            "architectures": [Family::ALL[chance.below(Family::ALL.len())].architecture],
             "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3,
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
             "vocab_size": 256, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
@@ -205,7 +205,7 @@ fn configs_changed_anywhere() {
 fn indexes_changed_anywhere() {
     let spec = SynthSpec {
         shard_bytes: 100_000,
-        ..SynthSpec::tiny(Family::Qwen3)
+        ..SynthSpec::tiny(Family::QWEN3)
     };
     let made = make(&spec);
     let file = made.dir.join("model.safetensors.index.json");

@@ -76,7 +76,7 @@ fn rows_are_those_of_the_whole_weight_in_any_order_and_dtype() {
     for stored in DType::ALL {
         let made = make(&SynthSpec {
             tied_embeddings: false,
-            ..SynthSpec::tiny(Family::Qwen3).with_dtype(stored)
+            ..SynthSpec::tiny(Family::QWEN3).with_dtype(stored)
         });
         let on_disk = Checkpoint::open(&made.dir).unwrap();
         for checkpoint in [&on_disk, &embed(&made.dir)] {
@@ -114,7 +114,7 @@ fn rows_are_those_of_the_whole_weight_in_any_order_and_dtype() {
 
 #[test]
 fn a_row_past_the_end_of_a_file_that_shrank_is_an_error() {
-    let made = make(&SynthSpec::tiny(Family::Qwen3));
+    let made = make(&SynthSpec::tiny(Family::QWEN3));
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     let rows = checkpoint.rows(Whole::Embedding, None).unwrap();
     let whole = checkpoint
@@ -133,7 +133,7 @@ fn a_row_past_the_end_of_a_file_that_shrank_is_an_error() {
 #[test]
 fn a_slab_of_another_dtype_holds_the_converted_weights() {
     for stored in DType::ALL {
-        let made = make(&SynthSpec::tiny(Family::Qwen3).with_dtype(stored));
+        let made = make(&SynthSpec::tiny(Family::QWEN3).with_dtype(stored));
         let checkpoint = Checkpoint::open(&made.dir).unwrap();
         let plain = block(&checkpoint, 1);
         let stored_slab = read(&checkpoint, &plain, Access::Buffered);
@@ -164,7 +164,7 @@ fn a_slab_of_another_dtype_holds_the_converted_weights() {
 fn a_checkpoint_of_several_dtypes_is_read_as_it_is() {
     let made = make(&SynthSpec {
         attention_bias: true,
-        ..SynthSpec::tiny(Family::Llama)
+        ..SynthSpec::tiny(Family::LLAMA)
     });
     let narrow = Checkpoint::open(&made.dir).unwrap();
     let expected = reference_tensors(&made.dir);
@@ -218,7 +218,7 @@ fn weights_outside_the_blocks_come_whole_and_a_tied_head_is_the_embedding() {
     for tied_embeddings in [false, true] {
         let made = make(&SynthSpec {
             tied_embeddings,
-            ..SynthSpec::tiny(Family::Llama)
+            ..SynthSpec::tiny(Family::LLAMA)
         });
         let tensors = reference_tensors(&made.dir);
         let checkpoint = Checkpoint::open(&made.dir).unwrap();
@@ -248,7 +248,7 @@ fn a_large_weight_comes_the_same_wherever_its_memory_begins() {
     let made = make(&SynthSpec {
         hidden_size: 512,
         vocab_size: 3000,
-        ..SynthSpec::tiny(Family::Llama).with_layers(1)
+        ..SynthSpec::tiny(Family::LLAMA).with_layers(1)
     });
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     let source = checkpoint
@@ -308,7 +308,7 @@ fn every_block_of_a_model_has_the_same_layout_and_aligned_weights() {
 fn a_shard_that_shrinks_is_reported_with_its_name_and_sizes() {
     for access in [Access::Buffered, Access::Direct] {
         for keep_bytes in [0, 1, 4096, 100_000, 131_072] {
-            let made = make(&SynthSpec::tiny(Family::Qwen2));
+            let made = make(&SynthSpec::tiny(Family::QWEN2));
             let checkpoint = Checkpoint::open(&made.dir).unwrap();
             let source = block(&checkpoint, 2);
             let file = made.dir.join("model.safetensors");
@@ -335,7 +335,7 @@ fn a_shard_that_shrinks_is_reported_with_its_name_and_sizes() {
 
 #[test]
 fn a_slab_that_is_too_small_and_a_layer_that_is_not_there_are_errors() {
-    let made = make(&SynthSpec::tiny(Family::Mistral));
+    let made = make(&SynthSpec::tiny(Family::MISTRAL));
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     let source = block(&checkpoint, 0);
     let mut slab = vec![0; source.slab_bytes() - 1];
@@ -348,7 +348,7 @@ fn a_slab_that_is_too_small_and_a_layer_that_is_not_there_are_errors() {
 
 #[test]
 fn chunks_can_be_run_by_hand_in_any_order() {
-    let made = make(&SynthSpec::tiny(Family::Qwen2));
+    let made = make(&SynthSpec::tiny(Family::QWEN2));
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
     let source = block(&checkpoint, 1);
     let expected = reference_slab(&reference_tensors(&made.dir), 1, source.layout());
@@ -372,7 +372,7 @@ fn large_tensors_come_straight_into_pages_of_their_own() {
         intermediate_size: 520,
         heads: 17,
         kv_heads: 17,
-        ..SynthSpec::tiny(Family::Qwen2)
+        ..SynthSpec::tiny(Family::QWEN2)
     };
     let made = make(&spec);
     let checkpoint = Checkpoint::open(&made.dir).unwrap();
@@ -411,7 +411,7 @@ fn large_tensors_come_straight_into_pages_of_their_own() {
 
 #[test]
 fn the_read_rate_counts_real_bytes_for_the_time_it_was_given() {
-    let made = make(&SynthSpec::tiny(Family::Qwen2));
+    let made = make(&SynthSpec::tiny(Family::QWEN2));
     let budget = Duration::from_millis(50);
     for checkpoint in [Checkpoint::open(&made.dir).unwrap(), embed(&made.dir)] {
         let rate = loader::measure_read_gbps(&checkpoint, budget).unwrap();
@@ -431,8 +431,8 @@ fn the_read_rate_counts_real_bytes_for_the_time_it_was_given() {
 #[test]
 fn a_file_that_was_replaced_before_the_first_direct_read_is_not_mixed_in() {
     let (made, other) = (
-        make(&SynthSpec::tiny(Family::Llama)),
-        make(&SynthSpec::tiny(Family::Llama).with_seed(9)),
+        make(&SynthSpec::tiny(Family::LLAMA)),
+        make(&SynthSpec::tiny(Family::LLAMA).with_seed(9)),
     );
     let weights = "model.safetensors";
     let checkpoint = Checkpoint::open(&made.dir).unwrap();

@@ -47,7 +47,7 @@ fn what_is_written_opens_and_says_what_was_asked_for() {
 #[test]
 fn weights_look_normal_are_never_zero_and_follow_from_the_seed() {
     for dtype in DType::ALL {
-        let spec = SynthSpec::tiny(Family::Qwen2).with_dtype(dtype);
+        let spec = SynthSpec::tiny(Family::QWEN2).with_dtype(dtype);
         let tensors = reference_tensors(&make(&spec).dir);
         assert_eq!(tensors, reference_tensors(&make(&spec).dir));
         let other = reference_tensors(&make(&spec.clone().with_seed(1)).dir);
@@ -106,7 +106,7 @@ fn presets_have_the_sizes_of_their_namesakes() {
 #[test]
 fn an_existing_directory_is_left_alone_unless_it_is_empty() {
     let temp = tempfile::tempdir().unwrap();
-    let spec = SynthSpec::tiny(Family::Llama);
+    let spec = SynthSpec::tiny(Family::LLAMA);
     let dir = temp.path().join("model");
     std::fs::create_dir(&dir).unwrap();
     synth::write(&dir, &spec, &mut |_, _| {}).unwrap();
@@ -123,7 +123,7 @@ fn an_existing_directory_is_left_alone_unless_it_is_empty() {
 fn a_write_that_does_not_finish_leaves_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("model");
-    let spec = SynthSpec::tiny(Family::Llama);
+    let spec = SynthSpec::tiny(Family::LLAMA);
     let unwound = std::panic::catch_unwind(|| {
         synth::write(&dir, &spec, &mut |done, total| {
             assert!(done < total / 2, "interrupted on purpose");
@@ -139,7 +139,7 @@ fn a_write_that_does_not_finish_leaves_nothing() {
 #[test]
 fn progress_counts_up_to_the_total() {
     let temp = tempfile::tempdir().unwrap();
-    let spec = SynthSpec::tiny(Family::Qwen3);
+    let spec = SynthSpec::tiny(Family::QWEN3);
     let mut last = 0;
     synth::write(&temp.path().join("m"), &spec, &mut |done, total| {
         assert!(done > last && total == spec.weight_bytes());

@@ -49,8 +49,7 @@ pub struct SynthArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sizes")]
 pub struct SizeArgs {
-    /// llama, mistral, qwen2 or qwen3 [default: qwen2]
-    #[arg(long, conflicts_with = "shape")]
+    #[arg(long, conflicts_with = "shape", help = format!("{} [default: qwen2]", known()))]
     pub family: Option<FamilyName>,
     /// Width of the residual stream
     #[arg(long, value_name = "SIZE", value_parser = at_least_one)]
@@ -85,7 +84,7 @@ impl SynthArgs {
     pub fn spec(&self) -> Result<SynthSpec, loader::Error> {
         let mut spec = match &self.shape {
             Some(name) => SynthSpec::preset(name)?,
-            None => SynthSpec::tiny(self.sizes.family.map_or(Family::Qwen2, |name| name.0)),
+            None => SynthSpec::tiny(self.sizes.family.map_or(Family::QWEN2, |name| name.0)),
         };
         self.sizes.apply(&mut spec);
         spec.dtype = self.dtype.unwrap_or(spec.dtype);
@@ -117,7 +116,7 @@ impl SizeArgs {
 
 /// A family as it is spelled.
 #[derive(Debug, Clone, Copy)]
-pub struct FamilyName(pub Family);
+pub struct FamilyName(pub &'static Family);
 
 impl FromStr for FamilyName {
     type Err = String;
@@ -125,10 +124,14 @@ impl FromStr for FamilyName {
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Family::ALL
             .into_iter()
-            .find(|family| family.name().eq_ignore_ascii_case(text));
+            .find(|family| family.name.eq_ignore_ascii_case(text));
         found.map(Self).ok_or_else(|| {
-            let known = Family::ALL.map(Family::model_type).join(", ");
+            let known = known();
             format!("`{text}` is not a known family; use one of {known}")
         })
     }
+}
+
+fn known() -> String {
+    Family::ALL.map(|family| family.model_type).join(", ")
 }

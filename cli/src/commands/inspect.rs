@@ -123,7 +123,7 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
     Inspection {
         model: checkpoint.location().to_owned(),
         supported: true,
-        family: config.family.name(),
+        family: config.family.name,
         dtype: checkpoint.encoding().name(),
         parameters: parameters.sum(),
         tensors: checkpoint.tensors().count(),
@@ -165,7 +165,7 @@ fn chat_template(checkpoint: &Checkpoint) -> Result<bool, EngineError> {
 
 fn rope(checkpoint: &Checkpoint) -> String {
     let rope = &checkpoint.config.rope;
-    match rope.scaling {
+    match &rope.scaling {
         RopeScaling::None => format!("theta {}", rope.theta),
         RopeScaling::Linear { factor } => format!("theta {}, linear x {factor}", rope.theta),
         RopeScaling::Llama3 { factor, .. } => format!("theta {}, llama3 x {factor}", rope.theta),

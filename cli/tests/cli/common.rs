@@ -96,7 +96,7 @@ pub fn make(spec: &SynthSpec) -> Made {
 
 /// Three layers, 256 tokens of vocabulary, 512 positions.
 pub fn tiny() -> SynthSpec {
-    SynthSpec::tiny(Family::Qwen2)
+    SynthSpec::tiny(Family::QWEN2)
 }
 
 /// A tokenizer of as many words as asked for: `w0`, `w1`, ...

@@ -26,7 +26,7 @@ fn model() -> Made {
         layers: 28,
         vocab_size: VOCABULARY,
         max_positions: 32768,
-        ..SynthSpec::tiny(Family::Qwen2)
+        ..SynthSpec::tiny(Family::QWEN2)
     };
     let made = make(&spec);
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/demo");

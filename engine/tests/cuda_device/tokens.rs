@@ -20,7 +20,7 @@ fn model(folder: &Path) {
     let spec = SynthSpec {
         vocab_size: 8_000,
         std_dev: 0.4,
-        ..SynthSpec::tiny(Family::Qwen2)
+        ..SynthSpec::tiny(Family::QWEN2)
     };
     synth::write(folder, &spec, &mut |_, _| {}).unwrap();
 }

@@ -1,9 +1,19 @@
 //! One description of a model for every family, with every number checked. Whoever holds a
 //! [`ModelConfig`] may multiply its sizes without fear of overflow; nothing here knows tensors.
+//! What is common to the families' files is read here; what is a family's own is in `families/`.
 
-mod parse;
+mod read;
+mod rope;
+mod said;
+mod windows;
 
-use crate::DType;
+use crate::spec::BlockSpec;
+use crate::{DType, Error, Family};
+
+pub(crate) use read::{Defaults, dense, parse};
+pub(crate) use rope::{DEFAULT, LINEAR, LLAMA3, Rotations};
+pub use rope::{Rope, RopeScaling};
+pub(crate) use windows::Windows;
 
 /// Upper bounds that no published model comes near and no product of which overflows 64 bits.
 pub(crate) mod limits {
@@ -17,80 +27,10 @@ pub(crate) mod limits {
     pub const POSITIONS: usize = 1 << 30;
 }
 
-/// The architectures that are understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    Llama,
-    Mistral,
-    Qwen2,
-    Qwen3,
-}
-
-impl Family {
-    pub const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Llama => "Llama",
-            Self::Mistral => "Mistral",
-            Self::Qwen2 => "Qwen2",
-            Self::Qwen3 => "Qwen3",
-        }
-    }
-
-    /// `architectures[0]` of its config.json.
-    pub const fn architecture(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Mistral => "MistralForCausalLM",
-            Self::Qwen2 => "Qwen2ForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
-        }
-    }
-
-    /// `model_type` of its config.json.
-    pub const fn model_type(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Mistral => "mistral",
-            Self::Qwen2 => "qwen2",
-            Self::Qwen3 => "qwen3",
-        }
-    }
-}
-
-impl std::fmt::Display for Family {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// How positions turn into rotations.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rope {
-    pub theta: f64,
-    pub scaling: RopeScaling,
-}
-
-/// How a model was stretched to more positions than it was first trained with.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum RopeScaling {
-    None,
-    Linear {
-        factor: f64,
-    },
-    Llama3 {
-        factor: f64,
-        low_freq_factor: f64,
-        high_freq_factor: f64,
-        original_max_positions: usize,
-    },
-}
-
 /// What `config.json` says, validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    pub family: Family,
+    pub family: &'static Family,
     pub hidden_size: usize,
     pub intermediate_size: usize,
     pub layers: usize,
@@ -103,11 +43,7 @@ pub struct ModelConfig {
     pub max_positions: usize,
     pub norm_eps: f64,
     pub rope: Rope,
-    pub qkv_bias: bool,
-    pub out_bias: bool,
-    pub mlp_bias: bool,
-    /// Queries and keys are normalised per head before rotation.
-    pub qk_norm: bool,
+    pub block: BlockSpec,
     /// The output projection is the embedding.
     pub tied_embeddings: bool,
     /// As declared; what is stored counts ([`crate::Checkpoint::dtype`]).
@@ -120,12 +56,12 @@ pub struct ModelConfig {
 
 impl ModelConfig {
     /// Reads a `config.json`.
-    pub fn parse(json: &[u8]) -> Result<Self, crate::Error> {
-        parse::parse("config.json", json)
+    pub fn parse(json: &[u8]) -> Result<Self, Error> {
+        parse("config.json", json)
     }
 
-    pub(crate) fn parse_named(file: &str, json: &[u8]) -> Result<Self, crate::Error> {
-        parse::parse(file, json)
+    pub(crate) fn parse_named(file: &str, json: &[u8]) -> Result<Self, Error> {
+        parse(file, json)
     }
 
     /// How many positions (itself included) a query of this layer sees, where that is limited.

@@ -7,9 +7,10 @@ mod write;
 
 use serde_json::{Map, Value, json};
 
-use crate::{DType, Family, RopeScaling};
+use crate::{DType, Family, ModelConfig, RopeScaling, TensorSpec};
 
 pub use preset::preset_names;
+pub(crate) use preset::{Shape, Synth};
 pub use write::{partial_path, write};
 
 /// Which generation of `config.json` to write.
@@ -24,7 +25,7 @@ pub enum ConfigStyle {
 /// The shape of a checkpoint to make.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SynthSpec {
-    pub family: Family,
+    pub family: &'static Family,
     pub hidden_size: usize,
     pub intermediate_size: usize,
     pub layers: usize,
@@ -36,9 +37,9 @@ pub struct SynthSpec {
     pub norm_eps: f64,
     pub rope_theta: f64,
     pub rope_scaling: RopeScaling,
-    /// Biases of q, k, v and the output projection: Llama and Qwen3 only, Qwen2 has its own rule.
+    /// Biases of q, k, v and the output projection, where the family has such a field.
     pub attention_bias: bool,
-    /// Llama only.
+    /// Of all projections of the feed-forward part, where the family has such a field.
     pub mlp_bias: bool,
     pub tied_embeddings: bool,
     pub sliding_window: Option<usize>,
@@ -67,7 +68,7 @@ impl SynthTensor {
 
 impl SynthSpec {
     /// A model small enough for any test: three layers, a few hundred kilobytes.
-    pub fn tiny(family: Family) -> Self {
+    pub fn tiny(family: &'static Family) -> Self {
         Self {
             hidden_size: 64,
             intermediate_size: 160,
@@ -117,46 +118,19 @@ impl SynthSpec {
                 is_norm,
             });
         };
-        let (hidden, ffn) = (self.hidden_size, self.intermediate_size);
-        let (q, kv) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
-        let takes_flag = matches!(self.family, Family::Llama | Family::Qwen3);
-        let out_bias = self.attention_bias && takes_flag;
-        let qkv_bias = out_bias || self.family == Family::Qwen2;
-        let mlp_bias = self.mlp_bias && self.family == Family::Llama;
+        let hidden = self.hidden_size;
         push(
             "model.embed_tokens.weight".into(),
             &[self.vocab_size, hidden],
         );
+        let mut block: Vec<TensorSpec> = self.block();
+        block.sort_by_key(|tensor| tensor.name);
         for layer in 0..self.layers {
-            let mut block = |name: &str, shape: &[usize]| {
-                push(format!("model.layers.{layer}.{name}"), shape);
-            };
-            block("input_layernorm.weight", &[hidden]);
-            for (name, rows, columns) in [
-                ("down_proj", hidden, ffn),
-                ("gate_proj", ffn, hidden),
-                ("up_proj", ffn, hidden),
-            ] {
-                if mlp_bias {
-                    block(&format!("mlp.{name}.bias"), &[rows]);
-                }
-                block(&format!("mlp.{name}.weight"), &[rows, columns]);
-            }
-            block("post_attention_layernorm.weight", &[hidden]);
-            for (name, rows, columns, bias) in [
-                ("k_proj", kv, hidden, qkv_bias),
-                ("o_proj", hidden, q, out_bias),
-                ("q_proj", q, hidden, qkv_bias),
-                ("v_proj", kv, hidden, qkv_bias),
-            ] {
-                if bias {
-                    block(&format!("self_attn.{name}.bias"), &[rows]);
-                }
-                block(&format!("self_attn.{name}.weight"), &[rows, columns]);
-            }
-            if self.family == Family::Qwen3 {
-                block("self_attn.k_norm.weight", &[self.head_dim]);
-                block("self_attn.q_norm.weight", &[self.head_dim]);
+            for tensor in &block {
+                push(
+                    format!("model.layers.{layer}.{}", tensor.name),
+                    &tensor.shape,
+                );
             }
         }
         push("model.norm.weight".into(), &[hidden]);
@@ -166,11 +140,22 @@ impl SynthSpec {
         tensors
     }
 
+    /// The stored tensors of a block; none of a shape that [`write`] refuses.
+    fn block(&self) -> Vec<TensorSpec> {
+        match ModelConfig::parse(self.config_json().to_string().as_bytes()) {
+            Ok(config) => {
+                let weights = config.block_weights().into_iter();
+                weights.flat_map(|weight| weight.tensors).collect()
+            }
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// The `config.json` of this shape.
     pub fn config_json(&self) -> Value {
         let mut config = json!({
-            "architectures": [self.family.architecture()],
-            "model_type": self.family.model_type(),
+            "architectures": [self.family.architecture],
+            "model_type": self.family.model_type,
             "hidden_size": self.hidden_size,
             "intermediate_size": self.intermediate_size,
             "num_hidden_layers": self.layers,
@@ -187,21 +172,10 @@ impl SynthSpec {
             "eos_token_id": 1,
             "use_cache": true,
         });
-        let mut extra = Map::new();
-        match self.family {
-            Family::Llama => {
-                extra.insert("attention_bias".into(), self.attention_bias.into());
-                extra.insert("mlp_bias".into(), self.mlp_bias.into());
-            }
-            Family::Qwen3 => {
-                extra.insert("attention_bias".into(), self.attention_bias.into());
-                extra.insert("use_sliding_window".into(), false.into());
-            }
-            Family::Qwen2 => {
-                extra.insert("use_sliding_window".into(), false.into());
-            }
-            Family::Mistral => {}
-        }
+        let mut extra = match (self.family.synth.config)(self) {
+            Value::Object(extra) => extra,
+            _ => Map::new(),
+        };
         let scaling = self.scaling_json();
         match self.config_style {
             ConfigStyle::TorchDtype => {
@@ -226,25 +200,8 @@ impl SynthSpec {
     }
 
     fn scaling_json(&self) -> Option<Map<String, Value>> {
-        let value = match self.rope_scaling {
-            RopeScaling::None => return None,
-            RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
-            RopeScaling::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_positions,
-            } => json!({
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": low_freq_factor,
-                "high_freq_factor": high_freq_factor,
-                "original_max_position_embeddings": original_max_positions,
-            }),
-        };
-        match value {
-            Value::Object(map) => Some(map),
-            _ => None,
-        }
+        let stretched = self.rope_scaling != RopeScaling::None;
+        let parts = || self.rope_scaling.parts().into_iter();
+        stretched.then(|| parts().map(|(name, value)| (name.into(), value)).collect())
     }
 }

@@ -1,108 +1,43 @@
-//! Shapes of public models, by name. Only numbers; nothing here is read from anywhere.
+//! Shapes of public models, by name, and what the members of a family share. Only numbers, which
+//! stand in the families' files.
+
+use serde_json::Value;
 
 use super::{ConfigStyle, SynthSpec};
 use crate::{DType, Error, Family, RopeScaling};
 
-const LLAMA3_STRETCH: (f64, f64, usize) = (1.0, 4.0, 8192);
+/// How a random checkpoint of a family is written.
+pub(crate) struct Synth {
+    pub max_positions: usize,
+    pub norm_eps: f64,
+    pub rope_theta: f64,
+    /// The fields of its config.json beside those that every family has.
+    pub config: fn(&SynthSpec) -> Value,
+    /// Public models.
+    pub shapes: &'static [Shape],
+}
 
-/// Name, family, layers, hidden, intermediate, heads, kv heads, head dim, vocabulary, tied.
-type Row = (&'static str, Family, [usize; 7], bool);
+/// The shape of a public model.
+pub(crate) struct Shape {
+    pub name: &'static str,
+    /// Layers, hidden, intermediate, heads, kv heads, head dim, vocabulary.
+    pub sizes: [usize; 7],
+    pub tied: bool,
+    pub rope: RopeScaling,
+}
 
-/// The seven numbers: layers, hidden, intermediate, heads, kv heads, head dim, vocabulary.
-const ROWS: &[Row] = &[
-    (
-        "qwen2.5-0.5b",
-        Family::Qwen2,
-        [24, 896, 4864, 14, 2, 64, 151_936],
-        true,
-    ),
-    (
-        "qwen2.5-1.5b",
-        Family::Qwen2,
-        [28, 1536, 8960, 12, 2, 128, 151_936],
-        true,
-    ),
-    (
-        "qwen2.5-3b",
-        Family::Qwen2,
-        [36, 2048, 11_008, 16, 2, 128, 151_936],
-        true,
-    ),
-    (
-        "qwen2.5-7b",
-        Family::Qwen2,
-        [28, 3584, 18_944, 28, 4, 128, 152_064],
-        false,
-    ),
-    (
-        "qwen2.5-14b",
-        Family::Qwen2,
-        [48, 5120, 13_824, 40, 8, 128, 152_064],
-        false,
-    ),
-    (
-        "llama-3.2-1b",
-        Family::Llama,
-        [16, 2048, 8192, 32, 8, 64, 128_256],
-        true,
-    ),
-    (
-        "llama-3.2-3b",
-        Family::Llama,
-        [28, 3072, 8192, 24, 8, 128, 128_256],
-        true,
-    ),
-    (
-        "llama-3.1-8b",
-        Family::Llama,
-        [32, 4096, 14_336, 32, 8, 128, 128_256],
-        false,
-    ),
-    (
-        "mistral-7b",
-        Family::Mistral,
-        [32, 4096, 14_336, 32, 8, 128, 32_768],
-        false,
-    ),
-    (
-        "qwen3-0.6b",
-        Family::Qwen3,
-        [28, 1024, 3072, 16, 8, 128, 151_936],
-        true,
-    ),
-    (
-        "qwen3-1.7b",
-        Family::Qwen3,
-        [28, 2048, 6144, 16, 8, 128, 151_936],
-        true,
-    ),
-    (
-        "qwen3-4b",
-        Family::Qwen3,
-        [36, 2560, 9728, 32, 8, 128, 151_936],
-        true,
-    ),
-    (
-        "qwen3-8b",
-        Family::Qwen3,
-        [36, 4096, 12_288, 32, 8, 128, 151_936],
-        false,
-    ),
-    (
-        "bench-1.3b",
-        Family::Qwen2,
-        [28, 1536, 8960, 12, 2, 128, 32_000],
-        false,
-    ),
-];
+fn shapes() -> impl Iterator<Item = (&'static Family, &'static Shape)> {
+    let of = |family: &'static Family| family.synth.shapes.iter().map(move |shape| (family, shape));
+    Family::ALL.into_iter().flat_map(of)
+}
 
 /// Every name that [`SynthSpec::preset`] knows.
 pub fn preset_names() -> Vec<&'static str> {
-    ROWS.iter().map(|row| row.0).collect()
+    shapes().map(|(_, shape)| shape.name).collect()
 }
 
 pub(super) fn find(name: &str) -> Result<SynthSpec, Error> {
-    let Some(&(_, family, numbers, tied_embeddings)) = ROWS.iter().find(|row| row.0 == name) else {
+    let Some((family, shape)) = shapes().find(|(_, shape)| shape.name == name) else {
         return Err(Error::UnknownPreset { name: name.into() });
     };
     let [
@@ -113,8 +48,8 @@ pub(super) fn find(name: &str) -> Result<SynthSpec, Error> {
         kv_heads,
         head_dim,
         vocab_size,
-    ] = numbers;
-    let mut spec = SynthSpec {
+    ] = shape.sizes;
+    Ok(SynthSpec {
         layers,
         hidden_size,
         intermediate_size,
@@ -122,33 +57,14 @@ pub(super) fn find(name: &str) -> Result<SynthSpec, Error> {
         kv_heads,
         head_dim,
         vocab_size,
-        tied_embeddings,
+        tied_embeddings: shape.tied,
+        rope_scaling: shape.rope.clone(),
         ..base(family)
-    };
-    let (low_freq_factor, high_freq_factor, original_max_positions) = LLAMA3_STRETCH;
-    if family == Family::Llama {
-        spec.rope_scaling = RopeScaling::Llama3 {
-            factor: if name.starts_with("llama-3.2") {
-                32.0
-            } else {
-                8.0
-            },
-            low_freq_factor,
-            high_freq_factor,
-            original_max_positions,
-        };
-    }
-    Ok(spec)
+    })
 }
 
 /// What the members of a family share. The sizes are placeholders.
-pub(super) fn base(family: Family) -> SynthSpec {
-    let (max_positions, norm_eps, rope_theta) = match family {
-        Family::Llama => (131_072, 1e-5, 500_000.0),
-        Family::Mistral => (32_768, 1e-5, 1_000_000.0),
-        Family::Qwen2 => (32_768, 1e-6, 1_000_000.0),
-        Family::Qwen3 => (40_960, 1e-6, 1_000_000.0),
-    };
+pub(super) fn base(family: &'static Family) -> SynthSpec {
     SynthSpec {
         family,
         hidden_size: 1,
@@ -158,9 +74,9 @@ pub(super) fn base(family: Family) -> SynthSpec {
         kv_heads: 1,
         head_dim: 2,
         vocab_size: 1,
-        max_positions,
-        norm_eps,
-        rope_theta,
+        max_positions: family.synth.max_positions,
+        norm_eps: family.synth.norm_eps,
+        rope_theta: family.synth.rope_theta,
         rope_scaling: RopeScaling::None,
         attention_bias: false,
         mlp_bias: false,

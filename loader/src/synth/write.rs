@@ -278,7 +278,7 @@ mod tests {
     fn a_full_disk_is_said_to_be_full_and_leaves_nothing() {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("model");
-        let spec = SynthSpec::tiny(Family::Qwen2);
+        let spec = SynthSpec::tiny(Family::QWEN2);
         let mut job = Job {
             partial: Partial::create(&dir).unwrap(),
             dir: &dir,

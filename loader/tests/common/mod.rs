@@ -31,7 +31,7 @@ pub fn specs() -> Vec<SynthSpec> {
     let llama = SynthSpec {
         attention_bias: true,
         mlp_bias: true,
-        ..SynthSpec::tiny(Family::Llama)
+        ..SynthSpec::tiny(Family::LLAMA)
     };
     let mut specs: Vec<SynthSpec> = Family::ALL.into_iter().map(SynthSpec::tiny).collect();
     specs.push(llama);
