@@ -73,7 +73,8 @@ pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
 pub use spec::{
-    AttentionBiases, BlockSpec, FeedForward, HeadNorms, Mixer, Role, TensorSpec, WeightSpec,
+    AttentionBiases, BlockSpec, EndsSpec, FeedForward, HeadNorms, Mixer, Role, TensorSpec,
+    WeightSpec,
 };
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
 pub use surplus::{Purpose, Unread};

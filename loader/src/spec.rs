@@ -9,6 +9,8 @@ use crate::ModelConfig;
 pub struct BlockSpec {
     pub mixer: Mixer,
     pub feed_forward: FeedForward,
+    /// What attention and feed-forward part give is multiplied by this before it is added.
+    pub residual_multiplier: f64,
 }
 
 /// How rows hear of each other.
@@ -17,7 +19,24 @@ pub enum Mixer {
     Attention {
         biases: AttentionBiases,
         head_norms: HeadNorms,
+        /// What scores are multiplied by. `None`: 1 over the root of the head's dimensions.
+        scale: Option<f64>,
     },
+}
+
+/// What is done outside the blocks, beside embedding, norm and head.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EndsSpec {
+    /// Of the rows that enter the first block.
+    pub embedding_multiplier: f64,
+    pub logits_divisor: f64,
+}
+
+impl EndsSpec {
+    pub const PLAIN: Self = Self {
+        embedding_multiplier: 1.0,
+        logits_divisor: 1.0,
+    };
 }
 
 /// Which projections of attention add a bias.
@@ -46,13 +65,15 @@ pub enum FeedForward {
 }
 
 impl BlockSpec {
-    /// Attention and a gated feed-forward part, no biases, no norms of heads.
+    /// Attention and a gated feed-forward part, no biases, no norms of heads, no multipliers.
     pub const PLAIN: Self = Self {
         mixer: Mixer::Attention {
             biases: AttentionBiases::None,
             head_norms: HeadNorms::None,
+            scale: None,
         },
         feed_forward: FeedForward::SwiGlu { biases: false },
+        residual_multiplier: 1.0,
     };
 }
 
@@ -140,7 +161,9 @@ impl ModelConfig {
     }
 
     fn has(&self, role: Role) -> bool {
-        let Mixer::Attention { biases, head_norms } = self.block.mixer;
+        let Mixer::Attention {
+            biases, head_norms, ..
+        } = self.block.mixer;
         let FeedForward::SwiGlu { biases: mlp_biases } = self.block.feed_forward;
         match role {
             Role::Qkv | Role::Out | Role::GateUp | Role::Down => true,

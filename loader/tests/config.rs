@@ -32,7 +32,11 @@ fn with(architecture: &str, extra: Value) -> Value {
 }
 
 fn block(biases: AttentionBiases, head_norms: HeadNorms) -> BlockSpec {
-    let mixer = Mixer::Attention { biases, head_norms };
+    let mixer = Mixer::Attention {
+        biases,
+        head_norms,
+        scale: None,
+    };
     BlockSpec {
         mixer,
         ..BlockSpec::PLAIN

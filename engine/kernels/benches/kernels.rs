@@ -20,6 +20,8 @@ const SHAPE: BlockShape = BlockShape {
     kv_heads: 2,
     head_dim: 128,
     norm_eps: 1e-6,
+    scale: None,
+    residual: 1.0,
 };
 const VOCABULARY: usize = 32_000;
 /// Several times any last-level cache: every visit of a layer comes from memory.

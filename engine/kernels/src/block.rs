@@ -300,17 +300,21 @@ impl<'a> Pass<'a> {
             ..
         } = self.shape;
         let width = heads * head_dim;
+        let add = match self.shape.residual {
+            1.0 => Then::Add,
+            scale => Then::AddScaled(scale),
+        };
         let (weights, bias, x_stride, then, out, stride) = match part {
             Part::Qkv => {
                 let rows = self.shape.qkv_rows();
                 (w.qkv, w.qkv_bias, hidden, Then::Store, self.qkv, rows)
             }
-            Part::Out => (w.out, w.out_bias, width, Then::Add, self.hidden, hidden),
+            Part::Out => (w.out, w.out_bias, width, add, self.hidden, hidden),
             Part::GateUp => {
                 let bias = w.gate_up_bias;
                 (w.gate_up, bias, hidden, Then::SwiGlu, self.inner, ffn)
             }
-            Part::Down => (w.down, w.down_bias, ffn, Then::Add, self.hidden, hidden),
+            Part::Down => (w.down, w.down_bias, ffn, add, self.hidden, hidden),
             _ => unreachable!("no projection"),
         };
         Linear {
@@ -388,6 +392,7 @@ impl<'a> Pass<'a> {
             cache: self.cache,
             q: self.qkv,
             q_stride: self.shape.qkv_rows(),
+            scale: self.shape.score_scale(),
             out: self.attended,
             partials: self.partials,
             work: self.work,

@@ -10,7 +10,7 @@ use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
 use kernels::CacheType;
-use loader::{BlockLayout, DType, ModelConfig, Placement, Role};
+use loader::{BlockLayout, DType, Mixer, ModelConfig, Placement, Role};
 use offload::{LayerIndex, Place, Slab};
 
 use super::laps::Laps;
@@ -140,7 +140,7 @@ impl ClearCompute {
         let x = stage!(
             clock,
             Attention,
-            (x + self.attention(layer, weights, &normed, position)?)?
+            (x + self.weighed(self.attention(layer, weights, &normed, position)?)?)?
         );
         self.laps.end(Stage::Attention)?;
         let normed = stage!(
@@ -164,7 +164,15 @@ impl ClearCompute {
         let ffn = self.config.intermediate_size;
         let gate = silu(&gate_up.narrow(1, 0, ffn)?)?;
         let activated = (gate * gate_up.narrow(1, ffn, ffn)?)?;
-        x + weights.linear(&activated, Role::Down, Role::DownBias)?
+        x + self.weighed(weights.linear(&activated, Role::Down, Role::DownBias)?)?
+    }
+
+    /// What a part of the block gives, as it is added to the residual stream.
+    fn weighed(&self, given: Tensor) -> candle_core::Result<Tensor> {
+        match self.config.block.residual_multiplier {
+            1.0 => Ok(given),
+            multiplier => given * multiplier,
+        }
     }
 
     fn attention(
@@ -215,7 +223,8 @@ impl ClearCompute {
         let values = values.narrow(1, 0, seen)?;
         // The query heads of one key head are stacked as further rows of it.
         let q = q.reshape((kv_heads, group * rows, head_dim))?;
-        let scale = 1.0 / (head_dim as f64).sqrt();
+        let Mixer::Attention { scale, .. } = self.config.block.mixer;
+        let scale = scale.unwrap_or(1.0 / (head_dim as f64).sqrt());
         let scores = q.matmul(&keys.transpose(1, 2)?)?;
         let scores = (scores.to_dtype(TensorDType::F32)? * scale)?;
         let scores = match &self.mask {
@@ -283,7 +292,10 @@ impl ClearCompute {
         let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
         let head = ends.head()?.tensor()?.to_dtype(self.numbers)?;
         let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
-        let logits = logits.to_dtype(TensorDType::F32)?;
+        let logits = match self.config.ends.logits_divisor {
+            1.0 => logits.to_dtype(TensorDType::F32)?,
+            divisor => (logits.to_dtype(TensorDType::F32)? / divisor)?,
+        };
         self.laps.end(Stage::Head)?;
         Ok(logits)
     }
@@ -309,7 +321,12 @@ impl Compute for ClearCompute {
                 Embedding::Whole(table) => table.rows(chunk)?,
                 Embedding::OnDisk(reader) => self.rows_from(reader, chunk, &ends.cancel)?,
             };
-            self.chunks.push(rows.to_dtype(self.numbers)?);
+            let rows = rows.to_dtype(self.numbers)?;
+            self.chunks
+                .push(match self.config.ends.embedding_multiplier {
+                    1.0 => rows,
+                    multiplier => (rows * multiplier)?,
+                });
         }
         self.laps.end(Stage::Embed)?;
         self.position = position;

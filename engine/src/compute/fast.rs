@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use loader::{BlockLayout, Encoding, Form, Part, Placement, Role};
+use loader::{BlockLayout, Encoding, Form, Mixer, Part, Placement, Role};
 use offload::{LayerIndex, Slab};
 
 use super::{CHUNK_ROWS, Compute, SharedConfig};
@@ -42,6 +42,7 @@ impl FastCompute {
         cache_type: CacheType,
         team: Arc<Team>,
     ) -> Self {
+        let Mixer::Attention { scale, .. } = config.block.mixer;
         let shape = BlockShape {
             hidden: config.hidden_size,
             ffn: config.intermediate_size,
@@ -49,6 +50,8 @@ impl FastCompute {
             kv_heads: config.kv_heads,
             head_dim: config.head_dim,
             norm_eps: config.norm_eps as f32,
+            scale: scale.map(|scale| scale as f32),
+            residual: config.block.residual_multiplier as f32,
         };
         let cache = |_| LayerCache::new(cache_type, config.kv_heads, config.head_dim, context);
         Self {
@@ -92,6 +95,11 @@ impl Compute for FastCompute {
                     }
                 }
             }
+        }
+        let multiplier = self.config.ends.embedding_multiplier as f32;
+        if multiplier != 1.0 {
+            let rows = &mut self.hidden[..tokens.len() * size];
+            rows.iter_mut().for_each(|value| *value *= multiplier);
         }
         self.rows = tokens.len();
         self.position = position;
@@ -151,9 +159,13 @@ impl Compute for FastCompute {
                 &mut self.scratch,
             );
         };
-        Ok(norm
-            .bytes
-            .read(|norm| head.bytes.read(|head| both(norm, head)))??)
+        norm.bytes
+            .read(|norm| head.bytes.read(|head| both(norm, head)))??;
+        let divisor = self.config.ends.logits_divisor as f32;
+        if divisor != 1.0 {
+            self.logits.iter_mut().for_each(|logit| *logit /= divisor);
+        }
+        Ok(())
     }
 
     fn rows_are_finite(&self) -> Result<bool, EngineError> {

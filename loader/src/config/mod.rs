@@ -7,7 +7,7 @@ mod rope;
 mod said;
 mod windows;
 
-use crate::spec::BlockSpec;
+use crate::spec::{BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
 
 pub(crate) use read::{Defaults, dense, parse};
@@ -44,6 +44,7 @@ pub struct ModelConfig {
     pub norm_eps: f64,
     pub rope: Rope,
     pub block: BlockSpec,
+    pub ends: EndsSpec,
     /// The output projection is the embedding.
     pub tied_embeddings: bool,
     /// As declared; what is stored counts ([`crate::Checkpoint::dtype`]).

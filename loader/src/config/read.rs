@@ -11,7 +11,7 @@ use super::rope::{Rotations, rope};
 use super::said::{agreed, contradiction, one_of, unsupported};
 use super::{ModelConfig, limits};
 use crate::json::{Fields, parse_object};
-use crate::spec::BlockSpec;
+use crate::spec::{BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
 
 /// Added to a mean of squares in 32 bits: less is nothing there, more is the whole of it.
@@ -69,6 +69,7 @@ pub(crate) fn dense(
         norm_eps: norm_eps.unwrap_or(defaults.norm_eps),
         rope: rope(fields, defaults.rotations)?,
         block: BlockSpec::PLAIN,
+        ends: EndsSpec::PLAIN,
         tied_embeddings: fields.bool("tie_word_embeddings")?.unwrap_or(false),
         dtype: dtype(fields)?,
         bos_token_id: fields.tokens("bos_token_id")?.first().copied(),

@@ -74,10 +74,12 @@ fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
         mixer: Mixer::Attention {
             biases,
             head_norms: HeadNorms::None,
+            scale: None,
         },
         feed_forward: FeedForward::SwiGlu {
             biases: fields.bool("mlp_bias")?.unwrap_or(false),
         },
+        ..BlockSpec::PLAIN
     };
     let config = dense(Family::LLAMA, fields, &DEFAULTS)?;
     Windows::Never.read(fields, ModelConfig { block, ..config })

@@ -79,6 +79,7 @@ fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
         mixer: Mixer::Attention {
             biases: AttentionBiases::Qkv,
             head_norms: HeadNorms::None,
+            scale: None,
         },
         ..BlockSpec::PLAIN
     };

@@ -71,6 +71,7 @@ fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
         mixer: Mixer::Attention {
             biases,
             head_norms: HeadNorms::Each,
+            scale: None,
         },
         ..BlockSpec::PLAIN
     };

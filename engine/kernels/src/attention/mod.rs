@@ -38,6 +38,8 @@ pub(crate) struct Attention<'a> {
     /// Queries: row `t`, head `h` at `t * q_stride + h * head_dim`.
     pub q: Shared<'a, f32>,
     pub q_stride: usize,
+    /// What scores are multiplied by.
+    pub scale: f32,
     /// Outputs: row `t`, head `h` at `t * heads * head_dim + h * head_dim`.
     pub out: Shared<'a, f32>,
     /// Partial results of one row cut by positions: see [`partial_floats`].

@@ -63,6 +63,7 @@ fn attend(team: &Team, case: Case, cache: &mut LayerCache) -> Vec<f32> {
             heads,
             kv_heads,
             head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
             window,
             position,
             rows,

@@ -96,14 +96,13 @@ impl<E: Element> Kernel for Attend<'_, E> {
 unsafe fn load_queries(unit: &Unit<'_>, q: &mut [f32]) {
     let a = unit.attention;
     let group = a.heads / a.kv_heads;
-    let scale = 1.0 / (a.head_dim as f32).sqrt();
     q.fill(0.0);
     for (i, row) in unit.rows.clone().enumerate() {
         for g in 0..group {
             let from = row * a.q_stride + (unit.kv_head * group + g) * a.head_dim;
             let to = &mut q[(i * group + g) * a.cache.stride..][..a.head_dim];
             for (to, from) in to.iter_mut().zip(a.q.get(from..from + a.head_dim)) {
-                *to = from * scale;
+                *to = from * a.scale;
             }
         }
     }

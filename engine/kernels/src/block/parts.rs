@@ -18,12 +18,20 @@ pub struct BlockShape {
     pub head_dim: usize,
     /// Added to the mean square in every norm.
     pub norm_eps: f32,
+    /// What scores are multiplied by. `None`: 1 over the root of `head_dim`.
+    pub scale: Option<f32>,
+    /// What attention and feed-forward part give is multiplied by this before it is added.
+    pub residual: f32,
 }
 
 impl BlockShape {
     /// Rows of the fused query, key and value projection.
     pub fn qkv_rows(&self) -> usize {
         (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+
+    pub(super) fn score_scale(&self) -> f32 {
+        self.scale.unwrap_or(1.0 / (self.head_dim as f32).sqrt())
     }
 }
 

@@ -25,6 +25,8 @@ struct Kind {
     cache: CacheType,
     biases: bool,
     norms: bool,
+    scale: Option<f32>,
+    residual: f32,
 }
 
 const QWEN2: Kind = Kind {
@@ -36,6 +38,8 @@ const QWEN2: Kind = Kind {
     cache: CacheType::F32,
     biases: true,
     norms: false,
+    scale: None,
+    residual: 1.0,
 };
 
 impl Model {
@@ -55,6 +59,8 @@ impl Model {
             kv_heads,
             head_dim,
             norm_eps: 1e-6,
+            scale: kind.scale,
+            residual: kind.residual,
         };
         let mut random = Random::new(head_dim as u64);
         let mut vector =
@@ -170,6 +176,8 @@ impl Model {
             kv_heads,
             head_dim,
             norm_eps,
+            residual,
+            ..
         } = self.shape;
         let w = self.weights();
         let rows = hidden.len() / width;
@@ -225,7 +233,10 @@ impl Model {
                 let value = |r: usize| &all[r][(heads + kv_heads + kv) * head_dim..][..head_dim];
                 let score = |r: usize| {
                     let dot: f64 = q.iter().zip(key(r)).map(|(a, b)| a * b).sum();
-                    dot / (head_dim as f64).sqrt()
+                    match self.shape.scale {
+                        Some(scale) => dot * f64::from(scale),
+                        None => dot / (head_dim as f64).sqrt(),
+                    }
                 };
                 let scores: Vec<f64> = (first..=row).map(score).collect();
                 let top = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
@@ -240,7 +251,10 @@ impl Model {
                 }));
             }
             let x = &mut stream[row * width..][..width];
-            let add = |x: &mut [f64], y: Vec<f64>| x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+            let add = |x: &mut [f64], y: Vec<f64>| {
+                let terms = y.iter().map(|y| y * f64::from(residual));
+                x.iter_mut().zip(terms).for_each(|(x, y)| *x += y);
+            };
             add(x, linear(&attended, w.out, w.out_bias));
             let both = linear(&norm(x, w.post_norm), w.gate_up, w.gate_up_bias);
             let inner: Vec<f64> = (0..ffn)
@@ -339,6 +353,16 @@ fn norms_of_heads_windows_and_odd_heads() {
         },
         140,
     );
+}
+
+#[test]
+fn scores_and_residuals_with_multipliers() {
+    let scaled = Kind {
+        scale: Some(0.4),
+        residual: 0.22,
+        ..QWEN2
+    };
+    check(scaled, 70);
 }
 
 #[test]

@@ -8,12 +8,14 @@ use crate::shared::Shared;
 use crate::weights::Weights;
 
 /// What happens to the outputs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Then {
     /// Written.
     Store,
     /// Added to what is there: the residual.
     Add,
+    /// Multiplied by this and added.
+    AddScaled(f32),
     /// The first half of the weight rows are gates, the second half values; `silu(gate) * value`
     /// is written.
     SwiGlu,
@@ -33,7 +35,7 @@ impl Epilogue<'_> {
     pub fn outputs(&self, weight_rows: usize) -> usize {
         match self.then {
             Then::SwiGlu => weight_rows / 2,
-            Then::Store | Then::Add => weight_rows,
+            Then::Store | Then::Add | Then::AddScaled(_) => weight_rows,
         }
     }
 
@@ -64,6 +66,10 @@ impl Epilogue<'_> {
         match self.then {
             Then::Store => out.copy_from_slice(values),
             Then::Add => out.iter_mut().zip(values).for_each(|(o, v)| *o += *v),
+            Then::AddScaled(scale) => {
+                let terms = values.iter().map(|v| *v * scale);
+                out.iter_mut().zip(terms).for_each(|(o, v)| *o += v);
+            }
             // SAFETY: the caller promises the instructions.
             Then::SwiGlu => unsafe { swiglu::<I>(values, partner, out) },
         }

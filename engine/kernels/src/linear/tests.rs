@@ -106,6 +106,7 @@ impl Case {
             match self.then {
                 Then::Store => out[at] = value,
                 Then::Add => out[at] += value,
+                Then::AddScaled(scale) => out[at] += value * f64::from(scale),
                 Then::SwiGlu => out[at] = silu(value) * self.dot(data, self.outputs() + row, x),
             }
         });
@@ -343,6 +344,7 @@ fn compact_rows_give_the_bits_of_plain_ones() {
         for (rows, cols, then) in [
             (1, 128, Then::Store),
             (7, 256, Then::Add),
+            (9, 256, Then::AddScaled(0.25)),
             (130, 640, Then::SwiGlu),
             (70, 5120, Then::Store),
         ] {

@@ -11,7 +11,7 @@ mod select;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType as TensorDType, Tensor};
-use loader::{BlockLayout, DType, ModelConfig, Role};
+use loader::{BlockLayout, BlockSpec, DType, EndsSpec, FeedForward, Mixer, ModelConfig, Role};
 use offload::{LayerIndex, Place, Slab};
 
 use super::clear::ClearCompute;
@@ -38,6 +38,9 @@ pub struct DeviceCompute {
     /// Computes prompts; its cache, clock marks and logits serve both.
     clear: ClearCompute,
     kernels: Kernels,
+    /// Whether the kernels for a single row know such a block. Where they do not, the clear version
+    /// computes every row.
+    decodes: bool,
     row: Row,
     selection: Selection,
     /// The logits of the last pass, where candidates came in their place.
@@ -57,6 +60,18 @@ struct Row {
     frequencies: Vector,
     /// Of attention over several spans.
     parts: Vector,
+}
+
+fn decodes(config: &ModelConfig) -> bool {
+    let BlockSpec {
+        mixer: Mixer::Attention { scale, .. },
+        feed_forward: FeedForward::SwiGlu { .. },
+        residual_multiplier,
+    } = config.block;
+    scale.is_none()
+        && residual_multiplier == 1.0
+        && config.ends == EndsSpec::PLAIN
+        && config.head_dim <= HEAD_MOST
 }
 
 /// A tensor, and where it lies.
@@ -111,6 +126,7 @@ impl DeviceCompute {
         Ok(Self {
             clear: ClearCompute::new(config.clone(), context, place, numbers)?,
             kernels: Kernels::load(place.device(), numbers)?,
+            decodes: decodes(&config),
             row: Row::new(&config, context, place)?,
             selection: Selection::on(place.device())?,
             left_there: None,
@@ -231,8 +247,7 @@ impl Compute for DeviceCompute {
         position: usize,
     ) -> Result<(), EngineError> {
         self.left_there = None;
-        let (&[token], true, Embedding::Whole(table)) =
-            (tokens, self.config.head_dim <= HEAD_MOST, &ends.embedding)
+        let (&[token], true, Embedding::Whole(table)) = (tokens, self.decodes, &ends.embedding)
         else {
             self.position = None;
             return self.clear.embed(ends, tokens, position);

@@ -202,7 +202,7 @@ impl<'a, M: Multiplier> Job<'a, M> {
     fn panel_outputs(&self) -> usize {
         match self.linear.epilogue.then {
             Then::SwiGlu => GROUPS * SIDE / 2,
-            Then::Store | Then::Add => GROUPS * SIDE,
+            Then::Store | Then::Add | Then::AddScaled(_) => GROUPS * SIDE,
         }
     }
 
@@ -306,7 +306,9 @@ impl<'a, M: Multiplier> Panel<'a, M> {
     fn group(&self, group: usize) -> (Source<'a>, usize, usize) {
         let (half, output) = match self.job.linear.epilogue.then {
             Then::SwiGlu => (self.halves[group / 2], self.first + group % 2 * SIDE),
-            Then::Store | Then::Add => (self.halves[0], self.first + group * SIDE),
+            Then::Store | Then::Add | Then::AddScaled(_) => {
+                (self.halves[0], self.first + group * SIDE)
+            }
         };
         let rows = self.end.saturating_sub(output).min(SIDE);
         (half.source, half.first + output, rows)
@@ -464,7 +466,7 @@ unsafe fn finish_row(
             let (gates, values) = sums.split_at_mut(GROUPS * SIDE / 2);
             (&mut gates[..count], &mut values[..count])
         }
-        Then::Store | Then::Add => (&mut sums[..count], &mut [][..]),
+        Then::Store | Then::Add | Then::AddScaled(_) => (&mut sums[..count], &mut [][..]),
     };
     // SAFETY: as the caller promises; the instructions are enabled here.
     unsafe {
