@@ -18,6 +18,15 @@ struct Expected {
     greedy: Vec<u32>,
     long_prompt_tokens: Vec<u32>,
     long_last_logits: Vec<f32>,
+    /// Of the run, where that decides what is computed.
+    context: Option<usize>,
+}
+
+impl Expected {
+    fn of(directory: &Path) -> Self {
+        let json = fs::read(directory.join("expected.json")).unwrap();
+        serde_json::from_slice(&json).unwrap()
+    }
 }
 
 /// The largest difference, as a share of the largest logit.
@@ -41,6 +50,7 @@ fn model(directory: &Path, residency: Residency, kernels: Kernels) -> Model {
     let options = ModelOptions {
         residency,
         kernels,
+        context: Expected::of(directory).context,
         ..ModelOptions::default()
     };
     Model::open(&Source::Directory(directory.into()), options).unwrap()
@@ -65,6 +75,8 @@ fn close(what: &str, found: &[f32], expected: &[f32], relative_max: f32) {
         .iter()
         .zip(expected)
         .fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    // `--nocapture` shows them.
+    println!("{what}: {:e} of the largest logit", off / largest);
     assert!(
         off <= relative_max * largest,
         "{what}: off by {off:e} of {largest}"
@@ -92,8 +104,7 @@ fn holds(directory: &Path, kernels: Kernels) {
         .unwrap()
         .to_string_lossy()
         .into_owned();
-    let expected = fs::read(directory.join("expected.json")).unwrap();
-    let expected: Expected = serde_json::from_slice(&expected).unwrap();
+    let expected = Expected::of(directory);
     let layers = model(directory, Residency::All, kernels).config().layers;
     let mut first: Option<Vec<u32>> = None;
     for resident in [layers, layers / 2, 0] {
@@ -249,8 +260,7 @@ fn the_clear_blocks_agree_with_transformers_on_every_family() {
 #[test]
 fn a_prompt_in_one_pass_equals_its_tokens_one_by_one() {
     for directory in fixtures() {
-        let expected = fs::read(directory.join("expected.json")).unwrap();
-        let expected: Expected = serde_json::from_slice(&expected).unwrap();
+        let expected = Expected::of(&directory);
         let mut model = model(&directory, Residency::All, Kernels::Fast);
         let mut session = model.session().unwrap();
         for token in &expected.long_prompt_tokens {

@@ -150,7 +150,7 @@ fn token(value: &Value) -> Option<u32> {
 }
 
 /// A value may be a megabyte of text; a message may not.
-fn shorten(mut text: String) -> String {
+pub(crate) fn shorten(mut text: String) -> String {
     const CHARS_MAX: usize = 80;
     if let Some((end, _)) = text.char_indices().nth(CHARS_MAX) {
         text.truncate(end);

@@ -51,6 +51,7 @@ const LLAMA: &str = "LlamaForCausalLM";
 const MISTRAL: &str = "MistralForCausalLM";
 const QWEN2: &str = "Qwen2ForCausalLM";
 const QWEN3: &str = "Qwen3ForCausalLM";
+const PHI3: &str = "Phi3ForCausalLM";
 
 #[test]
 fn absent_fields_mean_what_they_mean_to_the_reference() {
@@ -60,6 +61,7 @@ fn absent_fields_mean_what_they_mean_to_the_reference() {
     assert_eq!(llama.norm_eps, 1e-6);
     let plain = Rope {
         theta: 10_000.0,
+        dims: 8,
         scaling: RopeScaling::None,
     };
     assert_eq!(llama.rope, plain);
@@ -160,6 +162,166 @@ fn windows_follow_each_familys_rule() {
     assert_eq!(windows(QWEN2, listed), [None, w, None, w]);
     let config = parse(with(MISTRAL, json!({"sliding_window": 9})));
     assert_eq!((config.window(3), config.window(4)), (w, None));
+}
+
+fn longrope(extra: Value) -> Value {
+    let mut scaling = json!({"type": "longrope", "short_factor": [1, 1.0, 1.1, 0.9],
+        "long_factor": [1, 2, 3.5, 64]});
+    let mut config = json!({"max_position_embeddings": 131_072,
+        "original_max_position_embeddings": 4096});
+    for (field, value) in extra.as_object().unwrap() {
+        match field.strip_prefix("rope_scaling.") {
+            Some(inner) => scaling[inner] = value.clone(),
+            None => config[field] = value.clone(),
+        }
+    }
+    config["rope_scaling"] = scaling;
+    with(PHI3, config)
+}
+
+#[test]
+fn factors_for_short_and_for_long_texts() {
+    let plain = parse(base(PHI3));
+    assert_eq!((plain.max_positions, plain.norm_eps), (4096, 1e-5));
+    assert_eq!((plain.kv_heads, plain.windows), (2, vec![None; 4]));
+    let scaling = |config: Value| match parse(config).rope.scaling {
+        RopeScaling::LongRope {
+            short_factors,
+            long_factors,
+            attention_factor,
+            original_max_positions,
+        } => {
+            assert_eq!(short_factors, [1.0, 1.0, 1.1, 0.9]);
+            assert_eq!(long_factors, [1.0, 2.0, 3.5, 64.0]);
+            (attention_factor, original_max_positions)
+        }
+        other => panic!("{other:?}"),
+    };
+    // 32 times more positions: the root of 1 + ln 32 / ln 4096.
+    let published = (1.0 + 5.0_f64 / 12.0).sqrt();
+    let near = |(factor, original): (f64, usize)| {
+        assert!(
+            (factor - published).abs() < 1e-12 && original == 4096,
+            "{factor}"
+        );
+    };
+    near(scaling(longrope(json!({}))));
+    for name in ["su", "yarn"] {
+        near(scaling(longrope(json!({"rope_scaling.type": name}))));
+        // As transformers writes such a file again.
+        let again = json!({"rope_scaling.type": name, "rope_scaling.rope_type": "longrope"});
+        near(scaling(longrope(again)));
+    }
+    // What stands at the top counts, and else the default.
+    near(scaling(longrope(
+        json!({"original_max_position_embeddings": null}),
+    )));
+    let both = json!({"rope_scaling.original_max_position_embeddings": 4096});
+    near(scaling(longrope(both)));
+    let given = json!({"rope_scaling.attention_factor": 1.5});
+    assert_eq!(scaling(longrope(given)).0, 1.5);
+    let factor = json!({"rope_scaling.factor": 1.0});
+    assert_eq!(scaling(longrope(factor)).0, 1.0);
+    let shrunk = json!({"max_position_embeddings": 1024});
+    assert_eq!(scaling(longrope(shrunk)).0, 1.0);
+
+    let partial = json!({"partial_rotary_factor": 0.75, "head_dim": 16});
+    assert_eq!(parse(with(PHI3, partial)).rope.dims, 12);
+    let newer = json!({"head_dim": 16,
+        "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}});
+    assert_eq!(parse(with(PHI3, newer)).rope.dims, 8);
+}
+
+#[test]
+fn wrong_factors_are_refused() {
+    let cases = [
+        (json!({"rope_scaling.type": "linear"}), "type linear"),
+        (
+            json!({"rope_scaling.type": "llama3"}),
+            "supported: default or longrope",
+        ),
+        (
+            json!({"rope_scaling.long_factor": [1, 2, 3]}),
+            "`rope_scaling.long_factor` is a list of 3",
+        ),
+        (
+            json!({"rope_scaling.short_factor": [1, 2, 3, 4, 5]}),
+            "each of 4 pairs",
+        ),
+        (
+            json!({"rope_scaling.short_factor": null}),
+            "`rope_scaling.short_factor` is missing",
+        ),
+        (
+            json!({"rope_scaling.long_factor": 4}),
+            "`rope_scaling.long_factor` is 4",
+        ),
+        (
+            json!({"rope_scaling.long_factor": [1, 2, 3, 0]}),
+            "`rope_scaling.long_factor` is 0",
+        ),
+        (json!({"rope_scaling.long_factor": [1, 2, 3, -1]}), "is -1"),
+        (
+            json!({"rope_scaling.long_factor": [1, 2, 3, "NaN"]}),
+            "is \"NaN\"",
+        ),
+        (
+            json!({"rope_scaling.long_factor": [1, 2, 3, 1e300]}),
+            "is 1e+300",
+        ),
+        (
+            json!({"rope_scaling.attention_factor": 0}),
+            "attention_factor` is 0",
+        ),
+        (
+            json!({"rope_scaling.attention_factor": -1.0}),
+            "attention_factor` is -1",
+        ),
+        (
+            json!({"original_max_position_embeddings": 1}),
+            "original_max_position_embeddings` is 1",
+        ),
+        (
+            json!({"original_max_position_embeddings": 0}),
+            "original_max_position_embeddings` is 0",
+        ),
+        (
+            json!({"rope_scaling.original_max_position_embeddings": 2048}),
+            "`original_max_position_embeddings` is 4096, and",
+        ),
+        (
+            json!({"original_max_position_embeddings": null,
+                "rope_scaling.original_max_position_embeddings": 2048}),
+            "is 2048, expected 4096, or the same number at the top level",
+        ),
+        (
+            json!({"rope_scaling.type": "su", "rope_scaling.rope_type": "default"}),
+            "`rope_scaling.rope_type` is default, and `rope_scaling.type` is longrope",
+        ),
+        (json!({"partial_rotary_factor": 0.5}), "each of 2 pairs"),
+        (
+            json!({"partial_rotary_factor": 0}),
+            "`partial_rotary_factor` is 0",
+        ),
+        (
+            json!({"partial_rotary_factor": 1.5}),
+            "`partial_rotary_factor` is 1.5",
+        ),
+        (
+            json!({"partial_rotary_factor": 0.4}),
+            "an even number of them",
+        ),
+        (
+            json!({"partial_rotary_factor": 0.5, "rope_scaling.partial_rotary_factor": 0.75}),
+            "`partial_rotary_factor` is 0.5, and `rope_scaling.partial_rotary_factor` is 0.75",
+        ),
+    ];
+    for (extra, words) in cases {
+        let config = longrope(extra.clone()).to_string();
+        let error = ModelConfig::parse(config.as_bytes()).expect_err(words);
+        assert!(error.to_string().contains(words), "{extra}: {error}");
+        assert!(error.hint().is_some(), "{error}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::{make, reference_tensors, specs};
+use common::{longrope, make, reference_tensors, specs};
 use loader::synth::{self, ConfigStyle, SynthSpec};
 use loader::{Checkpoint, DType, Error, Family, RopeScaling, convert};
 
@@ -25,7 +25,12 @@ fn what_is_written_opens_and_says_what_was_asked_for() {
         for config_style in [ConfigStyle::TorchDtype, ConfigStyle::RopeParameters] {
             let spec = SynthSpec {
                 config_style,
-                rope_scaling: RopeScaling::Linear { factor: 4.0 },
+                // Phi3 knows no other.
+                rope_scaling: if spec.family == Family::PHI3 {
+                    longrope()
+                } else {
+                    RopeScaling::Linear { factor: 4.0 }
+                },
                 ..spec.clone()
             };
             let made = make(&spec);
@@ -91,6 +96,7 @@ fn presets_have_the_sizes_of_their_namesakes() {
         ("qwen3-4b", 4.022),
         ("qwen3-8b", 8.191),
         ("bench-1.3b", 1.409),
+        ("phi-3-mini", 3.821),
     ] {
         let spec = SynthSpec::preset(name).unwrap();
         let found = spec.weight_bytes() as f64 / 2e9;
@@ -98,7 +104,7 @@ fn presets_have_the_sizes_of_their_namesakes() {
         let config = loader::ModelConfig::parse(spec.config_json().to_string().as_bytes());
         assert_eq!(config.unwrap().layers, spec.layers, "{name}");
     }
-    assert_eq!(synth::preset_names().len(), 14);
+    assert_eq!(synth::preset_names().len(), 15);
     let error = SynthSpec::preset("gpt-5").unwrap_err();
     assert!(error.hint().unwrap().contains("qwen2.5-7b"), "{error}");
 }

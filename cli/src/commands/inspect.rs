@@ -169,6 +169,14 @@ fn rope(checkpoint: &Checkpoint) -> String {
         RopeScaling::None => format!("theta {}", rope.theta),
         RopeScaling::Linear { factor } => format!("theta {}, linear x {factor}", rope.theta),
         RopeScaling::Llama3 { factor, .. } => format!("theta {}, llama3 x {factor}", rope.theta),
+        RopeScaling::LongRope {
+            original_max_positions,
+            ..
+        } => format!(
+            "theta {}, longrope (short factors up to a context of {original_max_positions}, long \
+             ones beyond)",
+            rope.theta
+        ),
     }
 }
 

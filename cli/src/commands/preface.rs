@@ -3,7 +3,7 @@
 use engine::kernels::{CacheType, FormTimes, Timed};
 use engine::memory::{self as system_memory, LimitKind};
 use engine::{Blueprint, Kernels, Verification};
-use loader::{AccessReport, CHECKSUM_ALGORITHM, Form};
+use loader::{AccessReport, CHECKSUM_ALGORITHM, Form, RopeScaling};
 use offload::{Home, LinkInfo, Prefetch};
 
 use super::unread;
@@ -176,6 +176,7 @@ fn plan(blueprint: &Blueprint) -> Table {
         format!("{} tokens", blueprint.context),
         memory(fixed.cache),
         format!("in {}", cache(blueprint)),
+        factors(blueprint),
     ]);
     table.row([
         "ends".into(),
@@ -227,6 +228,20 @@ fn plan(blueprint: &Blueprint) -> Table {
         ]);
     }
     table
+}
+
+/// Which of a model's factors turn its heads, where it has two lists of them.
+fn factors(blueprint: &Blueprint) -> String {
+    match blueprint.config.rope.scaling {
+        RopeScaling::LongRope {
+            original_max_positions: original,
+            ..
+        } if blueprint.context > original => format!(
+            "turned by the factors for long texts; those for short ones hold up to --context \
+             {original}"
+        ),
+        _ => String::new(),
+    }
 }
 
 /// Why one slot and not two, where that was chosen.

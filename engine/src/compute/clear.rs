@@ -21,7 +21,7 @@ use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, Stage, stage};
-use crate::rope::inverse_frequencies;
+use crate::rope::Rotation;
 use crate::weight::{tensor, tensor_of};
 
 /// See the module.
@@ -35,7 +35,7 @@ pub struct ClearCompute {
     cached: Option<TensorDType>,
     /// Keys and values of each layer: (kv heads, capacity, head dim).
     pub(super) caches: Vec<(Tensor, Tensor)>,
-    /// Cosines and sines: (positions, head dim / 2).
+    /// Cosines and sines: (positions, half of a head's dimensions that turn).
     turns: (Tensor, Tensor),
     /// 0, 1, 2 and so on; exact as f32, of which no context has 2^24.
     positions: Tensor,
@@ -56,12 +56,16 @@ impl ClearCompute {
         numbers: TensorDType,
     ) -> Result<Self, EngineError> {
         let device = place.device();
-        let frequencies = inverse_frequencies(&config);
+        let Rotation { frequencies, scale } = Rotation::of(&config, capacity);
         let half = frequencies.len();
         let frequencies = Tensor::from_vec(frequencies, (1, half), device)?;
         let positions: Vec<f32> = (0..capacity).map(|position| position as f32).collect();
         let positions = Tensor::from_vec(positions, (capacity, 1), device)?;
         let angles = positions.matmul(&frequencies)?;
+        let turns = |turns: Tensor| match scale {
+            1.0 => turns.to_dtype(numbers),
+            scale => (turns * f64::from(scale))?.to_dtype(numbers),
+        };
         let cache = || {
             let shape = (config.kv_heads, capacity, config.head_dim);
             Tensor::zeros(shape, numbers, device)
@@ -72,10 +76,7 @@ impl ClearCompute {
         Ok(Self {
             cached: None,
             caches,
-            turns: (
-                angles.cos()?.to_dtype(numbers)?,
-                angles.sin()?.to_dtype(numbers)?,
-            ),
+            turns: (turns(angles.cos()?)?, turns(angles.sin()?)?),
             positions,
             chunks: Vec::new(),
             mask: None,
@@ -204,7 +205,13 @@ impl ClearCompute {
             };
             let cos = self.turns.0.narrow(0, position, rows)?;
             let sin = self.turns.1.narrow(0, position, rows)?;
-            rope(&heads.unsqueeze(0)?, &cos, &sin)?.squeeze(0)
+            let dims = self.config.rope.dims;
+            if dims == head_dim {
+                return rope(&heads.unsqueeze(0)?, &cos, &sin)?.squeeze(0);
+            }
+            let turning = heads.narrow(2, 0, dims)?.contiguous()?;
+            let turned = rope(&turning.unsqueeze(0)?, &cos, &sin)?.squeeze(0)?;
+            Tensor::cat(&[turned, heads.narrow(2, dims, head_dim - dims)?], 2)?.contiguous()
         };
         let q = turned(split(0, heads)?, Role::QNorm)?;
         let (keys, values) = &self.caches[layer.as_usize()];

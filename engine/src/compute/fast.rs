@@ -13,7 +13,7 @@ use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, past_stage};
-use crate::rope::inverse_frequencies;
+use crate::rope::Rotation;
 use kernels::{
     BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Phase, PhaseSpan, RopeTable,
     Scratch, Team, Weights, embed, forward_block, logits,
@@ -43,6 +43,7 @@ impl FastCompute {
         team: Arc<Team>,
     ) -> Self {
         let Mixer::Attention { scale, .. } = config.block.mixer;
+        let rotation = Rotation::of(&config, context);
         let shape = BlockShape {
             hidden: config.hidden_size,
             ffn: config.intermediate_size,
@@ -56,7 +57,7 @@ impl FastCompute {
         let cache = |_| LayerCache::new(cache_type, config.kv_heads, config.head_dim, context);
         Self {
             shape,
-            rope: RopeTable::new(&inverse_frequencies(&config), context),
+            rope: RopeTable::scaled(&rotation.frequencies, context, rotation.scale),
             caches: (0..config.layers).map(cache).collect(),
             scratch: Scratch::new(&team, &shape, CHUNK_ROWS.min(context)),
             hidden: vec![0.0; context * config.hidden_size],

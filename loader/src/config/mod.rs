@@ -5,14 +5,17 @@
 mod read;
 mod rope;
 mod said;
+mod scaling;
 mod windows;
 
 use crate::spec::{BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
 
 pub(crate) use read::{Defaults, dense, parse};
-pub(crate) use rope::{DEFAULT, LINEAR, LLAMA3, Rotations};
-pub use rope::{Rope, RopeScaling};
+pub use rope::Rope;
+pub(crate) use rope::Rotations;
+pub use scaling::RopeScaling;
+pub(crate) use scaling::{DEFAULT, Kind, LONGROPE};
 pub(crate) use windows::Windows;
 
 /// Upper bounds that no published model comes near and no product of which overflows 64 bits.

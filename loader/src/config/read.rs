@@ -67,7 +67,7 @@ pub(crate) fn dense(
         vocab_size: required(fields, "vocab_size", limits::VOCAB)?,
         max_positions,
         norm_eps: norm_eps.unwrap_or(defaults.norm_eps),
-        rope: rope(fields, defaults.rotations)?,
+        rope: rope(fields, defaults.rotations, head_dim, max_positions)?,
         block: BlockSpec::PLAIN,
         ends: EndsSpec::PLAIN,
         tied_embeddings: fields.bool("tie_word_embeddings")?.unwrap_or(false),

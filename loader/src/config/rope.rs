@@ -3,122 +3,91 @@
 
 use std::ops::RangeInclusive;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::limits;
 use super::said::{agreed, contradiction, one_of, unsupported};
+use super::scaling::{DEFAULT, Kind, LINEAR, LLAMA3, ORIGINAL};
+use super::{RopeScaling, limits};
 use crate::Error;
-use crate::json::Fields;
+use crate::json::{Fields, shorten};
 
 /// Base of the rotation's wavelengths; published ones are from 1e4 to 5e10.
 const THETA: RangeInclusive<f64> = 1.0..=1e16;
 const THETA_DEFAULT: f64 = 10_000.0;
-/// How many times more positions, and where between wavelengths that begins.
-const FACTOR: RangeInclusive<f64> = 1.0..=1e6;
-const FREQ_FACTOR: RangeInclusive<f64> = 1e-6..=1e6;
 
 /// How positions turn into rotations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     pub theta: f64,
+    /// Dimensions of each head that turn, from the first on; an even number. The others stay as they
+    /// are.
+    pub dims: usize,
     pub scaling: RopeScaling,
-}
-
-/// How a model was stretched to more positions than it was first trained with.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    None,
-    Linear {
-        factor: f64,
-    },
-    Llama3 {
-        factor: f64,
-        low_freq_factor: f64,
-        high_freq_factor: f64,
-        original_max_positions: usize,
-    },
-}
-
-impl RopeScaling {
-    /// As a file spells it. The kind comes first.
-    pub(crate) fn parts(&self) -> Vec<(&'static str, Value)> {
-        match self {
-            Self::None => vec![("rope_type", json!("default"))],
-            Self::Linear { factor } => {
-                vec![("rope_type", json!("linear")), ("factor", json!(factor))]
-            }
-            Self::Llama3 {
-                factor,
-                low_freq_factor,
-                high_freq_factor,
-                original_max_positions,
-            } => vec![
-                ("rope_type", json!("llama3")),
-                ("factor", json!(factor)),
-                ("low_freq_factor", json!(low_freq_factor)),
-                ("high_freq_factor", json!(high_freq_factor)),
-                (ORIGINAL, json!(original_max_positions)),
-            ],
-        }
-    }
 }
 
 /// What the files of a family may say about rotation.
 pub(crate) struct Rotations {
     pub kinds: &'static [Kind],
+    /// Whether a part of each head's dimensions may turn, and the others stay as they are.
+    pub partial: bool,
+    /// What the reference takes for `original_max_position_embeddings` where the top level does not
+    /// say it, if that is not what the object says.
+    pub original_default: Option<usize>,
 }
 
-/// One way to stretch a model's positions.
-pub(crate) struct Kind {
-    pub name: &'static str,
-    read: fn(&Said<'_>) -> Result<RopeScaling, Error>,
+impl Rotations {
+    /// What the reference does for most families.
+    pub const USUAL: Self = Self {
+        kinds: &[DEFAULT, LINEAR, LLAMA3],
+        partial: false,
+        original_default: None,
+    };
 }
 
-pub(crate) const DEFAULT: Kind = Kind {
-    name: "default",
-    read: |_| Ok(RopeScaling::None),
-};
-
-pub(crate) const LINEAR: Kind = Kind {
-    name: "linear",
-    read: |said| {
-        Ok(RopeScaling::Linear {
-            factor: said.required("factor", FACTOR)?,
-        })
-    },
-};
-
-pub(crate) const LLAMA3: Kind = Kind {
-    name: "llama3",
-    read: llama3,
-};
-
-/// What one of the two objects says.
-struct Said<'a> {
+/// One of the two objects, and what is known beside it.
+pub(crate) struct RopeFields<'a> {
     /// The whole file.
-    top: &'a Fields<'a>,
+    pub(super) top: &'a Fields<'a>,
     /// The object.
-    fields: Fields<'a>,
+    pub(super) fields: Fields<'a>,
+    pub(super) rotations: &'static Rotations,
+    pub(super) max_positions: usize,
+    /// Of each head, those that turn.
+    pub(super) dims: usize,
 }
 
-pub(super) fn rope(fields: &Fields<'_>, rotations: &Rotations) -> Result<Rope, Error> {
-    refuse_partial(fields)?;
-    let older = Said::of(fields, "rope_scaling", "rope_scaling.")?;
-    let newer = Said::of(fields, "rope_parameters", "rope_parameters.")?;
-    let theta = |said: &Option<Said<'_>>| match said {
-        Some(said) => said.fields.within("rope_theta", THETA),
+pub(super) fn rope(
+    fields: &Fields<'_>,
+    rotations: &'static Rotations,
+    head_dim: usize,
+    max_positions: usize,
+) -> Result<Rope, Error> {
+    let older = object(fields, "rope_scaling", "rope_scaling.")?;
+    let newer = object(fields, "rope_parameters", "rope_parameters.")?;
+    let dims = dims(fields, [older, newer], rotations, head_dim)?;
+    let theta = |object: Option<Fields<'_>>| match object {
+        Some(object) => object.within("rope_theta", THETA),
         None => Ok(None),
     };
     let theta = agreed(
         fields,
         &[
             ("rope_theta", fields.within("rope_theta", THETA)?),
-            ("rope_scaling.rope_theta", theta(&older)?),
-            ("rope_parameters.rope_theta", theta(&newer)?),
+            ("rope_scaling.rope_theta", theta(older)?),
+            ("rope_parameters.rope_theta", theta(newer)?),
         ],
     )?;
-    let scaling = |said: Option<Said<'_>>| match said {
-        Some(said) => said.scaling(rotations).map(Some),
+    let scaling = |object: Option<Fields<'_>>| match object {
+        Some(object) => {
+            let said = RopeFields {
+                top: fields,
+                fields: object,
+                rotations,
+                max_positions,
+                dims,
+            };
+            said.scaling().map(Some)
+        }
         None => Ok(None),
     };
     let scaling = match (scaling(older)?, scaling(newer)?) {
@@ -131,40 +100,100 @@ pub(super) fn rope(fields: &Fields<'_>, rotations: &Rotations) -> Result<Rope, E
     };
     Ok(Rope {
         theta: theta.unwrap_or(THETA_DEFAULT),
+        dims,
         scaling,
     })
 }
 
-impl<'a> Said<'a> {
-    /// `None` where it is absent, null or empty, which is the same to the reference.
-    fn of(
-        top: &'a Fields<'a>,
-        field: &'static str,
-        prefix: &'static str,
-    ) -> Result<Option<Self>, Error> {
-        let Some(map) = top.object(field)?.filter(|map| !map.is_empty()) else {
-            return Ok(None);
-        };
-        let fields = Fields {
-            file: top.file,
-            prefix,
-            map,
-        };
-        refuse_partial(&fields)?;
-        Ok(Some(Self { top, fields }))
-    }
+/// `None` where it is absent, null or empty, which is the same to the reference.
+fn object<'a>(
+    top: &Fields<'a>,
+    field: &'static str,
+    prefix: &'static str,
+) -> Result<Option<Fields<'a>>, Error> {
+    let map = top.object(field)?.filter(|map| !map.is_empty());
+    Ok(map.map(|map| Fields {
+        file: top.file,
+        prefix,
+        map,
+    }))
+}
 
-    fn named(&self, field: &str) -> String {
+/// How many of a head's dimensions turn.
+fn dims(
+    top: &Fields<'_>,
+    objects: [Option<Fields<'_>>; 2],
+    rotations: &Rotations,
+    head_dim: usize,
+) -> Result<usize, Error> {
+    const FIELD: &str = "partial_rotary_factor";
+    let mut said = Vec::new();
+    for fields in [Some(*top)].into_iter().chain(objects).flatten() {
+        let factor = match rotations.partial {
+            true => fields.within(FIELD, 0.0..=1.0)?,
+            false => fields.f64(FIELD)?,
+        };
+        if let Some(factor) = factor.filter(|factor| !rotations.partial && *factor != 1.0) {
+            let all = "1 (all of each head rotates)";
+            return Err(unsupported(&fields, FIELD, &factor.to_string(), all));
+        }
+        said.push((format!("{}{FIELD}", fields.prefix), factor));
+    }
+    let said: Vec<_> = said
+        .iter()
+        .map(|(place, factor)| (&**place, *factor))
+        .collect();
+    let Some(factor) = agreed(top, &said)? else {
+        return Ok(head_dim);
+    };
+    let dims = (head_dim as f64 * factor) as usize;
+    if dims == 0 || !dims.is_multiple_of(2) {
+        let expected = format!("a share of {head_dim} dimensions that is an even number of them");
+        return Err(top.wrong(FIELD, factor, &expected));
+    }
+    Ok(dims)
+}
+
+impl RopeFields<'_> {
+    pub fn named(&self, field: &str) -> String {
         format!("{}{field}", self.fields.prefix)
     }
 
-    fn required(&self, name: &str, range: RangeInclusive<f64>) -> Result<f64, Error> {
+    pub fn required(&self, name: &str, range: RangeInclusive<f64>) -> Result<f64, Error> {
         self.fields
             .within(name, range)?
             .ok_or_else(|| self.fields.missing(name))
     }
 
-    fn scaling(&self, rotations: &Rotations) -> Result<RopeScaling, Error> {
+    /// The original context, which may stand at the top, in the object, or in both.
+    pub fn original(&self) -> Result<Option<usize>, Error> {
+        let [top, inner] = [self.top, &self.fields];
+        agreed(
+            self.top,
+            &[
+                (ORIGINAL, top.count(ORIGINAL, limits::POSITIONS)?),
+                (
+                    &self.named(ORIGINAL),
+                    inner.count(ORIGINAL, limits::POSITIONS)?,
+                ),
+            ],
+        )
+    }
+
+    /// A kind by its first name.
+    fn kind(&self, field: &str) -> Result<Option<&str>, Error> {
+        let name = self.fields.str(field)?;
+        let kinds = self.rotations.kinds.iter();
+        let first = |name| {
+            kinds
+                .clone()
+                .find(|kind| kind.is_called(name))
+                .map_or(name, |kind| kind.name)
+        };
+        Ok(name.map(first))
+    }
+
+    fn scaling(&self) -> Result<RopeScaling, Error> {
         let fields = &self.fields;
         // A map of maps gives every kind of layer its own rotation: none of our families do.
         if let Some((kind, _)) = fields.map.iter().find(|(_, value)| value.is_object()) {
@@ -178,8 +207,8 @@ impl<'a> Said<'a> {
         let name = agreed(
             self.top,
             &[
-                (&self.named("rope_type"), fields.str("rope_type")?),
-                (&self.named("type"), fields.str("type")?),
+                (&self.named("rope_type"), self.kind("rope_type")?),
+                (&self.named("type"), self.kind("type")?),
             ],
         )?;
         let name = match name {
@@ -188,46 +217,18 @@ impl<'a> Said<'a> {
             None => return Ok(RopeScaling::None),
             Some(name) => name,
         };
-        match rotations.kinds.iter().find(|kind| kind.name == name) {
+        match self.rotations.kinds.iter().find(|kind| kind.name == name) {
             Some(kind) => (kind.read)(self),
             None => {
                 let field = match fields.get("rope_type") {
                     Some(_) => "rope_type",
                     None => "type",
                 };
-                let known = one_of(rotations.kinds.iter().map(|kind| kind.name));
+                let known = one_of(self.rotations.kinds.iter().map(|kind| kind.name));
                 Err(unsupported(fields, field, name, known))
             }
         }
     }
-}
-
-const ORIGINAL: &str = "original_max_position_embeddings";
-
-fn llama3(said: &Said<'_>) -> Result<RopeScaling, Error> {
-    let (top, fields) = (said.top, &said.fields);
-    let low = said.required("low_freq_factor", FREQ_FACTOR)?;
-    let high = said.required("high_freq_factor", FREQ_FACTOR)?;
-    if high <= low {
-        let expected = format!("more than low_freq_factor ({low})");
-        return Err(fields.wrong("high_freq_factor", high, &expected));
-    }
-    let original = agreed(
-        top,
-        &[
-            (ORIGINAL, top.count(ORIGINAL, limits::POSITIONS)?),
-            (
-                &said.named(ORIGINAL),
-                fields.count(ORIGINAL, limits::POSITIONS)?,
-            ),
-        ],
-    )?;
-    Ok(RopeScaling::Llama3 {
-        factor: said.required("factor", FACTOR)?,
-        low_freq_factor: low,
-        high_freq_factor: high,
-        original_max_positions: original.ok_or_else(|| fields.missing(ORIGINAL))?,
-    })
 }
 
 fn refuse_other_scaling(
@@ -248,7 +249,7 @@ fn refuse_other_scaling(
     }
 }
 
-/// A value as a message has it: text without quotes, and 4 for 4.0.
+/// A value as a message has it: text without quotes, 4 for 4.0, and not all of a list.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -256,18 +257,6 @@ fn plain(value: &Value) -> String {
             Some(number) => number.to_string(),
             None => number.to_string(),
         },
-        other => other.to_string(),
-    }
-}
-
-fn refuse_partial(fields: &Fields<'_>) -> Result<(), Error> {
-    match fields.f64("partial_rotary_factor")? {
-        Some(factor) if factor != 1.0 => Err(unsupported(
-            fields,
-            "partial_rotary_factor",
-            &factor.to_string(),
-            "1 (all of each head rotates)",
-        )),
-        _ => Ok(()),
+        other => shorten(other.to_string()),
     }
 }

@@ -6,6 +6,7 @@
 mod llama;
 mod mistral;
 mod names;
+mod phi3;
 mod qwen2;
 mod qwen3;
 
@@ -17,7 +18,13 @@ use crate::{Error, ModelConfig, Purpose, Role};
 
 impl Family {
     /// In the order in which messages name them.
-    pub const ALL: [&'static Self; 4] = [Self::LLAMA, Self::MISTRAL, Self::QWEN2, Self::QWEN3];
+    pub const ALL: [&'static Self; 5] = [
+        Self::LLAMA,
+        Self::MISTRAL,
+        Self::QWEN2,
+        Self::QWEN3,
+        Self::PHI3,
+    ];
 }
 
 /// What one kind of checkpoint is like.

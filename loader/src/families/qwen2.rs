@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Family, names};
-use crate::config::{DEFAULT, Defaults, LINEAR, LLAMA3, Rotations, Windows, dense};
+use crate::config::{Defaults, Rotations, Windows, dense};
 use crate::json::Fields;
 use crate::spec::{AttentionBiases, BlockSpec, HeadNorms, Mixer};
 use crate::synth::{Shape, Synth};
@@ -69,9 +69,7 @@ const DEFAULTS: Defaults = Defaults {
     kv_heads: Some(32),
     head_dim: None,
     norm_eps: 1e-6,
-    rotations: &Rotations {
-        kinds: &[DEFAULT, LINEAR, LLAMA3],
-    },
+    rotations: &Rotations::USUAL,
 };
 
 fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {

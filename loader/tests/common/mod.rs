@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use loader::synth::{self, SynthSpec};
-use loader::{BlockLayout, Family, Role};
+use loader::{BlockLayout, Family, Role, RopeScaling};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -36,6 +36,16 @@ pub fn specs() -> Vec<SynthSpec> {
     let mut specs: Vec<SynthSpec> = Family::ALL.into_iter().map(SynthSpec::tiny).collect();
     specs.push(llama);
     specs
+}
+
+/// Of a model with heads of 16.
+pub fn longrope() -> RopeScaling {
+    RopeScaling::LongRope {
+        short_factors: vec![1.0, 1.0, 1.05, 1.1, 1.2, 1.5, 2.0, 2.5],
+        long_factors: vec![1.0, 1.5, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0],
+        attention_factor: 1.19,
+        original_max_positions: 128,
+    }
 }
 
 /// A safetensors file taken apart.
@@ -107,9 +117,12 @@ pub fn reference_slab(
     layout: &BlockLayout,
 ) -> Vec<u8> {
     let mut slab = vec![0; layout.slab_bytes()];
+    let fused = tensors.contains_key("model.layers.0.self_attn.qkv_proj.weight");
     for place in layout.placements() {
         let names: &[&str] = match place.role {
             Role::InputNorm => &["input_layernorm.weight"],
+            Role::Qkv if fused => &["self_attn.qkv_proj.weight"],
+            Role::GateUp if fused => &["mlp.gate_up_proj.weight"],
             Role::Qkv => &[
                 "self_attn.q_proj.weight",
                 "self_attn.k_proj.weight",

@@ -11,7 +11,9 @@ mod select;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType as TensorDType, Tensor};
-use loader::{BlockLayout, BlockSpec, DType, EndsSpec, FeedForward, Mixer, ModelConfig, Role};
+use loader::{
+    BlockLayout, BlockSpec, DType, EndsSpec, FeedForward, Mixer, ModelConfig, Role, RopeScaling,
+};
 use offload::{LayerIndex, Place, Slab};
 
 use super::clear::ClearCompute;
@@ -22,7 +24,7 @@ use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, Stage};
-use crate::rope::inverse_frequencies;
+use crate::rope::Rotation;
 use crate::text::{Candidates, Wanted};
 
 use launch::{Attention, BlockMemory, Kernels, Memory, Norm, Projection, SPAN};
@@ -71,6 +73,8 @@ fn decodes(config: &ModelConfig) -> bool {
     scale.is_none()
         && residual_multiplier == 1.0
         && config.ends == EndsSpec::PLAIN
+        && config.rope.dims == config.head_dim
+        && !matches!(config.rope.scaling, RopeScaling::LongRope { .. })
         && config.head_dim <= HEAD_MOST
 }
 
@@ -90,7 +94,7 @@ impl Row {
             config.q_size(),
             config.intermediate_size,
             config.vocab_size,
-            config.head_dim / 2,
+            config.rope.dims / 2,
             context.div_ceil(SPAN) * config.heads * (config.head_dim + 2),
         ]
     }
@@ -103,7 +107,8 @@ impl Row {
         };
         let zeros = |size: usize| of(Tensor::zeros(size, TensorDType::F32, device)?);
         let [x, qkv, mixed, activated, logits, frequencies, parts] = Self::sizes(config, context);
-        let turns = Tensor::from_vec(inverse_frequencies(config), frequencies, device)?;
+        let turns = Rotation::of(config, context).frequencies;
+        let turns = Tensor::from_vec(turns, frequencies, device)?;
         Ok(Self {
             x: zeros(x)?,
             qkv: zeros(qkv)?,
