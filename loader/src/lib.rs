@@ -73,7 +73,7 @@ pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
 pub use spec::{
-    AttentionBiases, BlockSpec, EndsSpec, FeedForward, HeadNorms, Mixer, Role, TensorSpec,
+    AttentionBiases, BlockSpec, EndsSpec, FeedForward, HeadNorms, Mixer, Norms, Role, TensorSpec,
     WeightSpec,
 };
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};

@@ -7,10 +7,20 @@ use crate::ModelConfig;
 /// What a block does to the rows that pass through it, beside its sizes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockSpec {
+    pub norms: Norms,
     pub mixer: Mixer,
     pub feed_forward: FeedForward,
     /// What attention and feed-forward part give is multiplied by this before it is added.
     pub residual_multiplier: f64,
+}
+
+/// Where a block normalises rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norms {
+    /// What goes into attention, and what goes into the feed-forward part.
+    Before,
+    /// What comes out of them, before it is added to the residual stream.
+    After,
 }
 
 /// How rows hear of each other.
@@ -55,6 +65,8 @@ pub enum HeadNorms {
     None,
     /// Each head by itself.
     Each,
+    /// All heads of a row together.
+    Whole,
 }
 
 /// What is done to each row by itself.
@@ -65,8 +77,10 @@ pub enum FeedForward {
 }
 
 impl BlockSpec {
-    /// Attention and a gated feed-forward part, no biases, no norms of heads, no multipliers.
+    /// Attention and a gated feed-forward part behind a norm each; no biases, no norms of heads, no
+    /// multipliers.
     pub const PLAIN: Self = Self {
+        norms: Norms::Before,
         mixer: Mixer::Attention {
             biases: AttentionBiases::None,
             head_norms: HeadNorms::None,
@@ -80,6 +94,7 @@ impl BlockSpec {
 /// What a weight is for. Fused weights stand as one: their rows follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
+    /// Of what enters attention.
     InputNorm,
     /// Rows of query, key, value.
     Qkv,
@@ -88,12 +103,17 @@ pub enum Role {
     KNorm,
     Out,
     OutBias,
+    /// Of what `Out` gives.
+    OutNorm,
+    /// Of what enters the feed-forward part.
     PostNorm,
     /// Rows of gate, up.
     GateUp,
     GateUpBias,
     Down,
     DownBias,
+    /// Of what `Down` gives.
+    DownNorm,
     /// Outside the blocks, as the two that follow.
     Embedding,
     FinalNorm,
@@ -102,7 +122,7 @@ pub enum Role {
 
 impl Role {
     /// Those of a block.
-    pub const OF_BLOCK: [Self; 12] = [
+    pub const OF_BLOCK: [Self; 14] = [
         Self::InputNorm,
         Self::Qkv,
         Self::QkvBias,
@@ -110,11 +130,13 @@ impl Role {
         Self::KNorm,
         Self::Out,
         Self::OutBias,
+        Self::OutNorm,
         Self::PostNorm,
         Self::GateUp,
         Self::GateUpBias,
         Self::Down,
         Self::DownBias,
+        Self::DownNorm,
     ];
 
     /// Whether the weight is a matrix that a projection multiplies with.
@@ -167,7 +189,8 @@ impl ModelConfig {
         let FeedForward::SwiGlu { biases: mlp_biases } = self.block.feed_forward;
         match role {
             Role::Qkv | Role::Out | Role::GateUp | Role::Down => true,
-            Role::InputNorm | Role::PostNorm => true,
+            Role::InputNorm | Role::PostNorm => self.block.norms == Norms::Before,
+            Role::OutNorm | Role::DownNorm => self.block.norms == Norms::After,
             Role::QkvBias => biases != AttentionBiases::None,
             Role::OutBias => biases == AttentionBiases::All,
             Role::QNorm | Role::KNorm => head_norms != HeadNorms::None,
@@ -180,11 +203,18 @@ impl ModelConfig {
     fn parts(&self, role: Role) -> (Vec<usize>, Option<usize>) {
         let (hidden, ffn) = (self.hidden_size, self.intermediate_size);
         let (q, kv) = (self.q_size(), self.kv_size());
+        let Mixer::Attention { head_norms, .. } = self.block.mixer;
         match role {
-            Role::InputNorm | Role::PostNorm => (vec![hidden], None),
+            Role::InputNorm | Role::PostNorm | Role::OutNorm | Role::DownNorm => {
+                (vec![hidden], None)
+            }
             Role::Qkv => (vec![q, kv, kv], Some(hidden)),
             Role::QkvBias => (vec![q, kv, kv], None),
-            Role::QNorm | Role::KNorm => (vec![self.head_dim], None),
+            Role::QNorm | Role::KNorm if head_norms != HeadNorms::Whole => {
+                (vec![self.head_dim], None)
+            }
+            Role::QNorm => (vec![q], None),
+            Role::KNorm => (vec![kv], None),
             Role::Out => (vec![hidden], Some(q)),
             Role::OutBias | Role::DownBias => (vec![hidden], None),
             Role::GateUp => (vec![ffn, ffn], Some(hidden)),

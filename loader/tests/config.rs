@@ -7,7 +7,7 @@
 
 use loader::{
     AttentionBiases, BlockSpec, DType, Family, FeedForward, GenerationConfig, HeadNorms, Mixer,
-    ModelConfig, Rope, RopeScaling,
+    ModelConfig, Norms, Role, Rope, RopeScaling,
 };
 use serde_json::{Value, json};
 
@@ -52,6 +52,7 @@ const MISTRAL: &str = "MistralForCausalLM";
 const QWEN2: &str = "Qwen2ForCausalLM";
 const QWEN3: &str = "Qwen3ForCausalLM";
 const PHI3: &str = "Phi3ForCausalLM";
+const OLMO2: &str = "Olmo2ForCausalLM";
 
 #[test]
 fn absent_fields_mean_what_they_mean_to_the_reference() {
@@ -230,6 +231,36 @@ fn factors_for_short_and_for_long_texts() {
     let newer = json!({"head_dim": 16,
         "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}});
     assert_eq!(parse(with(PHI3, newer)).rope.dims, 8);
+}
+
+#[test]
+fn norms_after_the_parts() {
+    let olmo2 = parse(with(OLMO2, json!({"num_key_value_heads": 4})));
+    let expected = BlockSpec {
+        norms: Norms::After,
+        ..block(AttentionBiases::None, HeadNorms::Whole)
+    };
+    assert_eq!(olmo2.block, expected);
+    assert_eq!((olmo2.norm_eps, olmo2.max_positions), (1e-5, 2048));
+    let roles = |config: &ModelConfig| -> Vec<Role> {
+        let weights = config.block_weights().into_iter();
+        weights.map(|weight| weight.role).collect()
+    };
+    use Role::{Down, DownNorm, GateUp, InputNorm, KNorm, Out, OutNorm, PostNorm, QNorm, Qkv};
+    let after = [Qkv, QNorm, KNorm, Out, OutNorm, GateUp, Down, DownNorm];
+    assert_eq!(roles(&olmo2), after);
+    let shape = |role| {
+        let mut weights = olmo2.block_weights().into_iter();
+        let weight = weights.find(|weight| weight.role == role).unwrap();
+        weight.tensors[0].shape.clone()
+    };
+    assert_eq!((shape(QNorm), shape(KNorm)), (vec![64], vec![32]));
+    let llama = parse(base(LLAMA));
+    assert_eq!(roles(&llama), [InputNorm, Qkv, Out, PostNorm, GateUp, Down]);
+    // There is no field for a window: a list of layers can only deny one.
+    let sliding = with(OLMO2, json!({"layer_types": vec!["sliding_attention"; 4]}));
+    let error = ModelConfig::parse(sliding.to_string().as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("sliding_attention"), "{error}");
 }
 
 #[test]

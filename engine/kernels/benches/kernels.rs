@@ -237,18 +237,20 @@ fn block_of<'a>(weights: Weights<'a>, matrices: [Matrix<'a>; 4]) -> BlockWeights
     let norm = numbers(weights, 0, SHAPE.hidden);
     let [qkv, out, gate_up, down] = matrices;
     BlockWeights {
-        input_norm: norm,
+        input_norm: Some(norm),
         qkv,
         qkv_bias: None,
         q_norm: None,
         k_norm: None,
         out,
         out_bias: None,
-        post_norm: norm,
+        out_norm: None,
+        post_norm: Some(norm),
         gate_up,
         gate_up_bias: None,
         down,
         down_bias: None,
+        down_norm: None,
     }
 }
 

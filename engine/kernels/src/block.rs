@@ -7,6 +7,7 @@
 // exclusively for the region.
 
 mod parts;
+mod rows;
 
 pub use parts::{BlockShape, BlockWeights};
 
@@ -14,12 +15,11 @@ use super::attention::Attention;
 use super::cache::{LayerCache, SharedCache};
 use super::level::Level;
 use super::linear::{Epilogue, Linear, Then};
-use super::norm::{rms_norm, rms_norm_in_place};
 use super::phases::{ATTENTION, INPUT_NORM, POST_NORM, Phases};
 use super::rope::RopeTable;
 use super::scratch::Scratch;
-use super::shared::{LINE, Shared, round_up};
-use super::team::{Cut, Region, Steps, Team};
+use super::shared::Shared;
+use super::team::{Region, Steps, Team};
 use super::weights::Weights;
 
 /// Carries `hidden` (rows of `shape.hidden`, updated in place) through one block. The rows stand at
@@ -129,23 +129,30 @@ enum Part {
     /// multiplies.
     InputNorm,
     Qkv,
+    /// Where queries and keys are normalised over all heads.
+    HeadNorms,
     Place,
     Attention,
     Out,
+    OutNorm,
     PostNorm,
     GateUp,
     Down,
+    DownNorm,
 }
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 11] = [
     Part::InputNorm,
     Part::Qkv,
+    Part::HeadNorms,
     Part::Place,
     Part::Attention,
     Part::Out,
+    Part::OutNorm,
     Part::PostNorm,
     Part::GateUp,
     Part::Down,
+    Part::DownNorm,
 ];
 
 impl Region for Pass<'_> {
@@ -157,13 +164,16 @@ impl Region for Pass<'_> {
         let (part, phase) = self.at(phase);
         // What is over by now. A single row's norms are over later: see `own_norm`.
         match (part, phase) {
-            (Part::Qkv, 0) if self.rows > 1 => self.phases.end(INPUT_NORM),
-            (Part::GateUp, 0) if self.rows > 1 => self.phases.end(POST_NORM),
-            (Part::PostNorm, _) | (Part::GateUp, 0) => self.phases.end(ATTENTION),
+            (Part::Qkv, 0) if self.own(part).is_none() => self.phases.end(INPUT_NORM),
+            (Part::GateUp, 0) if self.own(part).is_none() => self.phases.end(POST_NORM),
+            (Part::OutNorm | Part::PostNorm, _) | (Part::GateUp, 0) => self.phases.end(ATTENTION),
             _ => {}
         }
         match part {
-            Part::InputNorm | Part::PostNorm => self.norm_cut().steps(),
+            Part::InputNorm | Part::PostNorm | Part::OutNorm | Part::DownNorm => {
+                self.norm_cut().steps()
+            }
+            Part::HeadNorms => self.head_norms_cut().steps(),
             Part::Place => self.place_cut().steps(),
             Part::Attention => self.attention().steps(phase, self.threads),
             Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
@@ -188,17 +198,15 @@ impl Region for Pass<'_> {
             match part {
                 Part::InputNorm => self.norm(self.weights.input_norm, steps),
                 Part::PostNorm => self.norm(self.weights.post_norm, steps),
+                Part::OutNorm => self.norm_and_add(self.weights.out_norm, steps),
+                Part::DownNorm => self.norm_and_add(self.weights.down_norm, steps),
+                Part::HeadNorms => self.norm_heads(steps),
                 Part::Place => self.place(steps),
                 Part::Attention => self.attention().work(self.level, phase, steps),
                 Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
-                    let x = match part {
-                        Part::Qkv if self.rows == 1 => {
-                            self.own_norm(INPUT_NORM, self.weights.input_norm, steps)
-                        }
-                        Part::GateUp if self.rows == 1 => {
-                            self.own_norm(POST_NORM, self.weights.post_norm, steps)
-                        }
-                        _ => self.input(part),
+                    let x = match self.own(part) {
+                        Some((which, weight)) => self.own_norm(which, weight, steps),
+                        None => self.input(part),
                     };
                     self.linear(part, x).work(self.level, phase, steps);
                 }
@@ -213,7 +221,11 @@ impl<'a> Pass<'a> {
         let mut end = 0;
         for (index, part) in PARTS.into_iter().enumerate() {
             end += match part {
-                Part::InputNorm | Part::PostNorm => usize::from(self.rows > 1),
+                Part::InputNorm => usize::from(self.rows > 1 && self.weights.input_norm.is_some()),
+                Part::PostNorm => usize::from(self.rows > 1 && self.weights.post_norm.is_some()),
+                Part::OutNorm => usize::from(self.weights.out_norm.is_some()),
+                Part::DownNorm => usize::from(self.weights.down_norm.is_some()),
+                Part::HeadNorms => usize::from(self.weights.norms_all_heads(&self.shape)),
                 Part::Place => 1,
                 Part::Attention => Attention::PHASES,
                 Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
@@ -238,46 +250,14 @@ impl<'a> Pass<'a> {
         unreachable!("phase {phase} of {start}")
     }
 
-    fn norm_cut(&self) -> Cut {
-        Cut::pieces(4, self.rows, self.threads)
-    }
-
-    /// Normalises several rows.
-    ///
-    /// # Safety
-    /// The steps are of `norm_cut`; the residual stream is not written meanwhile.
-    unsafe fn norm(&self, weight: Weights<'_>, steps: &mut Steps<'_>) {
-        let (hidden, eps) = (self.shape.hidden, self.shape.norm_eps);
-        let cut = self.norm_cut();
-        for row in steps.flat_map(|step| cut.piece(step)) {
-            let range = row * hidden..(row + 1) * hidden;
-            // SAFETY: the row is in one step.
-            unsafe {
-                let out = self.normed.get_mut(range.clone());
-                rms_norm(self.level, self.hidden.get(range), weight, eps, out);
-            }
-        }
-    }
-
-    /// The single row, normalised into this worker's own buffer.
-    ///
-    /// # Safety
-    /// The residual stream is not written meanwhile.
-    unsafe fn own_norm(
-        &self,
-        which: usize,
-        weight: Weights<'_>,
-        steps: &Steps<'_>,
-    ) -> Shared<'a, f32> {
-        let (hidden, eps) = (self.shape.hidden, self.shape.norm_eps);
-        let start = steps.worker() * round_up(hidden, LINE);
-        // SAFETY: a piece that is this worker's.
-        let own = unsafe { self.own_normed.get_mut(start..start + hidden) };
-        // SAFETY: as the caller promises.
-        let row = unsafe { self.hidden.get(0..hidden) };
-        rms_norm(self.level, row, weight, eps, own);
-        self.phases.end(which);
-        Shared::new(own)
+    /// The norm that each worker makes for itself before it multiplies: of a single row.
+    fn own(&self, part: Part) -> Option<(usize, Weights<'a>)> {
+        let (which, norm) = match part {
+            Part::Qkv => (INPUT_NORM, self.weights.input_norm),
+            Part::GateUp => (POST_NORM, self.weights.post_norm),
+            _ => return None,
+        };
+        norm.filter(|_| self.rows == 1).map(|norm| (which, norm))
     }
 
     /// What a projection multiplies, where it is not a worker's own row.
@@ -285,6 +265,8 @@ impl<'a> Pass<'a> {
         match part {
             Part::Out => self.attended,
             Part::Down => self.inner,
+            Part::Qkv if self.weights.input_norm.is_none() => self.hidden,
+            Part::GateUp if self.weights.post_norm.is_none() => self.hidden,
             _ => self.normed,
         }
     }
@@ -300,21 +282,29 @@ impl<'a> Pass<'a> {
             ..
         } = self.shape;
         let width = heads * head_dim;
-        let add = match self.shape.residual {
-            1.0 => Then::Add,
-            scale => Then::AddScaled(scale),
+        // What is normalised before it is added waits where the rows were that went in.
+        let add = |norm: Option<Weights<'_>>| match (norm, self.shape.residual) {
+            (Some(_), _) => (Then::Store, self.normed),
+            (None, 1.0) => (Then::Add, self.hidden),
+            (None, scale) => (Then::AddScaled(scale), self.hidden),
         };
         let (weights, bias, x_stride, then, out, stride) = match part {
             Part::Qkv => {
                 let rows = self.shape.qkv_rows();
                 (w.qkv, w.qkv_bias, hidden, Then::Store, self.qkv, rows)
             }
-            Part::Out => (w.out, w.out_bias, width, add, self.hidden, hidden),
+            Part::Out => {
+                let (then, to) = add(w.out_norm);
+                (w.out, w.out_bias, width, then, to, hidden)
+            }
             Part::GateUp => {
                 let bias = w.gate_up_bias;
                 (w.gate_up, bias, hidden, Then::SwiGlu, self.inner, ffn)
             }
-            Part::Down => (w.down, w.down_bias, ffn, add, self.hidden, hidden),
+            Part::Down => {
+                let (then, to) = add(w.down_norm);
+                (w.down, w.down_bias, ffn, then, to, hidden)
+            }
             _ => unreachable!("no projection"),
         };
         Linear {
@@ -329,55 +319,6 @@ impl<'a> Pass<'a> {
                 stride,
             },
             tiles: self.tiles,
-        }
-    }
-
-    /// Rows times heads of queries, keys and values.
-    fn place_cut(&self) -> Cut {
-        let each = if self.rows > 1 { 4 } else { 1 };
-        let heads = self.shape.heads + 2 * self.shape.kv_heads;
-        Cut::pieces(each, self.rows * heads, self.threads)
-    }
-
-    /// Norms and turns queries and keys, and writes keys and values to the cache.
-    ///
-    /// # Safety
-    /// The steps are of `place_cut`; queries, keys and values are complete.
-    unsafe fn place(&self, steps: &mut Steps<'_>) {
-        let BlockShape {
-            heads,
-            kv_heads,
-            head_dim,
-            norm_eps,
-            ..
-        } = self.shape;
-        let all_heads = heads + 2 * kv_heads;
-        let cut = self.place_cut();
-        for unit in steps.flat_map(|step| cut.piece(step)) {
-            let (row, head) = (unit / all_heads, unit % all_heads);
-            let position = self.position + row;
-            // SAFETY: this row and head are in one step; each has a cache row of its own.
-            unsafe {
-                let values = self.qkv.get_mut(unit * head_dim..(unit + 1) * head_dim);
-                let norm = if head < heads {
-                    self.weights.q_norm
-                } else {
-                    self.weights.k_norm
-                };
-                if head < heads + kv_heads {
-                    if let Some(weight) = norm {
-                        rms_norm_in_place(self.level, values, weight, norm_eps);
-                    }
-                    self.rope.apply(position, values);
-                }
-                if head >= heads + kv_heads {
-                    let at = self.cache.at(head - heads - kv_heads, position);
-                    self.cache.rows.write_value(at, values);
-                } else if head >= heads {
-                    let at = self.cache.at(head - heads, position);
-                    self.cache.rows.write_key(at, values);
-                }
-            }
         }
     }
 

@@ -10,7 +10,7 @@ use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
 use kernels::CacheType;
-use loader::{BlockLayout, DType, Mixer, ModelConfig, Placement, Role};
+use loader::{BlockLayout, DType, HeadNorms, Mixer, ModelConfig, Placement, Role};
 use offload::{LayerIndex, Place, Slab};
 
 use super::laps::Laps;
@@ -131,41 +131,37 @@ impl ClearCompute {
         position: usize,
         clock: &mut Clock,
     ) -> Result<Tensor, EngineError> {
-        let eps = self.config.norm_eps as f32;
-        let normed = stage!(
-            clock,
-            Norm,
-            rms_norm(x, weights.get(Role::InputNorm)?, eps)?
-        );
+        let normed = stage!(clock, Norm, self.norm(weights, x, Role::InputNorm)?);
         self.laps.end(Stage::Norm)?;
-        let x = stage!(
-            clock,
-            Attention,
-            (x + self.weighed(self.attention(layer, weights, &normed, position)?)?)?
-        );
+        let x = stage!(clock, Attention, {
+            let given = self.attention(layer, weights, &normed, position)?;
+            (x + self.weighed(self.norm(weights, &given, Role::OutNorm)?)?)?
+        });
         self.laps.end(Stage::Attention)?;
-        let normed = stage!(
-            clock,
-            Norm,
-            rms_norm(&x, weights.get(Role::PostNorm)?, eps)?
-        );
+        let normed = stage!(clock, Norm, self.norm(weights, &x, Role::PostNorm)?);
         self.laps.end(Stage::Norm)?;
-        let x = stage!(clock, Mlp, self.mlp(weights, x, &normed)?);
+        let x = stage!(clock, Mlp, {
+            let given = self.mlp(weights, &normed)?;
+            (x + self.weighed(self.norm(weights, &given, Role::DownNorm)?)?)?
+        });
         self.laps.end_layer(layer, Stage::Mlp)?;
         Ok(x)
     }
 
-    fn mlp(
-        &self,
-        weights: &BlockTensors,
-        x: Tensor,
-        normed: &Tensor,
-    ) -> candle_core::Result<Tensor> {
-        let gate_up = weights.linear(normed, Role::GateUp, Role::GateUpBias)?;
+    /// The rows by that norm, or as they are where the block has none there.
+    fn norm(&self, weights: &BlockTensors, x: &Tensor, role: Role) -> candle_core::Result<Tensor> {
+        match weights.find(role) {
+            Some(weight) => rms_norm(x, weight, self.config.norm_eps as f32),
+            None => Ok(x.clone()),
+        }
+    }
+
+    fn mlp(&self, weights: &BlockTensors, x: &Tensor) -> candle_core::Result<Tensor> {
+        let gate_up = weights.linear(x, Role::GateUp, Role::GateUpBias)?;
         let ffn = self.config.intermediate_size;
         let gate = silu(&gate_up.narrow(1, 0, ffn)?)?;
         let activated = (gate * gate_up.narrow(1, ffn, ffn)?)?;
-        x + self.weighed(weights.linear(&activated, Role::Down, Role::DownBias)?)?
+        weights.linear(&activated, Role::Down, Role::DownBias)
     }
 
     /// What a part of the block gives, as it is added to the residual stream.
@@ -190,18 +186,24 @@ impl ClearCompute {
             ..
         } = *self.config;
         let rows = x.dim(0)?;
+        let Mixer::Attention {
+            head_norms, scale, ..
+        } = self.config.block.mixer;
         let qkv = weights.linear(x, Role::Qkv, Role::QkvBias)?;
+        let part = |start: usize, count: usize| {
+            let part = qkv.narrow(1, start * head_dim, count * head_dim)?;
+            part.contiguous()
+        };
         // (rows, heads * dim) -> (heads, rows, dim)
-        let split = |start: usize, count: usize| {
-            qkv.narrow(1, start * head_dim, count * head_dim)?
-                .reshape((rows, count, head_dim))?
+        let split = |part: Tensor| {
+            part.reshape((rows, part.dim(1)? / head_dim, head_dim))?
                 .transpose(0, 1)?
                 .contiguous()
         };
-        let turned = |heads: Tensor, norm: Role| -> candle_core::Result<Tensor> {
-            let heads = match weights.find(norm) {
-                Some(weight) => rms_norm(&heads, weight, self.config.norm_eps as f32)?,
-                None => heads,
+        let turned = |part: Tensor, norm: Role| -> candle_core::Result<Tensor> {
+            let heads = match head_norms {
+                HeadNorms::Whole => split(self.norm(weights, &part, norm)?)?,
+                HeadNorms::Each | HeadNorms::None => self.norm(weights, &split(part)?, norm)?,
             };
             let cos = self.turns.0.narrow(0, position, rows)?;
             let sin = self.turns.1.narrow(0, position, rows)?;
@@ -213,15 +215,15 @@ impl ClearCompute {
             let turned = rope(&turning.unsqueeze(0)?, &cos, &sin)?.squeeze(0)?;
             Tensor::cat(&[turned, heads.narrow(2, dims, head_dim - dims)?], 2)?.contiguous()
         };
-        let q = turned(split(0, heads)?, Role::QNorm)?;
+        let q = turned(part(0, heads)?, Role::QNorm)?;
         let (keys, values) = &self.caches[layer.as_usize()];
         let rounded = |rows: Tensor| match self.cached {
             Some(cached) => rows.to_dtype(cached)?.to_dtype(self.numbers),
             None => Ok(rows),
         };
-        let new_keys = turned(split(heads, kv_heads)?, Role::KNorm)?;
+        let new_keys = turned(part(heads, kv_heads)?, Role::KNorm)?;
         keys.slice_set(&rounded(new_keys)?, 1, position)?;
-        let new_values = split(heads + kv_heads, kv_heads)?;
+        let new_values = split(part(heads + kv_heads, kv_heads)?)?;
         values.slice_set(&rounded(new_values)?, 1, position)?;
 
         let seen = position + rows;
@@ -230,7 +232,6 @@ impl ClearCompute {
         let values = values.narrow(1, 0, seen)?;
         // The query heads of one key head are stacked as further rows of it.
         let q = q.reshape((kv_heads, group * rows, head_dim))?;
-        let Mixer::Attention { scale, .. } = self.config.block.mixer;
         let scale = scale.unwrap_or(1.0 / (head_dim as f64).sqrt());
         let scores = q.matmul(&keys.transpose(1, 2)?)?;
         let scores = (scores.to_dtype(TensorDType::F32)? * scale)?;

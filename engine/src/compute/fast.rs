@@ -201,7 +201,6 @@ fn block_weights<'a>(layout: &BlockLayout, bytes: &'a [u8]) -> BlockWeights<'a> 
     // A vector is one part.
     let numbers = |place: &Placement| weights(place.parts[0].encoding, of(&place.parts[0]));
     let vector = |role| layout.get(role).map(numbers);
-    let norm = |role| numbers(required(role));
     let projection = |role| {
         let parts = required(role).parts.iter().map(|part| match part.form {
             Form::Plain => matrix(part.encoding, of(part), part.rows, part.cols),
@@ -213,17 +212,19 @@ fn block_weights<'a>(layout: &BlockLayout, bytes: &'a [u8]) -> BlockWeights<'a> 
         }
     };
     BlockWeights {
-        input_norm: norm(Role::InputNorm),
+        input_norm: vector(Role::InputNorm),
         qkv: projection(Role::Qkv),
         qkv_bias: vector(Role::QkvBias),
         q_norm: vector(Role::QNorm),
         k_norm: vector(Role::KNorm),
         out: projection(Role::Out),
         out_bias: vector(Role::OutBias),
-        post_norm: norm(Role::PostNorm),
+        out_norm: vector(Role::OutNorm),
+        post_norm: vector(Role::PostNorm),
         gate_up: projection(Role::GateUp),
         gate_up_bias: vector(Role::GateUpBias),
         down: projection(Role::Down),
         down_bias: vector(Role::DownBias),
+        down_norm: vector(Role::DownNorm),
     }
 }

@@ -11,7 +11,7 @@ mod windows;
 use crate::spec::{BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
 
-pub(crate) use read::{Defaults, dense, parse};
+pub(crate) use read::{Defaults, attention_biases, dense, parse};
 pub use rope::Rope;
 pub(crate) use rope::Rotations;
 pub use scaling::RopeScaling;

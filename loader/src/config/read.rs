@@ -11,7 +11,7 @@ use super::rope::{Rotations, rope};
 use super::said::{agreed, contradiction, one_of, unsupported};
 use super::{ModelConfig, limits};
 use crate::json::{Fields, parse_object};
-use crate::spec::{BlockSpec, EndsSpec};
+use crate::spec::{AttentionBiases, BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
 
 /// Added to a mean of squares in 32 bits: less is nothing there, more is the whole of it.
@@ -75,6 +75,14 @@ pub(crate) fn dense(
         bos_token_id: fields.tokens("bos_token_id")?.first().copied(),
         eos_token_ids: fields.tokens("eos_token_id")?,
         windows: vec![None; layers],
+    })
+}
+
+/// Of all projections of attention, or of none.
+pub(crate) fn attention_biases(fields: &Fields<'_>) -> Result<AttentionBiases, Error> {
+    Ok(match fields.bool("attention_bias")? {
+        Some(true) => AttentionBiases::All,
+        _ => AttentionBiases::None,
     })
 }
 

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use super::{Family, names};
-use crate::config::{Defaults, Rotations, Windows, dense};
+use crate::config::{Defaults, Rotations, Windows, attention_biases, dense};
 use crate::json::Fields;
-use crate::spec::{AttentionBiases, BlockSpec, FeedForward, HeadNorms, Mixer};
+use crate::spec::{BlockSpec, FeedForward, HeadNorms, Mixer};
 use crate::synth::{Shape, Synth};
 use crate::{Error, ModelConfig, RopeScaling};
 
@@ -64,13 +64,9 @@ const DEFAULTS: Defaults = Defaults {
 };
 
 fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
-    let biases = match fields.bool("attention_bias")? {
-        Some(true) => AttentionBiases::All,
-        _ => AttentionBiases::None,
-    };
     let block = BlockSpec {
         mixer: Mixer::Attention {
-            biases,
+            biases: attention_biases(fields)?,
             head_norms: HeadNorms::None,
             scale: None,
         },

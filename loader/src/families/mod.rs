@@ -6,6 +6,7 @@
 mod llama;
 mod mistral;
 mod names;
+mod olmo2;
 mod phi3;
 mod qwen2;
 mod qwen3;
@@ -18,12 +19,13 @@ use crate::{Error, ModelConfig, Purpose, Role};
 
 impl Family {
     /// In the order in which messages name them.
-    pub const ALL: [&'static Self; 5] = [
+    pub const ALL: [&'static Self; 6] = [
         Self::LLAMA,
         Self::MISTRAL,
         Self::QWEN2,
         Self::QWEN3,
         Self::PHI3,
+        Self::OLMO2,
     ];
 }
 

@@ -1,4 +1,5 @@
-//! What most families call their tensors.
+//! What most families call their tensors. A norm after attention has the name that others give to
+//! the one before the feed-forward part: where it stands is the block's to say.
 
 use crate::{Purpose, Role};
 
@@ -20,11 +21,13 @@ pub(super) fn usual(role: Role) -> &'static [&'static str] {
         Role::KNorm => &["self_attn.k_norm.weight"],
         Role::Out => &["self_attn.o_proj.weight"],
         Role::OutBias => &["self_attn.o_proj.bias"],
+        Role::OutNorm => &["post_attention_layernorm.weight"],
         Role::PostNorm => &["post_attention_layernorm.weight"],
         Role::GateUp => &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
         Role::GateUpBias => &["mlp.gate_proj.bias", "mlp.up_proj.bias"],
         Role::Down => &["mlp.down_proj.weight"],
         Role::DownBias => &["mlp.down_proj.bias"],
+        Role::DownNorm => &["post_feedforward_layernorm.weight"],
         // Outside the layers.
         Role::Embedding | Role::FinalNorm | Role::Head => &[],
     }

@@ -137,11 +137,12 @@ pub fn reference_slab(
             Role::KNorm => &["self_attn.k_norm.weight"],
             Role::Out => &["self_attn.o_proj.weight"],
             Role::OutBias => &["self_attn.o_proj.bias"],
-            Role::PostNorm => &["post_attention_layernorm.weight"],
+            Role::PostNorm | Role::OutNorm => &["post_attention_layernorm.weight"],
             Role::GateUp => &["mlp.gate_proj.weight", "mlp.up_proj.weight"],
             Role::GateUpBias => &["mlp.gate_proj.bias", "mlp.up_proj.bias"],
             Role::Down => &["mlp.down_proj.weight"],
             Role::DownBias => &["mlp.down_proj.bias"],
+            Role::DownNorm => &["post_feedforward_layernorm.weight"],
             Role::Embedding | Role::FinalNorm | Role::Head => unreachable!("outside the blocks"),
         };
         let fused: Vec<u8> = names

@@ -38,22 +38,24 @@ impl BlockShape {
 /// One block's weights, wherever they lie.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockWeights<'a> {
-    /// `hidden`.
-    pub input_norm: Weights<'a>,
+    /// `hidden`: of what enters attention.
+    pub input_norm: Option<Weights<'a>>,
     /// Query rows, key rows, value rows; by `hidden`.
     pub qkv: Matrix<'a>,
     /// One for each row of `qkv`.
     pub qkv_bias: Option<Weights<'a>>,
-    /// `head_dim`: a norm over each query head.
+    /// `head_dim`: a norm over each query head; `heads * head_dim`: one over all of them.
     pub q_norm: Option<Weights<'a>>,
-    /// `head_dim`: a norm over each key head.
+    /// The same for the key heads.
     pub k_norm: Option<Weights<'a>>,
     /// `hidden` by `heads * head_dim`.
     pub out: Matrix<'a>,
     /// `hidden`.
     pub out_bias: Option<Weights<'a>>,
-    /// `hidden`.
-    pub post_norm: Weights<'a>,
+    /// `hidden`: of what `out` gives, before it is added to the residual stream.
+    pub out_norm: Option<Weights<'a>>,
+    /// `hidden`: of what enters the feed-forward part.
+    pub post_norm: Option<Weights<'a>>,
     /// Gate rows, then up rows: `2 * ffn` by `hidden`.
     pub gate_up: Matrix<'a>,
     /// One for each row of `gate_up`.
@@ -62,24 +64,36 @@ pub struct BlockWeights<'a> {
     pub down: Matrix<'a>,
     /// `hidden`.
     pub down_bias: Option<Weights<'a>>,
+    /// `hidden`: of what `down` gives, before it is added to the residual stream.
+    pub down_norm: Option<Weights<'a>>,
 }
 
 impl BlockWeights<'_> {
     /// Bytes that a forward pass reads.
     pub fn bytes(&self) -> usize {
         let vectors = [
-            Some(self.input_norm),
+            self.input_norm,
             self.qkv_bias,
             self.q_norm,
             self.k_norm,
             self.out_bias,
-            Some(self.post_norm),
+            self.out_norm,
+            self.post_norm,
             self.gate_up_bias,
             self.down_bias,
+            self.down_norm,
         ];
         let matrices = [self.qkv, self.out, self.gate_up, self.down];
         vectors.iter().flatten().map(Weights::bytes).sum::<usize>()
             + matrices.iter().map(Matrix::bytes).sum::<usize>()
+    }
+
+    /// Whether queries and keys are normalised over all heads of a row together.
+    pub(super) fn norms_all_heads(&self, shape: &BlockShape) -> bool {
+        let norms = [self.q_norm, self.k_norm].into_iter().flatten();
+        norms
+            .map(|norm| norm.len())
+            .any(|len| len != shape.head_dim)
     }
 
     pub(super) fn check(&self, shape: &BlockShape) {
@@ -111,11 +125,17 @@ impl BlockWeights<'_> {
         matrix("out", &self.out, hidden, heads * head_dim);
         matrix("gate_up", &self.gate_up, 2 * ffn, hidden);
         matrix("down", &self.down, hidden, ffn);
-        vector("input_norm", Some(self.input_norm), hidden);
-        vector("post_norm", Some(self.post_norm), hidden);
+        vector("input_norm", self.input_norm, hidden);
+        vector("out_norm", self.out_norm, hidden);
+        vector("post_norm", self.post_norm, hidden);
+        vector("down_norm", self.down_norm, hidden);
         vector("qkv_bias", self.qkv_bias, shape.qkv_rows());
-        vector("q_norm", self.q_norm, head_dim);
-        vector("k_norm", self.k_norm, head_dim);
+        let (q_heads, k_heads) = match self.norms_all_heads(shape) {
+            true => (heads, kv_heads),
+            false => (1, 1),
+        };
+        vector("q_norm", self.q_norm, q_heads * head_dim);
+        vector("k_norm", self.k_norm, k_heads * head_dim);
         vector("out_bias", self.out_bias, hidden);
         vector("gate_up_bias", self.gate_up_bias, 2 * ffn);
         vector("down_bias", self.down_bias, hidden);

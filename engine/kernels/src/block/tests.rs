@@ -11,7 +11,7 @@ struct Model {
     window: Option<usize>,
     cache: CacheType,
     frequencies: Vec<f32>,
-    vectors: [Option<Owned>; 8],
+    vectors: [Option<Owned>; 10],
     matrices: [Owned; 4],
 }
 
@@ -25,6 +25,11 @@ struct Kind {
     cache: CacheType,
     biases: bool,
     norms: bool,
+    /// Over all heads of a row.
+    wide_norms: bool,
+    /// Norms before attention and feed-forward part, and after them.
+    before: bool,
+    after: bool,
     scale: Option<f32>,
     residual: f32,
 }
@@ -38,6 +43,9 @@ const QWEN2: Kind = Kind {
     cache: CacheType::F32,
     biases: true,
     norms: false,
+    wide_norms: false,
+    before: true,
+    after: false,
     scale: None,
     residual: 1.0,
 };
@@ -66,15 +74,23 @@ impl Model {
         let mut vector =
             |present: bool, len| present.then(|| Owned::random(format, len, 1.0, &mut random));
         let Kind { biases, norms, .. } = kind;
+        let Kind { before, after, .. } = kind;
+        let (q_heads, k_heads) = if kind.wide_norms {
+            (heads, kv_heads)
+        } else {
+            (1, 1)
+        };
         let vectors = [
-            vector(true, hidden),
+            vector(before, hidden),
             vector(biases, shape.qkv_rows()),
-            vector(norms, head_dim),
-            vector(norms, head_dim),
+            vector(norms, q_heads * head_dim),
+            vector(norms, k_heads * head_dim),
             vector(biases, hidden),
-            vector(true, hidden),
+            vector(before, hidden),
             vector(biases, 2 * ffn),
             vector(biases, hidden),
+            vector(after, hidden),
+            vector(after, hidden),
         ];
         let mut matrix = |rows: usize, cols: usize| {
             Owned::random(format, rows * cols, 2.0 / (cols as f32).sqrt(), &mut random)
@@ -107,18 +123,20 @@ impl Model {
         } = self.shape;
         let vector = |i: usize| self.vectors[i].as_ref().map(Owned::weights);
         BlockWeights {
-            input_norm: vector(0).unwrap(),
+            input_norm: vector(0),
             qkv: self.matrices[0].matrix(self.shape.qkv_rows(), hidden),
             qkv_bias: vector(1),
             q_norm: vector(2),
             k_norm: vector(3),
             out: self.matrices[1].matrix(hidden, heads * head_dim),
             out_bias: vector(4),
-            post_norm: vector(5).unwrap(),
+            out_norm: vector(8),
+            post_norm: vector(5),
             gate_up: self.matrices[2].matrix(2 * ffn, hidden),
             gate_up_bias: vector(6),
             down: self.matrices[3].matrix(hidden, ffn),
             down_bias: vector(7),
+            down_norm: vector(9),
         }
     }
 
@@ -209,14 +227,17 @@ impl Model {
         };
         let mut all: Vec<Vec<f64>> = Vec::new();
         for row in 0..rows {
-            let x = norm(&stream[row * width..][..width], w.input_norm);
+            let x = &stream[row * width..][..width];
+            let x = w.input_norm.map_or(x.to_vec(), |weight| norm(x, weight));
             let mut qkv = linear(&x, w.qkv, w.qkv_bias);
-            for head in 0..heads + kv_heads {
-                let values = &mut qkv[head * head_dim..][..head_dim];
-                if let Some(weight) = if head < heads { w.q_norm } else { w.k_norm } {
-                    values.copy_from_slice(&norm(values, weight));
+            for (weight, first, count) in [(w.q_norm, 0, heads), (w.k_norm, heads, kv_heads)] {
+                let values = &mut qkv[first * head_dim..][..count * head_dim];
+                if let Some(weight) = weight {
+                    for values in values.chunks_mut(weight.len()) {
+                        values.copy_from_slice(&norm(values, weight));
+                    }
                 }
-                turn(values, row);
+                values.chunks_mut(head_dim).for_each(|head| turn(head, row));
             }
             for number in &mut qkv[heads * head_dim..] {
                 *number = rounded(self.cache, *number);
@@ -251,16 +272,18 @@ impl Model {
                 }));
             }
             let x = &mut stream[row * width..][..width];
-            let add = |x: &mut [f64], y: Vec<f64>| {
+            let add = |x: &mut [f64], y: Vec<f64>, weight: Option<Weights<'_>>| {
+                let y = weight.map_or(y.clone(), |weight| norm(&y, weight));
                 let terms = y.iter().map(|y| y * f64::from(residual));
                 x.iter_mut().zip(terms).for_each(|(x, y)| *x += y);
             };
-            add(x, linear(&attended, w.out, w.out_bias));
-            let both = linear(&norm(x, w.post_norm), w.gate_up, w.gate_up_bias);
+            add(x, linear(&attended, w.out, w.out_bias), w.out_norm);
+            let normed = w.post_norm.map_or(x.to_vec(), |weight| norm(x, weight));
+            let both = linear(&normed, w.gate_up, w.gate_up_bias);
             let inner: Vec<f64> = (0..ffn)
                 .map(|i| both[i] / (1.0 + (-both[i]).exp()) * both[ffn + i])
                 .collect();
-            add(x, linear(&inner, w.down, w.down_bias));
+            add(x, linear(&inner, w.down, w.down_bias), w.down_norm);
         }
         stream
     }
@@ -352,6 +375,36 @@ fn norms_of_heads_windows_and_odd_heads() {
             ..QWEN2
         },
         140,
+    );
+}
+
+#[test]
+fn norms_after_the_parts_and_over_all_heads() {
+    let after = Kind {
+        norms: true,
+        wide_norms: true,
+        before: false,
+        after: true,
+        ..QWEN2
+    };
+    check(after, 70);
+    check(
+        Kind {
+            before: true,
+            kv_heads: 1,
+            residual: 0.5,
+            ..after
+        },
+        40,
+    );
+    check(
+        Kind {
+            wide_norms: false,
+            biases: false,
+            format: Format::F32,
+            ..after
+        },
+        40,
     );
 }
 

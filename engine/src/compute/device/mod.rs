@@ -12,7 +12,8 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType as TensorDType, Tensor};
 use loader::{
-    BlockLayout, BlockSpec, DType, EndsSpec, FeedForward, Mixer, ModelConfig, Role, RopeScaling,
+    BlockLayout, BlockSpec, DType, EndsSpec, FeedForward, HeadNorms, Mixer, ModelConfig, Norms,
+    Role, RopeScaling,
 };
 use offload::{LayerIndex, Place, Slab};
 
@@ -66,11 +67,16 @@ struct Row {
 
 fn decodes(config: &ModelConfig) -> bool {
     let BlockSpec {
-        mixer: Mixer::Attention { scale, .. },
+        norms,
+        mixer: Mixer::Attention {
+            head_norms, scale, ..
+        },
         feed_forward: FeedForward::SwiGlu { .. },
         residual_multiplier,
     } = config.block;
-    scale.is_none()
+    norms == Norms::Before
+        && head_norms != HeadNorms::Whole
+        && scale.is_none()
         && residual_multiplier == 1.0
         && config.ends == EndsSpec::PLAIN
         && config.rope.dims == config.head_dim
