@@ -6,8 +6,8 @@
 )]
 
 use loader::{
-    AttentionBiases, BlockSpec, DType, Family, FeedForward, GenerationConfig, HeadNorms, Mixer,
-    ModelConfig, Norms, Role, Rope, RopeScaling,
+    AttentionBiases, BlockSpec, DType, EndsSpec, Family, FeedForward, GenerationConfig, HeadNorms,
+    Mixer, ModelConfig, Norms, Role, Rope, RopeScaling,
 };
 use serde_json::{Value, json};
 
@@ -52,6 +52,7 @@ const MISTRAL: &str = "MistralForCausalLM";
 const QWEN2: &str = "Qwen2ForCausalLM";
 const QWEN3: &str = "Qwen3ForCausalLM";
 const PHI3: &str = "Phi3ForCausalLM";
+const GRANITE: &str = "GraniteForCausalLM";
 const OLMO2: &str = "Olmo2ForCausalLM";
 
 #[test]
@@ -261,6 +262,64 @@ fn norms_after_the_parts() {
     let sliding = with(OLMO2, json!({"layer_types": vec!["sliding_attention"; 4]}));
     let error = ModelConfig::parse(sliding.to_string().as_bytes()).unwrap_err();
     assert!(error.to_string().contains("sliding_attention"), "{error}");
+}
+
+#[test]
+fn multipliers_are_one_or_what_the_file_says() {
+    let granite = parse(with(GRANITE, json!({"num_key_value_heads": 4})));
+    let scaled = |scale| BlockSpec {
+        mixer: Mixer::Attention {
+            biases: AttentionBiases::None,
+            head_norms: HeadNorms::None,
+            scale: Some(scale),
+        },
+        ..BlockSpec::PLAIN
+    };
+    // To the reference an absent multiplier of scores is 1, and not 1 over a root.
+    assert_eq!(
+        (granite.block, granite.ends),
+        (scaled(1.0), EndsSpec::PLAIN)
+    );
+    let granite = parse(with(
+        GRANITE,
+        json!({"embedding_multiplier": 12, "attention_multiplier": 0.015625,
+            "residual_multiplier": 0.22, "logits_scaling": 8.0}),
+    ));
+    let expected = BlockSpec {
+        residual_multiplier: 0.22,
+        ..scaled(0.015625)
+    };
+    assert_eq!(granite.block, expected);
+    let ends = EndsSpec {
+        embedding_multiplier: 12.0,
+        logits_divisor: 8.0,
+    };
+    assert_eq!(granite.ends, ends);
+    // Other families have no such fields.
+    let llama = parse(with(LLAMA, json!({"residual_multiplier": 0.22})));
+    assert_eq!(llama.block, BlockSpec::PLAIN);
+    for field in [
+        "embedding_multiplier",
+        "attention_multiplier",
+        "residual_multiplier",
+        "logits_scaling",
+    ] {
+        for wrong in [
+            json!(0),
+            json!(-1.5),
+            json!(1e300),
+            json!(1e-300),
+            json!("NaN"),
+            json!([]),
+        ] {
+            let config = with(GRANITE, json!({field: wrong})).to_string();
+            let error = ModelConfig::parse(config.as_bytes())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(&format!("`{field}` is {wrong}")), "{error}");
+            assert!(error.contains("a number from 1e-6 to 1000000"), "{error}");
+        }
+    }
 }
 
 #[test]

@@ -98,6 +98,7 @@ fn presets_have_the_sizes_of_their_namesakes() {
         ("bench-1.3b", 1.409),
         ("phi-3-mini", 3.821),
         ("olmo2-7b", 7.299),
+        ("granite-3.3-2b", 2.534),
     ] {
         let spec = SynthSpec::preset(name).unwrap();
         let found = spec.weight_bytes() as f64 / 2e9;
@@ -105,7 +106,7 @@ fn presets_have_the_sizes_of_their_namesakes() {
         let config = loader::ModelConfig::parse(spec.config_json().to_string().as_bytes());
         assert_eq!(config.unwrap().layers, spec.layers, "{name}");
     }
-    assert_eq!(synth::preset_names().len(), 16);
+    assert_eq!(synth::preset_names().len(), 17);
     let error = SynthSpec::preset("gpt-5").unwrap_err();
     assert!(error.hint().unwrap().contains("qwen2.5-7b"), "{error}");
 }

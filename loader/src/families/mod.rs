@@ -3,6 +3,7 @@
 //! checkpoint of it is written. A family added is its file and a line here; what families share is
 //! in `config/` and `names.rs`.
 
+mod granite;
 mod llama;
 mod mistral;
 mod names;
@@ -19,13 +20,14 @@ use crate::{Error, ModelConfig, Purpose, Role};
 
 impl Family {
     /// In the order in which messages name them.
-    pub const ALL: [&'static Self; 6] = [
+    pub const ALL: [&'static Self; 7] = [
         Self::LLAMA,
         Self::MISTRAL,
         Self::QWEN2,
         Self::QWEN3,
         Self::PHI3,
         Self::OLMO2,
+        Self::GRANITE,
     ];
 }
 
