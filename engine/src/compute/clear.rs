@@ -4,14 +4,20 @@
 //! weights' own, which touches nothing twice and is what a device's matrix units want. Sums, norms
 //! and softmax are f32 either way.
 
+mod mask;
+mod tensors;
+
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::rope;
 use kernels::CacheType;
-use loader::{BlockLayout, DType, HeadNorms, Mixer, ModelConfig, Placement, Role};
+use loader::{BlockLayout, DType, HeadNorms, Mixer, ModelConfig, Role};
 use offload::{LayerIndex, Place, Slab};
+
+use mask::MaskShape;
+use tensors::BlockTensors;
 
 use super::laps::Laps;
 use super::{CHUNK_ROWS, Compute, SharedConfig};
@@ -22,7 +28,7 @@ use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, Stage, stage};
 use crate::rope::Rotation;
-use crate::weight::{tensor, tensor_of};
+use crate::weight::tensor_of;
 
 /// See the module.
 #[derive(Debug)]
@@ -396,88 +402,5 @@ impl Compute for ClearCompute {
 
     fn logits(&mut self) -> &mut [f32] {
         &mut self.logits
-    }
-}
-
-/// Which positions some rows may look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct MaskShape {
-    position: usize,
-    rows: usize,
-    window: usize,
-}
-
-impl MaskShape {
-    fn of(config: &ModelConfig, layer: LayerIndex, position: usize, rows: usize) -> Self {
-        Self {
-            position,
-            rows,
-            window: config.window(layer.as_usize()).unwrap_or(usize::MAX),
-        }
-    }
-
-    fn hides_something(self) -> bool {
-        self.rows > 1 || self.position >= self.window
-    }
-
-    /// 0 where a row may look, minus infinity elsewhere. Made where it is used: that of a long
-    /// prompt's chunk is millions of numbers, and each layer needs those of all chunks.
-    fn tensor(self, positions: &Tensor) -> candle_core::Result<Tensor> {
-        let seen = self.position + self.rows;
-        let rows = positions.narrow(0, self.position, self.rows)?;
-        let keys = positions.narrow(0, 0, seen)?.reshape((1, seen))?;
-        let mut hidden = keys.broadcast_gt(&rows)?;
-        if self.window < seen {
-            let first = (rows - (self.window as f64 - 1.0))?;
-            hidden = (hidden + keys.broadcast_lt(&first)?)?;
-        }
-        let shape = (self.rows, seen);
-        let value = |value: f32| Tensor::new(value, positions.device())?.broadcast_as(shape);
-        hidden
-            .where_cond(&value(f32::NEG_INFINITY)?, &value(0.0)?)?
-            .reshape((1, 1, self.rows, seen))
-    }
-}
-
-/// A block's weights in the numbers computed with, for one visit.
-struct BlockTensors(Vec<(Role, Tensor)>);
-
-impl BlockTensors {
-    fn of(layout: &BlockLayout, slab: &Slab, numbers: TensorDType) -> Result<Self, EngineError> {
-        let tensor = |place: &Placement| {
-            let parts = place.parts.iter().map(|part| {
-                let bytes = slab.bytes().part(part.offset..part.offset + part.bytes);
-                let tensor = tensor(&bytes, part.encoding, part.rows, part.cols)?;
-                Ok(tensor.to_dtype(numbers)?)
-            });
-            let parts = parts.collect::<Result<Vec<_>, EngineError>>()?;
-            let whole = match &parts[..] {
-                [one] => one.clone(),
-                parts => Tensor::cat(parts, 0)?,
-            };
-            Ok((place.role, whole))
-        };
-        let placements = layout.placements().iter();
-        placements.map(tensor).collect::<Result<_, _>>().map(Self)
-    }
-
-    fn find(&self, role: Role) -> Option<&Tensor> {
-        self.0
-            .iter()
-            .find(|(of, _)| *of == role)
-            .map(|(_, tensor)| tensor)
-    }
-
-    fn get(&self, role: Role) -> candle_core::Result<&Tensor> {
-        self.find(role)
-            .ok_or_else(|| candle_core::Error::msg(format!("the block has no {role:?}")))
-    }
-
-    fn linear(&self, x: &Tensor, weight: Role, bias: Role) -> candle_core::Result<Tensor> {
-        let y = x.matmul(&self.get(weight)?.t()?)?;
-        match self.find(bias) {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
-        }
     }
 }
