@@ -177,8 +177,9 @@ fn configs_changed_anywhere() {
     let mut parsed = 0;
     for seed in 0..20_000 {
         let mut chance = Chance::new(seed);
+        let family = Family::ALL[chance.below(Family::ALL.len())];
         let mut config = json!({
-            "architectures": [Family::ALL[chance.below(Family::ALL.len())].architecture],
+            "architectures": [family.architecture],
             "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3,
             "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
             "vocab_size": 256, "max_position_embeddings": 512, "rms_norm_eps": 1e-6,
@@ -187,6 +188,11 @@ fn configs_changed_anywhere() {
             "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 1,
             "eos_token_id": [1, 2],
         });
+        if family == Family::PHI3 {
+            config["original_max_position_embeddings"] = json!(128);
+            config["rope_scaling"] = json!({"rope_type": "longrope",
+                "short_factor": vec![1.5; 8], "long_factor": vec![4.0; 8]});
+        }
         for _ in 0..1 + chance.below(3) {
             disturb(&mut config, &mut chance, &odd);
         }

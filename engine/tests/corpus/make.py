@@ -106,6 +106,17 @@ def config(**change):
     return {"config.json": text(kept)}
 
 
+def phi3(rope=None, **change):
+    """A config with factors for short and for long texts; heads have two pairs of dimensions."""
+    factors = {"rope_type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [1.0, 8.0], **(rope or {})}
+    kept = {key: value for key, value in factors.items() if value != "absent"}
+    return config(**{"architectures": ["Phi3ForCausalLM"], "original_max_position_embeddings": 16, "rope_scaling": kept, **change})
+
+
+def granite(**change):
+    return config(architectures=["GraniteForCausalLM"], **change)
+
+
 def tied(data=DATA_BYTES, **change):
     """A config that ties the head to the embedding, and weights that have a head of their own."""
     entry = {"lm_head.weight": {**HEADER["lm_head.weight"], **change}}
@@ -279,6 +290,27 @@ CASES = {
     "config-theta-infinite": ({"config.json": text(CONFIG).replace(b"10000.0", b"1e999")}, ["not valid JSON"]),
     "config-rope-unknown": (config(rope_scaling={"rope_type": "yarn"}), ["yarn is not supported"]),
     "config-rope-without-factor": (config(rope_scaling={"rope_type": "linear"}), ["rope_scaling.factor", "is missing"]),
+    "config-factors-too-few": (phi3({"long_factor": [1.0]}), ["rope_scaling.long_factor", "a list of 1", "each of 2 pairs"]),
+    "config-factors-too-many": (phi3({"short_factor": [1.0] * 10_000}), ["rope_scaling.short_factor", "a list of 10000", "each of 2 pairs"]),
+    "config-factors-absent": (phi3({"short_factor": "absent"}), ["rope_scaling.short_factor", "is missing"]),
+    "config-factors-zero": (phi3({"long_factor": [1.0, 0]}), ["rope_scaling.long_factor", "is 0", "numbers from 0.001 to 1000000"]),
+    "config-factors-negative": (phi3({"short_factor": [-1.0, 1.0]}), ["rope_scaling.short_factor", "is -1.0"]),
+    "config-factors-huge": (phi3({"long_factor": [1.0, 1e300]}), ["rope_scaling.long_factor", "is 1e+300"]),
+    "config-factors-not-numbers": (phi3({"long_factor": [1.0, float("nan")]}), ["not valid JSON"]),
+    "config-factors-of-another-kind": (phi3({"long_factor": [1.0, [2.0]]}), ["rope_scaling.long_factor", "is [2.0]"]),
+    "config-factor-of-attention-zero": (phi3({"attention_factor": 0}), ["rope_scaling.attention_factor", "is 0"]),
+    "config-original-of-one": (phi3(original_max_position_embeddings=1), ["original_max_position_embeddings", "is 1, expected"]),
+    "config-two-originals": (phi3({"original_max_position_embeddings": 8}), ["`original_max_position_embeddings` is 16, and `rope_scaling.original_max_position_embeddings` is 8"]),
+    "config-part-of-a-head-odd": (phi3(partial_rotary_factor=0.25), ["partial_rotary_factor", "is 0.25", "an even number"]),
+    "config-part-of-a-head-negative": (phi3(partial_rotary_factor=-0.5), ["partial_rotary_factor", "is -0.5"]),
+    "config-fused-and-stored-apart": (phi3(), ["has no tensor model.layers.0.self_attn.qkv_proj.weight"]),
+    "config-norms-elsewhere": (config(architectures=["Olmo2ForCausalLM"]), ["has no tensor model.layers.0.self_attn.q_norm.weight"]),
+    "config-multiplier-zero": (granite(residual_multiplier=0), ["residual_multiplier", "is 0", "a number from 1e-6 to 1000000"]),
+    "config-multiplier-negative": (granite(attention_multiplier=-0.5), ["attention_multiplier", "is -0.5"]),
+    "config-multiplier-huge": (granite(embedding_multiplier=1e300), ["embedding_multiplier", "is 1e+300"]),
+    "config-multiplier-not-a-number": (granite(residual_multiplier=float("nan")), ["not valid JSON"]),
+    "config-multiplier-a-text": (granite(embedding_multiplier="12"), ["embedding_multiplier", 'is "12"']),
+    "config-logits-by-nothing": (granite(logits_scaling=0.0), ["logits_scaling", "is 0.0"]),
     "config-key-twice": ({"config.json": text(CONFIG).replace(b"{", b'{"num_hidden_layers": 2, ', 1)}, ["`num_hidden_layers` is given twice, as 2 and as 1"]),
     "config-key-twice-within": ({"config.json": text(CONFIG).replace(b"{", b'{"rope_scaling": {"type": "linear", "factor": 2, "factor": 4}, ', 1)}, ["`rope_scaling.factor` is given twice, as 2 and as 4"]),
     "config-two-families": (config(model_type="mistral"), ["`architectures` is LlamaForCausalLM, and `model_type` is mistral"]),
