@@ -61,7 +61,7 @@ fn logits(model: &mut Model, prompt: usize) -> Vec<u32> {
 
 #[test]
 fn compact_layers_give_the_bits_of_plain_ones() {
-    for family in [Family::LLAMA, Family::MISTRAL, Family::QWEN2, Family::QWEN3] {
+    for family in Family::ALL {
         let folder = tempfile::tempdir().unwrap();
         let source = write(&small(family), &folder.path().join("model"));
         // One row, few, and enough for the products of the widest instructions.

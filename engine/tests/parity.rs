@@ -147,6 +147,29 @@ fn the_fast_kernels_agree_with_transformers_on_every_family() {
         .for_each(|directory| holds(directory, Kernels::Fast));
 }
 
+/// Which of the two lists of factors turns the heads is decided once, by the context of a run: up to
+/// the original context the short one, beyond it the long one, for short texts too.
+#[test]
+fn the_context_decides_between_factors_for_short_and_for_long_texts() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/phi3-short");
+    for kernels in [Kernels::Fast, Kernels::Clear] {
+        let logits = |context| {
+            let options = ModelOptions {
+                context: Some(context),
+                kernels,
+                ..ModelOptions::default()
+            };
+            let mut model = Model::open(&Source::Directory(root.clone()), options).unwrap();
+            let mut session = model.session().unwrap();
+            session.pass(&Expected::of(&root).prompt_tokens).unwrap();
+            session.logits().to_vec()
+        };
+        assert_eq!(logits(20), logits(128));
+        assert_ne!(logits(128), logits(129));
+        assert_eq!(logits(129), logits(256));
+    }
+}
+
 /// A tensor of f32 more, behind the others.
 fn add_tensor(file: &Path, name: &str, shape: &[usize], data: &[u8]) {
     let bytes = fs::read(file).unwrap();
