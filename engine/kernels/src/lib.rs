@@ -1,7 +1,7 @@
 //! CPU compute: transformer blocks on plain slices, at the speed of memory for one row and of the
 //! processor's matrix units for many. Weights are used exactly as the checkpoint has them (bf16,
-//! f16 or f32, never widened as a whole); activations and sums are f32, but see [`Level`] for long
-//! passes. Must not know tokens, files, slots or tensors of any library.
+//! f16 or f32, or in blocks of small integers, never widened as a whole); activations and sums are
+//! f32, but see [`Level`] for long passes, and [`Quantised`] for what its activations become. Must not know tokens, files, slots or tensors of any library.
 //!
 //! A [`Team`] of threads runs [`forward_block`] as one region: norm, projections, rotation and
 //! cache, attention, and the feed-forward part, one after the other. Results depend neither on timing nor on where the weights lie nor on the number of threads.
@@ -20,6 +20,7 @@ mod linear;
 mod memory;
 mod norm;
 mod phases;
+mod quant;
 mod rope;
 mod scratch;
 mod shared;
@@ -39,6 +40,7 @@ pub use level::{LEVEL_VARIABLE, Level, level};
 pub use linear::Products;
 pub use memory::{advise_huge_pages, read_in_parallel};
 pub use phases::{Phase, PhaseSpan};
+pub use quant::Quantised;
 pub use rope::RopeTable;
 pub use scratch::Scratch;
 pub use team::Team;

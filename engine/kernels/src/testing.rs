@@ -1,9 +1,17 @@
 //! What the tests of several files share: random numbers, and weights of each format at any
 //! alignment. Knows nothing of the kernels.
 
+use encoding::Encoding;
 use half::{bf16, f16};
 
+use super::level::Level;
+use super::quant::scales_at;
 use super::weights::{Matrix, Weights};
+
+/// Those of this machine.
+pub(crate) fn levels() -> impl Iterator<Item = Level> {
+    Level::ALL.into_iter().filter(|level| level.is_supported())
+}
 
 /// A small generator (xorshift), seeded, so that a failure can be seen again.
 pub(crate) struct Random(u64);
@@ -21,9 +29,31 @@ impl Random {
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
+    pub fn next(&mut self) -> u64 {
+        self.number();
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub fn below(&mut self, end: u64) -> usize {
+        ((self.next() >> 32) % end) as usize
+    }
+
     pub fn numbers(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.number()).collect()
     }
+}
+
+/// So many numbers in blocks of any bits, with finite scales.
+pub(crate) fn blocks(encoding: Encoding, count: usize, random: &mut Random) -> Vec<u8> {
+    let bytes = encoding.bytes(1, count).expect("whole blocks");
+    let mut all: Vec<u8> = (0..bytes).map(|_| (random.next() >> 24) as u8).collect();
+    for block in all.chunks_mut(encoding.block().bytes) {
+        for &at in scales_at(encoding) {
+            let scale = f16::from_f32(random.number() * 0.1);
+            block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+    all
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
