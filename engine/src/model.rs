@@ -331,8 +331,8 @@ impl Model {
             let from = Instant::now();
             let mut watch = CoreWatch::start(self.team.places());
             let config = self.config();
-            let bf16 = self.blueprint.encoding() == loader::Encoding::Bf16;
-            let peaks = Products::by_rows(self.team.level(), bf16).into_iter();
+            let encoding = self.blueprint.encoding();
+            let peaks = Products::by_rows(self.team.level(), encoding).into_iter();
             let peaks = peaks.map(|(rows_min, products)| ArithmeticPeak {
                 rows_min,
                 gflops: measure_gflops(&self.team, products, ARITHMETIC_BUDGET),

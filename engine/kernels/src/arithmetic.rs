@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::isa::{Isa, Kernel, dispatch};
 use super::linear::Products;
+use super::quant::Instructions;
 use super::team::{Cut, Team};
 
 /// Sums that do not wait for each other: more than the processor has products under way, and few
@@ -42,6 +43,7 @@ fn operations_a_turn(team: &Team, products: Products) -> f64 {
             unsafe { dispatch(team.level(), Lanes(&mut lanes)) };
             (2 * SUMS * lanes) as f64
         }
+        Products::I8 => bytes::operations(Instructions::of(team.level())),
         #[cfg(target_arch = "x86_64")]
         Products::Bf16Vectors => vectors::OPERATIONS,
         #[cfg(target_arch = "x86_64")]
@@ -55,6 +57,7 @@ fn multiply(team: &Team, products: Products) {
     unsafe {
         match products {
             Products::F32 => dispatch(team.level(), MultiplyAdd),
+            Products::I8 => bytes::multiply(Instructions::of(team.level())),
             #[cfg(target_arch = "x86_64")]
             Products::Bf16Vectors => vectors::multiply(),
             #[cfg(target_arch = "x86_64")]
@@ -91,6 +94,98 @@ impl Kernel for MultiplyAdd {
                 black_box(I::sum(sum));
             }
         }
+    }
+}
+
+/// Products of bytes, added up as integers.
+mod bytes {
+    #[cfg(target_arch = "x86_64")]
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    #[cfg(target_arch = "x86_64")]
+    use super::SUMS;
+    use super::TURNS;
+    use crate::quant::Instructions;
+
+    /// Weights and activations, whose products are all different, or the compiler would make them
+    /// once: sums in as many registers as there are.
+    const WEIGHTS: usize = 4;
+    const ACTIVATIONS: usize = 2;
+    const VECTOR: usize = 32;
+
+    pub fn operations(instructions: Instructions) -> f64 {
+        match instructions {
+            #[cfg(target_arch = "x86_64")]
+            Instructions::Avx512Vnni => (2 * 64 * SUMS) as f64,
+            _ => (2 * WEIGHTS * ACTIVATIONS * VECTOR) as f64,
+        }
+    }
+
+    /// # Safety
+    /// The instructions are supported.
+    pub unsafe fn multiply(instructions: Instructions) {
+        match instructions {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as the caller promises.
+            Instructions::Avx512Vnni => unsafe { on_avx512() },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as the caller promises.
+            Instructions::Avx2 => unsafe { on_avx2() },
+            _ => plainly(),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    unsafe fn on_avx512() {
+        let byte = _mm512_set1_epi8(black_box(1));
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..TURNS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, byte, byte);
+            }
+        }
+        for sum in sums {
+            black_box(_mm512_reduce_add_epi32(sum));
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    unsafe fn on_avx2() {
+        let one = _mm256_set1_epi16(1);
+        let weights: [__m256i; WEIGHTS] = std::array::from_fn(|i| _mm256_set1_epi8(i as i8 + 1));
+        let weights = black_box(weights);
+        let mut x = [_mm256_set1_epi8(1), _mm256_set1_epi8(2)];
+        let mut sums = [[_mm256_setzero_si256(); WEIGHTS]; ACTIVATIONS];
+        for _ in 0..TURNS {
+            x = black_box(x);
+            for (x, sums) in x.iter().zip(&mut sums) {
+                for (w, sum) in weights.iter().zip(sums) {
+                    let pairs = _mm256_madd_epi16(_mm256_maddubs_epi16(*w, *x), one);
+                    *sum = _mm256_add_epi32(*sum, pairs);
+                }
+            }
+        }
+        black_box(sums);
+    }
+
+    fn plainly() {
+        let weights: [[i8; VECTOR]; WEIGHTS] = std::array::from_fn(|i| [i as i8 + 1; VECTOR]);
+        let weights = black_box(weights);
+        let mut x = [[1i8; VECTOR], [2; VECTOR]];
+        let mut sums = [[0i32; WEIGHTS]; ACTIVATIONS];
+        for _ in 0..TURNS {
+            x = black_box(x);
+            for (x, sums) in x.iter().zip(&mut sums) {
+                for (w, sum) in weights.iter().zip(sums) {
+                    let products = w.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x));
+                    *sum = sum.wrapping_add(products.sum::<i32>());
+                }
+            }
+        }
+        black_box(sums);
     }
 }
 
@@ -171,6 +266,8 @@ mod tests {
             assert!(gflops > 0.2 && gflops < 1e4, "{level}: {gflops}");
             assert!(gflops > 0.4 * last, "{level}: {gflops} after {last}");
             last = gflops;
+            let bytes = measure_gflops(&team, Products::I8, Duration::from_millis(5));
+            assert!(bytes > 0.1 && bytes.is_finite(), "{level}: {bytes}");
             let long = Products::of(level, true, usize::MAX);
             if long != Products::F32 {
                 let bf16 = measure_gflops(&team, long, Duration::from_millis(5));

@@ -16,6 +16,7 @@ use super::cache::{LayerCache, SharedCache};
 use super::level::Level;
 use super::linear::{Epilogue, Linear, Then};
 use super::phases::{ATTENTION, INPUT_NORM, POST_NORM, Phases};
+use super::quant::Octet;
 use super::rope::RopeTable;
 use super::scratch::Scratch;
 use super::shared::Shared;
@@ -89,6 +90,7 @@ pub fn forward_block(
             partials: Shared::new(&mut scratch.partials),
             work: Shared::new(&mut scratch.work),
             tiles: Shared::new(&mut scratch.tiles),
+            rounded: Shared::new(Scratch::rounded(&mut scratch.rounded)),
             phases: &scratch.phases,
             ends: [0; PARTS.len()],
         };
@@ -118,6 +120,7 @@ struct Pass<'a> {
     partials: Shared<'a, f32>,
     work: Shared<'a, f32>,
     tiles: Shared<'a, f32>,
+    rounded: Shared<'a, Octet>,
     phases: &'a Phases,
     /// The phase after each part's last.
     ends: [usize; PARTS.len()],
@@ -319,6 +322,7 @@ impl<'a> Pass<'a> {
                 stride,
             },
             tiles: self.tiles,
+            rounded: self.rounded,
         }
     }
 
@@ -341,5 +345,7 @@ impl<'a> Pass<'a> {
     }
 }
 
+#[cfg(test)]
+mod quantised_tests;
 #[cfg(test)]
 mod tests;

@@ -210,6 +210,8 @@ impl<'a> Products<'a> {
             epilogue: self.epilogue,
             // One row is never computed on tiles.
             tiles: self.x,
+            // Nothing here is quantised.
+            rounded: Shared::new(&mut []),
         }
     }
 }

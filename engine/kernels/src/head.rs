@@ -7,6 +7,7 @@ use super::block::BlockShape;
 use super::level::Level;
 use super::linear::{Epilogue, Linear, Then};
 use super::norm::rms_norm;
+use super::quant::Octet;
 use super::scratch::Scratch;
 use super::shared::{LINE, Shared, round_up};
 use super::team::{Region, Steps, Team};
@@ -57,6 +58,7 @@ pub fn logits(
         head,
         own: Shared::new(&mut scratch.own_normed),
         tiles: Shared::new(&mut scratch.tiles),
+        rounded: Shared::new(Scratch::rounded(&mut scratch.rounded)),
         epilogue: Epilogue {
             then: Then::Store,
             bias: None,
@@ -74,6 +76,7 @@ struct Logits<'a> {
     head: Matrix<'a>,
     own: Shared<'a, f32>,
     tiles: Shared<'a, f32>,
+    rounded: Shared<'a, Octet>,
     epilogue: Epilogue<'a>,
     team: (Level, usize),
 }
@@ -87,6 +90,7 @@ impl<'a> Logits<'a> {
             rows: 1,
             epilogue: self.epilogue,
             tiles: self.tiles,
+            rounded: self.rounded,
         }
     }
 }

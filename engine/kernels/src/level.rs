@@ -10,10 +10,11 @@ pub const LEVEL_VARIABLE: &str = "ENGINE_KERNELS";
 
 /// Instruction sets the kernels are written for, from least to most.
 ///
-/// All compute at f32 accuracy but `Avx512Bf16`, and that one but for long passes: AVX-512's bf16 dot
-/// product is twice as fast as an f32 multiply-add, so with activations in the two parts that f32
-/// accuracy needs there is nothing to win. With activations rounded to bf16 once there is, and the
-/// usual frameworks compute bf16 models that way; asking for `Avx512` keeps long passes exact.
+/// With plain weights all compute at f32 accuracy but `Avx512Bf16`, and that one but for long
+/// passes: AVX-512's bf16 dot product is twice as fast as an f32 multiply-add, so with activations
+/// in the two parts that f32 accuracy needs there is nothing to win. With activations rounded to
+/// bf16 once there is, and the usual frameworks compute bf16 models that way; asking for `Avx512`
+/// keeps long passes exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Plain Rust over small arrays, which the compiler vectorises.

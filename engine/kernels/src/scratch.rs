@@ -5,6 +5,7 @@ use super::attention;
 use super::block::BlockShape;
 use super::linear;
 use super::phases::{PhaseSpan, Phases};
+use super::quant::{OCTET_FLOATS, Octet, octets};
 use super::shared::{Buffer, LINE, round_up};
 use super::team::Team;
 
@@ -30,6 +31,8 @@ pub struct Scratch {
     pub(super) work: Buffer,
     /// Activations, weights and sums as tiles.
     pub(super) tiles: Buffer,
+    /// Rows of activations rounded to 8 bits: see [`Scratch::with_rounded`].
+    pub(super) rounded: Buffer,
     pub(super) phases: Phases,
 }
 
@@ -67,8 +70,30 @@ impl Scratch {
             partials: Buffer::zeroed(attention::partial_floats(heads, head_dim)),
             work: Buffer::zeroed(threads * work),
             tiles: Buffer::zeroed(tiles),
+            rounded: Buffer::zeroed(0),
             phases: Phases::new(),
         }
+    }
+
+    /// The same with memory for rounded activations, which layers of quantised weights multiply: those
+    /// of all rows, or of a single row one copy for each worker.
+    pub fn with_rounded(mut self) -> Self {
+        let BlockShape {
+            hidden,
+            ffn,
+            heads,
+            head_dim,
+            ..
+        } = self.shape;
+        let cols = hidden.max(ffn).max(heads * head_dim);
+        let rows = self.max_rows.max(self.threads);
+        self.rounded = Buffer::zeroed(rows * octets(cols) * OCTET_FLOATS);
+        self
+    }
+
+    /// The rounded rows, apart from the other activations, which are used at the same time.
+    pub(super) fn rounded(floats: &mut Buffer) -> &mut [Octet] {
+        bytemuck::cast_slice_mut(floats)
     }
 
     /// Rows that one pass holds.
@@ -93,6 +118,7 @@ impl Scratch {
             &self.partials,
             &self.work,
             &self.tiles,
+            &self.rounded,
         ];
         buffers.into_iter().map(Buffer::bytes).sum()
     }

@@ -46,6 +46,19 @@ impl<'a, T> Shared<'a, T> {
         self.len
     }
 
+    /// A part of it.
+    pub fn part(&self, range: Range<usize>) -> Self {
+        assert!(
+            range.start <= range.end && range.end <= self.len,
+            "shared part out of bounds"
+        );
+        Shared {
+            start: self.start.wrapping_add(range.start),
+            len: range.len(),
+            borrow: PhantomData,
+        }
+    }
+
     /// Where a range starts: for parts that are finer than slices. Whoever reads or writes through
     /// it promises what `get` and `get_mut` ask for.
     #[cfg(target_arch = "x86_64")]

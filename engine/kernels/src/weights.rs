@@ -4,6 +4,7 @@
 use half::{bf16, f16};
 
 use super::compact::Compact;
+use super::quant::Quantised;
 
 /// Numbers of one format, borrowed.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,8 @@ pub enum Numbers<'a> {
     Plain(Weights<'a>),
     /// bfloat16 in three quarters of its bytes.
     Compact(Compact<'a>),
+    /// Blocks of small integers with scales.
+    Quantised(Quantised<'a>),
 }
 
 /// Rows that lie together.
@@ -163,6 +166,7 @@ impl<'a> Matrix<'a> {
         let bytes = |strip: Strip<'_>| match strip.numbers {
             Numbers::Plain(data) => data.bytes(),
             Numbers::Compact(data) => data.bytes(),
+            Numbers::Quantised(data) => data.bytes(),
         };
         self.strips().map(bytes).sum()
     }
@@ -182,10 +186,17 @@ impl<'a> Matrix<'a> {
                     Numbers::Compact(data) => {
                         data.row_into(row, |col, number| out[col] = number.to_f32());
                     }
+                    Numbers::Quantised(data) => data.row_into(row, out),
                 };
             }
             first += strip.rows;
         }
+    }
+}
+
+impl<'a> From<Quantised<'a>> for Matrix<'a> {
+    fn from(data: Quantised<'a>) -> Self {
+        Matrix::one(Numbers::Quantised(data), data.rows(), data.cols())
     }
 }
 

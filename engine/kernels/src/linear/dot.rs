@@ -19,7 +19,7 @@ use crate::weights::{Numbers, Weights};
 pub(super) const BLOCK_ROWS_MAX: usize = 128;
 pub(super) const BLOCK_ROWS_MIN: usize = 16;
 /// Activation rows that one pass over the weights serves.
-const BLOCK_TOKENS: usize = 4;
+pub(super) const BLOCK_TOKENS: usize = 4;
 /// The dot products of `R` weight rows with `N` activation rows. The sums depend on the vector's
 /// width, not on `R` or `N`: several rows at once give what each gives alone. With `AHEAD` the rows
 /// are taken to follow one another in memory, and what follows them is asked for.
@@ -138,6 +138,7 @@ impl Rows for Numbers<'_> {
             Numbers::Plain(Weights::F16(data)) => data.tile::<I, R, N>(first, x, cols),
             Numbers::Plain(Weights::F32(data)) => data.tile::<I, R, N>(first, x, cols),
             Numbers::Compact(data) => data.tile::<I, R, N>(first, x, cols),
+            Numbers::Quantised(_) => unreachable!("quantised rows meet rounded activations"),
         }
     }
 }

@@ -8,14 +8,18 @@
 mod compact;
 mod dot;
 mod epilogue;
+mod quantised;
 mod segments;
 #[cfg(target_arch = "x86_64")]
 mod tiled;
 
 use std::ops::Range;
 
+use encoding::Encoding;
+
 use super::isa::dispatch;
 use super::level::Level;
+use super::quant::Octet;
 use super::shared::Shared;
 use super::team::Steps;
 use super::weights::{Matrix, Numbers, Weights};
@@ -36,6 +40,8 @@ pub(crate) use tiled::amx_is_usable;
 pub enum Products {
     /// Multiply-adds of f32, on the vectors of the level.
     F32,
+    /// Of quantised weights with activations rounded to 8 bits: exact integers within a group.
+    I8,
     #[cfg(target_arch = "x86_64")]
     Bf16Vectors,
     #[cfg(target_arch = "x86_64")]
@@ -43,7 +49,7 @@ pub enum Products {
 }
 
 impl Products {
-    /// What a layer of weights in bf16, or of others, uses for this many rows.
+    /// What a layer of weights in bf16, or of other plain ones, uses for this many rows.
     pub fn of(level: Level, bf16_weights: bool, rows: usize) -> Self {
         #[cfg(target_arch = "x86_64")]
         if bf16_weights && tile_rows_min(level).is_some_and(|min| rows >= min) {
@@ -56,9 +62,13 @@ impl Products {
         Self::F32
     }
 
-    /// What layers use at this level, with the least rows for it; most rows first.
-    pub fn by_rows(level: Level, bf16_weights: bool) -> Vec<(usize, Self)> {
-        let long = Self::of(level, bf16_weights, usize::MAX);
+    /// What layers of weights in this encoding use at this level, with the least rows for it; most
+    /// rows first.
+    pub fn by_rows(level: Level, encoding: Encoding) -> Vec<(usize, Self)> {
+        if !encoding.is_plain() {
+            return vec![(1, Self::I8)];
+        }
+        let long = Self::of(level, encoding == Encoding::Bf16, usize::MAX);
         let long = (long != Self::F32).then(|| (tile_rows_min(level).unwrap_or(1), long));
         long.into_iter().chain([(1, Self::F32)]).collect()
     }
@@ -67,6 +77,7 @@ impl Products {
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32 multiply-adds",
+            Self::I8 => "8-bit dot products",
             #[cfg(target_arch = "x86_64")]
             Self::Bf16Vectors => "bf16 dot products",
             #[cfg(target_arch = "x86_64")]
@@ -125,6 +136,8 @@ pub(crate) struct Linear<'a> {
         expect(dead_code, reason = "only x86-64 has tiles")
     )]
     pub tiles: Shared<'a, f32>,
+    /// Octets for `rows` rounded rows of `x`, or for one of each worker: where weights are quantised.
+    pub rounded: Shared<'a, Octet>,
 }
 
 impl Linear<'_> {
@@ -138,7 +151,7 @@ impl Linear<'_> {
             };
         }
         let _ = (level, threads);
-        1
+        1 + usize::from(self.rounds_together())
     }
 
     /// Steps of a phase.
@@ -150,7 +163,10 @@ impl Linear<'_> {
                 _ => tiled::steps::<Vectors>(self, phase, threads),
             };
         }
-        let _ = (level, phase);
+        let _ = level;
+        if self.rounds_together() && phase == 0 {
+            return self.rounding_cut(threads).steps();
+        }
         self.segments().pieces(self.piece_size(threads))
     }
 
@@ -173,7 +189,12 @@ impl Linear<'_> {
                 }
             };
         }
-        let _ = phase;
+        if self.rounds_together() && phase == 0 {
+            // SAFETY: passed on from the caller.
+            return unsafe { self.round_together(level, steps) };
+        }
+        // SAFETY: passed on from the caller; where rows are rounded together, that is over.
+        let rounded = unsafe { self.rounded_rows(level, steps.worker()) };
         let segments = self.segments();
         let size = self.piece_size(steps.threads());
         for step in steps {
@@ -181,7 +202,7 @@ impl Linear<'_> {
             let (of, partner) = (segment.weights.numbers, segment.partner.numbers);
             // SAFETY: the caller promises what `dot` asks for.
             unsafe {
-                use Numbers::{Compact, Plain};
+                use Numbers::{Compact, Plain, Quantised};
                 use Weights::{Bf16, F16, F32};
                 match (of, partner) {
                     (Plain(Bf16(of)), Plain(Bf16(partner))) => {
@@ -195,6 +216,9 @@ impl Linear<'_> {
                     }
                     (Compact(of), Compact(partner)) => {
                         self.dot(level, [&of, &partner], segment, share);
+                    }
+                    (Quantised(_), _) | (_, Quantised(_)) => {
+                        self.dot_rounded(level, rounded, segment, share);
                     }
                     (of, partner) => self.dot(level, [&of, &partner], segment, share),
                 }
@@ -222,7 +246,11 @@ impl Linear<'_> {
         let size = (items / (PIECES_MIN * threads) + 1).next_power_of_two() / 2;
         let worth = PIECE_BYTES_MIN / (self.weights.bytes() / self.weights.rows()).max(1);
         let size = size.max(worth);
-        size.clamp(dot::BLOCK_ROWS_MIN, dot::BLOCK_ROWS_MAX)
+        let least = match self.has_quantised() {
+            true => quantised::piece_rows_min(items, threads),
+            false => dot::BLOCK_ROWS_MIN,
+        };
+        size.clamp(least, dot::BLOCK_ROWS_MAX)
     }
 
     /// # Safety

@@ -25,9 +25,9 @@ struct Data {
 }
 
 /// A layer as a region of its own.
-struct Alone<'a> {
-    linear: Linear<'a>,
-    team: &'a Team,
+pub(super) struct Alone<'a> {
+    pub linear: Linear<'a>,
+    pub team: &'a Team,
 }
 
 impl Region for Alone<'_> {
@@ -161,6 +161,8 @@ impl Case {
                 rows: self.tokens,
                 epilogue,
                 tiles: Shared::new(&mut tiles),
+                // Nothing here is quantised.
+                rounded: Shared::new(&mut []),
             };
             // SAFETY: the buffers are this test's own, and every worker calls it.
             team.run(&Alone { linear, team });
@@ -169,14 +171,14 @@ impl Case {
     }
 }
 
-fn teams() -> Vec<Team> {
+pub(super) fn teams() -> Vec<Team> {
     let levels = Level::ALL.into_iter().filter(|level| level.is_supported());
     levels
         .flat_map(|level| [1, 2, 3].map(|n| Team::with_level(n, level)))
         .collect()
 }
 
-fn silu(value: f64) -> f64 {
+pub(super) fn silu(value: f64) -> f64 {
     value / (1.0 + (-value).exp())
 }
 

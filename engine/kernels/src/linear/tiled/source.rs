@@ -19,7 +19,7 @@ impl<'a> Source<'a> {
     pub fn of(numbers: Numbers<'a>) -> Option<Self> {
         match numbers {
             Numbers::Plain(Weights::Bf16(data)) => Some(Source::Plain(data)),
-            Numbers::Plain(Weights::F16(_) | Weights::F32(_)) => None,
+            Numbers::Plain(Weights::F16(_) | Weights::F32(_)) | Numbers::Quantised(_) => None,
             Numbers::Compact(data) => Some(Source::Compact(data)),
         }
     }
