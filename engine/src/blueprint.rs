@@ -130,10 +130,6 @@ impl Blueprint {
         check_tf32(&options, on_device, dtype)?;
         let cache_type = compute::cache_type(options.cache_type, dtype.filter(|_| on_device))?;
         let plain = Blocks::of(&checkpoint, dtype)?;
-        let encoded = plain.encodings().into_iter().find(|(of, _)| !of.is_plain());
-        if let Some((encoding, _)) = encoded {
-            return Err(EngineError::NotComputed { encoding });
-        }
         let Forms { choice, are_timed } = forms::forms(&options, &plain, on_device)?;
         let limits = memory::limits();
         // Where nothing stays there is no form to choose.
@@ -500,6 +496,13 @@ impl Blueprint {
                 source,
             })?;
         self.prefer_one_slot()
+    }
+
+    /// Whether some matrices are in an encoding of blocks.
+    pub(crate) fn has_quantised(&self) -> Result<bool, EngineError> {
+        let mut encodings = self.blocks.encodings().into_iter();
+        Ok(encodings.any(|(encoding, _)| !encoding.is_plain())
+            || !Ends::head_encoding(&self.checkpoint)?.is_plain())
     }
 
     /// Of most of the layers' bytes, as they are computed with.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use loader::{Access, Arrangement, BlockSource, Checkpoint, DType, Whole};
+use loader::{Access, Arrangement, BlockSource, Checkpoint, DType, Encoding, Whole};
 use offload::SlabBytes;
 
 use crate::embedding::{Embedding, RowReader};
@@ -107,6 +107,15 @@ impl Ends {
             head,
             cancel: Arc::default(),
         })
+    }
+
+    /// What the head's numbers are stored in.
+    pub fn head_encoding(checkpoint: &Checkpoint) -> Result<Encoding, loader::Error> {
+        let which = match checkpoint.config.tied_embeddings {
+            true => Whole::Embedding,
+            false => Whole::LmHead,
+        };
+        Ok(checkpoint.rows(which, None)?.encoding())
     }
 
     /// Begins to read the head, if that was put off: see [`crate::head`].

@@ -117,10 +117,6 @@ pub enum EngineError {
     VerifyOnDevice,
     #[error("weights in {encoding} are computed on the CPU only")]
     EncodedOnDevice { encoding: Encoding },
-    #[error("weights in {encoding} are not computed with yet")]
-    NotComputed { encoding: Encoding },
-    #[error("there is no tensor of {encoding} numbers")]
-    NoTensor { encoding: Encoding },
     #[error(
         "a KV cache in {} was asked for, and a GPU keeps keys and values in the model's numbers, {}",
         asked.name(),

@@ -4,10 +4,10 @@
 use std::fmt;
 
 use half::{bf16, f16};
-use loader::{BlockLayout, Encoding, Form, Role};
+use loader::{BlockLayout, Encoding, Form, Part, Role};
 use offload::{LayerIndex, Slab};
 
-use kernels::Compact;
+use kernels::{Compact, Quantised};
 
 /// The first place of a pass that left NaN or infinity behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +80,7 @@ pub(crate) fn broken_weights(layout: &BlockLayout, slab: &Slab) -> Vec<Role> {
                 let bytes = &bytes[part.offset..part.offset + part.bytes];
                 match part.form {
                     Form::Compact => Compact::new(bytes, part.rows, part.cols).is_finite(),
-                    Form::Plain => is_finite(part.encoding, bytes),
+                    Form::Plain => is_finite(part, bytes),
                 }
             })
         });
@@ -89,13 +89,12 @@ pub(crate) fn broken_weights(layout: &BlockLayout, slab: &Slab) -> Vec<Role> {
     slab.bytes().read(of).unwrap_or_default()
 }
 
-fn is_finite(encoding: Encoding, bytes: &[u8]) -> bool {
-    match encoding {
+fn is_finite(part: &Part, bytes: &[u8]) -> bool {
+    match part.encoding {
         Encoding::Bf16 => finite(bytes, |value: bf16| value.is_finite()),
         Encoding::F16 => finite(bytes, |value: f16| value.is_finite()),
         Encoding::F32 => finite(bytes, f32::is_finite),
-        // What is not computed with cannot be a culprit.
-        _ => true,
+        blocks => Quantised::new(blocks, bytes, part.rows, part.cols).is_finite(),
     }
 }
 

@@ -374,7 +374,9 @@ fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
         match (model.blueprint.options.kernels, place.device().is_cpu()) {
             (Kernels::Fast, true) => {
                 let team = Arc::clone(&model.team);
-                Box::new(FastCompute::new(config, context, cache_type, team))
+                let quantised = model.blueprint.has_quantised()?;
+                let compute = FastCompute::new(config, context, cache_type, team, quantised);
+                Box::new(compute)
             }
             (Kernels::Fast, false) => Box::new(DeviceCompute::new(config, context, place, own)?),
             (Kernels::Clear, false) => Box::new(ClearCompute::new(config, context, place, own)?),

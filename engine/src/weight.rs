@@ -1,6 +1,7 @@
 //! One weight outside the blocks, where it is: bytes, and how to read them.
 
 use candle_core::{Device, Tensor};
+use kernels::Quantised;
 use loader::{BlockSource, DType, Encoding, Part};
 use offload::SlabBytes;
 
@@ -80,7 +81,15 @@ pub fn tensor_of(
     cols: usize,
     device: &Device,
 ) -> Result<Tensor, EngineError> {
-    let dtype = DType::of(encoding).ok_or(EngineError::NoTensor { encoding })?;
+    let Some(dtype) = DType::of(encoding) else {
+        // In blocks: the numbers that they stand for.
+        let blocks = Quantised::new(encoding, bytes, rows, cols);
+        let mut numbers = vec![0.0f32; rows * cols];
+        for (row, numbers) in numbers.chunks_exact_mut(cols).enumerate() {
+            blocks.row_into(row, numbers);
+        }
+        return Ok(Tensor::from_vec(numbers, shape(&[rows, cols]), device)?);
+    };
     let dtype = offload::candle_dtype(dtype);
     Ok(Tensor::from_raw_buffer(
         bytes,

@@ -15,8 +15,8 @@ use crate::finite::all_finite;
 use crate::profile::{Clock, past_stage};
 use crate::rope::Rotation;
 use kernels::{
-    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Phase, PhaseSpan, RopeTable,
-    Scratch, Team, Weights, embed, forward_block, logits,
+    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Phase, PhaseSpan, Quantised,
+    RopeTable, Scratch, Team, Weights, embed, forward_block, logits,
 };
 
 /// See the module.
@@ -36,11 +36,13 @@ pub struct FastCompute {
 }
 
 impl FastCompute {
+    /// `quantised`: some of the matrices are.
     pub fn new(
         config: SharedConfig,
         context: usize,
         cache_type: CacheType,
         team: Arc<Team>,
+        quantised: bool,
     ) -> Self {
         let Mixer::Attention { scale, .. } = config.block.mixer;
         let rotation = Rotation::of(&config, context);
@@ -54,12 +56,16 @@ impl FastCompute {
             scale: scale.map(|scale| scale as f32),
             residual: config.block.residual_multiplier as f32,
         };
+        let mut scratch = Scratch::new(&team, &shape, CHUNK_ROWS.min(context));
+        if quantised {
+            scratch = scratch.with_rounded();
+        }
         let cache = |_| LayerCache::new(cache_type, config.kv_heads, config.head_dim, context);
         Self {
             shape,
             rope: RopeTable::scaled(&rotation.frequencies, context, rotation.scale),
             caches: (0..config.layers).map(cache).collect(),
-            scratch: Scratch::new(&team, &shape, CHUNK_ROWS.min(context)),
+            scratch,
             hidden: vec![0.0; context * config.hidden_size],
             rows: 0,
             position: 0,
@@ -184,12 +190,16 @@ fn weights(encoding: Encoding, bytes: &[u8]) -> Weights<'_> {
         Encoding::Bf16 => Weights::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),
         Encoding::F16 => Weights::F16(bytemuck::cast_slice::<u8, f16>(bytes)),
         Encoding::F32 => Weights::F32(bytemuck::cast_slice::<u8, f32>(bytes)),
-        _ => unreachable!("a blueprint refuses what is not computed with"),
+        _ => unreachable!("a vector in {encoding}: only matrices have blocks"),
     }
 }
 
 fn matrix(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize) -> Matrix<'_> {
-    Matrix::new(weights(encoding, bytes), rows, cols)
+    if encoding.is_plain() {
+        Matrix::new(weights(encoding, bytes), rows, cols)
+    } else {
+        Quantised::new(encoding, bytes, rows, cols).into()
+    }
 }
 
 fn block_weights<'a>(layout: &BlockLayout, bytes: &'a [u8]) -> BlockWeights<'a> {
