@@ -8,9 +8,10 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use encoding::Encoding;
 use kernels::{
-    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, RopeTable, Scratch, Team,
-    Weights, advise_huge_pages, forward_block, logits, pack, read_in_parallel,
+    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Quantised, RopeTable,
+    Scratch, Team, Weights, advise_huge_pages, forward_block, logits, pack, read_in_parallel,
 };
 
 const SHAPE: BlockShape = BlockShape {
@@ -63,6 +64,11 @@ fn decode(c: &mut Criterion) {
     let mut stack = Stack::over(&team, layers.collect());
     group.throughput(Throughput::Bytes(stack.layer_bytes() as u64));
     group.bench_function("bf16 compact", |b| b.iter(|| stack.visit(1, POSITION)));
+    for encoding in QUANTISED {
+        let mut stack = Stack::over(&team, quantised_blocks(encoding, &words));
+        group.throughput(Throughput::Bytes(stack.layer_bytes() as u64));
+        group.bench_function(encoding.name(), |b| b.iter(|| stack.visit(1, POSITION)));
+    }
     group.finish();
 }
 
@@ -76,6 +82,16 @@ fn prefill(c: &mut Criterion) {
             let operations = 2 * numbers_a_layer() * rows;
             group.throughput(Throughput::Elements(operations as u64));
             group.bench_function(format!("{name}/{rows}"), |b| {
+                b.iter(|| stack.visit(rows, 0))
+            });
+        }
+    }
+    for encoding in QUANTISED {
+        let mut stack = Stack::over(&team, quantised_blocks(encoding, &words));
+        for rows in [4, 16, 128, ROWS_MAX] {
+            let operations = 2 * numbers_a_layer() * rows;
+            group.throughput(Throughput::Elements(operations as u64));
+            group.bench_function(format!("{encoding}/{rows}"), |b| {
                 b.iter(|| stack.visit(rows, 0))
             });
         }
@@ -117,6 +133,8 @@ const FORMATS: [(&str, Format); 3] = [
     ("f32", |words| Weights::F32(bytemuck::cast_slice(words))),
 ];
 
+const QUANTISED: [Encoding; 3] = [Encoding::Q8_0, Encoding::Q4K, Encoding::Q6K];
+
 /// As many layers as the weights hold, visited one after another.
 struct Stack<'a> {
     team: &'a Team,
@@ -143,7 +161,7 @@ impl<'a> Stack<'a> {
             next: 0,
             cache: LayerCache::new(CacheType::F32, SHAPE.kv_heads, SHAPE.head_dim, positions),
             rope: RopeTable::new(&vec![0.01; SHAPE.head_dim / 2], positions),
-            scratch: Scratch::new(team, &SHAPE, ROWS_MAX),
+            scratch: Scratch::new(team, &SHAPE, ROWS_MAX).with_rounded(),
             hidden: Vec::new(),
         }
     }
@@ -200,6 +218,25 @@ fn block(weights: Weights<'_>, mut start: usize) -> BlockWeights<'_> {
         part(weights, start - rows * cols, rows, cols)
     });
     block_of(weights, matrices)
+}
+
+/// Layers whose blocks are whatever the words make of them. Their scales are small finite numbers:
+/// as half numbers, too, the words are that.
+fn quantised_blocks(encoding: Encoding, words: &[u32]) -> Vec<BlockWeights<'_>> {
+    let norm = Weights::F32(bytemuck::cast_slice(words));
+    let mut bytes: &[u8] = bytemuck::cast_slice(words);
+    let size = |(rows, cols)| encoding.bytes(rows, cols).unwrap_or_default();
+    let layer_bytes: usize = sizes().into_iter().map(size).sum();
+    let layers = 0..bytes.len() / layer_bytes;
+    let layers = layers.map(|_| {
+        let matrices = sizes().map(|(rows, cols)| {
+            let (matrix, rest) = bytes.split_at(size((rows, cols)));
+            bytes = rest;
+            Quantised::new(encoding, matrix, rows, cols).into()
+        });
+        block_of(norm, matrices)
+    });
+    layers.collect()
 }
 
 /// The compact matrices of each layer.
