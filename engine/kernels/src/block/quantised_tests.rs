@@ -12,6 +12,8 @@ const SHAPE: BlockShape = BlockShape {
     kv_heads: 2,
     head_dim: 64,
     norm_eps: 1e-6,
+    residual: 1.0,
+    scale: None,
 };
 const ROWS: usize = 40;
 const VOCABULARY: usize = 300;
@@ -84,14 +86,16 @@ impl Model {
     fn weights(&self, quantised: bool) -> BlockWeights<'_> {
         let [q, k, out, gate, up, down] = self.parts.each_ref().map(|part| part.matrix(quantised));
         BlockWeights {
-            input_norm: self.norm.weights(),
+            input_norm: Some(self.norm.weights()),
             qkv: q.above(k).above(self.values.matrix(128, 256)),
             qkv_bias: None,
             q_norm: None,
             k_norm: None,
             out,
             out_bias: None,
-            post_norm: self.norm.weights(),
+            post_norm: Some(self.norm.weights()),
+            out_norm: None,
+            down_norm: None,
             gate_up: gate.above(up),
             gate_up_bias: None,
             down,

@@ -81,7 +81,7 @@ impl Layer {
         let rows = self.matrix().rows();
         match self.then {
             Then::SwiGlu => rows / 2,
-            Then::Store | Then::Add => rows,
+            Then::Store | Then::Add | Then::AddScaled(_) => rows,
         }
     }
 
@@ -160,7 +160,7 @@ impl Layer {
             let before = f64::from(self.out[at]);
             let (expected, size) = match self.then {
                 Then::Store => (value, size),
-                Then::Add => (before + value, before.abs() + size),
+                Then::Add | Then::AddScaled(_) => (before + value, before.abs() + size),
                 Then::SwiGlu => {
                     let [partner, partner_size] = self.dot(outputs + row, x);
                     // The largest slope of silu is 1.0998.
