@@ -215,6 +215,7 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::TokenOutOfRange { text: Some(_), .. }
         | EngineError::Text(
             TextError::TokenizerJson { .. }
+            | TextError::GgufTokenizer { .. }
             | TextError::TokenizerConfig { .. }
             | TextError::Template { .. }
             | TextError::TemplateLimit { .. },

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use kernels::{CacheType, FormTimes, Timed};
 use loader::{
-    Access, Arrangement, BlockLayout, BlockSource, Checkpoint, DType, Encoding, Form, Whole,
+    Access, Arrangement, BlockLayout, BlockSource, Checkpoint, DType, Encoding, Form, RopePairing,
+    Whole,
 };
 use offload::{
     BlockCost, BufferBytes, Costs, DiskLink, FixedBytes, Home, HostRoom, LayerIndex, LinkInfo,
@@ -558,6 +559,9 @@ fn numbers(
     on_device: bool,
 ) -> Result<Option<DType>, EngineError> {
     let encoding = checkpoint.encoding();
+    if on_device && checkpoint.config.rope.pairing == RopePairing::Neighbours {
+        return Err(EngineError::PairingOnDevice);
+    }
     match (asked, on_device) {
         (None, true) => DType::of(encoding)
             .map(Some)
@@ -736,11 +740,7 @@ fn sizes(
         .chain(resident);
     Ok(Sizes {
         // One that cannot be read is the tokenizer's error, if it is asked for.
-        tokenizer: checkpoint
-            .file_bytes("tokenizer.json")
-            .ok()
-            .flatten()
-            .unwrap_or(0),
+        tokenizer: checkpoint.vocabulary_bytes(),
         slab: slabs.max().unwrap_or(0),
         chunks: reserve::chunks(packed.chain([&head])),
         compute_threads: options.threads.unwrap_or_else(cores::physical),

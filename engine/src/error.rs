@@ -118,6 +118,11 @@ pub enum EngineError {
     #[error("weights in {encoding} are computed on the CPU only")]
     EncodedOnDevice { encoding: Encoding },
     #[error(
+        "the model turns neighbouring dimensions together, as GGUF files of the Llama family do, and \
+         that is computed on the CPU only"
+    )]
+    PairingOnDevice,
+    #[error(
         "a KV cache in {} was asked for, and a GPU keeps keys and values in the model's numbers, {}",
         asked.name(),
         own.name()
@@ -258,6 +263,9 @@ impl EngineError {
             }
             Self::NoCompactForm { .. } | Self::TooManyStrays { .. } => {
                 "leave out --resident-form compact"
+            }
+            Self::PairingOnDevice => {
+                "compute with --device cpu, or take the model's safetensors files"
             }
             Self::EncodedOnDevice { .. } => {
                 "compute with --device cpu, or take a checkpoint in bf16, f16 or f32"

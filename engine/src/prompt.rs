@@ -29,6 +29,10 @@ const CONVERSATION_BYTES_MAX: u64 = 256 << 20;
 
 /// The checkpoint's tokenizer, if it came with one.
 pub fn tokenizer_of(checkpoint: &Checkpoint) -> Result<Option<Tokenizer>, EngineError> {
+    if let Some(vocabulary) = checkpoint.gguf_tokenizer()? {
+        let special = special_tokens_of(checkpoint)?;
+        return Ok(Some(Tokenizer::of_gguf(&vocabulary, &special)?));
+    }
     let Some(json) = checkpoint.file(TOKENIZER)? else {
         return Ok(None);
     };

@@ -2,7 +2,8 @@
 
 use std::f64::consts::TAU;
 
-use loader::{ModelConfig, RopeScaling};
+use kernels::Pairing;
+use loader::{ModelConfig, RopePairing, RopeScaling};
 
 /// How the heads of a run turn.
 pub struct Rotation {
@@ -20,7 +21,10 @@ impl Rotation {
         let rope = &config.rope;
         let frequency = |pair: usize| {
             let exponent = (2 * pair) as f64 / rope.dims as f64;
-            scaled(rope.theta.powf(-exponent), pair, &rope.scaling, context) as f32
+            let scaled = scaled(rope.theta.powf(-exponent), pair, &rope.scaling, context);
+            let divisors = rope.divisors.as_ref();
+            let divisor = divisors.and_then(|divisors| divisors.get(pair));
+            (scaled / divisor.map_or(1.0, |divisor| f64::from(*divisor))) as f32
         };
         Self {
             frequencies: (0..rope.dims / 2).map(frequency).collect(),
@@ -31,6 +35,14 @@ impl Rotation {
                 _ => 1.0,
             },
         }
+    }
+}
+
+/// Which dimensions of a head turn together.
+pub fn pairing(config: &ModelConfig) -> Pairing {
+    match config.rope.pairing {
+        RopePairing::Halves => Pairing::Halves,
+        RopePairing::Neighbours => Pairing::Neighbours,
     }
 }
 

@@ -10,15 +10,17 @@ use std::sync::{Arc, OnceLock};
 use encoding::Encoding;
 use serde_json::{Map, Value};
 
-use crate::files::TOKENIZER_CONFIG;
+use crate::files::{TOKENIZER_CONFIG, gguf};
 use crate::folder::{Folder, is_plain};
 use crate::foreign;
 use crate::header::{self, HeaderTensor};
 use crate::json::{Fields, parse_object};
+use crate::naming::Naming;
 use crate::surplus::Purpose;
 use crate::{AccessReport, Error, GenerationConfig, ModelConfig, Storage};
 
 pub(crate) const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
 const SINGLE: &str = "model.safetensors";
@@ -81,6 +83,7 @@ pub struct Checkpoint {
     /// Empty where the checkpoint has no `generation_config.json`.
     pub generation: GenerationConfig,
     folder: Folder,
+    naming: Naming,
     encoding: Encoding,
     tensors: BTreeMap<String, TensorEntry>,
     /// Those that the model does not read.
@@ -88,12 +91,19 @@ pub struct Checkpoint {
     sources: Vec<Arc<dyn Storage>>,
     /// Read when it is first asked for; `None` where there is none.
     tokenizer_config: OnceLock<Option<Map<String, Value>>>,
+    /// Of a GGUF file's vocabulary, as a file of its own would have.
+    vocabulary_bytes: u64,
 }
 
 impl Checkpoint {
-    /// Opens a directory with `config.json` and safetensors files.
-    pub fn open(dir: &Path) -> Result<Self, Error> {
-        Self::read(Folder::on_disk(dir)?)
+    /// Opens a directory with `config.json` and safetensors files, or a GGUF file: the file, any part
+    /// of a split one, a directory with one such model, or `DIRECTORY:PART`, where `PART` is a part of
+    /// the file's name, like `Q4_K_M`.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        match gguf::find(path)? {
+            Some(found) => Self::read_gguf(found),
+            None => Self::read(Folder::on_disk(path)?),
+        }
     }
 
     /// Opens a checkpoint that was compiled into the program, given as (file name, content).
@@ -128,21 +138,68 @@ impl Checkpoint {
             None => GenerationConfig::default(),
         };
         let (sources, tensors) = read_index(&folder)?;
-        let mut checkpoint = Self {
+        let checkpoint = Self {
             config,
             generation,
             folder,
+            naming: Naming::Transformers,
             encoding: Encoding::Bf16,
             tensors,
             unread: BTreeMap::new(),
             sources,
             tokenizer_config: OnceLock::new(),
+            vocabulary_bytes: 0,
         };
-        checkpoint.refuse_adapters()?;
-        checkpoint.encoding = checkpoint.check_weights()?;
-        checkpoint.unread = checkpoint.sort_out()?;
-        checkpoint.look_at_head_copy()?;
-        Ok(checkpoint)
+        checkpoint.checked()
+    }
+
+    fn read_gguf(found: gguf::Found) -> Result<Self, Error> {
+        let opened = gguf::open(&found)?;
+        let checkpoint = Self {
+            config: opened.config,
+            generation: GenerationConfig::default(),
+            folder: found.folder.single(opened.name),
+            naming: Naming::Gguf,
+            encoding: Encoding::Bf16,
+            tensors: opened.tensors,
+            unread: BTreeMap::new(),
+            sources: opened.sources,
+            tokenizer_config: OnceLock::from(Some(opened.tokenizer_config)),
+            vocabulary_bytes: opened.vocabulary_bytes,
+        };
+        checkpoint.checked()
+    }
+
+    fn checked(mut self) -> Result<Self, Error> {
+        self.refuse_adapters()?;
+        self.encoding = self.check_weights()?;
+        self.unread = self.sort_out()?;
+        self.look_at_head_copy()?;
+        Ok(self)
+    }
+
+    pub(crate) fn naming(&self) -> Naming {
+        self.naming
+    }
+
+    /// The vocabulary that a GGUF file has, read anew at each call; `None` where it has none, and of
+    /// other checkpoints, which have it in a file of its own.
+    pub fn gguf_tokenizer(&self) -> Result<Option<gguf::GgufTokenizer>, Error> {
+        match (self.naming, self.sources.first()) {
+            (Naming::Gguf, Some(storage)) => gguf::tokenizer(storage.as_ref()),
+            _ => Ok(None),
+        }
+    }
+
+    /// Bytes of the vocabulary in its file.
+    pub fn vocabulary_bytes(&self) -> u64 {
+        match self.naming {
+            Naming::Gguf => self.vocabulary_bytes,
+            Naming::Transformers => {
+                let file = self.folder.file_bytes(TOKENIZER);
+                file.ok().flatten().unwrap_or(0)
+            }
+        }
     }
 
     /// The directory, or the name of an embedded checkpoint, for messages.
@@ -152,7 +209,7 @@ impl Checkpoint {
 
     /// Whether its files are on a disk, and not inside the program.
     pub fn on_disk(&self) -> bool {
-        matches!(self.folder, Folder::Disk { .. })
+        matches!(self.folder, Folder::Disk { .. } | Folder::Single { .. })
     }
 
     /// One of its files as the user would name it.

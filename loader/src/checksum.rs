@@ -91,6 +91,7 @@ impl Checkpoint {
     /// Of a tensor's bytes as they are stored.
     pub(crate) fn checksum(&self, tensor: &str) -> Result<Checksum, Error> {
         let entry = self.tensor(tensor).ok_or_else(|| Error::TensorMissing {
+            said_by: self.naming().description(),
             location: self.location().into(),
             tensor: tensor.into(),
         })?;

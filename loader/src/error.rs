@@ -5,8 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::checksum::{ALGORITHM, Checksum};
+use crate::files::gguf::GgufProblem;
 use crate::foreign::Format;
 use crate::manifest::MANIFEST;
+use crate::naming::Description;
 use crate::units;
 
 /// What went wrong with a checkpoint. Every file is named as the user would name it.
@@ -35,6 +37,19 @@ pub enum Error {
     },
     #[error("{file} is {format}, which is not read")]
     OtherFormat { file: String, format: Format },
+    #[error("{file}: {problem}")]
+    Gguf { file: String, problem: GgufProblem },
+    #[error("{location} has several GGUF models: {}", list(.found))]
+    SeveralGguf {
+        location: String,
+        found: Vec<String>,
+    },
+    #[error("{location} has no GGUF model with {pick} in its name (it has {})", list(.found))]
+    NoSuchGguf {
+        location: String,
+        pick: String,
+        found: Vec<String>,
+    },
     #[error("cannot {action} {file}")]
     Io {
         action: &'static str,
@@ -116,23 +131,30 @@ pub enum Error {
     },
     #[error("{location} holds an adapter ({found}), and adapters are not applied")]
     Adapter { location: String, found: String },
-    #[error("{location} has no tensor {tensor}, which its config.json calls for")]
-    TensorMissing { location: String, tensor: String },
-    #[error("{file}: tensor {tensor} has no place in a {family} block as config.json describes it")]
+    #[error("{location} has no tensor {tensor}, which its {said_by} calls for")]
+    TensorMissing {
+        location: String,
+        tensor: String,
+        /// What describes the model; likewise in those that follow.
+        said_by: Description,
+    },
+    #[error("{file}: tensor {tensor} has no place in a {family} block as {said_by} describes it")]
     TensorUnexpected {
         file: String,
         tensor: String,
         family: &'static str,
+        said_by: Description,
     },
     #[error(
-        "{file}: tensor {tensor} is one of layer {layer}, the first is layer 0, and \
-         `num_hidden_layers` in config.json is {layers}"
+        "{file}: tensor {tensor} is one of layer {layer}, the first is layer 0, and {setting} is \
+         {layers}"
     )]
     LayerSurplus {
         file: String,
         tensor: String,
         layer: usize,
         layers: usize,
+        setting: &'static str,
     },
     #[error("{file}: tensor {tensor} is not part of a {family} model: it could change the answer")]
     TensorUnknown {
@@ -152,12 +174,13 @@ pub enum Error {
         embedding: &'static str,
         difference: String,
     },
-    #[error("{file}: tensor {tensor} has shape {found:?}, config.json calls for {expected:?}")]
+    #[error("{file}: tensor {tensor} has shape {found:?}, {said_by} calls for {expected:?}")]
     TensorShape {
         file: String,
         tensor: String,
         expected: Vec<usize>,
         found: Vec<u64>,
+        said_by: Description,
     },
     #[error("{file}: tensor {tensor} is stored as {found}, expected one of BF16, F16, F32")]
     TensorDType {
@@ -293,7 +316,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotACheckpoint { .. } => {
-                "give the directory that holds config.json and the .safetensors files".into()
+                "give the directory that holds config.json and the .safetensors files, or a .gguf file"
+                    .into()
             }
             Self::NoWeights { .. } => {
                 "save the model again as safetensors; other formats are not read".into()
@@ -303,6 +327,11 @@ impl Error {
                  model.safetensors"
             ),
             Self::OtherFormat { format, .. } => format.hint().into(),
+            Self::Gguf { file, problem } => problem.hint(file),
+            Self::SeveralGguf { location, .. } => format!(
+                "give one of them, or a part of its name after the folder's: {location}:Q4_K_M"
+            ),
+            Self::NoSuchGguf { .. } => "give a part of one of these names, or the file".into(),
             Self::Unsupported { supported, .. } => {
                 format!("choose a checkpoint with {supported}")
             }
@@ -350,6 +379,15 @@ impl Error {
                 "if the model has a head of its own, `tie_word_embeddings` must be false in \
                  config.json; if not, save it again without {head}"
             ),
+            Self::TensorMissing { said_by, .. }
+            | Self::TensorUnexpected { said_by, .. }
+            | Self::TensorShape { said_by, .. }
+                if *said_by == Description::Metadata =>
+            {
+                "the file is damaged, or was converted by a program that writes models of this kind \
+                 otherwise: fetch another conversion"
+                    .into()
+            }
             Self::TensorMissing { .. }
             | Self::TensorUnexpected { .. }
             | Self::TensorShape { .. } => {

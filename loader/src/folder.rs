@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::foreign::Format;
+use crate::manifest::MANIFEST;
 use crate::storage::{EmbeddedStorage, FileStorage, Storage};
 
 /// No configuration or tokenizer file comes near this; reading more would be a mistake.
@@ -20,6 +21,14 @@ pub(crate) enum Folder {
         location: String,
         /// Where its files may really be; see [`homes`].
         homes: Vec<PathBuf>,
+    },
+    /// A model in one file, or in a few parts of one: of what is beside them, only a file under the
+    /// model's own name belongs to it.
+    Single {
+        folder: Box<Folder>,
+        /// The file, which comes first where there are parts.
+        name: String,
+        location: String,
     },
     Embedded {
         name: &'static str,
@@ -59,10 +68,18 @@ impl Folder {
         Err(Error::NotACheckpoint { location, problem })
     }
 
+    pub fn single(self, name: String) -> Self {
+        Self::Single {
+            location: self.display(&name),
+            folder: Box::new(self),
+            name,
+        }
+    }
+
     /// The directory or the name, for messages.
     pub fn location(&self) -> &str {
         match self {
-            Self::Disk { location, .. } => location,
+            Self::Disk { location, .. } | Self::Single { location, .. } => location,
             Self::Embedded { name, .. } => name,
         }
     }
@@ -71,6 +88,14 @@ impl Folder {
     pub fn display(&self, name: &str) -> String {
         match self {
             Self::Disk { dir, .. } => dir.join(name).display().to_string(),
+            Self::Single {
+                folder,
+                name: own,
+                location,
+            } => match own_file(own, name) {
+                Some(own) => folder.display(&own),
+                None => location.clone(),
+            },
             Self::Embedded { name: folder, .. } => format!("{folder}/{name}"),
         }
     }
@@ -81,6 +106,12 @@ impl Folder {
         match self {
             Self::Disk { dir, homes, .. } => match self.find_file(&dir.join(name), name, homes)? {
                 Some(path) => self.read_from_disk(&path, name),
+                None => Ok(None),
+            },
+            Self::Single {
+                folder, name: own, ..
+            } => match own_file(own, name) {
+                Some(own) => folder.read(&own),
                 None => Ok(None),
             },
             Self::Embedded { files, .. } => Ok(find(files, name).map(<[u8]>::to_vec)),
@@ -94,6 +125,12 @@ impl Folder {
             Self::Disk { dir, homes, .. } => {
                 Ok(self.find_file(&dir.join(name), name, homes)?.is_some())
             }
+            Self::Single {
+                folder, name: own, ..
+            } => match own_file(own, name) {
+                Some(own) => folder.has(&own),
+                None => Ok(false),
+            },
             Self::Embedded { files, .. } => Ok(find(files, name).is_some()),
         }
     }
@@ -107,6 +144,12 @@ impl Folder {
                 path.and_then(|path| fs::metadata(path).ok())
                     .map(|file| file.len())
             }
+            Self::Single {
+                folder, name: own, ..
+            } => match own_file(own, name) {
+                Some(own) => folder.file_bytes(&own)?,
+                None => None,
+            },
             Self::Embedded { files, .. } => find(files, name).map(|file| file.len() as u64),
         })
     }
@@ -240,6 +283,7 @@ impl Folder {
                     Err(source) => Err(self.io("open", name, source)),
                 }
             }
+            Self::Single { folder, .. } => folder.open(name),
             Self::Embedded { files, .. } => Ok(find(files, name).map(|bytes| {
                 Arc::new(EmbeddedStorage::new(self.display(name), bytes)) as Arc<dyn Storage>
             })),
@@ -255,6 +299,7 @@ impl Folder {
                 .flatten()
                 .map(|entry| entry.file_name().to_string_lossy().into_owned())
                 .collect(),
+            Self::Single { folder, .. } => return folder.names(),
             Self::Embedded { files, .. } => files.iter().map(|(name, _)| (*name).into()).collect(),
         };
         names.sort();
@@ -284,6 +329,11 @@ fn homes(dir: &Path) -> Vec<PathBuf> {
         _ => None,
     };
     [own.clone()].into_iter().chain(store).collect()
+}
+
+/// Under which name the model in the file `single` has the file that is called `name` in a folder.
+fn own_file(single: &str, name: &str) -> Option<String> {
+    (name == MANIFEST).then(|| format!("{single}.{name}"))
 }
 
 /// Whether `name` names a file of the folder itself and nothing outside it.

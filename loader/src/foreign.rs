@@ -15,6 +15,9 @@ const NAMES_MAX: usize = 8;
 pub enum Format {
     /// `consolidated.safetensors`: safetensors, under the names that the model's maker uses.
     Consolidated,
+    /// What came before GGUF.
+    Ggml,
+    /// GGUF files that hold no language model.
     Gguf,
     /// `.bin`, `.pt`, `.pth`, `.ckpt`: a pickle, which is a program.
     Pickle,
@@ -34,7 +37,10 @@ impl Format {
                 .starts_with("consolidated")
                 .then_some(Self::Consolidated);
         }
-        if ends(&[".gguf", ".ggml"]) {
+        if ends(&[".ggml"]) {
+            return Some(Self::Ggml);
+        }
+        if ends(&[".gguf"]) {
             return Some(Self::Gguf);
         }
         // Trainers leave these beside the weights, and they hold none.
@@ -63,9 +69,10 @@ impl Format {
                  model.safetensors.index.json, from where this came from: they hold the same \
                  weights under the names that transformers uses"
             }
+            Self::Ggml => "fetch a GGUF file of the same model",
             Self::Gguf => {
-                "this engine reads the model as it was published, before it was converted: fetch \
-                 the folder with config.json and the .safetensors files"
+                "fetch the GGUF file of the language model too: a projector or a matrix of \
+                 importances is none"
             }
             Self::Pickle => {
                 "a pickle can run programs, so it is not opened: load it with transformers where \
@@ -84,7 +91,8 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Consolidated => "safetensors with its maker's own tensor names",
-            Self::Gguf => "GGUF, the format of llama.cpp",
+            Self::Ggml => "of the format before GGUF",
+            Self::Gguf => "a GGUF file that is no language model",
             Self::Pickle => "a PyTorch pickle",
             Self::Onnx => "ONNX",
             Self::OtherLibrary => "weights for TensorFlow or Flax",

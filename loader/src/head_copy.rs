@@ -7,11 +7,15 @@
 //! that has just come; a few stretches of both are compared when the checkpoint is opened, which finds
 //! nearly every other head before anything was planned or loaded.
 
-use crate::source::{EMBEDDING, HEAD};
+use crate::naming::Naming;
 use crate::{
     Access, AlignedBuf, BlockSource, CHUNK_BYTES, Checkpoint, DIRECT_ALIGN_BYTES, Encoding, Error,
-    READ_THREADS, TensorEntry, convert, crew,
+    READ_THREADS, TensorEntry, Whole, convert, crew,
 };
+
+/// A GGUF file either has a head or has none: only others have a copy.
+const EMBEDDING: &str = Naming::Transformers.whole(Whole::Embedding);
+const HEAD: &str = Naming::Transformers.whole(Whole::LmHead);
 
 /// Of a stretch that is looked at when the checkpoint is opened.
 const LOOK_BYTES: u64 = 64 << 10;
@@ -112,7 +116,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn is_head_copy(&self, name: &str) -> bool {
-        self.config.tied_embeddings && name == HEAD
+        self.naming() == Naming::Transformers && self.config.tied_embeddings && name == HEAD
     }
 
     /// `at`: where bytes of the matrix differ, which is written down as `encoding`.

@@ -1,7 +1,7 @@
 //! What a checkpoint says and where its bytes are.
 //!
-//! [`Checkpoint`] reads `config.json` and the safetensors headers and checks every bound before a
-//! weight is read; [`BlockLayout`] says where each weight of a block lies in one slab of memory;
+//! [`Checkpoint`] reads `config.json` and the safetensors headers, or the header of a GGUF file, and
+//! checks every bound before a weight is read; [`BlockLayout`] says where each weight of a block lies in one slab of memory;
 //! [`BlockSource`] says where those bytes are on disk, and [`Chunk`]s are the reads that bring
 //! them. This crate knows no device and no tensor library.
 
@@ -37,6 +37,8 @@ mod json;
 mod layout;
 mod manifest;
 mod measure;
+#[forbid(unsafe_code)]
+mod naming;
 mod read;
 #[forbid(unsafe_code)]
 mod room;
@@ -57,17 +59,19 @@ pub use buffer::AlignedBuf;
 pub use checkpoint::{Checkpoint, TensorEntry};
 pub use checksum::{ALGORITHM as CHECKSUM_ALGORITHM, Checksum, NoChecksum, Stretch};
 pub use chunk::{CHUNK_BYTES, Chunk, Fill, Scatter, assign};
-pub use config::{ModelConfig, Rope, RopeScaling};
+pub use config::{ModelConfig, Rope, RopePairing, RopeScaling};
 pub use convert::convert;
 pub use dtype::{DType, UnknownDType};
 pub use encoding::Encoding;
 pub use error::{Error, HeaderProblem, Said};
 pub use families::Family;
+pub use files::gguf::{GgufProblem, GgufTokenizer, Texts, TokenType};
 pub use foreign::Format;
 pub use generation::GenerationConfig;
 pub use layout::{Arrangement, BlockLayout, Form, Move, Part, Placement, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{LoneRead, ReadRate, measure_lone_read, measure_read_gbps};
+pub use naming::Description;
 pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
 pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use encoding::Encoding;
 
 use crate::chunk::{self, Chunk};
+use crate::files::gguf;
 use crate::layout::{Arrangement, Tensor};
 use crate::{BlockLayout, Checkpoint, DType, Error, Role, TensorEntry};
 
@@ -101,10 +102,6 @@ pub enum Whole {
     LmHead,
 }
 
-pub(crate) const EMBEDDING: &str = "model.embed_tokens.weight";
-pub(crate) const HEAD: &str = "lm_head.weight";
-pub(crate) const LAYERS: &str = "model.layers.";
-
 impl Whole {
     pub const ALL: [Self; 3] = [Self::Embedding, Self::FinalNorm, Self::LmHead];
 
@@ -139,7 +136,8 @@ impl Checkpoint {
         }
         let weights = self.config.block_weights().into_iter().map(|weight| {
             let tensors = weight.tensors.iter();
-            let names = tensors.map(|tensor| (tensor_name(layer, tensor.name), &*tensor.shape));
+            let names =
+                tensors.map(|tensor| (self.tensor_name(layer, tensor.name), &*tensor.shape));
             Ok((weight.role, self.found(names, dtype)?))
         });
         let weights = weights.collect::<Result<Vec<_>, Error>>()?;
@@ -200,11 +198,16 @@ impl Checkpoint {
     }
 
     fn weight_name(&self, which: Whole) -> &'static str {
-        match which {
-            Whole::LmHead if !self.config.tied_embeddings => HEAD,
-            Whole::Embedding | Whole::LmHead => EMBEDDING,
-            Whole::FinalNorm => "model.norm.weight",
-        }
+        let stored = match which {
+            Whole::LmHead if self.config.tied_embeddings => Whole::Embedding,
+            which => which,
+        };
+        self.naming().whole(stored)
+    }
+
+    fn tensor_name(&self, layer: usize, part: &'static str) -> String {
+        let naming = self.naming();
+        format!("{}{layer}.{}", naming.layers(), naming.in_block(part))
     }
 
     /// The tensors of one weight.
@@ -231,6 +234,7 @@ impl Checkpoint {
         let entry = self.tensor(name).ok_or_else(|| Error::TensorMissing {
             location: self.location().into(),
             tensor: name.into(),
+            said_by: self.naming().description(),
         })?;
         let same = entry.shape.len() == shape.len()
             && entry.shape.iter().zip(shape).all(|(a, b)| *a == *b as u64);
@@ -241,6 +245,7 @@ impl Checkpoint {
                 tensor: name.into(),
                 expected: shape.to_vec(),
                 found: entry.shape.clone(),
+                said_by: self.naming().description(),
             });
         }
         let (rows, cols) = match *shape {
@@ -300,30 +305,29 @@ impl Checkpoint {
 
     /// Whether the model reads the tensor of that name, for each name.
     pub(crate) fn is_read(&self) -> impl Fn(&str) -> bool {
+        let naming = self.naming();
         let weights = self.config.block_weights().into_iter();
         let parts: Vec<&str> = weights
             .flat_map(|weight| weight.tensors)
-            .map(|tensor| tensor.name)
+            .map(|tensor| naming.in_block(tensor.name))
             .collect();
         let whole = Whole::ALL.map(|which| self.weight_name(which));
+        let divisors = self.config.rope.divisors.as_ref();
+        let divisors = divisors.map(|_| gguf::names::ROPE_DIVISORS);
         let layers = self.config.layers;
         move |name| {
             let in_layer = name
-                .strip_prefix(LAYERS)
+                .strip_prefix(naming.layers())
                 .and_then(|rest| rest.split_once('.'));
             match in_layer {
                 // "01" is no layer's name.
                 Some((number, part)) => number.parse::<usize>().is_ok_and(|layer| {
-                    layer < layers && tensor_name(layer, part) == name && parts.contains(&part)
+                    layer < layers && number == layer.to_string() && parts.contains(&part)
                 }),
-                None => whole.contains(&name),
+                None => whole.contains(&name) || divisors == Some(name),
             }
         }
     }
-}
-
-fn tensor_name(layer: usize, part: &str) -> String {
-    format!("{LAYERS}{layer}.{part}")
 }
 
 impl Found<'_> {

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::source::LAYERS;
+use crate::files::gguf;
+use crate::naming::Naming;
 use crate::{Checkpoint, Error};
 
 /// The tensors that are there and are not read, of one purpose.
@@ -93,7 +94,7 @@ impl Checkpoint {
     }
 
     /// Files of weights that are there and are none of this checkpoint's: beside a file of them all, or
-    /// beside the shards that its index names.
+    /// beside the shards that its index names; beside a GGUF file, those of towers.
     pub fn unread_files(&self) -> Vec<String> {
         let is_read = |name: &str| {
             let name = self.display(name);
@@ -101,7 +102,10 @@ impl Checkpoint {
         };
         let names = self.folder().names().into_iter();
         names
-            .filter(|name| name.ends_with(".safetensors") && !is_read(name))
+            .filter(|name| match self.naming() {
+                Naming::Transformers => name.ends_with(".safetensors") && !is_read(name),
+                Naming::Gguf => gguf::is_beside(name),
+            })
             .collect()
     }
 
@@ -128,10 +132,10 @@ impl Checkpoint {
             if read(name) {
                 continue;
             }
-            let purpose = match name.strip_prefix(LAYERS) {
+            let purpose = match name.strip_prefix(self.naming().layers()) {
                 Some(rest) => self.in_layers(name, rest, entry.source)?,
                 None if self.is_head_copy(name) => Purpose::HeadCopy,
-                None => Purpose::of(name).ok_or_else(|| Error::TensorUnknown {
+                None => self.purpose_of(name).ok_or_else(|| Error::TensorUnknown {
                     file: self.sources()[entry.source].name().into(),
                     tensor: name.into(),
                     family: self.config.family.name,
@@ -142,6 +146,14 @@ impl Checkpoint {
         Ok(unread)
     }
 
+    /// Of a tensor outside the layers. A GGUF file has its towers in files of their own.
+    fn purpose_of(&self, name: &str) -> Option<Purpose> {
+        match self.naming() {
+            Naming::Transformers => Purpose::of(name),
+            Naming::Gguf => None,
+        }
+    }
+
     /// A bias or a norm that config.json does not announce would change the result, and so would a
     /// layer more.
     fn in_layers(&self, name: &str, rest: &str, source: usize) -> Result<Purpose, Error> {
@@ -150,6 +162,7 @@ impl Checkpoint {
             file: file(),
             tensor: name.into(),
             family: self.config.family.name,
+            said_by: self.naming().description(),
         };
         let (number, part) = rest.split_once('.').ok_or_else(unexpected)?;
         let layer = number.parse::<usize>().map_err(|_| unexpected())?;
@@ -162,8 +175,13 @@ impl Checkpoint {
                 tensor: name.into(),
                 layer,
                 layers,
+                setting: self.naming().layers_setting(),
             });
         }
-        (self.config.family.extra)(part).ok_or_else(unexpected)
+        let purpose = match self.naming() {
+            Naming::Transformers => (self.config.family.extra)(part),
+            Naming::Gguf => (part == gguf::names::ROTATION).then_some(Purpose::Rotation),
+        };
+        purpose.ok_or_else(unexpected)
     }
 }

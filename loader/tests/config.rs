@@ -7,7 +7,7 @@
 
 use loader::{
     AttentionBiases, BlockSpec, DType, Family, FeedForward, GenerationConfig, HeadNorms, Mixer,
-    ModelConfig, Rope, RopeScaling,
+    ModelConfig, Rope, RopePairing, RopeScaling,
 };
 use serde_json::{Value, json};
 
@@ -62,6 +62,8 @@ fn absent_fields_mean_what_they_mean_to_the_reference() {
         theta: 10_000.0,
         dims: 8,
         scaling: RopeScaling::None,
+        pairing: RopePairing::Halves,
+        divisors: None,
     };
     assert_eq!(llama.rope, plain);
     assert_eq!(llama.block, BlockSpec::PLAIN);

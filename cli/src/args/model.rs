@@ -15,7 +15,8 @@ use super::size::Size;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// Directory with config.json and .safetensors files [default: the demo model]
+    /// Directory with config.json and .safetensors files, a .gguf file, or a directory of such and
+    /// a part of the file's name, like DIR:Q4_K_M [default: the demo model]
     #[arg(long, short, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Compute in this dtype: bf16, f16, f32 (or bfloat16, ...) [default: as stored]

@@ -58,7 +58,8 @@ Examples:
   engine inspect
   engine inspect DIR --json")]
 pub struct InspectArgs {
-    /// Directory with config.json and .safetensors files [default: the demo model]
+    /// Directory with config.json and .safetensors files, a .gguf file, or a directory of such and
+    /// a part of the file's name, like DIR:Q4_K_M [default: the demo model]
     #[arg(value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// One JSON object instead of a table
@@ -99,7 +100,7 @@ Examples:
   engine checksum DIR --check
   engine generate --model DIR --verify --prompt 'Once upon a time'")]
 pub struct ChecksumArgs {
-    /// Directory with config.json and .safetensors files
+    /// Directory with config.json and .safetensors files, or a .gguf file
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Read the weights again and compare; nothing is written

@@ -1,5 +1,6 @@
 //! `engine checksum`: sums the weights up, or holds them against what was summed up before.
 
+use std::path::Path;
 use std::time::Instant;
 
 use engine::EngineError;
@@ -42,7 +43,7 @@ pub fn run(args: &ChecksumArgs) -> Result<(), Failure> {
         }
         None => {
             let manifest = Manifest::of(&checkpoint, &mut progress).map_err(EngineError::from)?;
-            write(args, &manifest)?;
+            write(&checkpoint, &manifest)?;
             (manifest, None)
         }
     };
@@ -87,12 +88,9 @@ fn manifest(checkpoint: &Checkpoint) -> Result<Manifest, Failure> {
     })
 }
 
-fn write(args: &ChecksumArgs, manifest: &Manifest) -> Result<(), Failure> {
-    let path = args.dir.join(MANIFEST);
+fn write(checkpoint: &Checkpoint, manifest: &Manifest) -> Result<(), Failure> {
+    let file = checkpoint.display(MANIFEST);
     let json = manifest.to_json().map_err(std::io::Error::from);
-    let written = json.and_then(|json| write_whole(&path, &json));
-    written.map_err(|source| Failure::Write {
-        file: path.display().to_string(),
-        source,
-    })
+    let written = json.and_then(|json| write_whole(Path::new(&file), &json));
+    written.map_err(|source| Failure::Write { file, source })
 }

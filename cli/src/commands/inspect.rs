@@ -1,5 +1,8 @@
 //! `engine inspect`: what a checkpoint holds, or why it cannot be run.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use engine::kernels::{CacheType, LayerCache};
 use engine::{Blocks, EngineError, Source};
 use loader::{Checkpoint, RopeScaling};
@@ -16,6 +19,8 @@ struct Inspection {
     supported: bool,
     family: &'static str,
     dtype: &'static str,
+    /// Of what the model reads; the largest share comes first.
+    encodings: Vec<Share>,
     parameters: u64,
     tensors: usize,
     /// Of these, what the model does not read.
@@ -41,6 +46,15 @@ struct Inspection {
     chat_template: bool,
     /// What works only in part, in words.
     problems: Vec<String>,
+}
+
+/// The weights in one number format.
+#[derive(Debug, Serialize)]
+struct Share {
+    encoding: &'static str,
+    bytes: u64,
+    /// Of the bytes of all weights.
+    share: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,6 +139,7 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         supported: true,
         family: config.family.name,
         dtype: checkpoint.encoding().name(),
+        encodings: encodings(checkpoint),
         parameters: parameters.sum(),
         tensors: checkpoint.tensors().count(),
         unread: unread::of(checkpoint),
@@ -155,6 +170,24 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
     }
 }
 
+fn encodings(checkpoint: &Checkpoint) -> Vec<Share> {
+    let mut bytes_of: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for (name, entry) in checkpoint.tensors() {
+        if let (None, Some(encoding)) = (checkpoint.purpose(name), entry.encoding()) {
+            *bytes_of.entry(encoding.name()).or_default() += entry.bytes;
+        }
+    }
+    let all: u64 = bytes_of.values().sum();
+    let share = |(encoding, bytes): (&'static str, u64)| Share {
+        encoding,
+        bytes,
+        share: bytes as f64 / all.max(1) as f64,
+    };
+    let mut shares: Vec<Share> = bytes_of.into_iter().map(share).collect();
+    shares.sort_by_key(|share| Reverse(share.bytes));
+    shares
+}
+
 fn chat_template(checkpoint: &Checkpoint) -> Result<bool, EngineError> {
     let names = checkpoint.chat_template_names()?;
     for name in &names {
@@ -165,7 +198,11 @@ fn chat_template(checkpoint: &Checkpoint) -> Result<bool, EngineError> {
 
 fn rope(checkpoint: &Checkpoint) -> String {
     let rope = &checkpoint.config.rope;
-    match &rope.scaling {
+    let divided = match rope.divisors {
+        Some(_) => ", each frequency divided by a number of its own",
+        None => "",
+    };
+    let scaled = match &rope.scaling {
         RopeScaling::None => format!("theta {}", rope.theta),
         RopeScaling::Linear { factor } => format!("theta {}, linear x {factor}", rope.theta),
         RopeScaling::Llama3 { factor, .. } => format!("theta {}, llama3 x {factor}", rope.theta),
@@ -177,7 +214,8 @@ fn rope(checkpoint: &Checkpoint) -> String {
              ones beyond)",
             rope.theta
         ),
-    }
+    };
+    scaled + divided
 }
 
 fn text(found: &Inspection) -> String {
@@ -189,6 +227,13 @@ fn text(found: &Inspection) -> String {
         "parameters",
         format!("{} in {}", short_count(found.parameters), found.dtype),
     );
+    if let [_, _, ..] = found.encodings[..] {
+        let shares = found.encodings.iter().map(|it| {
+            let percent = 100.0 * it.share;
+            format!("{} {percent:.1} %", it.encoding)
+        });
+        line("bytes in", shares.collect::<Vec<_>>().join(", "));
+    }
     line(
         "layers",
         format!("{} of {}", found.layers, memory(found.layer_bytes as u64)),

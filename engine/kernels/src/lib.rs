@@ -41,7 +41,7 @@ pub use linear::Products;
 pub use memory::{advise_huge_pages, read_in_parallel};
 pub use phases::{Phase, PhaseSpan};
 pub use quant::Quantised;
-pub use rope::RopeTable;
+pub use rope::{Pairing, RopeTable};
 pub use scratch::Scratch;
 pub use team::Team;
 pub use weights::{Matrix, Numbers, Weights};

@@ -1,10 +1,20 @@
-//! Rotary position embedding in the half-split convention: dimension `i` turns with dimension
-//! `i + n/2`. Knows nothing of how the frequencies were chosen or scaled.
+//! Rotary position embedding. Knows nothing of how the frequencies were chosen or scaled.
+
+/// Which two dimensions turn together, of `n` that turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pairing {
+    /// Dimension `i` with dimension `i + n/2`.
+    #[default]
+    Halves,
+    /// Dimension `2 * i` with dimension `2 * i + 1`.
+    Neighbours,
+}
 
 /// Cosines and sines of every position, built once.
 #[derive(Debug)]
 pub struct RopeTable {
     half: usize,
+    pairing: Pairing,
     positions: usize,
     /// A row a position: `half` cosines, then `half` sines.
     turns: Vec<f32>,
@@ -38,9 +48,15 @@ impl RopeTable {
         }
         RopeTable {
             half,
+            pairing: Pairing::default(),
             positions,
             turns,
         }
+    }
+
+    /// The same for heads whose dimensions are paired so.
+    pub fn paired(self, pairing: Pairing) -> Self {
+        RopeTable { pairing, ..self }
     }
 
     /// Positions that the table covers.
@@ -66,9 +82,21 @@ impl RopeTable {
         );
         let row = &self.turns[position * 2 * self.half..][..2 * self.half];
         let (cos, sin) = row.split_at(self.half);
-        let (low, high) = head[..2 * self.half].split_at_mut(self.half);
-        for ((l, h), (c, s)) in low.iter_mut().zip(high).zip(cos.iter().zip(sin)) {
-            (*l, *h) = (*l * c - *h * s, *h * c + *l * s);
+        let head = &mut head[..2 * self.half];
+        let turns = cos.iter().zip(sin);
+        match self.pairing {
+            Pairing::Halves => {
+                let (low, high) = head.split_at_mut(self.half);
+                for ((l, h), (c, s)) in low.iter_mut().zip(high).zip(turns) {
+                    (*l, *h) = (*l * c - *h * s, *h * c + *l * s);
+                }
+            }
+            Pairing::Neighbours => {
+                let (pairs, _) = head.as_chunks_mut::<2>();
+                for ([l, h], (c, s)) in pairs.iter_mut().zip(turns) {
+                    (*l, *h) = (*l * c - *h * s, *h * c + *l * s);
+                }
+            }
         }
     }
 }
@@ -92,5 +120,19 @@ mod tests {
             assert!((f64::from(head[i]) - expected).abs() < 1e-5);
         }
         assert_eq!(head[6], 7.0);
+    }
+
+    /// The same turns of the same pairs, wherever these lie.
+    #[test]
+    fn neighbours_turn_as_halves_do() {
+        let frequencies = [1.0, 0.1, 0.01];
+        let halves = RopeTable::new(&frequencies, 50);
+        let neighbours = RopeTable::new(&frequencies, 50).paired(Pairing::Neighbours);
+        let mut head = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+        let order = [0, 3, 1, 4, 2, 5, 6];
+        let mut interleaved = order.map(|at| head[at]);
+        halves.apply(7, &mut head);
+        neighbours.apply(7, &mut interleaved);
+        assert_eq!(order.map(|at| head[at]), interleaved);
     }
 }

@@ -11,8 +11,8 @@ use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
-use candle_nn::rotary_emb::rope;
-use kernels::CacheType;
+use candle_nn::rotary_emb::{rope, rope_i};
+use kernels::{CacheType, Pairing};
 use loader::{BlockLayout, DType, HeadNorms, Mixer, ModelConfig, Role};
 use offload::{LayerIndex, Place, Slab};
 
@@ -27,7 +27,7 @@ use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, Stage, stage};
-use crate::rope::Rotation;
+use crate::rope::{Rotation, pairing};
 use crate::weight::tensor_of;
 
 /// See the module.
@@ -213,6 +213,10 @@ impl ClearCompute {
             };
             let cos = self.turns.0.narrow(0, position, rows)?;
             let sin = self.turns.1.narrow(0, position, rows)?;
+            let rope = match pairing(&self.config) {
+                Pairing::Halves => rope,
+                Pairing::Neighbours => rope_i,
+            };
             let dims = self.config.rope.dims;
             if dims == head_dim {
                 return rope(&heads.unsqueeze(0)?, &cos, &sin)?.squeeze(0);

@@ -13,7 +13,7 @@ use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::finite::all_finite;
 use crate::profile::{Clock, past_stage};
-use crate::rope::Rotation;
+use crate::rope::{Rotation, pairing};
 use kernels::{
     BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Phase, PhaseSpan, Quantised,
     RopeTable, Scratch, Team, Weights, embed, forward_block, logits,
@@ -63,7 +63,8 @@ impl FastCompute {
         let cache = |_| LayerCache::new(cache_type, config.kv_heads, config.head_dim, context);
         Self {
             shape,
-            rope: RopeTable::scaled(&rotation.frequencies, context, rotation.scale),
+            rope: RopeTable::scaled(&rotation.frequencies, context, rotation.scale)
+                .paired(pairing(&config)),
             caches: (0..config.layers).map(cache).collect(),
             scratch,
             hidden: vec![0.0; context * config.hidden_size],

@@ -14,6 +14,9 @@ pub enum TextError {
     #[error("tokenizer.json ({json_bytes} bytes) cannot be used: {reason}")]
     TokenizerJson { json_bytes: usize, reason: String },
 
+    #[error("the tokenizer in {file} cannot be used: {reason}")]
+    GgufTokenizer { file: String, reason: String },
+
     #[error("{file} cannot be used: {reason}")]
     TokenizerConfig { file: &'static str, reason: String },
 
@@ -74,6 +77,9 @@ impl TextError {
         let hint = match self {
             Self::TokenizerJson { .. } | Self::TokenizerConfig { .. } => {
                 "check that the file is complete and comes from the same place as the weights"
+            }
+            Self::GgufTokenizer { .. } => {
+                "give token ids with --prompt-tokens, or fetch another conversion of the model"
             }
             Self::Template { .. } | Self::TemplateLimit { .. } => {
                 "give a plain prompt instead of messages, or another chat template"

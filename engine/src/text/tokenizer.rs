@@ -6,12 +6,15 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use loader::GgufTokenizer;
+
 use super::detokenize::Detokenizer;
 use super::error::TextError;
 use super::guard;
 use super::special::{AddedToken, SpecialTokens};
 
 mod check;
+mod gguf;
 
 /// Cheap to clone: the vocabulary is shared.
 #[derive(Clone)]
@@ -66,6 +69,19 @@ impl Tokenizer {
             })
         })
         .map_err(refuse)
+    }
+
+    /// The same of the vocabulary in a GGUF file.
+    pub fn of_gguf(vocabulary: &GgufTokenizer, special: &SpecialTokens) -> Result<Self, TextError> {
+        let refuse = |reason: String| TextError::GgufTokenizer {
+            file: vocabulary.file.clone(),
+            reason,
+        };
+        let json = gguf::json(vocabulary).map_err(refuse)?;
+        Self::new(&json, special).map_err(|error| match error {
+            TextError::TokenizerJson { reason, .. } => refuse(reason),
+            other => other,
+        })
     }
 
     /// No text that is longer than this has so few tokens. Where a tokenizer drops text (spaces

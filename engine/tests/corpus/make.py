@@ -152,6 +152,137 @@ def replace(content):
     return {"type": "Replace", "pattern": {"String": "a"}, "content": content}
 
 
+# GGUF files: a Llama of the same shape, all of it in one header.
+GGUF_SHAPES = {
+    "token_embd.weight": [16, 8],
+    "output.weight": [16, 8],
+    "output_norm.weight": [8],
+    "blk.0.attn_norm.weight": [8],
+    "blk.0.attn_q.weight": [8, 8],
+    "blk.0.attn_k.weight": [4, 8],
+    "blk.0.attn_v.weight": [4, 8],
+    "blk.0.attn_output.weight": [8, 8],
+    "blk.0.ffn_norm.weight": [8],
+    "blk.0.ffn_gate.weight": [16, 8],
+    "blk.0.ffn_up.weight": [16, 8],
+    "blk.0.ffn_down.weight": [8, 16],
+}
+GGUF_Q = "blk.0.attn_q.weight"
+F16 = 1
+
+
+def sized(value):
+    value = value.encode() if isinstance(value, str) else value
+    return struct.pack("<Q", len(value)) + value
+
+
+def gguf_text(value):
+    return struct.pack("<I", 8) + sized(value)
+
+
+def gguf_number(value):
+    """A whole number in 32 or in 64 bits, or a fraction in 32."""
+    if isinstance(value, float):
+        return struct.pack("<If", 6, value)
+    return struct.pack("<II", 4, value) if 0 <= value < 2**32 else struct.pack("<IQ" if value > 0 else "<Iq", 10 if value > 0 else 11, value)
+
+
+def gguf_list(kind, *items, count=None):
+    return struct.pack("<IIQ", 9, kind, len(items) if count is None else count) + b"".join(items)
+
+
+GGUF_SETTINGS = {
+    "general.architecture": gguf_text("llama"),
+    "llama.block_count": gguf_number(1),
+    "llama.context_length": gguf_number(64),
+    "llama.embedding_length": gguf_number(8),
+    "llama.feed_forward_length": gguf_number(16),
+    "llama.attention.head_count": gguf_number(2),
+    "llama.attention.head_count_kv": gguf_number(1),
+    "llama.attention.layer_norm_rms_epsilon": gguf_number(1e-6),
+    "llama.rope.freq_base": gguf_number(10000.0),
+}
+
+
+def gguf_tensors(shapes, change=None, twice=None, alignment=32):
+    """Descriptions of tensors one after another, and how many bytes of data they have."""
+    described, at = [], 0
+    for name, shape in shapes.items():
+        size = 2
+        for extent in shape:
+            size *= extent
+        entry = {"dims": shape[::-1], "kind": F16, "offset": at, **(change or {}).get(name, {})}
+        count = entry.get("count", len(entry["dims"]))
+        described.append(
+            sized(entry.get("name", name)) + struct.pack(f"<I{len(entry['dims'])}QIQ", count, *entry["dims"], entry["kind"], entry["offset"])
+        )
+        at += -(-size // alignment) * alignment + entry.get("gap", 0)
+    return described + ([described[0]] if twice else []), at
+
+
+def gguf_bytes(settings=None, more=b"", entries=None, shapes=None, change=None, twice=None, count=None, data=None, surplus=0, version=3, magic=b"GGUF"):
+    """`settings`: changed, or gone where they are None; `more`: entries of metadata as bytes."""
+    kept = {key: value for key, value in {**GGUF_SETTINGS, **(settings or {})}.items() if value is not None}
+    described, size = gguf_tensors(GGUF_SHAPES if shapes is None else shapes, change, twice)
+    metadata = b"".join(sized(key) + value for key, value in kept.items()) + more
+    head = magic + struct.pack("<I", version)
+    head += struct.pack("<QQ", len(described) if count is None else count, len(kept) + bool(more) if entries is None else entries)
+    head += metadata + b"".join(described)
+    data = bytes(size) if data is None else data
+    return head + bytes(-len(head) % 32) + data + bytes(surplus)
+
+
+def beside(**files):
+    """No checkpoint but for these files."""
+    nothing = {"config.json": None, WEIGHTS: None, "tokenizer.json": None, "chat_template.jinja": None}
+    return {**nothing, **{name.replace("__", "-") + ".gguf": content for name, content in files.items()}}
+
+
+def gguf(**how):
+    return beside(model=gguf_bytes(**how))
+
+
+def setting(key, value):
+    return gguf(settings={key: value})
+
+
+def entry(value, key="x"):
+    """One entry of metadata more."""
+    return gguf(more=sized(key) + value)
+
+
+def gguf_tensor(name=GGUF_Q, **change):
+    return gguf(change={name: change})
+
+
+def gguf_shapes(*gone, **added):
+    kept = {name: shape for name, shape in GGUF_SHAPES.items() if name not in gone}
+    return gguf(shapes={**kept, **{name.replace("__", "."): shape for name, shape in added.items()}})
+
+
+def vocabulary(model, pieces=None, **more):
+    """A vocabulary of sixteen tokens, and further settings of it as bytes."""
+    pieces = [chr(97 + at) for at in range(16)] if pieces is None else pieces
+    said = {"model": model and gguf_text(model), "tokens": gguf_list(8, *map(sized, pieces)), **more}
+    return gguf(settings={f"tokenizer.ggml.{name}": value for name, value in said.items()})
+
+
+def scores(*of):
+    return gguf_list(6, *[struct.pack("<f", score) for score in of])
+
+
+def part(number, names, count=2, tensors=None, **how):
+    said = {"split.no": gguf_number(number), "split.count": gguf_number(count), "split.tensors.count": gguf_number(len(GGUF_SHAPES) if tensors is None else tensors)}
+    return gguf_bytes(settings=said, shapes={name: GGUF_SHAPES[name] for name in names}, **how)
+
+
+def parts(first=0, second=1, names=None, more=(), **how):
+    names = names or ("model-00001-of-00002", "model-00002-of-00002")
+    all_names = list(GGUF_SHAPES)
+    files = part(first, all_names[:5], **how), part(second, all_names[5:] + list(more), **how)
+    return {**beside(), **{f"{name}.gguf": content for name, content in zip(names, files)}}
+
+
 class Link(str):
     """A symbolic link to this. It stands in expected.json and the tests make it: a link to nothing,
     or to a device, is no good neighbour in a source tree."""
@@ -233,6 +364,129 @@ CASES = {
     "data-more-by-one-byte": ({WEIGHTS: safetensors(data=DATA_BYTES + 1)}, ["1 bytes after the last tensor belong to none"]),
     "data-with-a-gap": ({WEIGHTS: safetensors(text(GAP), DATA_BYTES + 4)}, ["4 bytes before tensor " + Q + " belong to none"]),
     "data-absent": ({WEIGHTS: safetensors(data=0)}, ["cut short"]),
+    # GGUF: the file and its first bytes.
+    "gguf-empty": (beside(model=b""), ["ends within the first four bytes: 4 bytes are needed, 0 are left"]),
+    "gguf-of-four-bytes": (beside(model=b"GGUF"), ["ends within the version"]),
+    "gguf-of-another-magic": (gguf(magic=b"GGML"), ['it begins with [47, 47, 4d, 4c], and a GGUF file with "GGUF"']),
+    "gguf-version-1": (gguf(version=1), ["it is GGUF version 1"]),
+    "gguf-version-4": (gguf(version=4), ["it is GGUF version 4"]),
+    "gguf-big-endian": (gguf(version=3 << 24), ["big-endian"]),
+    "gguf-cut-after-the-version": (beside(model=gguf_bytes()[:12]), ["ends within the number of tensors"]),
+    "gguf-entries-all-ones": (gguf(entries=2**64 - 1), ["claims 18446744073709551615 entries of metadata"]),
+    "gguf-entries-one-too-many": (gguf(entries=10), ["ends within the name of tensor 0"]),
+    "gguf-entries-cut": (beside(model=gguf_bytes()[:160]), ["ends within the name of metadata 3"]),
+    "gguf-tensors-2-to-63": (gguf(count=HUGE), ["claims 9223372036854775808 tensors"]),
+    "gguf-tensors-one-too-many": (gguf(count=13), ["tensor"]),
+    "gguf-tensors-cut": (beside(model=gguf_bytes()[:830]), ["ends within the description of tensor"]),
+    # Its settings.
+    "gguf-key-near-2-to-64": (gguf(more=struct.pack("<Q", 2**64 - 1)), ["ends within the name of metadata 9: 18446744073709551615 bytes are needed"]),
+    "gguf-key-not-utf8": (entry(gguf_number(1), b"\xff"), ["the name of metadata 9 is not UTF-8"]),
+    "gguf-key-twice": (entry(gguf_number(1), "llama.block_count"), ["`llama.block_count` is given twice"]),
+    "gguf-value-of-unknown-type": (entry(struct.pack("<I", 13)), ["`x` has the unknown type 13"]),
+    "gguf-text-near-2-to-64": (entry(struct.pack("<IQ", 8, 2**64 - 1)), ["ends within metadata `x`: 18446744073709551615 bytes are needed"]),
+    "gguf-list-of-lists": (entry(gguf_list(9, gguf_list(4))), ["`x` is a list of lists"]),
+    "gguf-list-of-unknown-type": (entry(gguf_list(13)), ["`x` has the unknown type 13"]),
+    "gguf-list-near-2-to-64": (entry(gguf_list(10, count=2**64 - 1)), ["`x` claims a list of 18446744073709551615"]),
+    "gguf-list-2-to-61": (entry(gguf_list(10, count=2**61)), ["`x` claims a list of 2305843009213693952"]),
+    "gguf-list-of-texts-2-to-61": (entry(gguf_list(8, count=2**61)), ["`x` claims a list of 2305843009213693952"]),
+    "gguf-list-of-texts-cut": (entry(gguf_list(8, struct.pack("<Q", 2**63))), ["ends within text 0 of metadata `x`"]),
+    "gguf-bool-two": (entry(struct.pack("<IB", 7, 2)), ["`x` is neither true nor false: 2"]),
+    "gguf-bools-two": (entry(gguf_list(7, b"\1", b"\2")), ["`x` is neither true nor false: 2"]),
+    "gguf-alignment-zero": (setting("general.alignment", gguf_number(0)), ["`general.alignment` is 0, expected a power of two"]),
+    "gguf-alignment-three": (setting("general.alignment", gguf_number(3)), ["`general.alignment` is 3"]),
+    "gguf-alignment-2-to-63": (setting("general.alignment", gguf_number(HUGE)), ["`general.alignment` is 9223372036854775808"]),
+    "gguf-alignment-large": (setting("general.alignment", gguf_number(2**31)), ["output.weight begins at 256, which is no multiple of the alignment 2147483648"]),
+    "gguf-alignment-a-text": (setting("general.alignment", gguf_text("32 bytes")), ["`general.alignment` is 32 bytes"]),
+    # Its tensors.
+    "gguf-tensor-not-utf8": (gguf(change={GGUF_Q: {"name": b"\xff"}}), ["the name of tensor 4 is not UTF-8"]),
+    "gguf-tensor-twice": (gguf(twice=True), ["tensor token_embd.weight is listed twice"]),
+    "gguf-tensor-without-dimensions": (gguf_tensor(dims=[]), [GGUF_Q, "has 0 dimensions"]),
+    "gguf-tensor-of-five-dimensions": (gguf_tensor(dims=[8, 8, 1, 1, 1]), [GGUF_Q, "has 5 dimensions"]),
+    "gguf-tensor-of-2-to-32-dimensions": (gguf_tensor(count=2**32 - 1), [GGUF_Q, "has 4294967295 dimensions"]),
+    "gguf-tensor-of-nothing": (gguf_tensor(dims=[8, 0]), [GGUF_Q, "impossible shape [0, 8]"]),
+    "gguf-shape-overflows": (gguf_tensor(dims=[2**40, 2**40]), [GGUF_Q, "impossible shape"]),
+    "gguf-shape-2-to-63": (gguf_tensor(dims=[HUGE, 1]), [GGUF_Q, "impossible shape"]),
+    "gguf-shape-large": (gguf_tensor(dims=[8, 2**50]), [GGUF_Q, "the file is cut short"]),
+    "gguf-shape-turned": (gguf_tensor("blk.0.attn_k.weight", dims=[4, 8]), ["attn_k.weight has shape [8, 4], metadata calls for [4, 8]"]),
+    "gguf-type-unknown": (gguf_tensor(kind=99), [GGUF_Q, "the unknown type 99"]),
+    "gguf-type-near-2-to-32": (gguf_tensor(kind=2**32 - 1), [GGUF_Q, "the unknown type 4294967295"]),
+    "gguf-type-not-read": (gguf_tensor(kind=39), [GGUF_Q, "is stored as MXFP4, which is not read"]),
+    "gguf-type-of-integers": (gguf_tensor(kind=26), [GGUF_Q, "is stored as I32, which is not read"]),
+    "gguf-rows-of-no-whole-blocks": (gguf_tensor(kind=8), [GGUF_Q, "rows of 8 numbers, which are no whole blocks of q8_0 (32"]),
+    "gguf-vector-in-blocks": (gguf_tensor("output_norm.weight", kind=8, dims=[32], gap=32), ["output_norm.weight has shape [32]"]),
+    "gguf-offset-unaligned": (gguf_tensor(offset=8), [GGUF_Q, "begins at 8, which is no multiple of the alignment 32"]),
+    "gguf-offset-outside": (gguf_tensor(offset=2**40), [GGUF_Q, "begins at 1099511627776 of the data"]),
+    "gguf-offset-near-2-to-64": (gguf_tensor(offset=2**64 - 32), [GGUF_Q, "begins at 18446744073709551584 of the data"]),
+    "gguf-offsets-overlap": (gguf_tensor(offset=0), ["tensors token_embd.weight and " + GGUF_Q + " overlap"]),
+    "gguf-data-absent": (gguf(data=b""), ["the file is cut short"]),
+    "gguf-data-cut": (beside(model=gguf_bytes()[:-1]), ["the file is cut short: blk.0.ffn_down.weight"]),
+    "gguf-data-with-a-gap": (gguf_tensor(gap=32), ["32 bytes before tensor blk.0.attn_k.weight belong to none"]),
+    "gguf-data-more": (gguf(surplus=32), ["32 bytes after the last tensor belong to none"]),
+    "gguf-tensor-missing": (gguf_shapes(GGUF_Q), ["has no tensor " + GGUF_Q + ", which its metadata calls for"]),
+    "gguf-tensor-unknown": (gguf_shapes(position_embd__weight=[8]), ["position_embd.weight", "could change the answer"]),
+    "gguf-tensor-of-another-format": (gguf_shapes("output.weight", lm_head__weight=[16, 8]), ["lm_head.weight", "could change the answer"]),
+    "gguf-tensor-of-a-tower": (gguf_shapes(visual__x__weight=[8]), ["visual.x.weight", "could change the answer"]),
+    "gguf-bias-of-one": (gguf_shapes(blk__0__attn_k__bias=[4]), ["blk.0.attn_k.bias has no place in a Llama block as metadata describes it"]),
+    "gguf-layer-more": (gguf_shapes(blk__1__attn_norm__weight=[8]), ["blk.1.attn_norm.weight is one of layer 1", "`block_count` in its metadata is 1"]),
+    "gguf-layer-spelled-otherwise": (gguf_shapes(blk__00__attn_norm__weight=[8]), ["blk.00.attn_norm.weight has no place"]),
+    "gguf-divisors-too-few": (gguf_shapes(rope_freqs__weight=[1]), ["rope_freqs.weight has shape [1], metadata calls for [2]"]),
+    "gguf-divisors-in-f16": (gguf_shapes(rope_freqs__weight=[2]), ["rope_freqs.weight is stored as f16"]),
+    "gguf-divisors-of-zero": (gguf(shapes={**GGUF_SHAPES, "rope_freqs.weight": [2]}, change={"rope_freqs.weight": {"kind": 0}}), ["`rope_freqs.weight` is 0e0, expected numbers from"]),
+    # Its model.
+    "gguf-architecture-absent": (setting("general.architecture", None), ["`general.architecture` is missing"]),
+    "gguf-architecture-unknown": (setting("general.architecture", gguf_text("mamba")), ["general.architecture mamba is not supported"]),
+    "gguf-architecture-not-utf8": (setting("general.architecture", gguf_text(b"\xff")), ["`general.architecture`", "expected text in UTF-8"]),
+    "gguf-architecture-a-number": (setting("general.architecture", gguf_number(3)), ["`general.architecture` is 3, expected a text"]),
+    "gguf-adapter": (setting("general.type", gguf_text("adapter")), ["holds an adapter (`general.type` is adapter)"]),
+    "gguf-of-another-type": (setting("general.type", gguf_text("mmproj")), ["general.type mmproj is not supported"]),
+    "gguf-projector-alone": (beside(mmproj__model=gguf_bytes()), ["a GGUF file that is no language model"]),
+    "gguf-layers-too-many": (setting("llama.block_count", gguf_number(4096)), ["has no tensor blk.1.attn_norm.weight"]),
+    "gguf-layers-2-to-63": (setting("llama.block_count", gguf_number(HUGE)), ["`llama.block_count` is 9223372036854775808, expected a whole number from 1 to 4096"]),
+    "gguf-layers-negative": (setting("llama.block_count", gguf_number(-1)), ["`llama.block_count` is -1"]),
+    "gguf-layers-a-fraction": (setting("llama.block_count", gguf_number(1.0)), ["`llama.block_count` is 1, expected a whole number"]),
+    "gguf-hidden-absent": (setting("llama.embedding_length", None), ["`llama.embedding_length` is missing"]),
+    "gguf-hidden-does-not-divide": (setting("llama.embedding_length", gguf_number(9)), ["`llama.embedding_length` is 9, expected a multiple of"]),
+    "gguf-heads-do-not-divide": (setting("llama.attention.head_count_kv", gguf_number(3)), ["head_count_kv", "a divisor of"]),
+    "gguf-heads-of-each-layer": (setting("llama.attention.head_count_kv", gguf_list(4, struct.pack("<I", 1), struct.pack("<I", 2))), ["head_count_kv of several values is not supported"]),
+    "gguf-heads-of-no-layer": (setting("llama.attention.head_count_kv", gguf_list(4)), ["head_count_kv` is a list of 0"]),
+    "gguf-head-odd": (setting("llama.attention.key_length", gguf_number(3)), ["key_length` is 3, expected heads of an even number"]),
+    "gguf-head-of-two-lengths": (setting("llama.attention.value_length", gguf_number(8)), ["value_length` is 8, expected 4"]),
+    "gguf-epsilon-not-a-number": (setting("llama.attention.layer_norm_rms_epsilon", gguf_number(float("nan"))), ["layer_norm_rms_epsilon` is NaN"]),
+    "gguf-epsilon-absent": (setting("llama.attention.layer_norm_rms_epsilon", None), ["layer_norm_rms_epsilon` is missing"]),
+    "gguf-theta-infinite": (setting("llama.rope.freq_base", gguf_number(float("inf"))), ["`llama.rope.freq_base` is inf"]),
+    "gguf-rope-unknown": (setting("llama.rope.scaling.type", gguf_text("yarn")), ["llama.rope.scaling.type yarn is not supported"]),
+    "gguf-rope-without-factor": (setting("llama.rope.scaling.type", gguf_text("linear")), ["`llama.rope.scaling.factor` is missing"]),
+    "gguf-rope-of-a-part": (setting("llama.rope.dimension_count", gguf_number(2)), ["llama.rope.dimension_count 2 is not supported"]),
+    "gguf-experts": (setting("llama.expert_count", gguf_number(8)), ["llama.expert_count 8 is not supported"]),
+    "gguf-softcapping": (setting("llama.attn_logit_softcapping", gguf_number(50.0)), ["llama.attn_logit_softcapping 50 is not supported"]),
+    "gguf-not-causal": (setting("llama.attention.causal", struct.pack("<IB", 7, 0)), ["llama.attention.causal false is not supported"]),
+    "gguf-vocabulary-of-another-size": (setting("llama.vocab_size", gguf_number(17)), ["token_embd.weight has shape [16, 8], metadata calls for [17, 8]"]),
+    "gguf-token-outside": (gguf(settings={"tokenizer.ggml.tokens": gguf_list(8, *[sized("a")] * 16), "tokenizer.ggml.eos_token_id": gguf_number(16)}), ["`tokenizer.ggml.eos_token_id` is 16, expected a whole number from 0 to 15"]),
+    "gguf-tokens-of-numbers": (setting("tokenizer.ggml.tokens", gguf_list(4)), ["`tokenizer.ggml.tokens` is a list of something else, expected a list of texts"]),
+    # Its vocabulary.
+    "gguf-tokenizer-absent": (gguf(), ["has no tokenizer"]),
+    "gguf-tokenizer-without-model": (vocabulary(None), ["`tokenizer.ggml.model` is missing"]),
+    "gguf-tokenizer-of-another-model": (vocabulary("rwkv"), ["`tokenizer.ggml.model` is rwkv, and gpt2 and llama are known"]),
+    "gguf-tokenizer-of-unknown-words": (vocabulary("gpt2", pre=gguf_text("of-tomorrow"), merges=gguf_list(8, sized("a b"))), ["`tokenizer.ggml.pre` is of-tomorrow, and default,"]),
+    "gguf-tokenizer-without-merges": (vocabulary("gpt2"), ["`tokenizer.ggml.merges` is missing"]),
+    "gguf-tokenizer-merge-of-one": (vocabulary("gpt2", merges=gguf_list(8, sized("ab"))), ["merge 0 is no pair of texts"]),
+    "gguf-tokenizer-merges-of-nothing": (vocabulary("gpt2", merges=gguf_list(8, sized("a b"))), ["the tokenizer in", "cannot be used"]),
+    "gguf-tokenizer-not-utf8": (vocabulary("llama", [b"\xff"] * 16, scores=scores(*[0.0] * 16)), ["token 0 is no text"]),
+    "gguf-tokenizer-without-scores": (vocabulary("llama"), ["`tokenizer.ggml.scores` is missing"]),
+    "gguf-tokenizer-with-scores-too-few": (vocabulary("llama", scores=scores(0.0)), ["`tokenizer.ggml.scores` is a list of 1, expected one for each of 16 tokens"]),
+    "gguf-tokenizer-score-not-a-number": (vocabulary("llama", scores=scores(*[float("nan")] * 16)), ["the score of token", "is NaN"]),
+    "gguf-tokenizer-of-unknown-types": (vocabulary("llama", token_type=gguf_list(5, *[struct.pack("<i", 9)] * 16)), ["`tokenizer.ggml.token_type` is 9, expected types of tokens from 1 to 6"]),
+    "gguf-tokenizer-long-piece": (vocabulary("llama", ["x" * 513] + [chr(97 + at) for at in range(15)], scores=scores(*[0.0] * 16)), ["token 0 has 513 bytes, at most 512 are taken"]),
+    # Which file, and the parts of one.
+    "gguf-two-models": (beside(a=gguf_bytes(), b=gguf_bytes()), ["has several GGUF models: a.gguf, b.gguf"]),
+    "gguf-link-out": ({WEIGHTS: None, "model.gguf": Link("../fine/config.json")}, ["model.gguf", "is a link out of"]),
+    "gguf-directory": ({**beside(), "model.gguf/x": b""}, ["model.gguf is not a file"]),
+    "gguf-part-missing": ({**parts(), "model-00002-of-00002.gguf": None}, ["part 2 of 2 is missing: there is no"]),
+    "gguf-part-of-another-name": (beside(model=part(0, list(GGUF_SHAPES))), ["it is part 1 of 2, and its name does not end with -00001-of-00002.gguf"]),
+    "gguf-part-twice": (parts(second=0), ["it says that it is part 1 of 2, expected part 2 of 2"]),
+    "gguf-part-of-three": ({**parts(), "model-00002-of-00002.gguf": part(1, list(GGUF_SHAPES)[5:], count=3)}, ["it says that it is part 2 of 3, expected part 2 of 2"]),
+    "gguf-parts-with-a-tensor-twice": (parts(more=[GGUF_Q]), [GGUF_Q, "model-00001-of-00002.gguf and in"]),
+    "gguf-parts-with-tensors-too-few": (parts(tensors=13), ["the parts have 12 tensors together, and `split.tensors.count` is 13"]),
     # The index of shards.
     "index-not-json": (shards({}, b"{"), [INDEX, "not valid JSON"]),
     "index-without-map": (shards({}, b"{}"), [INDEX, "weight_map"]),

@@ -12,8 +12,8 @@ use crate::spec::{BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
 
 pub(crate) use read::{Defaults, attention_biases, dense, parse};
-pub use rope::Rope;
 pub(crate) use rope::Rotations;
+pub use rope::{Rope, RopePairing};
 pub use scaling::RopeScaling;
 pub(crate) use scaling::{DEFAULT, Kind, LONGROPE};
 pub(crate) use windows::Windows;
@@ -28,6 +28,20 @@ pub(crate) mod limits {
     pub const HEADS_TIMES_DIM: usize = 1 << 18;
     pub const VOCAB: usize = 1 << 24;
     pub const POSITIONS: usize = 1 << 30;
+}
+
+/// What numbers with a fraction may be.
+pub(crate) mod ranges {
+    use std::ops::RangeInclusive;
+
+    /// Added to a mean of squares in 32 bits: less is nothing there, more is the whole of it.
+    pub const NORM_EPS: RangeInclusive<f64> = 1e-12..=1.0;
+    /// Base of the rotation's wavelengths; published ones are from 1e4 to 5e10.
+    pub const ROPE_THETA: RangeInclusive<f64> = 1.0..=1e16;
+    /// How many times more positions.
+    pub const ROPE_FACTOR: RangeInclusive<f64> = 1.0..=1e6;
+    /// What one frequency is divided by.
+    pub const ROPE_DIVISOR: RangeInclusive<f64> = 1e-6..=1e6;
 }
 
 /// What `config.json` says, validated.

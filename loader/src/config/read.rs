@@ -3,19 +3,15 @@
 //! reference implementation; what this engine cannot compute is refused by name, and so is what the
 //! file says twice and differently: implementations take the one or the other.
 
-use std::ops::RangeInclusive;
-
 use serde_json::Value;
 
+use super::ranges::NORM_EPS;
 use super::rope::{Rotations, rope};
 use super::said::{agreed, contradiction, one_of, unsupported};
 use super::{ModelConfig, limits};
 use crate::json::{Fields, parse_object};
 use crate::spec::{AttentionBiases, BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
-
-/// Added to a mean of squares in 32 bits: less is nothing there, more is the whole of it.
-const NORM_EPS: RangeInclusive<f64> = 1e-12..=1.0;
 
 pub(crate) fn parse(file: &str, json: &[u8]) -> Result<ModelConfig, Error> {
     let map = parse_object(file, json)?;

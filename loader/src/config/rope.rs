@@ -5,14 +5,13 @@ use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
+use super::ranges::ROPE_THETA;
 use super::said::{agreed, contradiction, one_of, unsupported};
 use super::scaling::{DEFAULT, Kind, LINEAR, LLAMA3, ORIGINAL};
 use super::{RopeScaling, limits};
 use crate::Error;
 use crate::json::{Fields, shorten};
 
-/// Base of the rotation's wavelengths; published ones are from 1e4 to 5e10.
-const THETA: RangeInclusive<f64> = 1.0..=1e16;
 const THETA_DEFAULT: f64 = 10_000.0;
 
 /// How positions turn into rotations.
@@ -23,6 +22,20 @@ pub struct Rope {
     /// are.
     pub dims: usize,
     pub scaling: RopeScaling,
+    pub pairing: RopePairing,
+    /// What frequencies are divided by, one for each pair of a head's dimensions, where a file says
+    /// so.
+    pub divisors: Option<Vec<f32>>,
+}
+
+/// Which two dimensions of a head turn together. The rows of queries and keys are stored in the order
+/// that one of them calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairing {
+    /// One of the first half with one of the second.
+    Halves,
+    /// Each with the next.
+    Neighbours,
 }
 
 /// What the files of a family may say about rotation.
@@ -66,13 +79,13 @@ pub(super) fn rope(
     let newer = object(fields, "rope_parameters", "rope_parameters.")?;
     let dims = dims(fields, [older, newer], rotations, head_dim)?;
     let theta = |object: Option<Fields<'_>>| match object {
-        Some(object) => object.within("rope_theta", THETA),
+        Some(object) => object.within("rope_theta", ROPE_THETA),
         None => Ok(None),
     };
     let theta = agreed(
         fields,
         &[
-            ("rope_theta", fields.within("rope_theta", THETA)?),
+            ("rope_theta", fields.within("rope_theta", ROPE_THETA)?),
             ("rope_scaling.rope_theta", theta(older)?),
             ("rope_parameters.rope_theta", theta(newer)?),
         ],
@@ -102,6 +115,8 @@ pub(super) fn rope(
         theta: theta.unwrap_or(THETA_DEFAULT),
         dims,
         scaling,
+        pairing: RopePairing::Halves,
+        divisors: None,
     })
 }
 

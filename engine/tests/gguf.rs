@@ -1,0 +1,100 @@
+//! The models of the fixtures as GGUF files: the same logits as from safetensors, to the last bit where
+//! the files hold the same rows in the same order. `fixtures/gguf/make.py` made them with the gguf
+//! package, and llama.cpp computes the same from them.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use engine::{Kernels, Model, ModelOptions, Source};
+use loader::RopePairing;
+use offload::Residency;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Expected {
+    prompt_tokens: Vec<u32>,
+    last_logits: Vec<f32>,
+    greedy: Vec<u32>,
+    long_prompt_tokens: Vec<u32>,
+    long_last_logits: Vec<f32>,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn open(path: PathBuf, kernels: Kernels) -> Model {
+    let options = ModelOptions {
+        kernels,
+        residency: Residency::Layers(1),
+        ..ModelOptions::default()
+    };
+    Model::open(&Source::Directory(path), options).unwrap()
+}
+
+/// The logits after each of the prompts.
+fn logits(model: &mut Model, prompts: [&[u32]; 2]) -> [Vec<f32>; 2] {
+    prompts.map(|prompt| {
+        let mut session = model.session().unwrap();
+        session.pass(prompt).unwrap();
+        session.logits().to_vec()
+    })
+}
+
+fn off(found: &[f32], expected: &[f32]) -> f32 {
+    let largest = expected.iter().fold(0.0_f32, |most, it| most.max(it.abs()));
+    let differences = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    differences.fold(0.0, f32::max) / largest
+}
+
+fn argmax(logits: &[f32]) -> u32 {
+    let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+    u32::try_from(best.unwrap()).unwrap()
+}
+
+#[test]
+fn a_gguf_file_gives_the_logits_of_the_model_it_was_made_of() {
+    for (file, name, pairing) in [
+        ("llama-3.gguf", "llama-3", RopePairing::Neighbours),
+        ("llama-bias.gguf", "llama-bias", RopePairing::Neighbours),
+        ("qwen3-tied.gguf", "qwen3-tied", RopePairing::Halves),
+        // Any part will do.
+        (
+            "qwen2-bf16-00002-of-00003.gguf",
+            "qwen2-bf16",
+            RopePairing::Halves,
+        ),
+    ] {
+        let folder = fixtures().join(name);
+        let json = fs::read(folder.join("expected.json")).unwrap();
+        let expected: Expected = serde_json::from_slice(&json).unwrap();
+        let prompts: [&[u32]; 2] = [&expected.prompt_tokens, &expected.long_prompt_tokens];
+        for kernels in [Kernels::Fast, Kernels::Clear] {
+            let mut model = open(fixtures().join("gguf").join(file), kernels);
+            assert_eq!(model.config().rope.pairing, pairing, "{file}");
+            let found = logits(&mut model, prompts);
+            let mut published = open(folder.clone(), kernels);
+            let wanted = logits(&mut published, prompts);
+            for (found, wanted) in found.iter().zip(&wanted) {
+                match pairing {
+                    RopePairing::Halves => assert_eq!(found, wanted, "{file}, {kernels:?}"),
+                    // Heads are summed in another order.
+                    RopePairing::Neighbours => {
+                        let off = off(found, wanted);
+                        assert!(off < 1e-5, "{file}, {kernels:?}: off by {off:e}");
+                    }
+                }
+            }
+            // A level may round activations in a long pass over bf16.
+            assert!(off(&found[0], &expected.last_logits) < 1e-4, "{file}");
+            assert!(off(&found[1], &expected.long_last_logits) < 2e-2, "{file}");
+            let mut session = model.session().unwrap();
+            session.pass(&expected.prompt_tokens).unwrap();
+            for &token in &expected.greedy {
+                assert_eq!(argmax(session.logits()), token, "{file}, {kernels:?}");
+                session.pass(&[token]).unwrap();
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What a checkpoint's format calls things: its tensors, and the place that describes its model.
+
+use std::fmt;
+
+use crate::Whole;
+use crate::files::gguf::names;
+
+/// Whose names they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// Of safetensors files as transformers saves them, and of this crate.
+    Transformers,
+    Gguf,
+}
+
+/// Where a checkpoint describes its model, for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Description {
+    ConfigJson,
+    /// Of a GGUF file.
+    Metadata,
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ConfigJson => "config.json",
+            Self::Metadata => "metadata",
+        })
+    }
+}
+
+impl Naming {
+    /// What the names of all tensors in layers begin with.
+    pub const fn layers(self) -> &'static str {
+        match self {
+            Self::Transformers => "model.layers.",
+            Self::Gguf => names::LAYERS,
+        }
+    }
+
+    /// Of a block's tensor, after the layer's number.
+    pub fn in_block(self, name: &'static str) -> &'static str {
+        match self {
+            Self::Transformers => name,
+            Self::Gguf => names::in_block(name),
+        }
+    }
+
+    /// Of a tensor outside the blocks; the head is one of its own here.
+    pub const fn whole(self, which: Whole) -> &'static str {
+        match (self, which) {
+            (Self::Transformers, Whole::Embedding) => "model.embed_tokens.weight",
+            (Self::Transformers, Whole::FinalNorm) => "model.norm.weight",
+            (Self::Transformers, Whole::LmHead) => "lm_head.weight",
+            (Self::Gguf, Whole::Embedding) => names::EMBEDDING,
+            (Self::Gguf, Whole::FinalNorm) => names::FINAL_NORM,
+            (Self::Gguf, Whole::LmHead) => names::HEAD,
+        }
+    }
+
+    /// Where the model is described.
+    pub const fn description(self) -> Description {
+        match self {
+            Self::Transformers => Description::ConfigJson,
+            Self::Gguf => Description::Metadata,
+        }
+    }
+
+    /// What says how many layers there are.
+    pub const fn layers_setting(self) -> &'static str {
+        match self {
+            Self::Transformers => "`num_hidden_layers` in config.json",
+            Self::Gguf => "`block_count` in its metadata",
+        }
+    }
+}
