@@ -12,7 +12,6 @@
 use super::{Linear, Then};
 use crate::ahead::{Ahead, LINE_BYTES};
 use crate::isa::{Element, Isa, Kernel, MAX_LANES};
-use crate::weights::{Numbers, Weights};
 
 /// Weight rows whose outputs are finished together, and dealt out together: at most, and when there
 /// are few.
@@ -122,25 +121,6 @@ pub(super) trait Rows {
         x: [*const f32; N],
         cols: usize,
     ) -> [[f32; N]; R];
-}
-
-/// Rows of two formats in one layer.
-impl Rows for Numbers<'_> {
-    #[inline(always)]
-    unsafe fn tile<I: Isa, const R: usize, const N: usize>(
-        &self,
-        first: usize,
-        x: [*const f32; N],
-        cols: usize,
-    ) -> [[f32; N]; R] {
-        match self {
-            Numbers::Plain(Weights::Bf16(data)) => data.tile::<I, R, N>(first, x, cols),
-            Numbers::Plain(Weights::F16(data)) => data.tile::<I, R, N>(first, x, cols),
-            Numbers::Plain(Weights::F32(data)) => data.tile::<I, R, N>(first, x, cols),
-            Numbers::Compact(data) => data.tile::<I, R, N>(first, x, cols),
-            Numbers::Quantised(_) => unreachable!("quantised rows meet rounded activations"),
-        }
-    }
 }
 
 impl<E: Element> Rows for [E] {

@@ -202,7 +202,7 @@ impl Linear<'_> {
             let (of, partner) = (segment.weights.numbers, segment.partner.numbers);
             // SAFETY: the caller promises what `dot` asks for.
             unsafe {
-                use Numbers::{Compact, Plain, Quantised};
+                use Numbers::{Compact, Plain};
                 use Weights::{Bf16, F16, F32};
                 match (of, partner) {
                     (Plain(Bf16(of)), Plain(Bf16(partner))) => {
@@ -217,10 +217,8 @@ impl Linear<'_> {
                     (Compact(of), Compact(partner)) => {
                         self.dot(level, [&of, &partner], segment, share);
                     }
-                    (Quantised(_), _) | (_, Quantised(_)) => {
-                        self.dot_rounded(level, rounded, segment, share);
-                    }
-                    (of, partner) => self.dot(level, [&of, &partner], segment, share),
+                    // Quantised, or gates in one format and values in another.
+                    _ => self.dot_rounded(level, rounded, segment, share),
                 }
             }
         }

@@ -96,7 +96,8 @@ impl Linear<'_> {
         round_row(level, x, to);
     }
 
-    /// Outputs of a segment with quantised rows, for all rows of activations.
+    /// Outputs of a segment with quantised rows, or with gates in one format and values in another,
+    /// for all rows of activations.
     ///
     /// # Safety
     /// As for [`Dot`]; `rounded` has the rows of `x`.
