@@ -34,10 +34,10 @@ class Failed(Exception):
 
 def arguments():
     parser = argparse.ArgumentParser(prog="run", description=__doc__)
-    parser.add_argument("model", type=Path, help="checkpoint directory, by `engine synth`")
+    parser.add_argument("model", type=Path, help="checkpoint directory, by `engine synth`, or a GGUF file")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompt-tokens", type=int, default=128)
-    parser.add_argument("--new-tokens", type=int, help="default 32, with --streaming 8")
+    parser.add_argument("--new-tokens", type=int, help="default 32, with --streaming or --memory 8")
     parser.add_argument("--threads", type=int, default=machine.physical_cores())
     parser.add_argument("--only", default="", help="names or parts of them: engine,llama")
     parser.add_argument("--streaming", action="store_true", help="layers on disk; peers that can")
@@ -46,23 +46,30 @@ def arguments():
                         help="the peers' weights in the page cache or not, with --streaming")
     parser.add_argument("--drop-caches", action="store_true",
                         help="empty the whole page cache before cold runs, not only these files'")
+    parser.add_argument("--memory", type=float, metavar="SHARE",
+                        help="all in a control group of this share of the file's bytes (root)")
     parser.add_argument("--check", action="store_true", help="compare logits instead of speed")
     parser.add_argument("--engine", type=Path, default=ROOT / "target/release/engine")
     parser.add_argument("--work", type=Path, help="derived files; default MODEL_DIR-peers")
-    parser.add_argument("--save", type=Path, help="folder for peers[-streaming].json and .txt")
+    parser.add_argument("--save", type=Path, help="folder for the table (.txt) and all results (.json)")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one run")
     parser.add_argument("--verbose", action="store_true", help="show what contestants say")
     args = parser.parse_args()
     if min(args.rounds, args.prompt_tokens, args.threads) < 1:
         parser.error("--rounds, --prompt-tokens and --threads must be 1 or more")
-    args.new_tokens = args.new_tokens or (8 if args.streaming else 32)
+    args.new_tokens = args.new_tokens or (8 if args.streaming or args.memory else 32)
     if args.drop_caches and not os.access("/proc/sys/vm/drop_caches", os.W_OK):
         parser.error("--drop-caches needs root; without it the model's files alone are dropped")
     if args.new_tokens < 2:
         parser.error("--new-tokens must be 2 or more: the first one is the prompt's")
-    if not (args.model / "config.json").is_file():
+    is_gguf = args.model.is_file()
+    if not is_gguf and not (args.model / "config.json").is_file():
         make = f"engine synth {args.model} --shape bench-1.3b"
         parser.error(f"no config.json in {args.model}; make a model: {make}")
+    if args.streaming and (is_gguf or args.memory):
+        parser.error("--streaming compares peers that read checkpoints, without a limit of memory")
+    if args.memory is not None and not (is_gguf and args.memory > 0):
+        parser.error("--memory is a share above 0 and needs a GGUF file")
     args.model = args.model.resolve()
     args.work = (args.work or args.model.with_name(args.model.name + "-peers")).resolve()
     return args
@@ -73,12 +80,18 @@ def prompt_ids(count, vocab_size):
     return tuple((index * 7919 + 13) % vocab_size for index in range(count))
 
 
-def run_once(command, threads, timeout_s, verbose):
+def run_once(command, threads, timeout_s, verbose, group=None):
     """stdout and the peak memory of one process, as the kernel counted it for each alike."""
     env = {**os.environ, **OFFLINE, **QUIET, **{name: str(threads) for name in THREADS}}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         try:
-            child = subprocess.Popen(command, stdout=out, stderr=None if verbose else err, env=env)
+            child = subprocess.Popen(
+                command,
+                stdout=out,
+                stderr=None if verbose else err,
+                env=env,
+                preexec_fn=group.enter if group else None,
+            )
         except OSError as error:
             raise Failed(f"could not start: {error.strerror}") from error
         late = threading.Timer(timeout_s, child.kill)
@@ -98,10 +111,12 @@ def run_once(command, threads, timeout_s, verbose):
         return out.read(), usage.ru_maxrss * scale
 
 
-def measure(contestant, args):
+def measure(contestant, args, group):
     if contestant.cold:
         machine.forget([args.model, args.work], everything=args.drop_caches)
-    stdout, peak_rss_bytes = run_once(contestant.command, args.threads, args.timeout, args.verbose)
+    stdout, peak_rss_bytes = run_once(
+        contestant.command, args.threads, args.timeout, args.verbose, group
+    )
     try:
         result = contestant.read(stdout)
     except (ValueError, KeyError) as error:
@@ -123,14 +138,14 @@ def prepare(contestants, args, failures):
                 failures[contestant.name] = str(error)
 
 
-def play(contestants, args, failures):
+def play(contestants, args, failures, group):
     rounds = {contestant.name: [] for contestant in contestants}
     for number in range(1, args.rounds + 1):
         for contestant in contestants:
             if contestant.name in failures:
                 continue
             try:
-                result = measure(contestant, args)
+                result = measure(contestant, args, group)
             except Failed as error:
                 failures[contestant.name] = f"in round {number}: {error}"
                 say(f"round {number}  {contestant.name:<22} failed: {error}")
@@ -143,8 +158,12 @@ def play(contestants, args, failures):
 
 
 def check_logits(contestants, args, given):
-    """Everybody's logits against transformers in f32; exit code 1 if one computes another model."""
-    reference = who.Contestant("f32", who.peer(given, "transformers", ["--dtype", "float32"]))
+    """Everybody's logits against f32 arithmetic: that of transformers, for a GGUF file the engine's
+    plain kernels. Exit code 1 if one computes another model."""
+    if given.model.is_file():
+        reference = who.plain(given)
+    else:
+        reference = who.Contestant("f32", who.peer(given, "transformers", ["--dtype", "float32"]))
     all_good = True
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "logits"
@@ -156,6 +175,7 @@ def check_logits(contestants, args, given):
                 )["tokens"]
                 command = [str(given.engine), "logits", "--model", str(given.model)]
                 command += ["--prompt-tokens", who.joined(given.ids)]
+                command += ["--kernels", "clear"] if contestant is reference else []
                 answer = run_once(command, args.threads, args.timeout, args.verbose)[0]
                 return json.loads(answer)["logits"], tokens
             command = [*contestant.command, "--logits", str(path)]
@@ -190,7 +210,11 @@ def main():
         threads=args.threads,
         layers=size.layers,
     )
-    if args.streaming:
+    group = None
+    if args.memory:
+        contestants = who.limited(given)
+        limit_bytes = int(args.memory * args.model.stat().st_size)
+    elif args.streaming:
         caches = ("cold", "warm") if args.cache == "both" else (args.cache,)
         residents = [int(number) for number in args.resident.split(",")]
         contestants = who.streaming(given, residents, caches)
@@ -208,11 +232,21 @@ def main():
     prepare(contestants, args, failures)
     if args.check:
         return check_logits(contestants, args, given)
-    rounds = play(contestants, args, failures)
+    try:
+        if args.memory:
+            group = machine.MemoryGroup(limit_bytes)
+        rounds = play(contestants, args, failures, group)
+    except OSError as error:
+        say(f"error: no control group: {error}")
+        return 2
+    finally:
+        if group:
+            group.remove()
     rows = report.summarise(contestants, rounds, size.token, size.layer)
     facts = machine.describe()
     title = (
-        f"{size.family}, {size.layers} layers, {size.total / 1e9:.2f} GB of weights; prompt of "
+        f"{args.model.name}: {size.family}, {size.layers} layers, {size.total / 1e9:.2f} GB of "
+        f"weights{f' in {limit_bytes / 1e9:.2f} GB of memory' if args.memory else ''}; prompt of "
         f"{args.prompt_tokens} tokens, {args.new_tokens} new ones, {args.threads} threads, "
         f"{args.rounds} rounds in turns\n"
         f"{facts['processor']}, {facts['cores']} cores, {facts['memory_bytes'] / 1e9:.0f} GB, "
@@ -239,10 +273,12 @@ def busy(rounds, cores):
 def save(args, facts, rows, rounds, failures, text):
     args.save.mkdir(parents=True, exist_ok=True)
     name = "peers-streaming" if args.streaming else "peers"
+    if args.model.is_file():
+        name = f"{args.model.stem}-{'limited' if args.memory else args.prompt_tokens}"
     settings = {
         key: getattr(args, key)
         for key in ("rounds", "prompt_tokens", "new_tokens", "threads", "streaming", "cache",
-                    "drop_caches")
+                    "drop_caches", "memory")
     }
     kept = {
         "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -64,7 +64,7 @@ def of_engine(answer):
 def in_memory(given):
     """Everything in memory: the engine against the two that people use on a CPU."""
     warm = ["--warm-up", str(len(given.ids))]
-    return [
+    contestants = [
         engine(given, "engine", ["--num-gpu-layers", "all"]),
         Contestant("transformers", peer(given, "transformers", warm)),
         Contestant(
@@ -73,6 +73,26 @@ def in_memory(given):
             prepare=peer(given, "llama", ["--prepare"]),
         ),
     ]
+    if given.model.is_file():
+        # transformers would compute on weights it has made into f32.
+        contestants = [one for one in contestants if one.name != "transformers"]
+    return contestants
+
+
+def limited(given):
+    """Less memory than the file: the engine plans for it, llama.cpp maps the file."""
+    return [
+        engine(given, "engine", [], cold=True),
+        Contestant("llama.cpp mapped", peer(given, "llama", ["--mapped", "--warm-up", "4"]), cold=True),
+    ]
+
+
+def plain(given):
+    """f32 arithmetic on the weights as the file has them."""
+    exact = engine(given, "f32", ["--num-gpu-layers", "all", "--kernels", "clear"])
+    threads = exact.command.index("--threads")
+    del exact.command[threads : threads + 2]
+    return exact
 
 
 def streaming(given, residents, caches):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 def arguments(purpose):
     parser = argparse.ArgumentParser(description=purpose)
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint directory")
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint directory or GGUF file")
     parser.add_argument("--work", type=Path, required=True, help="folder for derived files")
     parser.add_argument("--ids", default="", help="the prompt, as token ids")
     parser.add_argument("--new-tokens", type=int, default=32)
@@ -24,6 +24,7 @@ def arguments(purpose):
     parser.add_argument("--warm-up", type=int, default=0, help="prompt tokens of an untimed pass")
     parser.add_argument("--resident", type=int, help="layers kept in memory; the others on disk")
     parser.add_argument("--evict", action="store_true", help="no cached weights before any pass")
+    parser.add_argument("--mapped", action="store_true", help="weights stay in a mapped file")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--logits", type=Path, help="write the prompt's last logits here, f32")
     parser.add_argument("--prepare", action="store_true", help="only make the derived files")
@@ -50,14 +51,14 @@ class Clock:
         return (time.perf_counter() - self.start) * 1e3
 
 
-def evict(folders):
-    """Asks the kernel to forget the cached pages of every file in these folders.
+def evict(paths):
+    """Asks the kernel to forget the cached pages of these files, and of all files in these folders.
 
     The page cache of a machine smaller than the model would have lost them by the next pass:
     layers are read in a cycle, the worst order for a cache that forgets the oldest.
     """
-    for folder in folders:
-        for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+    for given in paths:
+        for path in sorted(given.rglob("*")) if given.is_dir() else [given]:
             if path.is_file():
                 file = os.open(path, os.O_RDONLY)
                 try:
@@ -68,13 +69,13 @@ def evict(folders):
                     os.close(file)
 
 
-def measure(args, passes, weight_folders=()):
+def measure(args, passes, weights=()):
     """One prompt and its greedy continuation. `passes(ids)` starts a sequence and gives back
     `step(ids) -> logits of the last id`; only those steps are on the clock, not the eviction."""
 
     def forget():
         if args.evict:
-            evict(weight_folders)
+            evict(weights)
 
     warm_up = Clock()
     if args.warm_up:
