@@ -96,12 +96,16 @@ pub fn run(args: &Stream) -> Result<()> {
     let (mut peaks, mut besides) = (Sample::default(), Sample::default());
     let (mut rates, mut speeds) = (Sample::default(), Sample::default());
     let (mut shares, mut shares_beside) = (Sample::default(), Sample::default());
-    let measure = || loader::measure_read_gbps(&checkpoint, slice);
-    let mut before = measure()?.gbps;
+    // Over the whole slice, as the engine's rate is; not the best stretch of it.
+    let measure = || -> Result<f64> {
+        let read = loader::measure_read_gbps(&checkpoint, slice)?;
+        Ok(read.bytes as f64 / read.seconds / 1e9)
+    };
+    let mut before = measure()?;
     for round in 1..=args.rounds {
         let gbps = engine.slice(slice)?;
         let tokens_per_s = gbps * 1e9 / token_bytes;
-        let after = measure()?.gbps;
+        let after = measure()?;
         let peak = f64::midpoint(before, after);
         let share = gbps / peak * 100.0;
         print!(
@@ -116,7 +120,7 @@ pub fn run(args: &Stream) -> Result<()> {
                 print!("; beside memory reads {beside:5.2} GB/s, {share:5.1}%");
                 besides.push(beside);
                 shares_beside.push(share);
-                measure()?.gbps
+                measure()?
             }
         };
         println!();
