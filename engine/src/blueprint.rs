@@ -19,8 +19,8 @@ use offload::{
 };
 
 use crate::blocks::Blocks;
-use crate::compute::device::DeviceCompute;
-use crate::compute::{self, CHUNK_ROWS, Kernels};
+use crate::compute::size::{ComputeSize, Needs, Run, Weights};
+use crate::compute::{self, Kernels};
 use crate::cores::{self, CoreWatch};
 use crate::ends::{Ends, EndsPlan};
 use crate::error::EngineError;
@@ -89,6 +89,10 @@ pub struct Blueprint {
     can_be_left: u64,
     /// Where it computes.
     pub(crate) place: Arc<dyn Place>,
+    /// Threads that compute there, if that is the host.
+    pub(crate) threads: usize,
+    /// What computes, and how large it is.
+    pub(crate) compute: ComputeSize,
     pub(crate) request: PlanRequest,
     sizes: Sizes,
     /// Where one slot was taken instead of two: what either was predicted to give.
@@ -149,17 +153,41 @@ impl Blueprint {
             false => None,
         };
         let mut link = link_info(&checkpoint, &options, place.as_ref())?;
-        let sizes = sizes(&options, &checkpoint, &blocks, &link)?;
+        let threads = options.threads.unwrap_or_else(cores::physical);
+        let sizes = sizes(&options, threads, &checkpoint, &blocks, &link)?;
         // A checksum is of the whole.
         let can_be_left = match options.verify || on_device {
             true => 0,
             false => Ends::can_be_left(&checkpoint, dtype)?,
         };
+        let head = Ends::head_encoding(&checkpoint)?;
+        let mut encodings = blocks.encodings().into_iter().map(|(encoding, _)| encoding);
+        let compute = ComputeSize::of(
+            Arc::clone(&config),
+            Run {
+                kernels: options.kernels,
+                context,
+                cache_type,
+                threads,
+                of_device: on_device.then_some(dtype.unwrap_or(DType::Bf16)),
+                weights: Weights {
+                    blocks: &blocks,
+                    head,
+                    quantised: !head.is_plain() || encodings.any(|encoding| !encoding.is_plain()),
+                },
+            },
+        );
+        let Needs {
+            cache,
+            scratch,
+            kept,
+        } = compute.needs();
         let base = PlanRequest {
             costs: costs(&blocks, &link, on_device, can_be_left),
-            fixed: match on_device {
-                true => device_bytes(&checkpoint, dtype, context)?,
-                false => fixed_bytes(&checkpoint, dtype, context, cache_type, options.kernels)?,
+            fixed: FixedBytes {
+                ends: Ends::bytes(&checkpoint, dtype, arrangement(on_device))?,
+                cache,
+                scratch: scratch + kept,
             },
             residency: options.residency,
             spread: options.spread,
@@ -209,6 +237,8 @@ impl Blueprint {
             spare_bytes,
             verification,
             place,
+            threads,
+            compute,
             request,
             sizes,
             one_slot: None,
@@ -225,8 +255,12 @@ impl Blueprint {
 
     /// Bytes that the cache would take less in two bytes a number, where it is in four by choice.
     pub fn smaller_cache_saves(&self) -> Option<u64> {
-        let free = self.options.kernels == Kernels::Fast && !self.on_device();
-        (free && self.cache_type == CacheType::F32).then(|| self.plan.fixed().cache / 2)
+        self.compute.smaller_cache_saves()
+    }
+
+    /// What computing takes, as the plan counts it.
+    pub fn needs(&self) -> Needs {
+        self.compute.needs()
     }
 
     /// Where both forms were timed: resident blocks are plain if that gives more tokens a second,
@@ -383,10 +417,7 @@ impl Blueprint {
     pub(crate) fn ends(&self) -> EndsPlan {
         EndsPlan {
             dtype: self.dtype,
-            arrangement: match self.on_device() {
-                true => Arrangement::Packed,
-                false => Arrangement::Paged,
-            },
+            arrangement: arrangement(self.on_device()),
             // Where layers are streamed from disk, every token takes longer than these take from
             // there: then they need no second copy in the page cache.
             access: match (self.link.home, self.plan.streamed_count()) {
@@ -499,13 +530,6 @@ impl Blueprint {
         self.prefer_one_slot()
     }
 
-    /// Whether some matrices are in an encoding of blocks.
-    pub(crate) fn has_quantised(&self) -> Result<bool, EngineError> {
-        let mut encodings = self.blocks.encodings().into_iter();
-        Ok(encodings.any(|(encoding, _)| !encoding.is_plain())
-            || !Ends::head_encoding(&self.checkpoint)?.is_plain())
-    }
-
     /// Of most of the layers' bytes, as they are computed with.
     pub fn encoding(&self) -> Encoding {
         let encoding = self.checkpoint.encoding();
@@ -536,6 +560,14 @@ impl Blueprint {
             gbps,
             lacking: watch.finish().crowded(),
         }))
+    }
+}
+
+/// How the weights outside the layers lie: on the host as a disk brings them.
+fn arrangement(on_device: bool) -> Arrangement {
+    match on_device {
+        true => Arrangement::Packed,
+        false => Arrangement::Paged,
     }
 }
 
@@ -722,6 +754,7 @@ fn tightest(
 /// What decides the reserve.
 fn sizes(
     options: &ModelOptions,
+    threads: usize,
     checkpoint: &Checkpoint,
     blocks: &Blocks,
     link: &LinkInfo,
@@ -743,7 +776,7 @@ fn sizes(
         tokenizer: checkpoint.vocabulary_bytes(),
         slab: slabs.max().unwrap_or(0),
         chunks: reserve::chunks(packed.chain([&head])),
-        compute_threads: options.threads.unwrap_or_else(cores::physical),
+        compute_threads: threads,
         stream_threads: match link.home {
             Home::Disk => DiskLink::threads(streamed, options.slots.unwrap_or(SLOTS_DEFAULT)),
             Home::Ram => 0,
@@ -791,55 +824,6 @@ fn costs(blocks: &Blocks, link: &LinkInfo, on_device: bool, can_be_left: u64) ->
         },
         ends_left: if fills_slots { can_be_left } else { 0 },
     })
-}
-
-fn device_bytes(
-    checkpoint: &Checkpoint,
-    dtype: Option<DType>,
-    context: usize,
-) -> Result<FixedBytes, EngineError> {
-    let own = dtype.unwrap_or(DType::Bf16);
-    Ok(FixedBytes {
-        ends: Ends::bytes(checkpoint, dtype)?,
-        cache: DeviceCompute::cache_bytes(&checkpoint.config, own, context),
-        scratch: DeviceCompute::scratch_bytes(&checkpoint.config, own, context),
-    })
-}
-
-fn fixed_bytes(
-    checkpoint: &Checkpoint,
-    dtype: Option<DType>,
-    context: usize,
-    cache_type: CacheType,
-    kernels: Kernels,
-) -> Result<FixedBytes, EngineError> {
-    let config = &checkpoint.config;
-    let cache = compute::cache_bytes(config, context, cache_type, kernels);
-    let rows = CHUNK_ROWS.min(context);
-    let activations = rows * (config.q_size() * 2 + config.kv_size() * 2 + config.hidden_size)
-        + rows * 3 * config.intermediate_size
-        + context * config.hidden_size
-        + context * config.head_dim
-        + config.vocab_size;
-    Ok(FixedBytes {
-        ends: Ends::bytes(checkpoint, dtype)?,
-        cache: cache as u64,
-        scratch: (activations * size_of::<f32>()) as u64 + widened_bytes(checkpoint, kernels),
-    })
-}
-
-/// The clear kernels compute in f32 on the host, and widen a block, or the head, whole.
-fn widened_bytes(checkpoint: &Checkpoint, kernels: Kernels) -> u64 {
-    /// What the allocator keeps of it for the next.
-    const KEPT: u64 = 32 << 20;
-    if kernels == Kernels::Fast {
-        return 0;
-    }
-    let weights = checkpoint.config.block_weights();
-    let block = BlockLayout::packed(&weights, DType::F32).slab_bytes();
-    let head: usize = checkpoint.weight_shape(Whole::Embedding).iter().product();
-    let widened = block.max(head * size_of::<f32>()) as u64;
-    widened + widened.min(KEPT)
 }
 
 #[cfg(test)]

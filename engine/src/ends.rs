@@ -36,10 +36,14 @@ pub(crate) struct EndsPlan {
 }
 
 impl Ends {
-    /// Bytes that all of them take, known before they are read.
-    pub fn bytes(checkpoint: &Checkpoint, dtype: Option<DType>) -> Result<u64, loader::Error> {
+    /// Bytes of memory that all of them take, known before they are read.
+    pub fn bytes(
+        checkpoint: &Checkpoint,
+        dtype: Option<DType>,
+        arrangement: Arrangement,
+    ) -> Result<u64, loader::Error> {
         Self::parts(checkpoint)
-            .map(|which| bytes(checkpoint, which, dtype))
+            .map(|which| memory_bytes(checkpoint, which, dtype, arrangement))
             .sum()
     }
 
@@ -52,7 +56,7 @@ impl Ends {
             return Ok(0);
         }
         let row_bytes = checkpoint.rows(Whole::Embedding, dtype)?.row_bytes();
-        let all = bytes(checkpoint, Whole::Embedding, dtype)?;
+        let all = memory_bytes(checkpoint, Whole::Embedding, dtype, Arrangement::Paged)?;
         Ok(all.saturating_sub(RowReader::buffer_bytes(row_bytes) as u64))
     }
 
@@ -61,7 +65,7 @@ impl Ends {
         let waited_for = |which: &Whole| *which == Whole::FinalNorm || !plan.leaves_embedding;
         Self::parts(checkpoint)
             .filter(waited_for)
-            .map(|which| bytes(checkpoint, which, None))
+            .map(|which| stored_bytes(checkpoint, which))
             .sum()
     }
 
@@ -145,12 +149,19 @@ impl Ends {
     }
 }
 
-fn bytes(
+/// Of the memory that one of them is read into.
+fn memory_bytes(
     checkpoint: &Checkpoint,
     which: Whole,
     dtype: Option<DType>,
+    arrangement: Arrangement,
 ) -> Result<u64, loader::Error> {
-    let source = checkpoint.weight(which, dtype, Arrangement::Packed)?;
+    let source = checkpoint.weight(which, dtype, arrangement)?;
+    Ok(source.slab_bytes() as u64)
+}
+
+fn stored_bytes(checkpoint: &Checkpoint, which: Whole) -> Result<u64, loader::Error> {
+    let source = checkpoint.weight(which, None, Arrangement::Packed)?;
     Ok(source.layout().weight_bytes() as u64)
 }
 

@@ -61,6 +61,7 @@ pub use blocks::Blocks;
 pub use blueprint::{Blueprint, OneSlot};
 pub use checkup::{Checkup, LeftOut, Role};
 pub use compute::Kernels;
+pub use compute::size::Needs;
 pub use cores::physical as physical_cores;
 pub use error::EngineError;
 pub use finite::Culprit;

@@ -10,7 +10,7 @@ use offload::{Residency, StreamedStack};
 
 use crate::blueprint::Blueprint;
 use crate::compute::Kernels;
-use crate::cores::{self, CoreWatch};
+use crate::cores::CoreWatch;
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::load::{self, Loading, Progress, WrapLink};
@@ -143,7 +143,7 @@ impl Model {
         wrap: WrapLink<'_>,
     ) -> Result<Self, EngineError> {
         let mut startup = Startup::default();
-        let threads = blueprint.options.threads.unwrap_or_else(cores::physical);
+        let threads = blueprint.threads;
         let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
             asked: threads,
             source,

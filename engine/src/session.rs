@@ -5,13 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use candle_core::DType as TensorDType;
 use offload::{BlockId, LayerIndex, LoadRecord, ResidencyPlan};
 
-use crate::compute::clear::ClearCompute;
-use crate::compute::device::DeviceCompute;
-use crate::compute::fast::FastCompute;
-use crate::compute::{Compute, Kernels};
+use crate::compute::Compute;
 use crate::cores::CoreWatch;
 use crate::error::EngineError;
 use crate::finite::{Culprit, all_finite, broken_weights};
@@ -363,28 +359,10 @@ fn layer_span(layer: LayerIndex, streamed: bool) -> OpenSpan {
 }
 
 fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
-    let config = Arc::clone(&model.blueprint.config);
-    let context = model.blueprint.context;
-    let place = model.blueprint.place.as_ref();
-    let own = offload::candle_dtype(model.blueprint.slab_dtype());
-    let cache_type = model.blueprint.cache_type;
+    let blueprint = &model.blueprint;
     // For the process, as the tensor library has it; it does nothing on the host.
-    candle_core::cuda::set_gemm_reduced_precision_f32(model.blueprint.options.tf32);
-    Ok(
-        match (model.blueprint.options.kernels, place.device().is_cpu()) {
-            (Kernels::Fast, true) => {
-                let team = Arc::clone(&model.team);
-                let quantised = model.blueprint.has_quantised()?;
-                let compute = FastCompute::new(config, context, cache_type, team, quantised);
-                Box::new(compute)
-            }
-            (Kernels::Fast, false) => Box::new(DeviceCompute::new(config, context, place, own)?),
-            (Kernels::Clear, false) => Box::new(ClearCompute::new(config, context, place, own)?),
-            // The host's matrix products in anything but f32 are of no use.
-            (Kernels::Clear, true) => {
-                let clear = ClearCompute::new(config, context, place, TensorDType::F32)?;
-                Box::new(clear.rounding_to(cache_type))
-            }
-        },
-    )
+    candle_core::cuda::set_gemm_reduced_precision_f32(blueprint.options.tf32);
+    blueprint
+        .compute
+        .make(blueprint.place.as_ref(), &model.team)
 }

@@ -157,11 +157,10 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         tied_embeddings: config.tied_embeddings,
         rope: rope(checkpoint),
         window: (0..config.layers).find_map(|layer| config.window(layer)),
-        kv_cache_bytes_per_token: LayerCache::bytes_for(
+        kv_cache_bytes_per_token: LayerCache::position_bytes(
             CacheType::F32,
             config.kv_heads,
             config.head_dim,
-            1,
         ) * config.layers,
         access: checkpoint.access_report().name(),
         tokenizer_tokens,

@@ -104,8 +104,7 @@ pub struct LayerCache {
 impl LayerCache {
     /// Room for `capacity` positions.
     pub fn new(kind: CacheType, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
-        // Whole, because rows are of whole vectors.
-        let words = Self::bytes_for(kind, kv_heads, head_dim, capacity) / (2 * size_of::<f32>());
+        let words = Self::words(kind, kv_heads, head_dim, capacity);
         LayerCache {
             kind,
             kv_heads,
@@ -116,9 +115,20 @@ impl LayerCache {
         }
     }
 
-    /// Bytes that a cache of this size takes, known before it is made.
+    /// Bytes that a cache of this size allocates, known before it is made.
     pub fn bytes_for(kind: CacheType, kv_heads: usize, head_dim: usize, capacity: usize) -> usize {
-        2 * kv_heads * capacity * round_up(head_dim, MAX_LANES) * kind.bytes()
+        2 * Buffer::bytes_for(Self::words(kind, kv_heads, head_dim, capacity))
+    }
+
+    /// Bytes that a position takes.
+    pub fn position_bytes(kind: CacheType, kv_heads: usize, head_dim: usize) -> usize {
+        2 * kv_heads * round_up(head_dim, MAX_LANES) * kind.bytes()
+    }
+
+    /// Words of its keys, and as many of its values. Whole ones, because rows are of whole vectors.
+    fn words(kind: CacheType, kv_heads: usize, head_dim: usize, capacity: usize) -> usize {
+        let each = Self::position_bytes(kind, kv_heads, head_dim) / 2;
+        capacity * each / size_of::<f32>()
     }
 
     /// What its numbers are.
@@ -398,14 +408,16 @@ mod tests {
                 let planned = LayerCache::bytes_for(kind, kv_heads, head_dim, capacity);
                 let cache = LayerCache::new(kind, kv_heads, head_dim, capacity);
                 assert_eq!(cache.kind(), kind);
+                assert_eq!(cache.bytes(), planned, "{kind:?} {head_dim}");
                 // Each buffer is rounded to lines and may start a line late.
-                let extra = cache.bytes() - planned;
+                let numbers = capacity * LayerCache::position_bytes(kind, kv_heads, head_dim);
+                let extra = planned - numbers;
                 assert!(extra <= 2 * 2 * 64, "{kind:?} {head_dim}: {extra}");
             }
         }
-        let half = LayerCache::bytes_for(CacheType::Bf16, 2, 24, 700);
-        assert_eq!(half, LayerCache::bytes_for(CacheType::F32, 2, 24, 700) / 2);
-        assert_eq!(half, 2 * 2 * 700 * 32 * 2);
+        let half = LayerCache::position_bytes(CacheType::Bf16, 2, 24);
+        assert_eq!(half, LayerCache::position_bytes(CacheType::F32, 2, 24) / 2);
+        assert_eq!(half, 2 * 2 * 32 * 2);
     }
 
     #[test]

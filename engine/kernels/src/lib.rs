@@ -42,6 +42,6 @@ pub use memory::{advise_huge_pages, read_in_parallel};
 pub use phases::{Phase, PhaseSpan};
 pub use quant::Quantised;
 pub use rope::{Pairing, RopeTable};
-pub use scratch::Scratch;
+pub use scratch::{Scratch, ScratchSize};
 pub use team::Team;
 pub use weights::{Matrix, Numbers, Weights};

@@ -69,6 +69,11 @@ impl RopeTable {
         size_of_val(&*self.turns)
     }
 
+    /// The same before it is made, of so many pairs of dimensions that turn.
+    pub fn bytes_for(pairs: usize, positions: usize) -> usize {
+        2 * pairs * positions * size_of::<f32>()
+    }
+
     /// Turns one head to `position`.
     ///
     /// # Panics
@@ -108,6 +113,7 @@ mod tests {
     #[test]
     fn turning_keeps_length_and_leaves_the_rest() {
         let table = RopeTable::new(&[1.0, 0.1, 0.01], 50);
+        assert_eq!(table.bytes(), RopeTable::bytes_for(3, 50));
         let original = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
         let mut head = original;
         table.apply(0, &mut head);

@@ -131,7 +131,7 @@ impl Buffer {
     /// zero pages, which take memory and time when they are written: a cache is as long as the
     /// context, and its first row would take a huge page for each head of each layer.
     pub fn growing(len: usize) -> Self {
-        let floats = vec![0.0; len.next_multiple_of(LINE) + LINE];
+        let floats = vec![0.0; Self::floats_for(len)];
         let start = floats.as_ptr().align_offset(LINE * size_of::<f32>());
         Buffer { floats, start, len }
     }
@@ -139,6 +139,16 @@ impl Buffer {
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.floats)
+    }
+
+    /// Bytes that a buffer of `len` floats allocates.
+    pub fn bytes_for(len: usize) -> usize {
+        Self::floats_for(len) * size_of::<f32>()
+    }
+
+    /// Whole lines, and one more, because a `Vec` begins anywhere.
+    fn floats_for(len: usize) -> usize {
+        len.next_multiple_of(LINE) + LINE
     }
 }
 

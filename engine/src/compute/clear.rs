@@ -5,18 +5,21 @@
 //! and softmax are f32 either way.
 
 mod mask;
+mod size;
 mod tensors;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use candle_core::{DType as TensorDType, Device, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 use candle_nn::rotary_emb::{rope, rope_i};
-use kernels::{CacheType, Pairing};
-use loader::{BlockLayout, DType, HeadNorms, Mixer, ModelConfig, Role};
+use kernels::Pairing;
+use loader::{BlockLayout, HeadNorms, Mixer, ModelConfig, Role};
 use offload::{LayerIndex, Place, Slab};
 
 use mask::MaskShape;
+pub use size::ClearSize;
 use tensors::BlockTensors;
 
 use super::laps::Laps;
@@ -55,12 +58,9 @@ pub struct ClearCompute {
 }
 
 impl ClearCompute {
-    pub fn new(
-        config: SharedConfig,
-        capacity: usize,
-        place: &dyn Place,
-        numbers: TensorDType,
-    ) -> Result<Self, EngineError> {
+    pub fn new(size: ClearSize, place: &dyn Place) -> Result<Self, EngineError> {
+        let (config, capacity) = (Arc::clone(&size.config), size.capacity);
+        let numbers = offload::candle_dtype(size.numbers);
         let device = place.device();
         let Rotation { frequencies, scale } = Rotation::of(&config, capacity);
         let half = frequencies.len();
@@ -72,15 +72,12 @@ impl ClearCompute {
             1.0 => turns.to_dtype(numbers),
             scale => (turns * f64::from(scale))?.to_dtype(numbers),
         };
-        let cache = || {
-            let shape = (config.kv_heads, capacity, config.head_dim);
-            Tensor::zeros(shape, numbers, device)
-        };
+        let cache = || Tensor::zeros(size.cache_shape(), numbers, device);
         let caches = (0..config.layers)
             .map(|_| Ok((cache()?, cache()?)))
             .collect::<Result<_, candle_core::Error>>()?;
         Ok(Self {
-            cached: None,
+            cached: size.cached,
             caches,
             turns: (turns(angles.cos()?)?, turns(angles.sin()?)?),
             positions,
@@ -93,40 +90,6 @@ impl ClearCompute {
             device: device.clone(),
             config,
         })
-    }
-
-    /// Rounds keys and values as a cache of that type does. They stay in the numbers that are
-    /// computed with.
-    pub fn rounding_to(mut self, cache_type: CacheType) -> Self {
-        let cached = match cache_type {
-            CacheType::F32 => TensorDType::F32,
-            CacheType::F16 => TensorDType::F16,
-            CacheType::Bf16 => TensorDType::BF16,
-        };
-        self.cached = (cached != self.numbers).then_some(cached);
-        self
-    }
-
-    /// Bytes of the cache, for a plan.
-    pub fn cache_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
-        let elements = 2 * config.layers * config.kv_heads * config.head_dim * context;
-        (elements * dtype.bytes()) as u64
-    }
-
-    /// Bytes of everything else a pass takes: the prompt's rows, the turns of all positions, the
-    /// largest set of tensors that one chunk has at a time, and the logits.
-    pub fn scratch_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
-        let rows = CHUNK_ROWS.min(context);
-        let hidden = config.hidden_size;
-        let kept = context * (hidden + config.head_dim);
-        // Queries, keys and values: as they come, apart, and turned.
-        let projected = 3 * rows * (config.q_size() + 2 * config.kv_size());
-        let ffn = rows * 5 * config.intermediate_size;
-        let narrow = kept + 4 * rows * hidden + projected.max(ffn);
-        // Scores before the mask, after it, and as shares; the mask, and what it is made of.
-        let masks = 2 * rows * context + context;
-        let wide = 3 * rows * config.heads * context + masks + 2 * config.vocab_size;
-        (narrow * dtype.bytes() + wide * size_of::<f32>()) as u64
     }
 
     fn block_over(

@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use loader::{BlockLayout, Encoding, Form, Mixer, Part, Placement, Role};
 use offload::{LayerIndex, Slab};
 
+use super::size::Needs;
 use super::{CHUNK_ROWS, Compute, SharedConfig};
 use crate::embedding::{Embedding, RowReader};
 use crate::ends::Ends;
@@ -15,37 +16,30 @@ use crate::finite::all_finite;
 use crate::profile::{Clock, past_stage};
 use crate::rope::{Rotation, pairing};
 use kernels::{
-    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Phase, PhaseSpan, Quantised,
-    RopeTable, Scratch, Team, Weights, embed, forward_block, logits,
+    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Level, Matrix, Phase, PhaseSpan,
+    Quantised, RopeTable, Scratch, ScratchSize, Team, Weights, embed, forward_block, logits,
 };
 
-/// See the module.
-#[derive(Debug)]
-pub struct FastCompute {
+/// How large a [`FastCompute`] is, buffer by buffer.
+#[derive(Debug, Clone)]
+pub struct FastSize {
     config: SharedConfig,
-    team: Arc<Team>,
+    context: usize,
+    cache_type: CacheType,
     shape: BlockShape,
-    rope: RopeTable,
-    caches: Vec<LayerCache>,
-    scratch: Scratch,
-    /// The pass's rows; as long as the context, so that no prompt makes it grow.
-    hidden: Vec<f32>,
-    rows: usize,
-    position: usize,
-    logits: Vec<f32>,
+    scratch: ScratchSize,
 }
 
-impl FastCompute {
-    /// `quantised`: some of the matrices are.
-    pub fn new(
+impl FastSize {
+    /// `by`: the level and the threads that compute. `quantised`: some of the matrices are.
+    pub fn of(
         config: SharedConfig,
         context: usize,
         cache_type: CacheType,
-        team: Arc<Team>,
+        by: (Level, usize),
         quantised: bool,
     ) -> Self {
         let Mixer::Attention { scale, .. } = config.block.mixer;
-        let rotation = Rotation::of(&config, context);
         let shape = BlockShape {
             hidden: config.hidden_size,
             ffn: config.intermediate_size,
@@ -56,23 +50,86 @@ impl FastCompute {
             scale: scale.map(|scale| scale as f32),
             residual: config.block.residual_multiplier as f32,
         };
-        let mut scratch = Scratch::new(&team, &shape, CHUNK_ROWS.min(context));
-        if quantised {
-            scratch = scratch.with_rounded();
-        }
-        let cache = |_| LayerCache::new(cache_type, config.kv_heads, config.head_dim, context);
+        let (level, threads) = by;
+        let scratch = ScratchSize::of(level, threads, &shape, CHUNK_ROWS.min(context));
         Self {
+            scratch: match quantised {
+                true => scratch.with_rounded(),
+                false => scratch,
+            },
             shape,
+            config,
+            context,
+            cache_type,
+        }
+    }
+
+    /// Numbers of a pass's rows; as many as the context, so that no prompt makes them grow.
+    fn hidden(&self) -> usize {
+        self.context * self.config.hidden_size
+    }
+
+    /// And of its logits.
+    fn logits(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    pub fn smaller_cache_saves(&self) -> Option<u64> {
+        let smaller = Self {
+            cache_type: CacheType::F16,
+            ..self.clone()
+        };
+        let saved = self.needs().cache.saturating_sub(smaller.needs().cache);
+        (saved > 0).then_some(saved)
+    }
+
+    pub fn needs(&self) -> Needs {
+        let config = &self.config;
+        let (heads, dim) = (config.kv_heads, config.head_dim);
+        let cache = LayerCache::bytes_for(self.cache_type, heads, dim, self.context);
+        let turns = RopeTable::bytes_for(config.rope.dims / 2, self.context);
+        let numbers = (self.hidden() + self.logits()) * size_of::<f32>();
+        Needs {
+            cache: (config.layers * cache) as u64,
+            scratch: (self.scratch.bytes() + turns + numbers) as u64,
+            kept: 0,
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct FastCompute {
+    config: SharedConfig,
+    team: Arc<Team>,
+    shape: BlockShape,
+    rope: RopeTable,
+    caches: Vec<LayerCache>,
+    scratch: Scratch,
+    /// The pass's rows.
+    hidden: Vec<f32>,
+    rows: usize,
+    position: usize,
+    logits: Vec<f32>,
+}
+
+impl FastCompute {
+    pub fn new(size: FastSize, team: Arc<Team>) -> Self {
+        let (config, context) = (&size.config, size.context);
+        let rotation = Rotation::of(config, context);
+        let cache = |_| LayerCache::new(size.cache_type, config.kv_heads, config.head_dim, context);
+        Self {
+            shape: size.shape,
             rope: RopeTable::scaled(&rotation.frequencies, context, rotation.scale)
-                .paired(pairing(&config)),
+                .paired(pairing(config)),
             caches: (0..config.layers).map(cache).collect(),
-            scratch,
-            hidden: vec![0.0; context * config.hidden_size],
+            scratch: Scratch::sized(&size.scratch),
+            hidden: vec![0.0; size.hidden()],
             rows: 0,
             position: 0,
-            logits: vec![0.0; config.vocab_size],
+            logits: vec![0.0; size.logits()],
             team,
-            config,
+            config: size.config,
         }
     }
 }

@@ -8,11 +8,12 @@ pub mod clear;
 pub mod device;
 pub mod fast;
 mod laps;
+pub mod size;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kernels::{CacheType, LayerCache};
+use kernels::CacheType;
 use loader::{BlockLayout, DType, ModelConfig};
 use offload::{LayerIndex, Slab};
 
@@ -53,21 +54,6 @@ pub fn cache_type(
         Some(asked) if asked != own => Err(EngineError::CacheOnDevice { asked, own }),
         _ => Ok(own),
     }
-}
-
-/// Bytes of all layers' caches on the host, for a plan. The clear blocks round as the fast ones do,
-/// and keep what they compute with.
-pub fn cache_bytes(
-    config: &ModelConfig,
-    context: usize,
-    kind: CacheType,
-    kernels: Kernels,
-) -> usize {
-    let kept = match kernels {
-        Kernels::Fast => kind,
-        Kernels::Clear => CacheType::F32,
-    };
-    config.layers * LayerCache::bytes_for(kept, config.kv_heads, config.head_dim, context)
 }
 
 /// The run state of one sequence.

@@ -17,7 +17,8 @@ use loader::{
 };
 use offload::{LayerIndex, Place, Slab};
 
-use super::clear::ClearCompute;
+use super::clear::{ClearCompute, ClearSize};
+use super::size::Needs;
 use super::{Compute, SharedConfig};
 use crate::device::gpu_sync;
 use crate::embedding::Embedding;
@@ -127,16 +128,48 @@ impl Row {
     }
 }
 
+/// How large a [`DeviceCompute`] is: what computes a prompt, a row, and the likeliest tokens.
+#[derive(Debug, Clone)]
+pub struct DeviceSize {
+    config: SharedConfig,
+    context: usize,
+    numbers: DType,
+    clear: ClearSize,
+}
+
+impl DeviceSize {
+    /// In the weights' own numbers.
+    pub fn on_device(config: SharedConfig, context: usize, numbers: DType) -> Self {
+        Self {
+            clear: ClearSize::on_device(config.clone(), context, numbers),
+            config,
+            context,
+            numbers,
+        }
+    }
+
+    pub fn needs(&self) -> Needs {
+        let row: usize = Row::sizes(&self.config, self.context).iter().sum();
+        let own = (row * size_of::<f32>()) as u64 + Selection::BYTES;
+        let clear = self.clear.needs();
+        Needs {
+            scratch: clear.scratch + own,
+            ..clear
+        }
+    }
+}
+
 impl DeviceCompute {
-    pub fn new(
-        config: SharedConfig,
-        context: usize,
-        place: &dyn Place,
-        numbers: TensorDType,
-    ) -> Result<Self, EngineError> {
+    pub fn new(size: DeviceSize, place: &dyn Place) -> Result<Self, EngineError> {
+        let DeviceSize {
+            config,
+            context,
+            numbers,
+            clear,
+        } = size;
         Ok(Self {
-            clear: ClearCompute::new(config.clone(), context, place, numbers)?,
-            kernels: Kernels::load(place.device(), numbers)?,
+            clear: ClearCompute::new(clear, place)?,
+            kernels: Kernels::load(place.device(), offload::candle_dtype(numbers))?,
             decodes: decodes(&config),
             row: Row::new(&config, context, place)?,
             selection: Selection::on(place.device())?,
@@ -144,19 +177,6 @@ impl DeviceCompute {
             position: None,
             config,
         })
-    }
-
-    /// Bytes of the cache, for a plan.
-    pub fn cache_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
-        ClearCompute::cache_bytes(config, dtype, context)
-    }
-
-    /// Bytes of everything else a pass takes.
-    pub fn scratch_bytes(config: &ModelConfig, dtype: DType, context: usize) -> u64 {
-        let row: usize = Row::sizes(config, context).iter().sum();
-        ClearCompute::scratch_bytes(config, dtype, context)
-            + (row * size_of::<f32>()) as u64
-            + Selection::BYTES
     }
 
     fn norm(&self, gain: Memory) -> Norm {

@@ -1,0 +1,113 @@
+//! What computes take of memory, as values: a plan counts one, and the compute is then made from the
+//! same one. So there is no second formula to differ from what is allocated.
+
+use std::sync::Arc;
+
+use kernels::{CacheType, Level, Team};
+use loader::DType;
+use offload::Place;
+
+use super::clear::{ClearCompute, ClearSize};
+use super::device::{DeviceCompute, DeviceSize};
+use super::fast::{FastCompute, FastSize};
+use super::{Compute, Kernels, SharedConfig};
+use crate::error::EngineError;
+
+/// Bytes that a compute takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    /// Keys and values, at full capacity.
+    pub cache: u64,
+    /// Everything else that it makes, at the moment when it is most.
+    pub scratch: u64,
+    /// What the allocator keeps of memory that was given back, for the next that asks: of computes
+    /// that allocate in passes.
+    pub kept: u64,
+}
+
+/// What a run computes with, and how large all of it is.
+#[derive(Debug, Clone)]
+pub enum ComputeSize {
+    Fast(FastSize),
+    Clear(ClearSize),
+    Device(DeviceSize),
+}
+
+/// What the sizes follow from, beside the model.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    pub kernels: Kernels,
+    pub context: usize,
+    pub cache_type: CacheType,
+    /// Those that compute on the host.
+    pub threads: usize,
+    /// What a device computes in; `None` is the host.
+    pub of_device: Option<DType>,
+    /// The weights.
+    pub weights: Weights<'a>,
+}
+
+/// What the sizes need to know of a model's weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights<'a> {
+    pub blocks: &'a crate::blocks::Blocks,
+    pub head: loader::Encoding,
+    /// Some of them are in an encoding of blocks.
+    pub quantised: bool,
+}
+
+impl ComputeSize {
+    pub fn of(config: SharedConfig, run: Run<'_>) -> Self {
+        let Run {
+            context,
+            cache_type,
+            ..
+        } = run;
+        match (run.kernels, run.of_device) {
+            (Kernels::Fast, None) => {
+                let (level, quantised) = (Level::detect(), run.weights.quantised);
+                Self::Fast(FastSize::of(
+                    config,
+                    context,
+                    cache_type,
+                    (level, run.threads),
+                    quantised,
+                ))
+            }
+            (Kernels::Fast, Some(own)) => Self::Device(DeviceSize::on_device(config, context, own)),
+            (Kernels::Clear, Some(own)) => Self::Clear(ClearSize::on_device(config, context, own)),
+            (Kernels::Clear, None) => {
+                Self::Clear(ClearSize::on_host(config, context, cache_type, run.weights))
+            }
+        }
+    }
+
+    pub fn needs(&self) -> Needs {
+        match self {
+            Self::Fast(size) => size.needs(),
+            Self::Clear(size) => size.needs(),
+            Self::Device(size) => size.needs(),
+        }
+    }
+
+    /// Bytes that the cache would take less in two bytes a number, where it is in four by choice.
+    pub fn smaller_cache_saves(&self) -> Option<u64> {
+        match self {
+            Self::Fast(size) => size.smaller_cache_saves(),
+            Self::Clear(_) | Self::Device(_) => None,
+        }
+    }
+
+    /// Makes it.
+    pub fn make(
+        &self,
+        place: &dyn Place,
+        team: &Arc<Team>,
+    ) -> Result<Box<dyn Compute>, EngineError> {
+        Ok(match self.clone() {
+            Self::Fast(size) => Box::new(FastCompute::new(size, Arc::clone(team))),
+            Self::Clear(size) => Box::new(ClearCompute::new(size, place)?),
+            Self::Device(size) => Box::new(DeviceCompute::new(size, place)?),
+        })
+    }
+}
