@@ -10,8 +10,9 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use encoding::Encoding;
 use kernels::{
-    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Quantised, RopeTable,
-    Scratch, Team, Weights, advise_huge_pages, forward_block, logits, pack, read_in_parallel,
+    BlockShape, BlockWeights, CacheType, Compact, LayerCache, Matrix, Quantised, RopeTable, Run,
+    RunKind, Scratch, Team, Weights, advise_huge_pages, forward_block, logits, pack,
+    read_in_parallel,
 };
 
 const SHAPE: BlockShape = BlockShape {
@@ -183,14 +184,17 @@ impl<'a> Stack<'a> {
         self.hidden.clear();
         self.hidden.resize(rows * SHAPE.hidden, 0.5);
         self.next = (self.next + 1) % self.layers.len();
+        let kind = match rows {
+            1 => RunKind::Decode,
+            _ => RunKind::of_prompt(self.team.level(), rows),
+        };
         forward_block(
             self.team,
             &SHAPE,
             &self.layers[self.next],
             &self.rope,
-            &mut self.cache,
-            position,
             None,
+            &[Run::new(kind, position, rows, &mut self.cache)],
             &mut self.hidden,
             &mut self.scratch,
         );

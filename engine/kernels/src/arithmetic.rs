@@ -255,6 +255,7 @@ mod tiles {
 mod tests {
     use super::*;
     use crate::level::Level;
+    use crate::run::RunKind;
 
     #[test]
     fn every_level_multiplies_and_wider_is_not_slower() {
@@ -268,7 +269,7 @@ mod tests {
             last = gflops;
             let bytes = measure_gflops(&team, Products::I8, Duration::from_millis(5));
             assert!(bytes > 0.1 && bytes.is_finite(), "{level}: {bytes}");
-            let long = Products::of(level, true, usize::MAX);
+            let long = Products::of(level, true, RunKind::Prompt);
             if long != Products::F32 {
                 let bf16 = measure_gflops(&team, long, Duration::from_millis(5));
                 assert!(bf16 > 0.4 * gflops, "{level}: {bf16} against {gflops}");

@@ -11,24 +11,28 @@ mod rows;
 
 pub use parts::{BlockShape, BlockWeights};
 
-use super::attention::Attention;
-use super::cache::{LayerCache, SharedCache};
+use std::ops::Range;
+
+use super::attention::{Attention, CUT_ROWS_MAX, is_cut};
 use super::level::Level;
 use super::linear::{Epilogue, Linear, Then};
 use super::phases::{ATTENTION, INPUT_NORM, POST_NORM, Phases};
 use super::quant::Octet;
 use super::rope::RopeTable;
+use super::run::{Run, RunKind};
 use super::scratch::Scratch;
 use super::shared::Shared;
 use super::team::{Region, Steps, Team};
 use super::weights::Weights;
 
-/// Carries `hidden` (rows of `shape.hidden`, updated in place) through one block. The rows stand at
-/// positions `position..`; their keys and values are written to `cache`, and each row sees
-/// everything before it, or the last `window` positions including its own.
+/// Carries `hidden` (rows of `shape.hidden`, updated in place) through one block. The rows are those
+/// of the runs, one after the other; each run's keys and values are written to its cache, and each
+/// row sees everything before it in its own run's cache, or the last `window` positions including
+/// its own. What a row gives does not depend on the other runs. Runs whose products are of a kind
+/// share one reading of the weights where they stand together.
 ///
 /// # Panics
-/// If sizes do not agree, the cache or the table is too short, or `scratch` was made for another
+/// If sizes do not agree, a cache or the table is too short, or `scratch` was made for another
 /// shape or team.
 #[expect(
     clippy::too_many_arguments,
@@ -39,49 +43,50 @@ pub fn forward_block(
     shape: &BlockShape,
     weights: &BlockWeights<'_>,
     rope: &RopeTable,
-    cache: &mut LayerCache,
-    position: usize,
     window: Option<usize>,
+    runs: &[Run<'_>],
     hidden: &mut [f32],
     scratch: &mut Scratch,
 ) {
     weights.check(shape);
+    let rows: usize = runs.iter().map(|run| run.rows).sum();
     assert!(
-        hidden.len().is_multiple_of(shape.hidden),
-        "{} floats are not whole rows",
+        hidden.len() == rows * shape.hidden,
+        "{} floats are not {rows} rows",
         hidden.len()
     );
-    let rows = hidden.len() / shape.hidden;
     assert!(*shape == scratch.shape, "scratch of another shape");
     assert!(scratch.threads == team.threads(), "scratch of another team");
-    assert!(cache.kv_heads() == shape.kv_heads && cache.head_dim() == shape.head_dim);
-    let end = position + rows;
-    assert!(
-        end <= cache.capacity(),
-        "{end} positions in a cache of {}",
-        cache.capacity()
-    );
-    assert!(
-        end <= rope.positions(),
-        "{end} positions in a table of {}",
-        rope.positions()
-    );
+    for run in runs {
+        let (end, capacity) = (run.end(), run.cache.capacity);
+        assert!(run.heads == (shape.kv_heads, shape.head_dim));
+        assert!(end <= capacity, "{end} positions in a cache of {capacity}");
+        assert!(
+            end <= rope.positions(),
+            "{end} positions in a table of {}",
+            rope.positions()
+        );
+    }
     assert!(window != Some(0), "a window of nothing");
-    let mut at = position;
     scratch.phases.clear();
-    for piece in hidden.chunks_mut(scratch.max_rows * shape.hidden) {
+    let (mut first, mut hidden) = (0, hidden);
+    while first < rows {
+        let (kind, count) = piece(runs, first, window, scratch.max_rows);
+        let (rows_of_piece, rest) = hidden.split_at_mut(count * shape.hidden);
+        hidden = rest;
         scratch.phases.begin();
         let pass = Pass {
             shape: *shape,
             weights,
             rope,
-            position: at,
             window,
-            rows: piece.len() / shape.hidden,
+            runs,
+            first,
+            rows: count,
+            kind,
             level: team.level(),
             threads: team.threads(),
-            cache: cache.share(),
-            hidden: Shared::new(piece),
+            hidden: Shared::new(rows_of_piece),
             normed: Shared::new(&mut scratch.normed),
             own_normed: Shared::new(&mut scratch.own_normed),
             qkv: Shared::new(&mut scratch.qkv),
@@ -94,10 +99,50 @@ pub fn forward_block(
             phases: &scratch.phases,
             ends: [0; PARTS.len()],
         };
-        at += pass.rows;
+        first += count;
         team.run(&pass.ready());
         scratch.phases.finish();
     }
+}
+
+/// The rows from the `first` on that go through the block together: how they are multiplied, and how
+/// many they are.
+fn piece(
+    runs: &[Run<'_>],
+    first: usize,
+    window: Option<usize>,
+    max_rows: usize,
+) -> (RunKind, usize) {
+    let mut rows = parts(runs, first..usize::MAX).flat_map(|(_, run)| {
+        let (kind, position) = (run.kind, run.position);
+        (0..run.rows).map(move |row| (kind, position + row))
+    });
+    let Some((kind, _)) = rows.clone().next() else {
+        unreachable!("a piece of no rows")
+    };
+    let mut cuts = 0;
+    let fits = |&(other, position): &(RunKind, usize)| {
+        if !kind.is_long() && is_cut(window, position) {
+            cuts += 1;
+        }
+        other.is_long() == kind.is_long() && cuts <= CUT_ROWS_MAX
+    };
+    (kind, rows.by_ref().take(max_rows).take_while(fits).count())
+}
+
+/// What lies in a range of all rows: parts of the runs, each with its first row in the range.
+fn parts<'a>(
+    runs: &[Run<'a>],
+    range: Range<usize>,
+) -> impl Iterator<Item = (usize, Run<'a>)> + Clone {
+    let mut start = 0;
+    runs.iter().filter_map(move |run| {
+        let from = start.max(range.start);
+        let skipped = from - start;
+        start += run.rows;
+        let rows = start.min(range.end).saturating_sub(from);
+        (rows > 0).then(|| (from - range.start, run.part(skipped, rows)))
+    })
 }
 
 /// One chunk on its way through one block.
@@ -105,12 +150,15 @@ struct Pass<'a> {
     shape: BlockShape,
     weights: &'a BlockWeights<'a>,
     rope: &'a RopeTable,
-    position: usize,
     window: Option<usize>,
+    runs: &'a [Run<'a>],
+    /// Of all rows of the runs, the first that is in this chunk.
+    first: usize,
     rows: usize,
+    /// Of all of its rows, as far as products go.
+    kind: RunKind,
     level: Level,
     threads: usize,
-    cache: SharedCache<'a>,
     hidden: Shared<'a, f32>,
     normed: Shared<'a, f32>,
     own_normed: Shared<'a, f32>,
@@ -178,7 +226,10 @@ impl Region for Pass<'_> {
             }
             Part::HeadNorms => self.head_norms_cut().steps(),
             Part::Place => self.place_cut().steps(),
-            Part::Attention => self.attention().steps(phase, self.threads),
+            Part::Attention => {
+                let steps = |one: Attention<'_>| one.steps(phase, self.threads);
+                self.attentions().map(steps).sum()
+            }
             Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
                 let linear = self.linear(part, self.input(part));
                 linear.steps(self.level, phase, self.threads)
@@ -190,8 +241,12 @@ impl Region for Pass<'_> {
         let w = self.weights;
         let weights = [w.qkv, w.out, w.gate_up, w.down].map(|matrix| matrix.bytes());
         // Keys and values of what a row sees.
-        let seen = 2 * self.shape.kv_heads * self.cache.stride * (self.position + self.rows);
-        self.rows * (weights.iter().sum::<usize>() + seen * self.cache.rows.number_bytes())
+        let seen = |run: Run<'_>| {
+            let each = 2 * self.shape.kv_heads * run.cache.stride * run.cache.rows.number_bytes();
+            run.rows * each * run.end()
+        };
+        let seen: usize = self.parts().map(|(_, run)| seen(run)).sum();
+        self.rows * weights.iter().sum::<usize>() + seen
     }
 
     fn work(&self, phase: usize, steps: &mut Steps<'_>) {
@@ -205,7 +260,7 @@ impl Region for Pass<'_> {
                 Part::DownNorm => self.norm_and_add(self.weights.down_norm, steps),
                 Part::HeadNorms => self.norm_heads(steps),
                 Part::Place => self.place(steps),
-                Part::Attention => self.attention().work(self.level, phase, steps),
+                Part::Attention => self.attend(phase, steps),
                 Part::Qkv | Part::Out | Part::GateUp | Part::Down => {
                     let x = match self.own(part) {
                         Some((which, weight)) => self.own_norm(which, weight, steps),
@@ -315,6 +370,7 @@ impl<'a> Pass<'a> {
             x,
             x_stride,
             rows: self.rows,
+            kind: self.kind,
             epilogue: Epilogue {
                 then,
                 bias,
@@ -326,21 +382,62 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn attention(&self) -> Attention<'a> {
-        Attention {
-            heads: self.shape.heads,
-            kv_heads: self.shape.kv_heads,
-            head_dim: self.shape.head_dim,
-            window: self.window,
-            position: self.position,
-            rows: self.rows,
-            cache: self.cache,
-            q: self.qkv,
-            q_stride: self.shape.qkv_rows(),
-            scale: self.shape.score_scale(),
-            out: self.attended,
-            partials: self.partials,
-            work: self.work,
+    /// The runs' rows that are in this chunk, each with its first row in the chunk.
+    fn parts(&self) -> impl Iterator<Item = (usize, Run<'a>)> + Clone {
+        parts(self.runs, self.first..self.first + self.rows)
+    }
+
+    /// Attention of each run: of all its rows, or where contexts of single rows are cut of one row
+    /// after the other.
+    fn attentions(&self) -> impl Iterator<Item = Attention<'a>> {
+        let mut cuts = 0;
+        self.parts().flat_map(move |(first_row, run)| {
+            let singly = !run.kind.is_long() && is_cut(self.window, run.end() - 1);
+            let (count, rows) = match singly {
+                true => (run.rows, 1),
+                false => (1, run.rows),
+            };
+            let places = cuts;
+            cuts += (0..count)
+                .filter(|row| singly && is_cut(self.window, run.position + row))
+                .count();
+            let uncut = count - (cuts - places);
+            (0..count).map(move |row| Attention {
+                heads: self.shape.heads,
+                kv_heads: self.shape.kv_heads,
+                head_dim: self.shape.head_dim,
+                window: self.window,
+                position: run.position + row,
+                rows,
+                first_row: first_row + row,
+                // What is cut comes last: contexts grow.
+                cut: (singly && row >= uncut).then(|| places + row - uncut),
+                cache: run.cache,
+                q: self.qkv,
+                q_stride: self.shape.qkv_rows(),
+                scale: self.shape.score_scale(),
+                out: self.attended,
+                partials: self.partials,
+                work: self.work,
+            })
+        })
+    }
+
+    /// # Safety
+    /// The steps are of this phase of attention; queries, keys and values are in their places.
+    unsafe fn attend(&self, phase: usize, steps: &mut Steps<'_>) {
+        let who = (steps.worker(), steps.threads());
+        for step in steps {
+            let mut start = 0;
+            for attention in self.attentions() {
+                let end = start + attention.steps(phase, self.threads);
+                if step < end {
+                    // SAFETY: passed on from the caller.
+                    unsafe { attention.step(self.level, phase, step - start, who) };
+                    break;
+                }
+                start = end;
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ use super::compact::{Compact, pack};
 use super::level::Level;
 use super::linear::{Epilogue, Linear, Then};
 use super::memory::advise_huge_pages;
+use super::run::RunKind;
 use super::shared::{Buffer, Shared};
 use super::team::{Cut, Region, Steps, Team};
 use super::weights::{Matrix, Weights};
@@ -207,6 +208,7 @@ impl<'a> Products<'a> {
             x: self.x,
             x_stride: weights.cols(),
             rows: 1,
+            kind: RunKind::Decode,
             epilogue: self.epilogue,
             // One row is never computed on tiles.
             tiles: self.x,

@@ -58,7 +58,7 @@ impl ScratchSize {
             qkv: max_rows * shape.qkv_rows(),
             attended: max_rows * heads * head_dim,
             inner: max_rows * ffn,
-            partials: attention::partial_floats(heads, head_dim),
+            partials: attention::partial_floats(max_rows, heads, head_dim),
             work: threads * work,
             tiles: layers.into_iter().map(tiles).max().unwrap_or(0),
             rounded: 0,

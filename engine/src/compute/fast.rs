@@ -17,7 +17,8 @@ use crate::profile::{Clock, past_stage};
 use crate::rope::{Rotation, pairing};
 use kernels::{
     BlockShape, BlockWeights, CacheType, Compact, LayerCache, Level, Matrix, Phase, PhaseSpan,
-    Quantised, RopeTable, Scratch, ScratchSize, Team, Weights, embed, forward_block, logits,
+    Quantised, RopeTable, Run, RunKind, Scratch, ScratchSize, Team, Weights, embed, forward_block,
+    logits,
 };
 
 /// How large a [`FastCompute`] is, buffer by buffer.
@@ -108,6 +109,7 @@ pub struct FastCompute {
     scratch: Scratch,
     /// The pass's rows.
     hidden: Vec<f32>,
+    kind: RunKind,
     rows: usize,
     position: usize,
     logits: Vec<f32>,
@@ -124,6 +126,7 @@ impl FastCompute {
                 .paired(pairing(config)),
             caches: (0..config.layers).map(cache).collect(),
             scratch: Scratch::sized(&size.scratch),
+            kind: RunKind::Decode,
             hidden: vec![0.0; size.hidden()],
             rows: 0,
             position: 0,
@@ -168,6 +171,10 @@ impl Compute for FastCompute {
         }
         self.rows = tokens.len();
         self.position = position;
+        self.kind = match (position, tokens) {
+            (1.., [_]) => RunKind::Decode,
+            _ => RunKind::of_prompt(self.team.level(), position + tokens.len()),
+        };
         Ok(())
     }
 
@@ -189,9 +196,8 @@ impl Compute for FastCompute {
                 &self.shape,
                 &weights,
                 &self.rope,
-                cache,
-                self.position,
                 window,
+                &[Run::new(self.kind, self.position, self.rows, cache)],
                 rows,
                 &mut self.scratch,
             );

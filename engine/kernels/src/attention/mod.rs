@@ -13,7 +13,7 @@ use super::cache::{SharedCache, SharedRows};
 use super::isa::{MAX_LANES, dispatch};
 use super::level::Level;
 use super::shared::{Shared, round_up};
-use super::team::{Cut, Steps};
+use super::team::Cut;
 
 /// Queries (rows times heads of a group) that a unit aims at.
 const UNIT_QUERIES: usize = 16;
@@ -34,15 +34,20 @@ pub(crate) struct Attention<'a> {
     pub window: Option<usize>,
     pub position: usize,
     pub rows: usize,
+    /// Its first row among those of queries and outputs.
+    pub first_row: usize,
+    /// A single row whose context may be cut into stretches: which of the places for partial results is
+    /// its own.
+    pub cut: Option<usize>,
     pub cache: SharedCache<'a>,
-    /// Queries: row `t`, head `h` at `t * q_stride + h * head_dim`.
+    /// Queries: row `t`, head `h` at `(first_row + t) * q_stride + h * head_dim`.
     pub q: Shared<'a, f32>,
     pub q_stride: usize,
     /// What scores are multiplied by.
     pub scale: f32,
-    /// Outputs: row `t`, head `h` at `t * heads * head_dim + h * head_dim`.
+    /// Outputs: row `t`, head `h` at `((first_row + t) * heads + h) * head_dim`.
     pub out: Shared<'a, f32>,
-    /// Partial results of one row cut by positions: see [`partial_floats`].
+    /// Partial results of rows that are cut by positions: see [`partial_floats`].
     pub partials: Shared<'a, f32>,
     /// A piece of [`worker_floats`] for each worker.
     pub work: Shared<'a, f32>,
@@ -61,14 +66,31 @@ pub(crate) fn worker_floats(heads: usize, kv_heads: usize, head_dim: usize) -> u
     queries * (2 * dim + TILE + 2 * MAX_LANES)
 }
 
-/// Floats for the partial results of one row.
-pub(crate) fn partial_floats(heads: usize, head_dim: usize) -> usize {
+/// Rows whose contexts can be cut at the same time.
+pub(crate) const CUT_ROWS_MAX: usize = 16;
+
+/// Floats for the partial results of up to `rows` rows.
+pub(crate) fn partial_floats(rows: usize, heads: usize, head_dim: usize) -> usize {
+    rows.min(CUT_ROWS_MAX) * row_partial_floats(heads, head_dim)
+}
+
+fn row_partial_floats(heads: usize, head_dim: usize) -> usize {
     STRETCHES_MAX * heads * partial_stride(head_dim)
 }
 
 /// A partial result: the accumulated values, then the maximum and the sum.
 fn partial_stride(head_dim: usize) -> usize {
     round_up(head_dim, MAX_LANES) + MAX_LANES
+}
+
+/// The first position that the one at `position` sees.
+fn first_visible(window: Option<usize>, position: usize) -> usize {
+    window.map_or(0, |window| (position + 1).saturating_sub(window))
+}
+
+/// Whether the context of a single row at `position` is cut.
+pub(crate) fn is_cut(window: Option<usize>, position: usize) -> bool {
+    stretches(first_visible(window, position), position + 1).1 > 1
 }
 
 /// How one row's context is cut: a function of the context alone, so that results do not depend on
@@ -94,12 +116,18 @@ impl Attention<'_> {
         }
     }
 
-    /// Steps of a phase, done.
+    /// One step of a phase, by this worker of so many.
     ///
     /// # Safety
-    /// The steps are of that phase; no other code writes the queries or the cache, or uses the other
+    /// The step is of that phase; no other code writes the queries or the cache, or uses the other
     /// buffers, until the last phase is over; `level` is supported.
-    pub unsafe fn work(&self, level: Level, phase: usize, steps: &mut Steps<'_>) {
+    pub unsafe fn step(
+        &self,
+        level: Level,
+        phase: usize,
+        step: usize,
+        (worker, threads): (usize, usize),
+    ) {
         assert!(
             self.position + self.rows <= self.cache.capacity,
             "the cache is too small"
@@ -107,10 +135,10 @@ impl Attention<'_> {
         // SAFETY: passed on from the caller.
         unsafe {
             match (phase, self.stretches()) {
-                (0, None) => self.rows(level, steps),
-                (0, Some(stretches)) => self.one_row(level, stretches, steps),
+                (0, None) => self.rows(level, step, worker),
+                (0, Some(stretches)) => self.one_row(level, stretches, step, worker),
                 (_, None) => unreachable!("a phase without steps"),
-                (_, Some((_, count))) => self.combine(level, count, steps),
+                (_, Some((_, count))) => self.combine(level, count, step, threads),
             }
         }
     }
@@ -118,7 +146,7 @@ impl Attention<'_> {
     /// How the context is cut, where it is: positions a stretch, and stretches.
     fn stretches(&self) -> Option<(usize, usize)> {
         let cut = stretches(self.first_visible(self.position), self.position + 1);
-        (self.rows == 1 && cut.1 > 1).then_some(cut)
+        (self.cut.is_some() && cut.1 > 1).then_some(cut)
     }
 
     fn unit_rows(&self) -> usize {
@@ -130,53 +158,57 @@ impl Attention<'_> {
     }
 
     fn first_visible(&self, position: usize) -> usize {
-        self.window
-            .map_or(0, |window| (position + 1).saturating_sub(window))
+        first_visible(self.window, position)
     }
 
     /// # Safety
     /// As for `work`.
-    unsafe fn rows(&self, level: Level, steps: &mut Steps<'_>) {
+    unsafe fn rows(&self, level: Level, step: usize, worker: usize) {
         let unit_rows = self.unit_rows();
-        let worker = steps.worker();
-        for step in steps {
-            let (kv_head, row) = (step % self.kv_heads, step / self.kv_heads * unit_rows);
-            let rows = row..(row + unit_rows).min(self.rows);
-            let end = self.position + rows.end;
-            let first = self.first_visible(self.position + rows.start) / TILE * TILE;
-            let unit = vector::Unit {
-                attention: self,
-                kv_head,
-                rows,
-                first,
-                end,
-                partial: None,
-            };
-            // SAFETY: passed on; the unit's outputs are its own.
-            unsafe { self.attend(level, unit, worker) };
-        }
+        let (kv_head, row) = (step % self.kv_heads, step / self.kv_heads * unit_rows);
+        let rows = row..(row + unit_rows).min(self.rows);
+        let end = self.position + rows.end;
+        let first = self.first_visible(self.position + rows.start) / TILE * TILE;
+        let unit = vector::Unit {
+            attention: self,
+            kv_head,
+            rows,
+            first,
+            end,
+            partial: None,
+        };
+        // SAFETY: passed on; the unit's outputs are its own.
+        unsafe { self.attend(level, unit, worker) };
     }
 
     /// # Safety
     /// As for `work`.
-    unsafe fn one_row(&self, level: Level, (length, _): (usize, usize), steps: &mut Steps<'_>) {
+    unsafe fn one_row(
+        &self,
+        level: Level,
+        (length, _): (usize, usize),
+        step: usize,
+        worker: usize,
+    ) {
         let start = self.first_visible(self.position) / TILE * TILE;
-        let worker = steps.worker();
-        for step in steps {
-            let (kv_head, stretch) = (step % self.kv_heads, step / self.kv_heads);
-            let first = start + stretch * length;
-            let end = (first + length).min(self.position + 1);
-            let unit = vector::Unit {
-                attention: self,
-                kv_head,
-                rows: 0..1,
-                first,
-                end,
-                partial: Some(stretch),
-            };
-            // SAFETY: passed on; the unit's partial results are its own.
-            unsafe { self.attend(level, unit, worker) };
-        }
+        let (kv_head, stretch) = (step % self.kv_heads, step / self.kv_heads);
+        let first = start + stretch * length;
+        let end = (first + length).min(self.position + 1);
+        let unit = vector::Unit {
+            attention: self,
+            kv_head,
+            rows: 0..1,
+            first,
+            end,
+            partial: Some(stretch),
+        };
+        // SAFETY: passed on; the unit's partial results are its own.
+        unsafe { self.attend(level, unit, worker) };
+    }
+
+    /// Where the partial results of the row begin.
+    fn partials_at(&self) -> usize {
+        self.cut.unwrap_or(0) * row_partial_floats(self.heads, self.head_dim)
     }
 
     /// One unit, in the numbers of the cache.
@@ -196,9 +228,8 @@ impl Attention<'_> {
 
     /// # Safety
     /// As for `work`; all partial results are complete.
-    unsafe fn combine(&self, level: Level, count: usize, steps: &mut Steps<'_>) {
-        let cut = self.combine_cut(steps.threads());
-        for head in steps.flat_map(|step| cut.piece(step)) {
+    unsafe fn combine(&self, level: Level, count: usize, step: usize, threads: usize) {
+        for head in self.combine_cut(threads).piece(step) {
             let combine = vector::Combine {
                 attention: self,
                 head,

@@ -4,7 +4,7 @@
 use super::*;
 use crate::cache::{CacheType, LayerCache};
 use crate::shared::Buffer;
-use crate::team::{Region, Team};
+use crate::team::{Region, Steps, Team};
 use crate::testing::Random;
 
 #[derive(Clone, Copy)]
@@ -38,9 +38,12 @@ impl Region for Alone<'_> {
     }
 
     fn work(&self, phase: usize, steps: &mut Steps<'_>) {
-        // SAFETY: the steps are of this phase, the buffers are borrowed for the region, and the level
-        // is the team's.
-        unsafe { self.attention.work(self.level, phase, steps) };
+        let who = (steps.worker(), steps.threads());
+        for step in steps {
+            // SAFETY: the steps are of this phase, the buffers are borrowed for the region, and the level
+            // is the team's.
+            unsafe { self.attention.step(self.level, phase, step, who) };
+        }
     }
 }
 
@@ -56,7 +59,7 @@ fn attend(team: &Team, case: Case, cache: &mut LayerCache) -> Vec<f32> {
     let q_stride = heads * head_dim + 3;
     let mut q = Random::new(5).numbers(rows * q_stride);
     let mut out = vec![f32::NAN; rows * heads * head_dim];
-    let mut partials = Buffer::zeroed(partial_floats(heads, head_dim));
+    let mut partials = Buffer::zeroed(partial_floats(1, heads, head_dim));
     let mut work = Buffer::zeroed(team.threads() * worker_floats(heads, kv_heads, head_dim));
     team.run(&Alone {
         attention: Attention {
@@ -67,6 +70,8 @@ fn attend(team: &Team, case: Case, cache: &mut LayerCache) -> Vec<f32> {
             window,
             position,
             rows,
+            first_row: 0,
+            cut: (rows == 1).then_some(0),
             cache: cache.share(),
             q: Shared::new(&mut q),
             q_stride,

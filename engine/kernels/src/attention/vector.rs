@@ -99,7 +99,7 @@ unsafe fn load_queries(unit: &Unit<'_>, q: &mut [f32]) {
     q.fill(0.0);
     for (i, row) in unit.rows.clone().enumerate() {
         for g in 0..group {
-            let from = row * a.q_stride + (unit.kv_head * group + g) * a.head_dim;
+            let from = (a.first_row + row) * a.q_stride + (unit.kv_head * group + g) * a.head_dim;
             let to = &mut q[(i * group + g) * a.cache.stride..][..a.head_dim];
             for (to, from) in to.iter_mut().zip(a.q.get(from..from + a.head_dim)) {
                 *to = from * a.scale;
@@ -262,7 +262,7 @@ unsafe fn store_rows(unit: &Unit<'_>, work: &Work<'_>) {
     for (i, row) in unit.rows.clone().enumerate() {
         for g in 0..group {
             let query = i * group + g;
-            let to = (row * a.heads + unit.kv_head * group + g) * a.head_dim;
+            let to = ((a.first_row + row) * a.heads + unit.kv_head * group + g) * a.head_dim;
             let to = a.out.get_mut(to..to + a.head_dim);
             let scale = 1.0 / work.sum[query];
             for (to, from) in to.iter_mut().zip(&work.acc[query * a.cache.stride..]) {
@@ -279,7 +279,7 @@ unsafe fn store_partial(unit: &Unit<'_>, stretch: usize, work: &Work<'_>) {
     let dim = a.cache.stride;
     for g in 0..group {
         let stride = partial_stride(a.head_dim);
-        let at = (stretch * a.heads + unit.kv_head * group + g) * stride;
+        let at = a.partials_at() + (stretch * a.heads + unit.kv_head * group + g) * stride;
         let to = a.partials.get_mut(at..at + stride);
         to[..dim].copy_from_slice(&work.acc[g * dim..][..dim]);
         to[dim] = work.top[g];
@@ -304,13 +304,12 @@ impl Kernel for Combine<'_> {
         let dim = a.cache.stride;
         let stride = partial_stride(a.head_dim);
         let partial = |stretch: usize| {
-            let at = (stretch * a.heads + self.head) * stride;
+            let at = a.partials_at() + (stretch * a.heads + self.head) * stride;
             a.partials.get(at..at + stride)
         };
         let top = (0..self.count).fold(f32::NEG_INFINITY, |top, s| top.max(partial(s)[dim]));
-        let out = a
-            .out
-            .get_mut(self.head * a.head_dim..(self.head + 1) * a.head_dim);
+        let to = (a.first_row * a.heads + self.head) * a.head_dim;
+        let out = a.out.get_mut(to..to + a.head_dim);
         out.fill(0.0);
         let mut sum = 0.0;
         for stretch in 0..self.count {

@@ -3,7 +3,7 @@ use encoding::Encoding::{self, Q4K, Q5K, Q6K, Q8_0};
 use super::*;
 use crate::quant::Quantised;
 use crate::testing::{Format, Owned, Random, blocks, levels};
-use crate::{CacheType, Matrix, logits};
+use crate::{CacheType, LayerCache, Matrix, logits};
 
 const SHAPE: BlockShape = BlockShape {
     hidden: 256,
@@ -112,11 +112,11 @@ impl Model {
         let (weights, mut position) = (self.weights(quantised), 0);
         for rows in chunks {
             let range = position * SHAPE.hidden..(position + rows) * SHAPE.hidden;
-            let (cache, hidden) = (&mut cache, &mut hidden[range]);
+            let hidden = &mut hidden[range];
+            let kind = RunKind::of_prompt(team.level(), *rows);
+            let runs = [Run::new(kind, position, *rows, &mut cache)];
             let scratch = &mut scratch;
-            forward_block(
-                team, &SHAPE, &weights, &rope, cache, position, None, hidden, scratch,
-            );
+            forward_block(team, &SHAPE, &weights, &rope, None, &runs, hidden, scratch);
             position += rows;
         }
         let last = &hidden[(ROWS - 1) * SHAPE.hidden..];

@@ -140,7 +140,11 @@ impl<'a> Pass<'a> {
         let cut = self.place_cut();
         for unit in steps.flat_map(|step| cut.piece(step)) {
             let (row, head) = (unit / all_heads, unit % all_heads);
-            let position = self.position + row;
+            let mut parts = self.parts();
+            let Some((first, run)) = parts.find(|(first, run)| row < first + run.rows) else {
+                unreachable!("row {row} of {}", self.rows)
+            };
+            let (position, cache) = (run.position + row - first, run.cache);
             // SAFETY: this row and head are in one step; each has a cache row of its own.
             unsafe {
                 let values = self.qkv.get_mut(unit * head_dim..(unit + 1) * head_dim);
@@ -156,11 +160,11 @@ impl<'a> Pass<'a> {
                     self.rope.apply(position, values);
                 }
                 if head >= heads + kv_heads {
-                    let at = self.cache.at(head - heads - kv_heads, position);
-                    self.cache.rows.write_value(at, values);
+                    let at = cache.at(head - heads - kv_heads, position);
+                    cache.rows.write_value(at, values);
                 } else if head >= heads {
-                    let at = self.cache.at(head - heads, position);
-                    self.cache.rows.write_key(at, values);
+                    let at = cache.at(head - heads, position);
+                    cache.rows.write_key(at, values);
                 }
             }
         }

@@ -2,7 +2,7 @@ use super::*;
 use half::{bf16, f16};
 
 use crate::testing::{FORMATS, Format, Owned, Random, error};
-use crate::{CacheType, Matrix};
+use crate::{CacheType, LayerCache, Matrix};
 
 const POSITIONS: usize = 700;
 
@@ -162,19 +162,23 @@ impl Model {
         let mut scratch = Scratch::new(team, &self.shape, max_rows);
         let mut out = hidden.to_vec();
         let (mut position, mut rest) = (0, &mut out[..]);
+        let most = chunks.iter().copied().max().unwrap_or(0);
         for rows in chunks {
             let (chunk, after) = rest.split_at_mut(rows * self.shape.hidden);
             let weights = self.weights();
             let window = self.window;
             let shape = &self.shape;
+            let kind = match rows {
+                1 => RunKind::Decode,
+                _ => RunKind::of_prompt(team.level(), most),
+            };
             forward_block(
                 team,
                 shape,
                 &weights,
                 &rope,
-                cache,
-                position,
                 window,
+                &[Run::new(kind, position, *rows, cache)],
                 chunk,
                 &mut scratch,
             );
@@ -314,10 +318,11 @@ fn check(kind: Kind, rows: usize) {
             for (chunks, max_rows) in [(&[rows][..], rows), (&singly, 1), (&uneven, 7)] {
                 let out = model.run(&team, &hidden, chunks, max_rows);
                 let error = error(&out, &expected);
+                let most = chunks.iter().copied().max().unwrap_or(0);
                 let chunks = chunks.len();
-                // Many rows at once: activations are rounded to eight significant bits.
+                // A long prompt: activations are rounded to eight significant bits.
                 let rounded =
-                    level == Level::Avx512Bf16 && kind.format == Format::Bf16 && max_rows >= 32;
+                    level == Level::Avx512Bf16 && kind.format == Format::Bf16 && most >= 32;
                 // A cached number that lies between two is rounded to the other one now and then.
                 let bound = match (rounded, kind.cache) {
                     (true, _) => 5e-3,
@@ -530,5 +535,139 @@ fn threads_and_alignment(kind: Kind) {
             model.run(&team, &hidden, &chunks, 600) == base,
             "{team:?} after moving"
         );
+    }
+}
+
+/// A sequence's rows, and how far it has come.
+struct Sequence {
+    hidden: Vec<f32>,
+    cache: LayerCache,
+    done: usize,
+}
+
+/// Which sequence goes on by how many rows.
+type Step = (usize, usize, RunKind);
+
+/// Sends the sequences' rows through the block, those of a visit together.
+fn visits(model: &Model, team: &Team, lengths: &[usize], visits: &[Vec<Step>]) -> Vec<Vec<f32>> {
+    let width = model.shape.hidden;
+    let rope = RopeTable::new(&model.frequencies, POSITIONS);
+    let mut scratch = Scratch::new(team, &model.shape, 50);
+    let sequence = |(index, rows): (usize, &usize)| Sequence {
+        hidden: Random::new(index as u64).numbers(rows * width),
+        cache: model.cache(model.cache),
+        done: 0,
+    };
+    let mut sequences: Vec<_> = lengths.iter().enumerate().map(sequence).collect();
+    for steps in visits {
+        let mut rows = Vec::new();
+        let mut runs = Vec::new();
+        for (index, sequence) in sequences.iter_mut().enumerate() {
+            let step = steps.iter().find(|(which, ..)| *which == index);
+            if let Some(&(_, count, kind)) = step {
+                let range = sequence.done * width..(sequence.done + count) * width;
+                rows.extend_from_slice(&sequence.hidden[range]);
+                runs.push(Run::new(kind, sequence.done, count, &mut sequence.cache));
+            }
+        }
+        let weights = model.weights();
+        let window = model.window;
+        let (shape, scratch) = (&model.shape, &mut scratch);
+        forward_block(
+            team, shape, &weights, &rope, window, &runs, &mut rows, scratch,
+        );
+        let mut rest = &rows[..];
+        for (index, sequence) in sequences.iter_mut().enumerate() {
+            let step = steps.iter().find(|(which, ..)| *which == index);
+            if let Some((_, count, _)) = step {
+                let (own, after) = rest.split_at(count * width);
+                sequence.hidden[sequence.done * width..][..own.len()].copy_from_slice(own);
+                sequence.done += count;
+                rest = after;
+            }
+        }
+    }
+    let all = |sequence: Sequence| {
+        assert!(sequence.done * width == sequence.hidden.len());
+        sequence.hidden
+    };
+    sequences.into_iter().map(all).collect()
+}
+
+#[test]
+fn a_row_gives_the_same_bits_in_any_company() {
+    use RunKind::{Decode, Prompt, Verify};
+    let lengths = [112, 48, 333, 1];
+    let together = [
+        vec![(0, 70, Prompt), (1, 33, Prompt), (2, 320, Prompt)],
+        vec![(0, 40, Prompt), (1, 12, Prompt), (2, 1, Decode)],
+        vec![(0, 1, Decode), (1, 1, Decode), (2, 9, Verify)],
+        vec![
+            (0, 1, Decode),
+            (1, 2, Verify),
+            (2, 3, Verify),
+            (3, 1, Verify),
+        ],
+    ];
+    // Prompts at once, and every other token on its own.
+    let prompts = [110, 45, 320, 0];
+    let alone = lengths
+        .iter()
+        .zip(prompts)
+        .enumerate()
+        .flat_map(|(index, (&rows, prompt))| {
+            let first = (prompt > 0).then(|| vec![(index, prompt, Prompt)]);
+            first
+                .into_iter()
+                .chain((prompt..rows).map(move |_| vec![(index, 1, Decode)]))
+        });
+    let alone: Vec<_> = alone.collect();
+    for format in FORMATS {
+        for window in [None, Some(290)] {
+            let model = Model::new(Kind {
+                format,
+                window,
+                ..QWEN2
+            });
+            for level in levels() {
+                let expected = visits(&model, &Team::with_level(1, level), &lengths, &alone);
+                for threads in [1, 3] {
+                    let team = Team::with_level(threads, level);
+                    let found = visits(&model, &team, &lengths, &together);
+                    for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                        assert!(found == expected, "{format:?} {window:?} {team:?}: {index}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_of_several_rows_are_those_of_each() {
+    let model = Model::new(QWEN2);
+    let width = model.shape.hidden;
+    let rows = Random::new(11).numbers(23 * width);
+    let norm = Owned::new(Format::Bf16, &Random::new(12).numbers(width), 0);
+    let head = Owned::new(Format::Bf16, &Random::new(13).numbers(71 * width), 0);
+    for level in levels() {
+        let team = Team::with_level(2, level);
+        let mut scratch = Scratch::new(&team, &model.shape, 9);
+        let mut of = |rows: &[f32]| {
+            let mut out = vec![0.0; rows.len() / width * 71];
+            let head = head.matrix(71, width);
+            crate::logits(
+                &team,
+                norm.weights(),
+                1e-6,
+                rows,
+                head,
+                &mut out,
+                &mut scratch,
+            );
+            out
+        };
+        let each: Vec<f32> = rows.chunks(width).flat_map(&mut of).collect();
+        assert!(of(&rows) == each, "{level}");
     }
 }

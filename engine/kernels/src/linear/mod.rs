@@ -20,6 +20,7 @@ use encoding::Encoding;
 use super::isa::dispatch;
 use super::level::Level;
 use super::quant::Octet;
+use super::run::RunKind;
 use super::shared::Shared;
 use super::team::Steps;
 use super::weights::{Matrix, Numbers, Weights};
@@ -49,27 +50,27 @@ pub enum Products {
 }
 
 impl Products {
-    /// What a layer of weights in bf16, or of other plain ones, uses for this many rows.
-    pub fn of(level: Level, bf16_weights: bool, rows: usize) -> Self {
+    /// What a layer of weights in bf16, or of other plain ones, uses for a run of this kind.
+    pub fn of(level: Level, bf16_weights: bool, kind: RunKind) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if bf16_weights && tile_rows_min(level).is_some_and(|min| rows >= min) {
+        if bf16_weights && kind.is_long() && long_rows_min(level).is_some() {
             return match level {
                 Level::Amx => Self::Bf16Tiles,
                 _ => Self::Bf16Vectors,
             };
         }
-        let _ = (level, bf16_weights, rows);
+        let _ = (level, bf16_weights, kind);
         Self::F32
     }
 
-    /// What layers of weights in this encoding use at this level, with the least rows for it; most
-    /// rows first.
+    /// What layers of weights in this encoding use at this level, with the least tokens of a prompt
+    /// for it; most first.
     pub fn by_rows(level: Level, encoding: Encoding) -> Vec<(usize, Self)> {
         if !encoding.is_plain() {
             return vec![(1, Self::I8)];
         }
-        let long = Self::of(level, encoding == Encoding::Bf16, usize::MAX);
-        let long = (long != Self::F32).then(|| (tile_rows_min(level).unwrap_or(1), long));
+        let long = Self::of(level, encoding == Encoding::Bf16, RunKind::Prompt);
+        let long = (long != Self::F32).then(|| (long_rows_min(level).unwrap_or(1), long));
         long.into_iter().chain([(1, Self::F32)]).collect()
     }
 
@@ -86,10 +87,10 @@ impl Products {
     }
 }
 
-/// Rows from which bf16 weights meet activations in bf16 parts, where the level has such products.
-/// With tiles: where they are faster; fewer rows are bound by memory in either form, and exact in
-/// f32. With vectors activations are rounded, so short passes stay exact.
-fn tile_rows_min(level: Level) -> Option<usize> {
+/// Tokens of a prompt from which bf16 weights meet activations in bf16 parts, where the level has such
+/// products. With tiles: where they are faster; fewer rows are bound by memory in either form, and
+/// exact in f32. With vectors activations are rounded, so short prompts stay exact.
+pub(crate) fn long_rows_min(level: Level) -> Option<usize> {
     match level {
         Level::Portable | Level::Neon | Level::Avx2 | Level::Avx512 => None,
         Level::Avx512Bf16 => Some(32),
@@ -112,7 +113,7 @@ pub(crate) fn tile_floats(
     threads: usize,
 ) -> usize {
     #[cfg(target_arch = "x86_64")]
-    if tile_rows_min(level).is_some_and(|min| tokens >= min) {
+    if long_rows_min(level).is_some() {
         return match level {
             Level::Amx => tiled::buffer_floats::<Tiles>(tokens, rows, cols, threads),
             _ => tiled::buffer_floats::<Vectors>(tokens, rows, cols, threads),
@@ -129,6 +130,7 @@ pub(crate) struct Linear<'a> {
     pub x: Shared<'a, f32>,
     pub x_stride: usize,
     pub rows: usize,
+    pub kind: RunKind,
     pub epilogue: Epilogue<'a>,
     /// [`tile_floats`] of working memory, aligned to cache lines.
     #[cfg_attr(
@@ -231,7 +233,7 @@ impl Linear<'_> {
     /// The products on all of the weights, where they are made in tiles.
     #[cfg(target_arch = "x86_64")]
     fn tiled(&self, level: Level) -> Option<Products> {
-        let products = Products::of(level, true, self.rows);
+        let products = Products::of(level, true, self.kind);
         let mut strips = self.weights.strips();
         let fits = strips.all(|strip| tiled::Source::of(strip.numbers).is_some());
         (products != Products::F32 && fits).then_some(products)

@@ -159,6 +159,7 @@ impl Case {
                 x: Shared::new(&mut x),
                 x_stride: self.cols,
                 rows: self.tokens,
+                kind: RunKind::of_prompt(team.level(), self.tokens),
                 epilogue,
                 tiles: Shared::new(&mut tiles),
                 // Nothing here is quantised.
@@ -201,7 +202,7 @@ fn check(teams: &[Team], case: &Case) {
         let level = team.level();
         let out = case.run(team, &data);
         let what = format!("{team:?} {format:?} {rows}x{cols} {tokens} rows {then:?}");
-        let tiled = format == Format::Bf16 && tile_rows_min(level).is_some_and(|min| tokens >= min);
+        let tiled = format == Format::Bf16 && long_rows_min(level).is_some_and(|min| tokens >= min);
         let (expected, bound) = match (tiled, level) {
             // A sum in one chain, not in as many as a vector has lanes.
             (true, Level::Avx512Bf16) => (&from_rounded, 3e-6),

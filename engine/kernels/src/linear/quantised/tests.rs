@@ -7,6 +7,7 @@ use super::super::tests::{Alone, silu, teams};
 use super::super::tile_floats;
 use super::*;
 use crate::quant::Quantised;
+use crate::run::RunKind;
 use crate::shared::Buffer;
 use crate::team::Team;
 use crate::testing::{Format, Owned, Random, blocks};
@@ -99,6 +100,7 @@ impl Layer {
             x: Shared::new(&mut x),
             x_stride: cols,
             rows: tokens,
+            kind: RunKind::of_prompt(team.level(), tokens),
             epilogue: Epilogue {
                 then: self.then,
                 bias: self.bias.as_ref().map(Owned::weights),
