@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 use loader::Form;
 use offload::{Residency, ResidencyPlan};
 
-use crate::blueprint::Blueprint;
 use crate::error::EngineError;
 use crate::generation::GenerationOptions;
+use crate::model::Blueprint;
 use crate::options::{ModelOptions, Source};
 use crate::profile::{Runs, Symptoms};
 use crate::trial::{Trial, TrialRun};

@@ -23,7 +23,6 @@
 
 mod background;
 mod blocks;
-mod blueprint;
 mod checkup;
 mod compute;
 mod cores;
@@ -58,7 +57,7 @@ mod verification;
 mod weight;
 
 pub use blocks::Blocks;
-pub use blueprint::{Blueprint, OneSlot};
+
 pub use checkup::{Checkup, LeftOut, Role};
 pub use compute::Kernels;
 pub use compute::size::Needs;
@@ -69,7 +68,7 @@ pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report
 pub use kernels;
 pub use load::{Progress, WrapLink};
 pub use machine::{Machine, measure_host_memory_gbps};
-pub use model::{Loaded, Model};
+pub use model::{Blueprint, Loaded, Model, OneSlot};
 pub use options::{ModelOptions, Source};
 pub use past::Measured;
 pub use prompt::{Prompter, Rendered, chat_template_of, no_tokenizer, tokenizer_of};

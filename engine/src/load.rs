@@ -14,9 +14,9 @@ use offload::{
     RamHome, RingShape, Slab, SlabBytes, Slot, StackId, Staged, StreamedStack, VerifyingLink,
 };
 
-use crate::blueprint::Blueprint;
 use crate::ends::Ends;
 use crate::error::EngineError;
+use crate::model::Blueprint;
 use crate::packer::Packer;
 use crate::reader::STREAM_ACCESS;
 use crate::verification::Verification;

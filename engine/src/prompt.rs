@@ -5,8 +5,8 @@
 use loader::Checkpoint;
 use serde_json::Map;
 
-use crate::blueprint::Blueprint;
 use crate::error::EngineError;
+use crate::model::Blueprint;
 use crate::text::special::SPECIAL_TOKENS_MAP;
 use crate::text::{Chat, ChatTemplate, SpecialTokens, Tokenizer};
 

@@ -6,11 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::blueprint::Blueprint;
 use crate::cores::CoreWatch;
 use crate::error::EngineError;
 use crate::generation::{Ended, GenerationOptions};
 use crate::memory;
+use crate::model::Blueprint;
 use crate::model::{Loaded, Model};
 use crate::options::{ModelOptions, Source};
 use crate::past::Measured;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use loader::Form;
 use offload::{Candidate, Choices, Home, HomeChoice, Spread, search};
 
-use crate::blueprint::Blueprint;
 use crate::error::EngineError;
 use crate::generation::GenerationOptions;
+use crate::model::Blueprint;
 use crate::options::{ModelOptions, Source};
 use crate::profile::CoreShares;
 use crate::trial::Trial;

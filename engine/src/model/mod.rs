@@ -1,6 +1,10 @@
 //! An opened model: weights and the ring they stream through. Read-only but for the ring; what a
 //! sequence changes (cache, activations) belongs to its [`Session`].
 
+mod blueprint;
+
+pub use blueprint::{Blueprint, OneSlot};
+
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use offload::{Residency, StreamedStack};
 
-use crate::blueprint::Blueprint;
 use crate::compute::Kernels;
 use crate::cores::CoreWatch;
 use crate::ends::Ends;
