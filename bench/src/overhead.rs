@@ -193,7 +193,7 @@ impl Looking for Profile {
         if !self.on {
             return;
         }
-        self.window.add(&pass.timing, &pass.loads, false);
+        self.window.add(&pass.timing, &pass.loads);
         self.tokens += 1;
         if self.tokens.is_multiple_of(SUMMARY_TOKENS) {
             let summary = Summary {

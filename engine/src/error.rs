@@ -24,6 +24,14 @@ pub enum EngineError {
     },
     #[error("the head could not be read: an earlier error says why")]
     NoHead,
+    #[error("a pass of {rows} rows was asked for, and there is room for {most}")]
+    TooManyRows { rows: usize, most: usize },
+    #[error("more than {most} sequences were asked for, and the plan counted that many")]
+    TooManySequences { most: usize },
+    #[error("position {asked} was asked for, and the sequence has seen {seen} tokens")]
+    NotSeen { asked: usize, seen: usize },
+    #[error("the sequence was made by another session")]
+    OtherModel,
     #[error(transparent)]
     Text(#[from] TextError),
     #[error("the prompt is empty")]
@@ -191,6 +199,10 @@ impl EngineError {
             Self::Offload(error) => return error.hint(),
             Self::Text(error) => return error.hint(),
             Self::EmptyPrompt => "give it some text",
+            Self::TooManyRows { .. } => "send the prompts in parts, or one after the other",
+            Self::TooManySequences { .. } => "open the model for more sequences",
+            Self::NotSeen { .. } => "ask for a position that it has seen",
+            Self::OtherModel => "make it with the session that it is used with",
             Self::PromptTooLong { .. } => {
                 "shorten the prompt, or raise --context if it is below what the model knows"
             }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
 use crate::past::Measured;
-use crate::profile::{LongSpan, Recording, Timing, Totals, stage};
+use crate::profile::{LongSpan, PassKind, Recording, Timing, Totals, stage};
 use crate::session::Session;
 use crate::text::{Candidates, Detokenizer, Sampler, Sampling, StopStrings};
 
@@ -103,8 +103,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             return Err(EngineError::EmptyPrompt);
         }
         // Passes that were made before are none of this one's.
-        session.settle()?;
-        session.forget_measured();
+        session.passes.begin()?;
         let model = session.model();
         let sampler = Sampler::new(options.sampling, model.config().vocab_size)?;
         let eos_token_ids = if options.ignore_eos {
@@ -175,7 +174,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             time_to_first_token: self.time_to_first_token,
             totals: self.totals,
             timing: Timing::new(
-                &self.session.startup,
+                &self.session.passes.startup,
                 self.totals,
                 self.generating
                     .map_or(Duration::ZERO, |(from, to)| to.duration_since(from)),
@@ -204,13 +203,13 @@ impl<'s, 'm> Generation<'s, 'm> {
             return Ok(None);
         }
         let said = match done {
-            0 => stage!(self.session.clock, Prefill, self.say()?),
+            0 => stage!(self.session.passes.clock, Prefill, self.say()?),
             _ => {
                 let _generate = self.span.enter();
-                stage!(self.session.clock, Step, index = done, self.say()?)
+                stage!(self.session.passes.clock, Step, index = done, self.say()?)
             }
         };
-        self.session.end_pass()?;
+        self.session.passes.end_pass()?;
         let now = Instant::now();
         self.time_to_first_token
             .get_or_insert_with(|| now - self.started);
@@ -221,7 +220,7 @@ impl<'s, 'm> Generation<'s, 'm> {
     /// Nothing comes after the last pass: what is not known of it is read now.
     fn settle(&mut self) -> Result<(), EngineError> {
         let told = self.session.measured().len();
-        let settled = self.session.settle();
+        let settled = self.session.passes.settle();
         self.add_from(told);
         settled
     }
@@ -235,25 +234,30 @@ impl<'s, 'm> Generation<'s, 'm> {
 
     /// One pass, and what is said after it: a token and the text that can be printed now.
     fn say(&mut self) -> Result<Option<(u32, String)>, EngineError> {
-        let rows = match self.generated() {
-            0 => &self.tokens[..],
-            _ => &self.tokens[self.tokens.len() - 1..],
+        let (kind, rows) = match self.generated() {
+            0 => (PassKind::Prompt, &self.tokens[..]),
+            _ => (PassKind::Decode, &self.tokens[self.tokens.len() - 1..]),
         };
-        let candidates = self.session.forward(rows, self.sampler.wants())?;
-        let token = stage!(self.session.clock, Sampling, self.sample(candidates)?);
+        let wants = self.sampler.wants();
+        let candidates = self.session.forward(kind, rows, wants)?;
+        let token = stage!(
+            self.session.passes.clock,
+            Sampling,
+            self.sample(candidates)?
+        );
         if self.eos_token_ids.contains(&token) {
             self.ended = Some(Ended::EndOfText);
             return Ok(None);
         }
         self.tokens.push(token);
-        let text = stage!(self.session.clock, Decode, self.text_of(token));
+        let text = stage!(self.session.passes.clock, Decode, self.text_of(token));
         Ok(Some((token, text)))
     }
 
     /// Of the candidates, if they decide it; else of all logits, with the same outcome.
     fn sample(&mut self, candidates: Option<Candidates>) -> Result<u32, EngineError> {
         if let Some(candidates) = candidates {
-            let clock = &mut self.session.clock;
+            let clock = &mut self.session.passes.clock;
             if let Ok(token) = self.sampler.choose(&candidates, &self.tokens, clock) {
                 return Ok(token);
             }
@@ -278,7 +282,7 @@ impl Iterator for Generation<'_, '_> {
     type Item = Result<Piece, EngineError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.session.forget_measured();
+        self.session.passes.forget_measured();
         let stepped = match self.ended {
             Some(_) => Ok(None),
             None => self.step(),

@@ -47,6 +47,10 @@ pub struct ModelOptions {
     pub dtype: Option<DType>,
     /// Positions the KV cache holds; `None`: as many as the model knows, up to a common size.
     pub context: Option<usize>,
+    /// Sequences that are there together, each with a cache of its own.
+    pub sequences: usize,
+    /// Rows whose logits are computed together, and kept; at least one for each sequence.
+    pub logit_rows: usize,
     /// What keys and values are kept in; `None`: f32, or on a device the model's numbers.
     pub cache_type: Option<CacheType>,
     /// `None`: what the system says is available.
@@ -74,6 +78,8 @@ impl Default for ModelOptions {
             link_gbps: None,
             dtype: None,
             context: None,
+            sequences: 1,
+            logit_rows: 1,
             cache_type: None,
             memory_bytes: None,
             resident_form: None,

@@ -1,289 +1,249 @@
-//! One sequence over a model: its run state, and passes. A pass sends rows (a prompt, or one
-//! token) through every layer, visiting each block once, and times what it waited for.
+//! A session over a model: one sequence of its own, others where they are asked for, and passes, of
+//! one of them or of several together.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use offload::{BlockId, LayerIndex, LoadRecord, ResidencyPlan};
+use offload::LoadRecord;
 
-use crate::compute::Compute;
-use crate::cores::CoreWatch;
+use crate::compute::batch::{Run, RunKind, rows_of};
 use crate::error::EngineError;
-use crate::finite::{Culprit, all_finite, broken_weights};
 use crate::generation::{Generation, GenerationOptions, Output};
-use crate::load::STACK;
 use crate::model::Model;
-use crate::past::{Measured, Past};
-use crate::profile::{
-    Clock, OpenSpan, PassTiming, Recording, SpanName, Stage, Startup, Timing, span, stage,
-};
+use crate::passes::Passes;
+use crate::past::Measured;
+use crate::profile::{Clock, PassKind, PassTiming, Recording, Timing};
+use crate::sequence::{Part, Seat, Sequence};
 use crate::text::{Candidates, Wanted};
 
 /// See the module.
 pub struct Session<'m> {
-    model: &'m mut Model,
-    compute: Box<dyn Compute>,
-    /// Positions already in the cache.
-    position: usize,
-    cancel: Arc<AtomicBool>,
-    /// Layers that the pass under way has behind it.
-    layers_done: Arc<AtomicUsize>,
-    /// Of the pass under way.
-    pub(crate) clock: Clock,
-    past: Past,
-    /// Where somebody asked for it: it reads files of the system's between tokens.
-    watch: Option<CoreWatch>,
-    /// Takes the times of ordering work for a device, which nobody asks for.
-    ordering: Clock,
-    pub(crate) startup: Startup,
+    pub(crate) passes: Passes<'m>,
+    /// `None` once it was taken.
+    own: Option<Sequence>,
+    seat: Seat,
 }
 
 impl std::fmt::Debug for Session<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
-            .field("position", &self.position)
+            .field("own", &self.own)
             .finish_non_exhaustive()
     }
 }
 
 impl<'m> Session<'m> {
     pub(crate) fn new(model: &'m mut Model) -> Result<Self, EngineError> {
-        let mut startup = model.startup.clone();
-        startup
-            .spans
-            .extend(model.measuring.borrow().iter().copied());
-        let compute = stage!(startup, Init, compute_of(model)?);
-        let cancel = Arc::<AtomicBool>::default();
-        // The flag of the session before means nothing to this one.
-        model.cancel_with(&cancel);
+        let passes = Passes::new(model)?;
+        let blueprint = passes.model.blueprint();
+        let seat = Seat::new(blueprint.room().sequences, Arc::clone(&blueprint.config));
         Ok(Self {
-            past: Past::new(model.blueprint.on_device()),
-            watch: None,
-            model,
-            compute,
-            position: 0,
-            cancel,
-            layers_done: Arc::default(),
-            clock: Clock::default(),
-            ordering: Clock::default(),
-            startup,
+            own: Some(new_sequence(&passes, &seat)?),
+            passes,
+            seat,
         })
     }
 
     pub fn model(&self) -> &Model {
-        self.model
+        self.passes.model
     }
 
     /// Setting this ends the pass under way at its next layer, or while it waits for one, with
     /// [`EngineError::Interrupted`].
     pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
-        self.model.cancel_with(&flag);
-        self.cancel = flag;
+        self.passes.model.cancel_with(&flag);
+        self.passes.cancel = flag;
     }
 
-    /// The layers that the pass under way has behind it, for whoever watches from another thread. On
-    /// a device it is what was ordered, and says nothing of what is done.
+    /// The layers that the pass under way has behind it, to be watched from another thread. On a
+    /// device it is what was ordered, and says nothing of what is done.
     pub fn layers_done(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.layers_done)
+        Arc::clone(&self.passes.layers_done)
     }
 
     /// Watches from now on whether compute has the cores that it asks for: the timing of a pass then
     /// says it.
     pub fn watch_cores(&mut self) {
-        if self.watch.is_none() {
-            self.watch = Some(CoreWatch::start(self.model.team.places()));
-        }
+        self.passes.watch_cores();
     }
 
     /// Keeps a timeline of every pass from now on; [`Session::take_recording`] has it.
     pub fn record(&mut self) {
-        // A pass that was made before does not belong on it.
-        let _ = self.settle();
-        self.watch_cores();
-        self.clock.keep_spans();
-        self.past.record(Recording::new(self.startup.spans.clone()));
+        self.passes.record();
     }
 
     /// The timeline so far, and the end of recording.
     pub fn take_recording(&mut self) -> Option<Recording> {
-        // What a device cannot say any more is left out.
-        let _ = self.settle();
-        self.clock.drop_spans();
-        self.past.take_recording()
+        self.passes.take_recording()
     }
 
-    /// Positions still free in the cache.
+    /// The session's own sequence, for batches. The session begins another when it needs one.
+    pub fn take_own(&mut self) -> Result<Sequence, EngineError> {
+        match self.own.take() {
+            Some(own) => Ok(own),
+            None => self.sequence(),
+        }
+    }
+
+    /// Another sequence, empty. [`ModelOptions::sequences`](crate::ModelOptions::sequences) says how
+    /// many there can be together, the session's own among them.
+    pub fn sequence(&self) -> Result<Sequence, EngineError> {
+        new_sequence(&self.passes, &self.seat)
+    }
+
+    /// Positions still free in the session's own sequence.
     pub fn room(&self) -> usize {
-        self.model.blueprint.context - self.position
+        let context = self.passes.model.blueprint.context;
+        self.own.as_ref().map_or(context, Sequence::room)
     }
 
-    /// Sends `tokens` through the model after what it has seen already. All of them share one
-    /// visit of each layer.
+    /// The session's own sequence goes back to its begin.
+    pub fn restart(&mut self) -> Result<(), EngineError> {
+        self.own.as_mut().map_or(Ok(()), |own| own.go_back(0))
+    }
+
+    /// Sends `tokens` through the model after what its own sequence has seen already. All of them share
+    /// one visit of each layer.
     pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
-        self.settle()?;
-        self.forget_measured();
-        self.forward(tokens, Wanted::Logits)?;
-        self.end_pass()?;
-        self.settle()?;
-        Ok(self
-            .measured()
-            .last()
-            .map_or_else(PassTiming::default, |pass| pass.timing))
+        self.passes.begin()?;
+        let seen = self.own.as_ref().map_or(0, Sequence::len);
+        let kind = match RunKind::of(tokens.len(), seen) {
+            RunKind::Decode => PassKind::Decode,
+            _ => PassKind::Prompt,
+        };
+        self.forward(kind, tokens, Wanted::Logits)?;
+        self.passes.end_pass()?;
+        self.last_timing()
     }
 
-    /// A pass up to its logits, or to the likeliest tokens if those may do and come without the logits
-    /// here. What then becomes of them is part of the pass until `end_pass`.
+    /// Sends tokens of several sequences through the model: one visit of each layer serves them all.
+    /// Each gives the bits that it gives alone. The logits after the last token of each part are then
+    /// in [`Session::logits`], one part's after the other's.
+    pub fn batch(&mut self, parts: &mut [Part<'_>]) -> Result<PassTiming, EngineError> {
+        let most = self.passes.model.blueprint.room().logit_rows;
+        if parts.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if parts.len() > most {
+            return Err(EngineError::TooManySequences { most });
+        }
+        if parts
+            .iter()
+            .any(|part| !part.sequence.belongs_to(&self.seat))
+        {
+            return Err(EngineError::OtherModel);
+        }
+        self.passes.begin()?;
+        let units = parts.len();
+        let all_decode = parts.iter().all(|part| part.kind == RunKind::Decode);
+        let kind = match all_decode {
+            true => PassKind::Decode,
+            false => PassKind::Prompt,
+        };
+        let runs = parts.iter_mut().map(|part| Run {
+            position: part.sequence.tokens.len(),
+            state: &mut part.sequence.state,
+            tokens: part.tokens,
+            kind: part.kind,
+        });
+        let mut runs: Vec<Run<'_>> = runs.collect();
+        self.passes.blocks(kind, units, &mut runs)?;
+        let last = |run| rows_of(&runs, run).end - 1;
+        let rows: Vec<usize> = (0..runs.len()).map(last).collect();
+        self.passes.head(&mut runs, &rows)?;
+        for part in parts {
+            part.sequence.tokens.extend(part.tokens);
+        }
+        self.passes.end_pass()?;
+        self.last_timing()
+    }
+
+    /// Sends `tokens` through the model as [`Session::pass`] does, and shows the logits after each of
+    /// those in `rows`.
+    pub fn pass_rows(
+        &mut self,
+        tokens: &[u32],
+        rows: Range<usize>,
+        look: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<PassTiming, EngineError> {
+        self.passes.begin()?;
+        let Self { passes, own, seat } = self;
+        let own = match own {
+            Some(own) => own,
+            None => own.insert(new_sequence(passes, seat)?),
+        };
+        let position = own.tokens.len();
+        let mut run = [Run {
+            state: &mut own.state,
+            tokens,
+            position,
+            kind: RunKind::of(tokens.len(), position),
+        }];
+        passes.blocks(PassKind::Prompt, rows.len(), &mut run)?;
+        let together = passes.model.blueprint.room().logit_rows;
+        let rows: Vec<usize> = rows.filter(|row| *row < tokens.len()).collect();
+        for rows in rows.chunks(together) {
+            passes.head(&mut run, rows)?;
+            let logits = passes.compute.logits();
+            let each = logits.chunks_exact(logits.len() / rows.len());
+            rows.iter()
+                .zip(each)
+                .for_each(|(&row, logits)| look(row, logits));
+        }
+        own.tokens.extend(tokens);
+        self.passes.end_pass()?;
+        self.last_timing()
+    }
+
+    /// Of the pass that is over.
+    fn last_timing(&mut self) -> Result<PassTiming, EngineError> {
+        self.passes.settle()?;
+        let last = self.passes.measured().last();
+        Ok(last.map_or_else(PassTiming::default, |pass| pass.timing))
+    }
+
+    /// A pass of its own sequence up to its logits, or to the likeliest tokens if those may do and come
+    /// without the logits here. What then becomes of them is part of the pass until `end_pass`.
     pub(crate) fn forward(
         &mut self,
+        kind: PassKind,
         tokens: &[u32],
         wanted: Wanted,
     ) -> Result<Option<Candidates>, EngineError> {
-        self.model.blueprint.check_tokens(tokens, self.position)?;
-        let Self {
-            model,
-            compute,
-            cancel,
-            layers_done,
-            position,
-            clock,
-            past,
-            watch,
-            ordering,
-            ..
-        } = self;
-        layers_done.store(0, Ordering::Relaxed);
-        if let Some(watch) = watch {
-            watch.begin();
-        }
-        clock.begin_pass(tokens.len(), *position);
-        // A device tells its own times when the pass is over; here its work is only ordered.
-        let clock = match model.blueprint.on_device() {
-            true => ordering,
-            false => clock,
+        let Self { passes, own, seat } = self;
+        let own = match own {
+            Some(own) => own,
+            None => own.insert(new_sequence(passes, seat)?),
         };
-        model.stack.finish_unit()?;
-        stage!(
-            clock,
-            Embed,
-            compute.embed(&mut model.ends, tokens, *position)?
-        );
-        stage!(clock, Blocks, {
-            for layer in LayerIndex::first(model.blueprint.config.layers) {
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(EngineError::Interrupted);
-                }
-                if layer.as_usize() == model.blueprint.config.layers / 4 {
-                    model.ends.begin_head()?;
-                }
-                let streamed = model.blueprint.plan.is_streamed(layer);
-                let visit = layer_span(layer, streamed);
-                let waiting = streamed.then(|| span!(Stage::Transfer.name()));
-                let asked = Instant::now();
-                let layout = model.blueprint.layout(layer);
-                model.stack.visit(BlockId::new(STACK, layer), |slab| {
-                    let from = Instant::now();
-                    if let Some(waiting) = waiting {
-                        waiting.close();
-                    }
-                    if streamed {
-                        clock.stage(Stage::Transfer, asked, from);
-                    }
-                    let done = compute.block(layer, layout, slab, clock);
-                    clock.span(SpanName::Layer(layer), from, Instant::now());
-                    done
-                })?;
-                visit.loaded(model.stack.last_load().filter(|_| streamed));
-                layers_done.store(layer.as_usize() + 1, Ordering::Relaxed);
-            }
-            // A device has work now, and need not wait for this.
-            past.read(&mut model.stack, &mut **compute)?;
-            // What follows waits for a device without looking at the flag.
-            if let Some((layer, parts)) = last_look(&model.blueprint.plan, tokens.len())
-                && compute.come_to(layer, parts, cancel)?
-            {
-                return Err(EngineError::Interrupted);
-            }
-        });
-        let candidates = stage!(clock, Head, compute.finish_wanted(&model.ends, wanted)?);
-        if candidates.is_none() && !all_finite(compute.logits()) {
-            return Err(self.not_finite(tokens)?);
-        }
-        self.position += tokens.len();
+        let position = own.tokens.len();
+        let mut run = [Run {
+            state: &mut own.state,
+            tokens,
+            position,
+            kind: RunKind::of(tokens.len(), position),
+        }];
+        passes.blocks(kind, 1, &mut run)?;
+        let candidates = passes.head_wanted(&mut run, wanted)?;
+        own.tokens.extend(tokens);
         Ok(candidates)
     }
 
-    /// Makes the last pass again and looks at its rows after each layer. The cache has room for it:
-    /// the pass has not been counted yet, and is written over.
-    fn not_finite(&mut self, tokens: &[u32]) -> Result<EngineError, EngineError> {
-        let position = self.position + tokens.len() - 1;
-        let found = |culprit| Ok(EngineError::NotFinite { position, culprit });
-        let Self {
-            model,
-            compute,
-            clock,
-            cancel,
-            ..
-        } = self;
-        model.stack.finish_unit()?;
-        compute.embed(&mut model.ends, tokens, self.position)?;
-        if !compute.rows_are_finite()? {
-            return found(Culprit::Embedding);
-        }
-        for layer in LayerIndex::first(model.blueprint.config.layers) {
-            if cancel.load(Ordering::Relaxed) {
-                return Err(EngineError::Interrupted);
-            }
-            let layout = model.blueprint.layout(layer);
-            let broken = model.stack.visit(BlockId::new(STACK, layer), |slab| {
-                compute.block(layer, layout, slab, clock)?;
-                let fine = compute.rows_are_finite()?;
-                Ok::<_, EngineError>((!fine).then(|| broken_weights(layout, slab)))
-            })?;
-            if let Some(weights) = broken {
-                return found(Culprit::Layer { layer, weights });
-            }
-        }
-        compute.finish(&model.ends)?;
-        found(match all_finite(compute.logits()) {
-            true => Culprit::Gone,
-            false => Culprit::Head,
-        })
-    }
-
-    /// The pass is over. What a device knows of it is read in the course of the next, or by `settle`.
-    pub(crate) fn end_pass(&mut self) -> Result<(), EngineError> {
-        if let Some(watch) = &mut self.watch {
-            self.clock.cores(watch.look());
-        }
-        let (stack, compute) = (&mut self.model.stack, &mut *self.compute);
-        self.past.add(&mut self.clock, stack, compute)
-    }
-
-    /// Reads what is not known yet of the last pass.
-    pub(crate) fn settle(&mut self) -> Result<(), EngineError> {
-        self.past.read(&mut self.model.stack, &mut *self.compute)
-    }
-
-    /// The passes of which all has come to be known since `forget_measured`.
-    pub(crate) fn measured(&self) -> &[Measured] {
-        self.past.measured()
-    }
-
-    pub(crate) fn forget_measured(&mut self) {
-        self.past.forget();
-    }
-
-    /// The logits after the last token of the last [`Session::pass`]. Yours to change: sampling does.
-    /// What is generated on a device may have needed none, and leaves older ones here.
+    /// The logits of the last [`Session::pass`], after its last token, or of the last
+    /// [`Session::batch`]. Yours to change: sampling does. What is generated on a device may have needed
+    /// none, and leaves older ones here.
     pub fn logits(&mut self) -> &mut [f32] {
-        self.compute.logits()
+        self.passes.compute.logits()
     }
 
     /// The same, where the last pass may have brought candidates in their place.
     pub(crate) fn all_logits(&mut self) -> Result<(&mut [f32], &mut Clock), EngineError> {
-        self.compute.bring_logits()?;
-        Ok((self.compute.logits(), &mut self.clock))
+        self.passes.compute.bring_logits()?;
+        Ok((self.passes.compute.logits(), &mut self.passes.clock))
+    }
+
+    pub(crate) fn measured(&self) -> &[Measured] {
+        self.passes.measured()
     }
 
     /// The loads of the last [`Session::pass`].
@@ -336,33 +296,7 @@ impl<'m> Session<'m> {
     }
 }
 
-/// Up to which layer a device is waited for with an eye on the flag, and the parts its time until then
-/// falls into: the last streamed layer but one, whose successor takes long. Of a prompt, whose every
-/// layer may, at least to a few before the end. A resident token is over too soon to be given up.
-fn last_look(plan: &ResidencyPlan, rows: usize) -> Option<(LayerIndex, usize)> {
-    let (streamed, layers) = (plan.streamed_count(), plan.layers());
-    let by_link = streamed
-        .checked_sub(2)
-        .and_then(|at| plan.streamed().nth(at));
-    let by_rows = (rows > 1)
-        .then(|| LayerIndex::first(layers).nth(layers.saturating_sub(1 + layers.div_ceil(8))))
-        .flatten();
-    by_link
-        .map(|layer| (layer, streamed))
-        .max(by_rows.map(|layer| (layer, layers)))
-}
-
-/// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.
-fn layer_span(layer: LayerIndex, streamed: bool) -> OpenSpan {
-    let resident = (!streamed).then_some("resident");
-    span!("layer", index = layer.as_usize(), kind = resident)
-}
-
-fn compute_of(model: &Model) -> Result<Box<dyn Compute>, EngineError> {
-    let blueprint = &model.blueprint;
-    // For the process, as the tensor library has it; it does nothing on the host.
-    candle_core::cuda::set_gemm_reduced_precision_f32(blueprint.options.tf32);
-    blueprint
-        .compute
-        .make(blueprint.place.as_ref(), &model.team)
+fn new_sequence(passes: &Passes<'_>, seat: &Seat) -> Result<Sequence, EngineError> {
+    let context = passes.model.blueprint().context;
+    Sequence::new(seat, context, || passes.compute.state(context))
 }

@@ -14,7 +14,7 @@ use crate::model::Blueprint;
 use crate::model::{Loaded, Model};
 use crate::options::{ModelOptions, Source};
 use crate::past::Measured;
-use crate::profile::{CoreTime, LinkPeak, Streaming, Timing, Window, ms};
+use crate::profile::{CoreTime, LinkPeak, PassKind, Streaming, Timing, Window, ms};
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq)]
@@ -123,11 +123,12 @@ impl TrialRun {
         loop {
             let piece = generation.next().transpose()?;
             for Measured { timing, loads } in generation.measured() {
-                if prompt.is_empty() {
-                    prompt.add(timing, loads, true);
-                } else {
-                    decode.add(timing, loads, false);
-                    token_ms.push(ms(timing.total));
+                match timing.kind {
+                    PassKind::Prompt => prompt.add(timing, loads),
+                    PassKind::Decode => {
+                        decode.add(timing, loads);
+                        token_ms.push(ms(timing.total));
+                    }
                 }
             }
             match piece {

@@ -243,7 +243,7 @@ fn the_demo_says_the_same_for_every_n_and_loads_ahead() {
                 ahead += kinds.filter(|&kind| kind == LoadKind::Async).count();
                 loads += pass.loads.len();
                 assert_eq!(pass.loads.len(), 28 - resident);
-                window.add(&pass.timing, &pass.loads, window.is_empty());
+                window.add(&pass.timing, &pass.loads);
             }
             if !more {
                 break;

@@ -206,7 +206,7 @@ fn the_report_counts_every_load_and_byte() {
                 timing.compute() + timing.stalled() <= timing.total,
                 "{timing:?}"
             );
-            window.add(timing, loads, timing.rows > 1);
+            window.add(timing, loads);
         }
         let totals = generation.report().totals;
         assert_eq!(totals.loads_async + totals.loads_sync, 18);

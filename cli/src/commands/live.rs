@@ -4,9 +4,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use engine::profile::{PassTiming, Streaming, Totals, Window};
+use engine::profile::{Streaming, Totals, Window};
 use engine::{Measured, memory};
-use offload::LoadRecord;
 
 use super::panel::Panel;
 use crate::output::Console;
@@ -21,17 +20,10 @@ const REDRAW_EVERY: Duration = Duration::from_millis(100);
 pub struct Live {
     console: Console,
     streaming: Streaming,
-    recent: VecDeque<Token>,
+    recent: VecDeque<Measured>,
     totals: Totals,
     tokens: usize,
     drawn: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Token {
-    pass: PassTiming,
-    loads: Vec<LoadRecord>,
-    first: bool,
 }
 
 impl Live {
@@ -55,10 +47,9 @@ impl Live {
         .unwrap_or_default();
         kept.clear();
         kept.extend_from_slice(&pass.loads);
-        self.recent.push_back(Token {
-            pass: pass.timing,
+        self.recent.push_back(Measured {
+            timing: pass.timing,
             loads: kept,
-            first: self.tokens == 0,
         });
         self.totals.add(&pass.timing, &pass.loads);
         self.tokens += 1;
@@ -78,7 +69,7 @@ impl Live {
         }
         let mut now = Window::default();
         for token in &self.recent {
-            now.add(&token.pass, &token.loads, token.first);
+            now.add(&token.timing, &token.loads);
         }
         let panel = Panel {
             tokens: self.tokens,

@@ -363,7 +363,7 @@ mod tests {
         pass.stages[Stage::Mlp].wall = ms(19.8);
         pass.stages[Stage::Transfer].wall = ms(130.9);
         let mut window = Window::default();
-        window.add(&pass, &loads, false);
+        window.add(&pass, &loads);
         window
     }
 

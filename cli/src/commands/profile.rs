@@ -34,7 +34,7 @@ impl Profiler {
 
     /// Takes in one token's pass; prints when a summary is due.
     pub fn pass(&mut self, pass: &Measured) {
-        self.window.add(&pass.timing, &pass.loads, self.tokens == 0);
+        self.window.add(&pass.timing, &pass.loads);
         self.tokens += 1;
         self.window_tokens += 1;
         if self.window_tokens >= self.every || self.window_from.elapsed() >= SUMMARY_EVERY {

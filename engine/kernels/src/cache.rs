@@ -183,6 +183,29 @@ impl LayerCache {
         write(self.kind, &mut self.values, row, value);
     }
 
+    /// The first `positions` positions, in a cache with room for `capacity`.
+    ///
+    /// # Panics
+    /// If either cache has not so many.
+    pub fn copied(&self, positions: usize, capacity: usize) -> Self {
+        assert!(
+            positions <= self.capacity && positions <= capacity,
+            "{positions} positions of {} into {capacity}",
+            self.capacity
+        );
+        let mut to = Self::new(self.kind, self.kv_heads, self.head_dim, capacity);
+        // Words of a row of one head.
+        let row = round_up(self.head_dim, MAX_LANES) * self.kind.bytes() / size_of::<f32>();
+        for head in 0..self.kv_heads {
+            let from = head * self.capacity * row..;
+            let into = head * capacity * row..;
+            let count = positions * row;
+            to.keys[into.clone()][..count].copy_from_slice(&self.keys[from.clone()][..count]);
+            to.values[into][..count].copy_from_slice(&self.values[from][..count]);
+        }
+        to
+    }
+
     /// Shares it with the workers of a region.
     pub(crate) fn share(&mut self) -> SharedCache<'_> {
         let (keys, values) = (&mut self.keys, &mut self.values);
@@ -398,6 +421,31 @@ mod tests {
             );
             assert_eq!(out[4].is_infinite(), kind == CacheType::F16);
             assert!(out[5].is_nan());
+        }
+    }
+
+    #[test]
+    fn a_copy_has_the_first_positions_whatever_its_size() {
+        for kind in CacheType::ALL {
+            let mut cache = LayerCache::new(kind, 2, 20, 7);
+            for (head, position) in (0..2).flat_map(|head| (0..7).map(move |at| (head, at))) {
+                let key: Vec<f32> = (0..20).map(|i| (head * 7 + position + i) as f32).collect();
+                let value: Vec<f32> = key.iter().map(|it| -it).collect();
+                cache.set(head, position, &key, &value);
+            }
+            for capacity in [5, 7, 12] {
+                let copy = cache.copied(5, capacity);
+                assert_eq!((copy.capacity(), copy.kind()), (capacity, kind));
+                let (mut of, mut in_copy) = ([0.0; 20], [0.0; 20]);
+                for (head, position) in (0..2).flat_map(|head| (0..5).map(move |at| (head, at))) {
+                    cache.key_into(head, position, &mut of);
+                    copy.key_into(head, position, &mut in_copy);
+                    assert_eq!(of, in_copy, "{kind:?} {capacity}");
+                    cache.value_into(head, position, &mut of);
+                    copy.value_into(head, position, &mut in_copy);
+                    assert_eq!(of, in_copy, "{kind:?} {capacity}");
+                }
+            }
         }
     }
 

@@ -22,6 +22,7 @@ use mask::MaskShape;
 pub use size::ClearSize;
 use tensors::BlockTensors;
 
+use super::batch::{Run, State};
 use super::laps::Laps;
 use super::{CHUNK_ROWS, Compute, SharedConfig};
 use crate::device::gpu_sync;
@@ -42,24 +43,32 @@ pub struct ClearCompute {
     numbers: TensorDType,
     /// What keys and values are rounded to when they are written, if they are.
     cached: Option<TensorDType>,
-    /// Keys and values of each layer: (kv heads, capacity, head dim).
-    pub(super) caches: Vec<(Tensor, Tensor)>,
     /// Cosines and sines: (positions, half of a head's dimensions that turn).
     turns: (Tensor, Tensor),
     /// 0, 1, 2 and so on; exact as f32, of which no context has 2^24.
     positions: Tensor,
-    /// The pass's rows, in chunks.
-    chunks: Vec<Tensor>,
+    /// The pass's rows.
+    chunks: Vec<Chunk>,
     /// The last mask that was needed: all layers of a pass with the same window share it.
     mask: Option<(MaskShape, Tensor)>,
-    position: usize,
-    logits: Vec<f32>,
+    /// Of the rows that the head saw last.
+    pub(super) logits: Vec<f32>,
     pub(super) laps: Laps,
+}
+
+/// Rows of one run, no more than go through a block together.
+#[derive(Debug)]
+struct Chunk {
+    run: usize,
+    /// Of its first row, among those of the run and among all of the pass's.
+    in_run: usize,
+    in_pass: usize,
+    rows: Tensor,
 }
 
 impl ClearCompute {
     pub fn new(size: ClearSize, place: &dyn Place) -> Result<Self, EngineError> {
-        let (config, capacity) = (Arc::clone(&size.config), size.capacity);
+        let (config, capacity) = (Arc::clone(&size.config), size.room.context);
         let numbers = offload::candle_dtype(size.numbers);
         let device = place.device();
         let Rotation { frequencies, scale } = Rotation::of(&config, capacity);
@@ -72,19 +81,13 @@ impl ClearCompute {
             1.0 => turns.to_dtype(numbers),
             scale => (turns * f64::from(scale))?.to_dtype(numbers),
         };
-        let cache = || Tensor::zeros(size.cache_shape(), numbers, device);
-        let caches = (0..config.layers)
-            .map(|_| Ok((cache()?, cache()?)))
-            .collect::<Result<_, candle_core::Error>>()?;
         Ok(Self {
             cached: size.cached,
-            caches,
             turns: (turns(angles.cos()?)?, turns(angles.sin()?)?),
             positions,
             chunks: Vec::new(),
             mask: None,
             numbers,
-            position: 0,
             logits: Vec::new(),
             laps: Laps::on(place),
             device: device.clone(),
@@ -97,13 +100,13 @@ impl ClearCompute {
         layer: LayerIndex,
         weights: &BlockTensors,
         x: &Tensor,
-        position: usize,
+        (caches, position): (&(Tensor, Tensor), usize),
         clock: &mut Clock,
     ) -> Result<Tensor, EngineError> {
         let normed = stage!(clock, Norm, self.norm(weights, x, Role::InputNorm)?);
         self.laps.end(Stage::Norm)?;
         let x = stage!(clock, Attention, {
-            let given = self.attention(layer, weights, &normed, position)?;
+            let given = self.attention(layer, weights, &normed, (caches, position))?;
             (x + self.weighed(self.norm(weights, &given, Role::OutNorm)?)?)?
         });
         self.laps.end(Stage::Attention)?;
@@ -146,7 +149,7 @@ impl ClearCompute {
         layer: LayerIndex,
         weights: &BlockTensors,
         x: &Tensor,
-        position: usize,
+        ((keys, values), position): (&(Tensor, Tensor), usize),
     ) -> candle_core::Result<Tensor> {
         let ModelConfig {
             heads,
@@ -189,7 +192,6 @@ impl ClearCompute {
             Tensor::cat(&[turned, heads.narrow(2, dims, head_dim - dims)?], 2)?.contiguous()
         };
         let q = turned(part(0, heads)?, Role::QNorm)?;
-        let (keys, values) = &self.caches[layer.as_usize()];
         let rounded = |rows: Tensor| match self.cached {
             Some(cached) => rows.to_dtype(cached)?.to_dtype(self.numbers),
             None => Ok(rows),
@@ -262,56 +264,99 @@ impl ClearCompute {
         )?)
     }
 
-    /// The pass's last row through the final norm and the head: the logits, still on the device.
-    pub(super) fn head(&mut self, ends: &Ends) -> Result<Tensor, EngineError> {
-        let Some(rows) = self.chunks.last() else {
-            return Err(EngineError::EmptyPrompt);
-        };
+    /// Rows of the pass through the final norm and the head, one by one: the logits of each, still on
+    /// the device.
+    pub(super) fn logits_of(
+        &mut self,
+        ends: &Ends,
+        rows: &[usize],
+    ) -> Result<Vec<Tensor>, EngineError> {
         self.laps.begin()?;
-        let last = rows.narrow(0, rows.dim(0)? - 1, 1)?;
         let norm = ends.norm.tensor()?.to_dtype(self.numbers)?;
-        let normed = rms_norm(&last, &norm, self.config.norm_eps as f32)?;
-        let head = ends.head()?.tensor()?.to_dtype(self.numbers)?;
-        let logits = normed.matmul(&head.t()?)?.squeeze(0)?;
-        let logits = match self.config.ends.logits_divisor {
-            1.0 => logits.to_dtype(TensorDType::F32)?,
-            divisor => (logits.to_dtype(TensorDType::F32)? / divisor)?,
+        let head = ends.head()?.tensor()?.to_dtype(self.numbers)?.t()?;
+        let one = |&row: &usize| {
+            let normed = rms_norm(&self.row(row)?, &norm, self.config.norm_eps as f32)?;
+            let logits = normed.matmul(&head)?.squeeze(0)?;
+            match self.config.ends.logits_divisor {
+                1.0 => logits.to_dtype(TensorDType::F32),
+                divisor => logits.to_dtype(TensorDType::F32)? / divisor,
+            }
         };
+        let logits = rows.iter().map(one).collect::<Result<_, _>>()?;
         self.laps.end(Stage::Head)?;
         Ok(logits)
     }
 
-    /// Brings the logits to the host.
+    fn row(&self, row: usize) -> candle_core::Result<Tensor> {
+        let chunk = self.chunks.iter().rfind(|chunk| chunk.in_pass <= row);
+        let Some(chunk) = chunk else {
+            unreachable!("row {row} of a pass without it")
+        };
+        chunk.rows.narrow(0, row - chunk.in_pass, 1)
+    }
+
+    /// Brings the logits to the host, after those of the rows before.
     pub(super) fn bring(&mut self, logits: &Tensor) -> Result<(), EngineError> {
-        self.logits = gpu_sync!("logits", logits.to_vec1())?;
+        let came: Vec<f32> = gpu_sync!("logits", logits.to_vec1())?;
+        self.logits.extend(came);
         Ok(())
+    }
+
+    /// Embeds those of the runs that `is_mine` picks.
+    pub(super) fn embed_those(
+        &mut self,
+        ends: &mut Ends,
+        runs: &[Run<'_>],
+        is_mine: impl Fn(usize) -> bool,
+    ) -> Result<(), EngineError> {
+        self.chunks.clear();
+        let mut in_pass = 0;
+        for (index, run) in runs.iter().enumerate() {
+            let mut in_run = 0;
+            for tokens in run.tokens.chunks(CHUNK_ROWS) {
+                if is_mine(index) {
+                    let rows = self.embedded(ends, tokens)?;
+                    self.chunks.push(Chunk {
+                        run: index,
+                        in_run,
+                        in_pass,
+                        rows,
+                    });
+                }
+                in_run += tokens.len();
+                in_pass += tokens.len();
+            }
+        }
+        Ok(())
+    }
+
+    fn embedded(&self, ends: &mut Ends, tokens: &[u32]) -> Result<Tensor, EngineError> {
+        let rows = match &mut ends.embedding {
+            Embedding::Whole(table) => table.rows(tokens)?,
+            Embedding::OnDisk(reader) => self.rows_from(reader, tokens, &ends.cancel)?,
+        };
+        let rows = rows.to_dtype(self.numbers)?;
+        Ok(match self.config.ends.embedding_multiplier {
+            1.0 => rows,
+            multiplier => (rows * multiplier)?,
+        })
     }
 }
 
 impl Compute for ClearCompute {
-    fn embed(
-        &mut self,
-        ends: &mut Ends,
-        tokens: &[u32],
-        position: usize,
-    ) -> Result<(), EngineError> {
+    fn state(&self, capacity: usize) -> Result<State, EngineError> {
+        let shape = (self.config.kv_heads, capacity, self.config.head_dim);
+        let cache = || Tensor::zeros(shape, self.numbers, &self.device);
+        let caches = (0..self.config.layers).map(|_| Ok((cache()?, cache()?)));
+        Ok(State::Tensors(
+            caches.collect::<Result<_, candle_core::Error>>()?,
+        ))
+    }
+
+    fn embed(&mut self, ends: &mut Ends, runs: &[Run<'_>]) -> Result<(), EngineError> {
         self.laps.begin_pass()?;
-        self.chunks.clear();
-        for chunk in tokens.chunks(CHUNK_ROWS) {
-            let rows = match &mut ends.embedding {
-                Embedding::Whole(table) => table.rows(chunk)?,
-                Embedding::OnDisk(reader) => self.rows_from(reader, chunk, &ends.cancel)?,
-            };
-            let rows = rows.to_dtype(self.numbers)?;
-            self.chunks
-                .push(match self.config.ends.embedding_multiplier {
-                    1.0 => rows,
-                    multiplier => (rows * multiplier)?,
-                });
-        }
-        self.laps.end(Stage::Embed)?;
-        self.position = position;
-        Ok(())
+        self.embed_those(ends, runs, |_| true)?;
+        Ok(self.laps.end(Stage::Embed)?)
     }
 
     fn block(
@@ -319,17 +364,19 @@ impl Compute for ClearCompute {
         layer: LayerIndex,
         layout: &BlockLayout,
         slab: &Slab,
+        runs: &mut [Run<'_>],
         clock: &mut Clock,
     ) -> Result<(), EngineError> {
         let weights = BlockTensors::of(layout, slab, self.numbers)?;
-        let mut position = self.position;
         self.laps.begin()?;
         for index in 0..self.chunks.len() {
-            self.prepare_mask(layer, position, self.chunks[index].dim(0)?)?;
-            let rows = self.chunks[index].clone();
-            let rows = self.block_over(layer, &weights, &rows, position, clock)?;
-            position += rows.dim(0)?;
-            self.chunks[index] = rows;
+            let chunk = &self.chunks[index];
+            let (run, rows) = (&runs[chunk.run], chunk.rows.clone());
+            let position = run.position + chunk.in_run;
+            self.prepare_mask(layer, position, rows.dim(0)?)?;
+            let cache = &run.state.tensors()[layer.as_usize()];
+            let rows = self.block_over(layer, &weights, &rows, (cache, position), clock)?;
+            self.chunks[index].rows = rows;
         }
         Ok(())
     }
@@ -343,9 +390,10 @@ impl Compute for ClearCompute {
         Ok(self.laps.come_to(layer, parts, cancel)?)
     }
 
-    fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
-        let logits = self.head(ends)?;
-        self.bring(&logits)
+    fn head(&mut self, ends: &Ends, rows: &[usize]) -> Result<(), EngineError> {
+        let logits = self.logits_of(ends, rows)?;
+        self.logits.clear();
+        logits.iter().try_for_each(|logits| self.bring(logits))
     }
 
     fn end_pass(&mut self) {
@@ -357,8 +405,8 @@ impl Compute for ClearCompute {
     }
 
     fn rows_are_finite(&self) -> Result<bool, EngineError> {
-        for rows in &self.chunks {
-            let rows = rows.to_dtype(TensorDType::F32)?.flatten_all()?;
+        for chunk in &self.chunks {
+            let rows = chunk.rows.to_dtype(TensorDType::F32)?.flatten_all()?;
             let rows: Vec<f32> = gpu_sync!("rows", rows.to_vec1())?;
             if !all_finite(&rows) {
                 return Ok(false);

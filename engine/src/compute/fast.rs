@@ -7,7 +7,8 @@ use half::{bf16, f16};
 use loader::{BlockLayout, Encoding, Form, Mixer, Part, Placement, Role};
 use offload::{LayerIndex, Slab};
 
-use super::size::Needs;
+use super::batch::{Run, RunKind, State};
+use super::size::{Needs, Room};
 use super::{CHUNK_ROWS, Compute, SharedConfig};
 use crate::embedding::{Embedding, RowReader};
 use crate::ends::Ends;
@@ -17,15 +18,18 @@ use crate::profile::{Clock, past_stage};
 use crate::rope::{Rotation, pairing};
 use kernels::{
     BlockShape, BlockWeights, CacheType, Compact, LayerCache, Level, Matrix, Phase, PhaseSpan,
-    Quantised, RopeTable, Run, RunKind, Scratch, ScratchSize, Team, Weights, embed, forward_block,
-    logits,
+    Quantised, RopeTable, Scratch, ScratchSize, Team, Weights, embed, forward_block, logits,
 };
+use smallvec::SmallVec;
+
+/// Runs of a pass that need no allocation.
+type Runs<'a> = SmallVec<[kernels::Run<'a>; 4]>;
 
 /// How large a [`FastCompute`] is, buffer by buffer.
 #[derive(Debug, Clone)]
 pub struct FastSize {
     config: SharedConfig,
-    context: usize,
+    room: Room,
     cache_type: CacheType,
     shape: BlockShape,
     scratch: ScratchSize,
@@ -35,7 +39,7 @@ impl FastSize {
     /// `by`: the level and the threads that compute. `quantised`: some of the matrices are.
     pub fn of(
         config: SharedConfig,
-        context: usize,
+        room: Room,
         cache_type: CacheType,
         by: (Level, usize),
         quantised: bool,
@@ -52,7 +56,7 @@ impl FastSize {
             residual: config.block.residual_multiplier as f32,
         };
         let (level, threads) = by;
-        let scratch = ScratchSize::of(level, threads, &shape, CHUNK_ROWS.min(context));
+        let scratch = ScratchSize::of(level, threads, &shape, CHUNK_ROWS.min(room.rows()));
         Self {
             scratch: match quantised {
                 true => scratch.with_rounded(),
@@ -60,19 +64,24 @@ impl FastSize {
             },
             shape,
             config,
-            context,
+            room,
             cache_type,
         }
     }
 
-    /// Numbers of a pass's rows; as many as the context, so that no prompt makes them grow.
+    /// Numbers of a pass's rows; as many as there can be, so that no prompt makes them grow.
     fn hidden(&self) -> usize {
-        self.context * self.config.hidden_size
+        self.room.rows() * self.config.hidden_size
     }
 
-    /// And of its logits.
+    /// Of the rows that go through the head together.
+    fn chosen(&self) -> usize {
+        self.room.logit_rows * self.config.hidden_size
+    }
+
+    /// And of their logits.
     fn logits(&self) -> usize {
-        self.config.vocab_size
+        self.room.logit_rows * self.config.vocab_size
     }
 
     pub fn smaller_cache_saves(&self) -> Option<u64> {
@@ -87,11 +96,12 @@ impl FastSize {
     pub fn needs(&self) -> Needs {
         let config = &self.config;
         let (heads, dim) = (config.kv_heads, config.head_dim);
-        let cache = LayerCache::bytes_for(self.cache_type, heads, dim, self.context);
-        let turns = RopeTable::bytes_for(config.rope.dims / 2, self.context);
-        let numbers = (self.hidden() + self.logits()) * size_of::<f32>();
+        let context = self.room.context;
+        let cache = LayerCache::bytes_for(self.cache_type, heads, dim, context);
+        let turns = RopeTable::bytes_for(config.rope.dims / 2, context);
+        let numbers = (self.hidden() + self.chosen() + self.logits()) * size_of::<f32>();
         Needs {
-            cache: (config.layers * cache) as u64,
+            cache: (self.room.sequences * config.layers * cache) as u64,
             scratch: (self.scratch.bytes() + turns + numbers) as u64,
             kept: 0,
         }
@@ -105,32 +115,33 @@ pub struct FastCompute {
     team: Arc<Team>,
     shape: BlockShape,
     rope: RopeTable,
-    caches: Vec<LayerCache>,
+    cache_type: CacheType,
     scratch: Scratch,
     /// The pass's rows.
     hidden: Vec<f32>,
-    kind: RunKind,
     rows: usize,
-    position: usize,
+    /// Those that go through the head.
+    chosen: Vec<f32>,
     logits: Vec<f32>,
+    /// How many of them the head saw last.
+    chosen_rows: usize,
 }
 
 impl FastCompute {
     pub fn new(size: FastSize, team: Arc<Team>) -> Self {
-        let (config, context) = (&size.config, size.context);
+        let (config, context) = (&size.config, size.room.context);
         let rotation = Rotation::of(config, context);
-        let cache = |_| LayerCache::new(size.cache_type, config.kv_heads, config.head_dim, context);
         Self {
             shape: size.shape,
             rope: RopeTable::scaled(&rotation.frequencies, context, rotation.scale)
                 .paired(pairing(config)),
-            caches: (0..config.layers).map(cache).collect(),
+            cache_type: size.cache_type,
             scratch: Scratch::sized(&size.scratch),
-            kind: RunKind::Decode,
             hidden: vec![0.0; size.hidden()],
             rows: 0,
-            position: 0,
+            chosen: vec![0.0; size.chosen()],
             logits: vec![0.0; size.logits()],
+            chosen_rows: 0,
             team,
             config: size.config,
         }
@@ -138,23 +149,28 @@ impl FastCompute {
 }
 
 impl Compute for FastCompute {
-    fn embed(
-        &mut self,
-        ends: &mut Ends,
-        tokens: &[u32],
-        position: usize,
-    ) -> Result<(), EngineError> {
+    fn state(&self, capacity: usize) -> Result<State, EngineError> {
+        let (heads, dim) = (self.config.kv_heads, self.config.head_dim);
+        let cache = |_| LayerCache::new(self.cache_type, heads, dim, capacity);
+        Ok(State::Caches((0..self.config.layers).map(cache).collect()))
+    }
+
+    fn embed(&mut self, ends: &mut Ends, runs: &[Run<'_>]) -> Result<(), EngineError> {
         let size = self.config.hidden_size;
         let mut rows = self.hidden.chunks_exact_mut(size);
         match &mut ends.embedding {
             Embedding::Whole(table) => table.bytes.read(|bytes| {
                 let table = matrix(table.encoding, bytes, table.rows, table.cols);
-                for (&token, row) in tokens.iter().zip(rows) {
+                let tokens = runs.iter().flat_map(|run| run.tokens);
+                for (&token, row) in tokens.zip(rows) {
                     embed(table, token as usize, row);
                 }
             })?,
             Embedding::OnDisk(reader) => {
-                for tokens in tokens.chunks(RowReader::ROWS) {
+                for tokens in runs
+                    .iter()
+                    .flat_map(|run| run.tokens.chunks(RowReader::ROWS))
+                {
                     let encoding = reader.encoding();
                     let came = reader.bring(tokens, &ends.cancel)?;
                     let came = matrix(encoding, came, tokens.len(), size);
@@ -164,17 +180,12 @@ impl Compute for FastCompute {
                 }
             }
         }
+        self.rows = runs.iter().map(|run| run.tokens.len()).sum();
         let multiplier = self.config.ends.embedding_multiplier as f32;
         if multiplier != 1.0 {
-            let rows = &mut self.hidden[..tokens.len() * size];
+            let rows = &mut self.hidden[..self.rows * size];
             rows.iter_mut().for_each(|value| *value *= multiplier);
         }
-        self.rows = tokens.len();
-        self.position = position;
-        self.kind = match (position, tokens) {
-            (1.., [_]) => RunKind::Decode,
-            _ => RunKind::of_prompt(self.team.level(), position + tokens.len()),
-        };
         Ok(())
     }
 
@@ -183,11 +194,17 @@ impl Compute for FastCompute {
         layer: LayerIndex,
         layout: &BlockLayout,
         slab: &Slab,
+        runs: &mut [Run<'_>],
         clock: &mut Clock,
     ) -> Result<(), EngineError> {
         let window = self.config.window(layer.as_usize());
         let rows = &mut self.hidden[..self.rows * self.shape.hidden];
-        let cache = &mut self.caches[layer.as_usize()];
+        let level = self.team.level();
+        let runs = runs.iter_mut().map(|run| {
+            let cache = &mut run.state.caches()[layer.as_usize()];
+            kernels::Run::new(kind(run.kind, level), run.position, run.tokens.len(), cache)
+        });
+        let runs = runs.collect::<Runs<'_>>();
         slab.bytes().read(|bytes| {
             let weights = block_weights(layout, bytes);
             // In chunks of as many rows as the scratch holds.
@@ -197,7 +214,7 @@ impl Compute for FastCompute {
                 &weights,
                 &self.rope,
                 window,
-                &[Run::new(self.kind, self.position, self.rows, cache)],
+                &runs,
                 rows,
                 &mut self.scratch,
             );
@@ -212,9 +229,14 @@ impl Compute for FastCompute {
         Ok(())
     }
 
-    fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
+    fn head(&mut self, ends: &Ends, rows: &[usize]) -> Result<(), EngineError> {
         let size = self.shape.hidden;
-        let last = &self.hidden[(self.rows - 1) * size..self.rows * size];
+        let chosen = &mut self.chosen[..rows.len() * size];
+        for (&row, chosen) in rows.iter().zip(chosen.chunks_exact_mut(size)) {
+            chosen.copy_from_slice(&self.hidden[row * size..(row + 1) * size]);
+        }
+        self.chosen_rows = rows.len();
+        let found = &mut self.logits[..rows.len() * self.config.vocab_size];
         let (norm, head) = (&ends.norm, ends.head()?);
         let mut both = |norm_bytes: &[u8], head_bytes: &[u8]| {
             let norm = weights(norm.encoding, norm_bytes);
@@ -224,9 +246,9 @@ impl Compute for FastCompute {
                 &self.team,
                 norm,
                 eps,
-                last,
+                chosen,
                 head,
-                &mut self.logits,
+                found,
                 &mut self.scratch,
             );
         };
@@ -234,7 +256,7 @@ impl Compute for FastCompute {
             .read(|norm| head.bytes.read(|head| both(norm, head)))??;
         let divisor = self.config.ends.logits_divisor as f32;
         if divisor != 1.0 {
-            self.logits.iter_mut().for_each(|logit| *logit /= divisor);
+            found.iter_mut().for_each(|logit| *logit /= divisor);
         }
         Ok(())
     }
@@ -244,7 +266,15 @@ impl Compute for FastCompute {
     }
 
     fn logits(&mut self) -> &mut [f32] {
-        &mut self.logits
+        &mut self.logits[..self.chosen_rows * self.config.vocab_size]
+    }
+}
+
+fn kind(kind: RunKind, level: Level) -> kernels::RunKind {
+    match kind {
+        RunKind::Prompt { whole } => kernels::RunKind::of_prompt(level, whole),
+        RunKind::Decode => kernels::RunKind::Decode,
+        RunKind::Verify => kernels::RunKind::Verify,
     }
 }
 

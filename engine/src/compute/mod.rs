@@ -1,8 +1,10 @@
-//! What computes: the run state of one sequence (KV cache, activations) and the passes over it.
+//! What computes: passes of several runs at once, each over the state of its own sequence. A compute
+//! is made once a model; what a sequence keeps is a [`State`] of the sequence's.
 //! Three implementations of one small seam: [`fast`] runs this crate's kernels over host memory,
 //! `device` those for a GPU, [`clear`] spells the same block in candle operations, on either. They
 //! are held against each other by tests and can be switched for a look (`--kernels`).
 
+pub mod batch;
 pub mod clear;
 #[cfg_attr(not(feature = "cuda"), path = "no_device.rs")]
 pub mod device;
@@ -17,6 +19,7 @@ use kernels::CacheType;
 use loader::{BlockLayout, DType, ModelConfig};
 use offload::{LayerIndex, Slab};
 
+use self::batch::{Run, State};
 use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::profile::Clock;
@@ -56,23 +59,22 @@ pub fn cache_type(
     }
 }
 
-/// The run state of one sequence.
+/// Computes passes over one model.
 pub trait Compute {
-    /// Begins a pass: embeds `tokens`, the first of which is at `position`.
-    fn embed(
-        &mut self,
-        ends: &mut Ends,
-        tokens: &[u32],
-        position: usize,
-    ) -> Result<(), EngineError>;
+    /// What a new sequence keeps, with room for `capacity` positions.
+    fn state(&self, capacity: usize) -> Result<State, EngineError>;
+
+    /// Begins a pass: embeds the tokens of all runs, which are its rows from here on, in order.
+    fn embed(&mut self, ends: &mut Ends, runs: &[Run<'_>]) -> Result<(), EngineError>;
 
     /// Sends the pass's rows through one block, whose weights lie in the slab as `layout` says, and
-    /// tells the clock of its norms, attention and mlp.
+    /// tells the clock of its norms, attention and mlp. `runs` are those that were embedded.
     fn block(
         &mut self,
         layer: LayerIndex,
         layout: &BlockLayout,
         slab: &Slab,
+        runs: &mut [Run<'_>],
         clock: &mut Clock,
     ) -> Result<(), EngineError>;
 
@@ -88,8 +90,8 @@ pub trait Compute {
         Ok(false)
     }
 
-    /// Ends the pass: the final norm and the head over its last row.
-    fn finish(&mut self, ends: &Ends) -> Result<(), EngineError>;
+    /// The final norm and the head over these of the pass's rows, as many as there is room for.
+    fn head(&mut self, ends: &Ends, rows: &[usize]) -> Result<(), EngineError>;
 
     /// The pass is over: what `tell` tells is about it, until the next one is.
     fn end_pass(&mut self) {}
@@ -100,18 +102,19 @@ pub trait Compute {
         Ok(())
     }
 
-    /// Whether the pass's rows are numbers, as far as they have come. Brings them to the host: for
+    /// Whether the pass's rows are numbers, as far as they are computed. Brings them to the host: for
     /// a pass that has gone wrong.
     fn rows_are_finite(&self) -> Result<bool, EngineError>;
 
-    /// Ends the pass for who may do with less than its logits. Where none come back, the logits are
-    /// there: on the host they are, and so they are where one of them is no number.
-    fn finish_wanted(
+    /// The head over one row, for a caller that may do with less than its logits. Where no candidates
+    /// are given, the logits are there: on the host always, and where one of them is NaN or infinite.
+    fn head_wanted(
         &mut self,
         ends: &Ends,
+        row: usize,
         _wanted: Wanted,
     ) -> Result<Option<Candidates>, EngineError> {
-        self.finish(ends)?;
+        self.head(ends, &[row])?;
         Ok(None)
     }
 
@@ -120,7 +123,7 @@ pub trait Compute {
         Ok(())
     }
 
-    /// The logits of the last finished pass, one for each token of the vocabulary.
+    /// The logits of the rows that the head saw last: one for each token of the vocabulary, row by row.
     fn logits(&mut self) -> &mut [f32];
 }
 

@@ -12,6 +12,7 @@ use super::device::{DeviceCompute, DeviceSize};
 use super::fast::{FastCompute, FastSize};
 use super::{Compute, Kernels, SharedConfig};
 use crate::error::EngineError;
+use crate::options::ModelOptions;
 
 /// Bytes that a compute takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,11 +34,38 @@ pub enum ComputeSize {
     Device(DeviceSize),
 }
 
+/// How much passes through the layers at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Positions of a sequence.
+    pub context: usize,
+    /// Sequences that are there together.
+    pub sequences: usize,
+    /// Rows whose logits are computed together.
+    pub logit_rows: usize,
+}
+
+impl Room {
+    pub fn of(options: &ModelOptions, context: usize) -> Self {
+        let sequences = options.sequences.max(1);
+        Self {
+            context,
+            sequences,
+            logit_rows: options.logit_rows.max(sequences),
+        }
+    }
+
+    /// Rows of a pass: one sequence's whole prompt, beside the next token of each other.
+    pub fn rows(&self) -> usize {
+        self.context + self.sequences - 1
+    }
+}
+
 /// What the sizes follow from, beside the model.
 #[derive(Debug, Clone, Copy)]
-pub struct Run<'a> {
+pub struct Setup<'a> {
     pub kernels: Kernels,
-    pub context: usize,
+    pub room: Room,
     pub cache_type: CacheType,
     /// Those that compute on the host.
     pub threads: usize,
@@ -57,27 +85,25 @@ pub struct Weights<'a> {
 }
 
 impl ComputeSize {
-    pub fn of(config: SharedConfig, run: Run<'_>) -> Self {
-        let Run {
-            context,
-            cache_type,
-            ..
-        } = run;
-        match (run.kernels, run.of_device) {
+    pub fn of(config: SharedConfig, setup: Setup<'_>) -> Self {
+        let Setup {
+            room, cache_type, ..
+        } = setup;
+        match (setup.kernels, setup.of_device) {
             (Kernels::Fast, None) => {
-                let (level, quantised) = (Level::detect(), run.weights.quantised);
+                let (level, quantised) = (Level::detect(), setup.weights.quantised);
                 Self::Fast(FastSize::of(
                     config,
-                    context,
+                    room,
                     cache_type,
-                    (level, run.threads),
+                    (level, setup.threads),
                     quantised,
                 ))
             }
-            (Kernels::Fast, Some(own)) => Self::Device(DeviceSize::on_device(config, context, own)),
-            (Kernels::Clear, Some(own)) => Self::Clear(ClearSize::on_device(config, context, own)),
+            (Kernels::Fast, Some(own)) => Self::Device(DeviceSize::on_device(config, room, own)),
+            (Kernels::Clear, Some(own)) => Self::Clear(ClearSize::on_device(config, room, own)),
             (Kernels::Clear, None) => {
-                Self::Clear(ClearSize::on_host(config, context, cache_type, run.weights))
+                Self::Clear(ClearSize::on_host(config, room, cache_type, setup.weights))
             }
         }
     }

@@ -73,13 +73,9 @@ impl Clock {
         self.spans = None;
     }
 
-    /// A pass of `rows` rows from `position` on begins; the one before is forgotten.
-    pub fn begin_pass(&mut self, rows: usize, position: usize) {
-        self.pass = PassTiming {
-            rows,
-            position,
-            ..PassTiming::default()
-        };
+    /// A pass begins, of which no time is known yet; the one before is forgotten.
+    pub fn begin_pass(&mut self, pass: PassTiming) {
+        self.pass = pass;
         self.from = Instant::now();
         if let Some(spans) = &mut self.spans {
             spans.clear();

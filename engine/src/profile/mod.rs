@@ -30,7 +30,7 @@ pub use diagnosis::{
     Beside, Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Neighbour, Runs,
     Symptoms, TokenTime, Unclear,
 };
-pub use pass::PassTiming;
+pub use pass::{PassKind, PassTiming};
 pub use peak::{LinkPeak, PercentOf, is_too_low};
 pub use recording::{Recording, Span, SpanName, StepRecord};
 pub use sample::Sample;

@@ -171,7 +171,7 @@ mod tests {
         Residency, ResidencyPlan, Spread, StackId,
     };
 
-    use super::super::{CoreTime, MemoryLimit, PassTiming, Stage};
+    use super::super::{CoreTime, MemoryLimit, PassKind, PassTiming, Stage};
     use super::*;
 
     fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
@@ -224,7 +224,9 @@ mod tests {
     fn pass_of(total_ms: f64, compute_ms: f64, stalled_ms: f64) -> PassTiming {
         let ms = |ms: f64| Duration::from_secs_f64(ms / 1000.0);
         let mut pass = PassTiming {
+            units: 1,
             rows: 1,
+            seen: 1,
             total: ms(total_ms),
             ..PassTiming::default()
         };
@@ -253,8 +255,8 @@ mod tests {
     #[test]
     fn the_format_is_kept_to_the_letter() {
         let mut window = Window::default();
-        window.add(&pass(), &eight(LoadKind::Async), false);
-        window.add(&pass(), &eight(LoadKind::Sync), false);
+        window.add(&pass(), &eight(LoadKind::Async));
+        window.add(&pass(), &eight(LoadKind::Sync));
         let streaming = streaming(20, None);
         let text = Summary {
             token: 10,
@@ -289,20 +291,24 @@ mod tests {
     #[test]
     fn the_cold_first_load_is_no_problem_and_the_worst_sync_is_shown() {
         let mut window = Window::default();
-        window.add(&pass(), &[load(0, LoadKind::Sync, 350.0, 0.1)], true);
-        window.add(&pass(), &[load(0, LoadKind::Async, 10.0, 0.1)], false);
+        let prompt = PassTiming {
+            kind: PassKind::Prompt,
+            ..pass()
+        };
+        window.add(&prompt, &[load(0, LoadKind::Sync, 350.0, 0.1)]);
+        window.add(&pass(), &[load(0, LoadKind::Async, 10.0, 0.1)]);
         let line = window.layers().next().unwrap();
         assert_eq!((line.kind, line.problem), (LoadKind::Sync, false));
         assert!((line.pre_ms - 350.0).abs() < 0.01);
         window.clear();
-        window.add(&pass(), &[load(0, LoadKind::Sync, 350.0, 0.1)], false);
+        window.add(&pass(), &[load(0, LoadKind::Sync, 350.0, 0.1)]);
         assert!(window.layers().next().unwrap().problem);
     }
 
     #[test]
     fn an_emulated_link_says_so_in_each_of_its_lines() {
         let mut window = Window::default();
-        window.add(&pass(), &eight(LoadKind::Async), false);
+        window.add(&pass(), &eight(LoadKind::Async));
         let streaming = streaming(20, Some(25.6));
         let text = Summary {
             token: 10,
@@ -322,7 +328,7 @@ mod tests {
     fn a_plan_that_idles_the_link_is_told_so() {
         let mut window = Window::default();
         let slow = pass_of(400.0, 200.0, 199.0);
-        window.add(&slow, &eight(LoadKind::Async), false);
+        window.add(&slow, &eight(LoadKind::Async));
         let even = streaming(20, None);
         let one_slot = Streaming {
             plan: ResidencyPlan::new(&PlanRequest {
@@ -388,7 +394,7 @@ mod tests {
     #[test]
     fn small_layers_are_bound_by_being_handed_over_and_not_by_the_link() {
         let mut window = Window::default();
-        window.add(&pass_of(0.84, 0.2, 0.6), &small_loads(), false);
+        window.add(&pass_of(0.84, 0.2, 0.6), &small_loads());
         let verdict = small(20, None).verdict(&window).to_string();
         assert_eq!(
             verdict,
@@ -409,29 +415,29 @@ mod tests {
             load.pre = Duration::from_micros(if index < 2 { 40_000 } else { 10 });
         }
         let pass = pass_of(600.0, 519.0, 80.06);
-        let verdict_of = |first| {
+        let verdict_of = |kind| {
             let mut window = Window::default();
-            window.add(&pass, &loads, first);
+            window.add(&PassTiming { kind, ..pass }, &loads);
             streaming(20, None).verdict(&window).to_string()
         };
         assert!(
-            verdict_of(true)
+            verdict_of(PassKind::Prompt)
                 .starts_with("cold. The first loads were waited for, 80.00 of 600.00 ms"),
             "{}",
-            verdict_of(true)
+            verdict_of(PassKind::Prompt)
         );
         // Of a later pass there is no such excuse.
         assert!(
-            !verdict_of(false).starts_with("cold"),
+            !verdict_of(PassKind::Decode).starts_with("cold"),
             "{}",
-            verdict_of(false)
+            verdict_of(PassKind::Decode)
         );
     }
 
     #[test]
     fn a_link_that_carries_little_of_its_peak_is_said_to() {
         let mut window = Window::default();
-        window.add(&pass_of(400.0, 19.8, 380.0), &eight(LoadKind::Async), false);
+        window.add(&pass_of(400.0, 19.8, 380.0), &eight(LoadKind::Async));
         let verdict = streaming(20, None).verdict(&window).to_string();
         assert!(
             verdict.starts_with("link-bound. It carries 36% of its peak: it is slower"),
@@ -442,7 +448,7 @@ mod tests {
     #[test]
     fn a_peak_that_is_exceeded_was_measured_too_low_and_the_best_is_kept() {
         let mut window = Window::default();
-        window.add(&pass(), &eight(LoadKind::Async), false);
+        window.add(&pass(), &eight(LoadKind::Async));
         let mut low = Streaming {
             peak_gbps: Some(2.1),
             memory: Some(MemoryLimit {
@@ -485,7 +491,7 @@ mod tests {
     #[test]
     fn memory_is_read_at_a_share_of_its_measured_rate() {
         let mut window = Window::default();
-        window.add(&pass_of(50.0, 19.8, 30.0), &[], false);
+        window.add(&pass_of(50.0, 19.8, 30.0), &[]);
         let streaming = Streaming {
             memory: Some(MemoryLimit {
                 gbps: 40.0,
@@ -529,7 +535,7 @@ mod tests {
                 summary.to_string()
             };
             let mut window = Window::default();
-            window.add(&disturbed, &[], false);
+            window.add(&disturbed, &[]);
             let text = show(&window);
             assert!(
                 text.contains("floor not known, the cores were not free | 49.3 tok/s\n"),
@@ -544,7 +550,7 @@ mod tests {
             );
             // The next window is too short to say anything of its own; the one after is quiet.
             window.clear();
-            window.add(&quiet, &[], false);
+            window.add(&quiet, &[]);
             assert!(show(&window).contains("disturbed"), "{}", show(&window));
             window.clear();
             window.add(
@@ -553,7 +559,6 @@ mod tests {
                     ..quiet
                 },
                 &[],
-                false,
             );
             assert!(!show(&window).contains("disturbed"), "{}", show(&window));
         }
@@ -568,7 +573,7 @@ mod tests {
             ..CoreTime::default()
         };
         let mut window = Window::default();
-        window.add(&pass, &eight(LoadKind::Async), false);
+        window.add(&pass, &eight(LoadKind::Async));
         let verdict = streaming(20, None).verdict(&window);
         assert!(verdict.to_string().starts_with("link-bound"), "{verdict}");
     }
@@ -585,7 +590,7 @@ mod tests {
             },
             ..pass_of(14.7, 0.4, 14.3)
         };
-        window.add(&taken, &small_loads(), false);
+        window.add(&taken, &small_loads());
         let verdict = small(20, None).verdict(&window).to_string();
         assert!(verdict.starts_with("disturbed"), "{verdict}");
     }
@@ -593,7 +598,7 @@ mod tests {
     #[test]
     fn a_resident_run_is_bound_by_its_compute() {
         let mut window = Window::default();
-        window.add(&pass_of(20.3, 19.8, 0.0), &[], false);
+        window.add(&pass_of(20.3, 19.8, 0.0), &[]);
         let streaming = streaming(28, None);
         let text = Summary {
             token: 3,

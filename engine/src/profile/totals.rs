@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use offload::{LoadKind, LoadRecord};
 
-use super::{PassTiming, ms};
+use super::{PassKind, PassTiming, ms};
 
-/// Loads and times of a run. The prompt's pass is counted apart: its tokens share one pass.
+/// Loads and times of a run. Passes that read prompts are counted apart: many tokens share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     pub prompt: PassTiming,
-    /// Sums over the passes after the prompt's.
+    /// Sums over the passes that only generate. Its units are tokens.
     pub decode: PassTiming,
     pub decode_passes: usize,
     pub loads_async: u64,
@@ -23,11 +23,13 @@ pub struct Totals {
 
 impl Totals {
     pub fn add(&mut self, pass: &PassTiming, loads: &[LoadRecord]) {
-        if self.prompt.rows == 0 {
-            self.prompt = *pass;
-        } else {
-            self.decode.add(pass);
-            self.decode_passes += 1;
+        match pass.kind {
+            PassKind::Prompt if self.prompt.rows == 0 => self.prompt = *pass,
+            PassKind::Prompt => self.prompt.add(pass),
+            PassKind::Decode => {
+                self.decode.add(pass);
+                self.decode_passes += 1;
+            }
         }
         for load in loads {
             match load.kind {
@@ -55,9 +57,9 @@ impl Totals {
         (!self.verify.is_zero()).then(|| (ms(self.verify) / passes as f64, share))
     }
 
-    /// Decode speed: passes after the prompt's, by their own time.
+    /// Decode speed: tokens of the passes that only generate, by their own time.
     pub fn tokens_per_s(&self) -> Option<f64> {
         let seconds = self.decode.total.as_secs_f64();
-        (self.decode_passes > 0 && seconds > 0.0).then(|| self.decode_passes as f64 / seconds)
+        (self.decode.units > 0 && seconds > 0.0).then(|| self.decode.units as f64 / seconds)
     }
 }

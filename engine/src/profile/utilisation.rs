@@ -267,6 +267,7 @@ mod tests {
         let mut pass = PassTiming {
             rows,
             position,
+            seen: position + rows,
             total: Duration::from_millis(1250),
             ..PassTiming::default()
         };

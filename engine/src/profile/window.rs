@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan};
 
-use super::{ArithmeticLimit, CoreShares, CoreTime, MemoryLimit, PassTiming, PromptRate};
+use super::{ArithmeticLimit, CoreShares, CoreTime, MemoryLimit, PassKind, PassTiming, PromptRate};
 
 /// What does not change during a run and every summary needs.
 #[derive(Debug, Clone)]
@@ -80,8 +80,9 @@ pub struct LayerLine {
 }
 
 impl Window {
-    /// Adds one pass. `first`: it is the prompt's, whose time is not a token's.
-    pub fn add(&mut self, pass: &PassTiming, loads: &[LoadRecord], first: bool) {
+    /// Adds one pass. The time of a prompt's is not a token's.
+    pub fn add(&mut self, pass: &PassTiming, loads: &[LoadRecord]) {
+        let first = pass.kind == PassKind::Prompt;
         let means = if first {
             self.prompt_pass = Some(*pass);
             &mut self.prompt
@@ -90,7 +91,7 @@ impl Window {
         };
         self.cores.add(&pass.cores);
         means.passes += 1;
-        means.positions += (pass.position + pass.rows) as u64;
+        means.positions += pass.seen as u64;
         means.total += pass.total;
         means.compute += pass.compute();
         means.stalled += pass.stalled();

@@ -6,7 +6,7 @@ use candle_core::DType as TensorDType;
 use kernels::CacheType;
 use loader::{BlockLayout, DType, Encoding, HeadNorms, Mixer, ModelConfig};
 
-use crate::compute::size::{Needs, Weights};
+use crate::compute::size::{Needs, Room, Weights};
 use crate::compute::{CHUNK_ROWS, SharedConfig};
 
 /// What the allocator keeps of freed memory at most, on the host: up to this size it takes tensors
@@ -20,8 +20,7 @@ const PANELS: u64 = 2 << 20;
 #[derive(Debug, Clone)]
 pub struct ClearSize {
     pub(super) config: SharedConfig,
-    /// Positions of the cache.
-    pub(super) capacity: usize,
+    pub(super) room: Room,
     /// What activations, weights and cache are computed in.
     pub(super) numbers: DType,
     /// What keys and values are rounded to when they are written, if they are.
@@ -47,7 +46,7 @@ impl ClearSize {
     /// are rounded as a cache of that type does, and stay in f32.
     pub fn on_host(
         config: SharedConfig,
-        capacity: usize,
+        room: Room,
         cache_type: CacheType,
         weights: Weights<'_>,
     ) -> Self {
@@ -75,30 +74,26 @@ impl ClearSize {
             },
             numbers: DType::F32,
             config,
-            capacity,
+            room,
             copies,
         }
     }
 
     /// On a device, in the weights' own numbers.
-    pub fn on_device(config: SharedConfig, capacity: usize, numbers: DType) -> Self {
+    pub fn on_device(config: SharedConfig, room: Room, numbers: DType) -> Self {
         Self {
             config,
-            capacity,
+            room,
             numbers,
             cached: None,
             copies: Copies::default(),
         }
     }
 
-    pub(super) fn cache_shape(&self) -> (usize, usize, usize) {
-        let config = &self.config;
-        (config.kv_heads, self.capacity, config.head_dim)
-    }
-
     pub fn needs(&self) -> Needs {
-        let (heads, capacity, dim) = self.cache_shape();
-        let cache = 2 * self.config.layers * heads * capacity * dim * self.numbers.bytes();
+        let config = &self.config;
+        let positions = self.room.sequences * self.room.context;
+        let cache = 2 * config.layers * positions * config.kv_size() * self.numbers.bytes();
         let lasting = self.lasting_bytes();
         let passing = self.passing_bytes();
         Needs {
@@ -115,15 +110,16 @@ impl ClearSize {
     /// themselves, the prompt's rows, and the logits.
     fn lasting_bytes(&self) -> u64 {
         let config = &self.config;
-        let turns = self.capacity * config.rope.dims;
-        let rows = self.capacity * config.hidden_size;
+        let turns = self.room.context * config.rope.dims;
+        let rows = self.room.rows() * config.hidden_size;
         let numbers = (turns + rows) * self.numbers.bytes();
-        (numbers + (self.capacity + config.vocab_size) * size_of::<f32>()) as u64
+        let logits = self.room.logit_rows * config.vocab_size;
+        (numbers + (self.room.context + logits) * size_of::<f32>()) as u64
     }
 
     /// The most that the tensors of a pass take at once, beside what lasts.
     fn passing_bytes(&self) -> u64 {
-        let rows = CHUNK_ROWS.min(self.capacity);
+        let rows = CHUNK_ROWS.min(self.room.context);
         let copies = self.copies;
         // The rows as they come, normed, as a part gives them, weighed, and their sum.
         let residual = 4 * rows * self.config.hidden_size * self.numbers.bytes();
@@ -151,11 +147,11 @@ impl ClearSize {
         };
         let turning = qkv + 3 * q + normed + cut;
         // Scores as the product gives them, scaled, masked, and as shares.
-        let scores = rows * heads * self.capacity;
+        let scores = rows * heads * self.room.context;
         let own = if each == size_of::<f32>() { 0 } else { each };
         let scores = scores * (each + 3 * size_of::<f32>() + own);
         // The mask, and what it is made of.
-        let mask = rows * self.capacity * (size_of::<f32>() + 2);
+        let mask = rows * self.room.context * (size_of::<f32>() + 2);
         turning.max(qkv + 3 * q + scores + mask)
     }
 

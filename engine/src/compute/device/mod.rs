@@ -17,8 +17,9 @@ use loader::{
 };
 use offload::{LayerIndex, Place, Slab};
 
+use super::batch::{Run, RunKind, State};
 use super::clear::{ClearCompute, ClearSize};
-use super::size::Needs;
+use super::size::{Needs, Room};
 use super::{Compute, SharedConfig};
 use crate::device::gpu_sync;
 use crate::embedding::Embedding;
@@ -39,7 +40,7 @@ const HEAD_MOST: usize = 2048;
 #[derive(Debug)]
 pub struct DeviceCompute {
     config: SharedConfig,
-    /// Computes prompts; its cache, clock marks and logits serve both.
+    /// Computes prompts; its clock marks and logits serve both.
     clear: ClearCompute,
     kernels: Kernels,
     /// Whether the kernels for a single row know such a block. Where they do not, the clear version
@@ -49,14 +50,23 @@ pub struct DeviceCompute {
     selection: Selection,
     /// The logits of the last pass, where candidates came in their place.
     left_there: Option<Tensor>,
-    /// Of the pass under way, if it is one of a single row.
-    position: Option<usize>,
+    /// Of the pass under way: the runs of a single row that the kernels compute, in order. Clear
+    /// computes the others.
+    singles: Vec<Single>,
+}
+
+/// A run of a single row, and where that stands among all rows of the pass.
+#[derive(Debug, Clone, Copy)]
+struct Single {
+    run: usize,
+    row: usize,
 }
 
 /// One row's activations, in f32.
 #[derive(Debug)]
 struct Row {
-    x: Vector,
+    /// Of each sequence, as it goes from layer to layer. The rest serves one after the other.
+    x: Vec<Vector>,
     qkv: Vector,
     mixed: Vector,
     activated: Vector,
@@ -94,30 +104,32 @@ struct Vector {
 
 impl Row {
     /// Numbers of each of its vectors, in order.
-    fn sizes(config: &ModelConfig, context: usize) -> [usize; 7] {
+    fn sizes(config: &ModelConfig, room: Room) -> [usize; 7] {
         [
-            config.hidden_size,
+            room.sequences * config.hidden_size,
             config.q_size() + 2 * config.kv_size(),
             config.q_size(),
             config.intermediate_size,
             config.vocab_size,
             config.rope.dims / 2,
-            context.div_ceil(SPAN) * config.heads * (config.head_dim + 2),
+            room.context.div_ceil(SPAN) * config.heads * (config.head_dim + 2),
         ]
     }
 
-    fn new(config: &ModelConfig, context: usize, place: &dyn Place) -> Result<Self, EngineError> {
+    fn new(config: &ModelConfig, room: Room, place: &dyn Place) -> Result<Self, EngineError> {
         let device = place.device();
         let of = |tensor: Tensor| -> Result<Vector, EngineError> {
             let at = Memory::of(&tensor)?;
             Ok(Vector { tensor, at })
         };
         let zeros = |size: usize| of(Tensor::zeros(size, TensorDType::F32, device)?);
-        let [x, qkv, mixed, activated, logits, frequencies, parts] = Self::sizes(config, context);
-        let turns = Rotation::of(config, context).frequencies;
+        let [_, qkv, mixed, activated, logits, frequencies, parts] = Self::sizes(config, room);
+        let turns = Rotation::of(config, room.context).frequencies;
         let turns = Tensor::from_vec(turns, frequencies, device)?;
         Ok(Self {
-            x: zeros(x)?,
+            x: (0..room.sequences)
+                .map(|_| zeros(config.hidden_size))
+                .collect::<Result<_, _>>()?,
             qkv: zeros(qkv)?,
             mixed: zeros(mixed)?,
             activated: zeros(activated)?,
@@ -132,24 +144,24 @@ impl Row {
 #[derive(Debug, Clone)]
 pub struct DeviceSize {
     config: SharedConfig,
-    context: usize,
+    room: Room,
     numbers: DType,
     clear: ClearSize,
 }
 
 impl DeviceSize {
     /// In the weights' own numbers.
-    pub fn on_device(config: SharedConfig, context: usize, numbers: DType) -> Self {
+    pub fn on_device(config: SharedConfig, room: Room, numbers: DType) -> Self {
         Self {
-            clear: ClearSize::on_device(config.clone(), context, numbers),
+            clear: ClearSize::on_device(config.clone(), room, numbers),
             config,
-            context,
+            room,
             numbers,
         }
     }
 
     pub fn needs(&self) -> Needs {
-        let row: usize = Row::sizes(&self.config, self.context).iter().sum();
+        let row: usize = Row::sizes(&self.config, self.room).iter().sum();
         let own = (row * size_of::<f32>()) as u64 + Selection::BYTES;
         let clear = self.clear.needs();
         Needs {
@@ -163,7 +175,7 @@ impl DeviceCompute {
     pub fn new(size: DeviceSize, place: &dyn Place) -> Result<Self, EngineError> {
         let DeviceSize {
             config,
-            context,
+            room,
             numbers,
             clear,
         } = size;
@@ -171,10 +183,10 @@ impl DeviceCompute {
             clear: ClearCompute::new(clear, place)?,
             kernels: Kernels::load(place.device(), offload::candle_dtype(numbers))?,
             decodes: decodes(&config),
-            row: Row::new(&config, context, place)?,
+            row: Row::new(&config, room, place)?,
             selection: Selection::on(place.device())?,
             left_there: None,
-            position: None,
+            singles: Vec::new(),
             config,
         })
     }
@@ -184,14 +196,22 @@ impl DeviceCompute {
         Norm { gain, eps }
     }
 
-    /// The row through one block.
+    /// Whether the kernels for a single row compute it.
+    fn is_single(&self, ends: &Ends, run: &Run<'_>) -> bool {
+        let whole = matches!(ends.embedding, Embedding::Whole(_));
+        let one = run.tokens.len() == 1 && !matches!(run.kind, RunKind::Verify);
+        self.decodes && whole && one
+    }
+
+    /// The row of one run, in its own `x`, through one block.
     fn row_through(
         &mut self,
         layer: LayerIndex,
         layout: &BlockLayout,
         slab: &Slab,
-        position: usize,
+        (run, x): (&Run<'_>, usize),
     ) -> Result<(), EngineError> {
+        let position = run.position;
         let config = &*self.config;
         let (hidden, ffn, q_size) = (
             config.hidden_size,
@@ -205,7 +225,7 @@ impl DeviceCompute {
             count,
             columns,
         };
-        let (keys, values) = &self.clear.caches[layer.as_usize()];
+        let (keys, values) = &run.state.tensors()[layer.as_usize()];
         let attention = Attention {
             qkv: self.row.qkv.at,
             q_gain: weights.at(Role::QNorm),
@@ -226,12 +246,12 @@ impl DeviceCompute {
             eps: config.norm_eps as f32,
         };
         let Row {
-            x,
             qkv,
             mixed,
             activated,
             ..
         } = &self.row;
+        let x = &self.row.x[x];
         let kernels = &self.kernels;
 
         self.clear.laps.begin()?;
@@ -253,16 +273,17 @@ impl DeviceCompute {
         Ok(())
     }
 
-    /// The logits of the pass, still on the device.
-    fn head(&mut self, ends: &Ends) -> Result<Tensor, EngineError> {
-        if self.position.is_none() {
-            return self.clear.head(ends);
-        }
+    /// The logits of one row of the pass, still on the device.
+    fn logits_of(&mut self, ends: &Ends, row: usize) -> Result<Tensor, EngineError> {
+        let Some(x) = self.singles.iter().position(|single| single.row == row) else {
+            let mut logits = self.clear.logits_of(ends, &[row])?;
+            return Ok(logits.remove(0));
+        };
         self.clear.laps.begin()?;
         let head = Memory::of_slab(&ends.head()?.bytes)?;
         let norm = self.norm(Memory::of_slab(&ends.norm.bytes)?);
         let (count, columns) = (self.config.vocab_size, self.config.hidden_size);
-        let Row { x, logits, .. } = &self.row;
+        let (x, logits) = (&self.row.x[x], &self.row.logits);
         let project = Projection::plain(head, count, columns);
         self.kernels.linear(project, norm, x.at, logits.at)?;
         self.clear.laps.end(Stage::Head)?;
@@ -271,25 +292,37 @@ impl DeviceCompute {
 }
 
 impl Compute for DeviceCompute {
-    fn embed(
-        &mut self,
-        ends: &mut Ends,
-        tokens: &[u32],
-        position: usize,
-    ) -> Result<(), EngineError> {
+    fn state(&self, capacity: usize) -> Result<State, EngineError> {
+        self.clear.state(capacity)
+    }
+
+    fn embed(&mut self, ends: &mut Ends, runs: &[Run<'_>]) -> Result<(), EngineError> {
         self.left_there = None;
-        let (&[token], true, Embedding::Whole(table)) = (tokens, self.decodes, &ends.embedding)
-        else {
-            self.position = None;
-            return self.clear.embed(ends, tokens, position);
-        };
-        self.position = Some(position);
         self.clear.laps.begin_pass()?;
-        let table = Memory::of_slab(&table.bytes)?;
-        let columns = self.config.hidden_size;
-        self.kernels.embed(table, token, self.row.x.at, columns)?;
-        self.clear.laps.end(Stage::Embed)?;
-        Ok(())
+        self.singles.clear();
+        let mut row = 0;
+        for (index, run) in runs.iter().enumerate() {
+            if self.is_single(ends, run) {
+                self.singles.push(Single { run: index, row });
+            }
+            row += run.tokens.len();
+        }
+        if let Embedding::Whole(table) = &ends.embedding {
+            let table = Memory::of_slab(&table.bytes)?;
+            let columns = self.config.hidden_size;
+            for (single, x) in self.singles.iter().zip(&self.row.x) {
+                let token = runs[single.run].tokens[0];
+                self.kernels.embed(table, token, x.at, columns)?;
+            }
+        }
+        let singles = std::mem::take(&mut self.singles);
+        let is_single = |index| singles.iter().any(|single| single.run == index);
+        let embedded = self
+            .clear
+            .embed_those(ends, runs, |index| !is_single(index));
+        self.singles = singles;
+        embedded?;
+        Ok(self.clear.laps.end(Stage::Embed)?)
     }
 
     fn block(
@@ -297,11 +330,16 @@ impl Compute for DeviceCompute {
         layer: LayerIndex,
         layout: &BlockLayout,
         slab: &Slab,
+        runs: &mut [Run<'_>],
         clock: &mut Clock,
     ) -> Result<(), EngineError> {
-        match self.position {
-            Some(position) => self.row_through(layer, layout, slab, position),
-            None => self.clear.block(layer, layout, slab, clock),
+        for x in 0..self.singles.len() {
+            let run = &runs[self.singles[x].run];
+            self.row_through(layer, layout, slab, (run, x))?;
+        }
+        match self.singles.len() == runs.len() {
+            true => Ok(()),
+            false => self.clear.block(layer, layout, slab, runs, clock),
         }
     }
 
@@ -314,21 +352,28 @@ impl Compute for DeviceCompute {
         self.clear.come_to(layer, parts, cancel)
     }
 
-    fn finish(&mut self, ends: &Ends) -> Result<(), EngineError> {
-        let logits = self.head(ends)?;
-        self.clear.bring(&logits)
+    fn head(&mut self, ends: &Ends, rows: &[usize]) -> Result<(), EngineError> {
+        self.left_there = None;
+        self.clear.logits.clear();
+        for &row in rows {
+            let logits = self.logits_of(ends, row)?;
+            self.clear.bring(&logits)?;
+        }
+        Ok(())
     }
 
-    fn finish_wanted(
+    fn head_wanted(
         &mut self,
         ends: &Ends,
+        row: usize,
         wanted: Wanted,
     ) -> Result<Option<Candidates>, EngineError> {
         let Wanted::Best { count, temperature } = wanted else {
-            self.finish(ends)?;
+            self.head(ends, &[row])?;
             return Ok(None);
         };
-        let logits = self.head(ends)?;
+        let logits = self.logits_of(ends, row)?;
+        self.clear.logits.clear();
         let found = self
             .selection
             .best(&self.kernels, &logits, count, temperature)?;
@@ -355,11 +400,13 @@ impl Compute for DeviceCompute {
     }
 
     fn rows_are_finite(&self) -> Result<bool, EngineError> {
-        if self.position.is_none() {
-            return self.clear.rows_are_finite();
+        for x in &self.row.x[..self.singles.len()] {
+            let row: Vec<f32> = gpu_sync!("row", x.tensor.to_vec1())?;
+            if !all_finite(&row) {
+                return Ok(false);
+            }
         }
-        let row: Vec<f32> = gpu_sync!("row", self.row.x.tensor.to_vec1())?;
-        Ok(all_finite(&row))
+        self.clear.rows_are_finite()
     }
 
     fn logits(&mut self) -> &mut [f32] {

@@ -12,7 +12,7 @@ use super::link::{link_info, link_to};
 use super::sizes::{costs, sizes};
 use super::{Blueprint, arrangement};
 use crate::blocks::Blocks;
-use crate::compute::size::{ComputeSize, Needs, Run, Weights};
+use crate::compute::size::{ComputeSize, Needs, Room, Setup, Weights};
 use crate::compute::{self, Kernels};
 use crate::cores;
 use crate::ends::Ends;
@@ -89,9 +89,9 @@ impl Blueprint {
         let mut encodings = blocks.encodings().into_iter().map(|(encoding, _)| encoding);
         let compute = ComputeSize::of(
             Arc::clone(&config),
-            Run {
+            Setup {
                 kernels: options.kernels,
-                context,
+                room: Room::of(&options, context),
                 cache_type,
                 threads,
                 of_device: on_device.then_some(dtype.unwrap_or(DType::Bf16)),

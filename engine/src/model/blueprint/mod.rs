@@ -20,7 +20,7 @@ use offload::{Costs, Home, LayerIndex, LinkInfo, Place, PlanRequest, ResidencyPl
 
 use self::sizes::costs;
 use crate::blocks::Blocks;
-use crate::compute::size::{ComputeSize, Needs};
+use crate::compute::size::{ComputeSize, Needs, Room};
 use crate::ends::EndsPlan;
 use crate::memory::LimitKind;
 use crate::options::ModelOptions;
@@ -158,6 +158,11 @@ impl Blueprint {
     /// Whether the embedding stays on disk, with the streamed layers.
     pub(crate) fn leaves_embedding(&self) -> bool {
         self.plan.ends_left() > 0
+    }
+
+    /// How much passes through the layers at once.
+    pub(crate) fn room(&self) -> Room {
+        Room::of(&self.options, self.context)
     }
 
     /// Whether it computes on a device with memory of its own.

@@ -8,7 +8,7 @@ use offload::{
     Residency, ResidencyPlan, Spread, StackId,
 };
 
-use super::super::{CoreTime, PassTiming, Startup, Streaming, Timing, Totals, Window};
+use super::super::{CoreTime, PassKind, PassTiming, Startup, Streaming, Timing, Totals, Window};
 use super::*;
 use crate::model::Loaded;
 use crate::trial::TrialRun;
@@ -89,6 +89,7 @@ impl Made {
 
     fn pass(&self, factor: f64) -> PassTiming {
         let mut pass = PassTiming {
+            units: 1,
             rows: 1,
             total: ms(factor * (self.compute_ms + self.stalled_ms + self.head_ms + self.between_ms)),
             ..PassTiming::default()
@@ -126,10 +127,14 @@ impl Made {
         let (mut prompt, mut decode) = (Window::default(), Window::default());
         let mut totals = Totals::default();
         let pass = self.pass(factor);
-        prompt.add(&pass, &cold, true);
-        totals.add(&pass, &cold);
+        let first = PassTiming {
+            kind: PassKind::Prompt,
+            ..pass
+        };
+        prompt.add(&first, &cold);
+        totals.add(&first, &cold);
         for _ in 0..3 {
-            decode.add(&pass, &later, false);
+            decode.add(&pass, &later);
             totals.add(&pass, &later);
         }
         TrialRun {

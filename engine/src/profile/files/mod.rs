@@ -89,7 +89,7 @@ impl RunRecord<'_> {
     fn fold(&self, window: &mut Window, steps: std::ops::Range<usize>) {
         for index in steps {
             let step = &self.recording.steps[index];
-            window.add(&step.timing, &step.loads, index == 0);
+            window.add(&step.timing, &step.loads);
         }
     }
 
