@@ -1,8 +1,8 @@
 //! The predictor: what a token takes, from the plan and measured rates alone. It replays the
 //! recurrence that the ring obeys, copy by copy and layer by layer; there is no fudge factor.
 
+use super::ResidencyPlan;
 use crate::block::LayerIndex;
-use crate::plan::ResidencyPlan;
 
 /// Rates of one machine, one model and one link.
 #[derive(Debug, Clone, Copy)]

@@ -4,8 +4,8 @@
 use crate::link::Home;
 use std::sync::Arc;
 
-use crate::plan::{Costs, PlanRequest, ResidencyPlan, Spread};
-use crate::predict::{Prediction, Rates, predict};
+use super::predict::{Prediction, Rates, predict};
+use super::{Costs, PlanRequest, ResidencyPlan, Spread};
 
 /// What may vary beside the number of resident layers.
 #[derive(Debug, Clone, PartialEq)]
