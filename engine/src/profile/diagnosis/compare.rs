@@ -1,7 +1,5 @@
 //! The guide's comparison rules, over ratios that were taken within rounds.
 
-use std::fmt;
-
 use super::super::sample::Sample;
 use super::super::verdict::{HANDOVER_MS_MAX, Verdict};
 use super::metrics::POST_BAD_MS;
@@ -14,10 +12,10 @@ pub(super) const ABOUT_EQUAL: f64 = 1.05;
 const TOO_WIDE: f64 = 1.1;
 
 /// More rounds are not suggested.
-const REPEATS_MOST: usize = 99;
+pub(super) const REPEATS_MOST: usize = 99;
 
 /// From here on a run is far above the one without offload, and not merely above.
-const FAR_ABOVE: f64 = 2.0;
+pub(super) const FAR_ABOVE: f64 = 2.0;
 
 /// Slower than the predictor says by this much: no link explains it. The predictor has no fudge
 /// factor, and real rings come within a few percent of it where the machine is quiet.
@@ -308,148 +306,5 @@ fn spread(ratio: &Sample) -> Spread {
         Spread::Above
     } else {
         Spread::TooWide
-    }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noise = |ratio: &Sample| match (ratio.len(), ratio.is_noise()) {
-            (1, _) => "; one round says nothing of the noise",
-            (_, true) => "; the difference is noise",
-            (_, false) => "",
-        };
-        match self {
-            Self::OverheadMinimal { ratio, good } => write!(
-                f,
-                "N takes {ratio} of no offload's time{}: overhead minimal{}.",
-                noise(ratio),
-                match good {
-                    true => ", GOOD",
-                    false => " all the same",
-                }
-            ),
-            Self::Unclear { beside, ratio, why } => {
-                match beside {
-                    Beside::NoOffload => write!(f, "N takes {ratio} of no offload's time: ")?,
-                    Beside::Neighbour(Neighbour::More, layers) => {
-                        write!(f, "N takes {ratio} of N+{layers}'s time: ")?;
-                    }
-                    Beside::Neighbour(Neighbour::Fewer, layers) => {
-                        write!(f, "N-{layers} takes {ratio} of N's time: ")?;
-                    }
-                }
-                let repeats = (2 * ratio.len() + 1).clamp(5, REPEATS_MOST);
-                match why {
-                    Unclear::Spread => {
-                        write!(f, "cannot tell at this spread; use --repeats {repeats}.")
-                    }
-                    Unclear::Disturbed => f.write_str("cannot tell, the cores were not free."),
-                    Unclear::Waits => write!(
-                        f,
-                        "cannot tell, the waits for layers should have become shorter and did not; \
-                         use --repeats {repeats}."
-                    ),
-                }
-            }
-            Self::Overhead { ratio, cause } => {
-                let far = match ratio.median() >= FAR_ABOVE {
-                    true => "far above it",
-                    false => "above it",
-                };
-                write!(f, "N takes {ratio} of no offload's time, {far}: {cause}.")
-            }
-            Self::Scales {
-                beside: Neighbour::More,
-                layers,
-                ratio,
-            } => write!(
-                f,
-                "N+{layers} is faster: N takes {ratio} of its time. It scales; give it more \
-                 resident layers."
-            ),
-            Self::Scales {
-                beside: Neighbour::Fewer,
-                layers,
-                ratio,
-            } => write!(
-                f,
-                "N-{layers} is slower: it takes {ratio} of N's time. It scales; memory for more \
-                 resident layers would pay."
-            ),
-            Self::ScalesNot {
-                beside: Neighbour::More,
-                layers,
-                ratio,
-            } => write!(
-                f,
-                "N+{layers} is not faster: N takes {ratio} of its time{}. More resident layers \
-                 would be wasted.",
-                noise(ratio)
-            ),
-            Self::ScalesNot {
-                beside: Neighbour::Fewer,
-                layers,
-                ratio,
-            } => write!(
-                f,
-                "N-{layers} is not slower: it takes {ratio} of N's time{}. The last {layers} \
-                 resident layers gain nothing.",
-                noise(ratio)
-            ),
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::PrefetchOff => f.write_str("not broken, prefetch is switched off"),
-            Self::NotPrefetched { percent } => write!(
-                f,
-                "offloading is broken, only {percent}% of the loads were ahead of need"
-            ),
-            Self::SlowRelease { post_ms } => write!(
-                f,
-                "offloading is broken, giving a slot back takes {post_ms:.1} ms"
-            ),
-            Self::AboveForecast {
-                measured_ms,
-                predicted_ms,
-            } => write!(
-                f,
-                "offloading is broken, or the link was slower than its measured peak: \
-                 {measured_ms:.2} ms a token where the measured rates give {predicted_ms:.2}"
-            ),
-            Self::LatencyBound { stalled_ms } => write!(
-                f,
-                "latency-bound and not broken, handing over small layers takes {stalled_ms:.2} ms a \
-                 token"
-            ),
-            Self::Disturbed => f.write_str("cannot tell why, the cores were not free"),
-            Self::LinkBound {
-                stalled_ms,
-                predicted_ms,
-            } => write!(
-                f,
-                "link-bound and not broken, {stalled_ms:.2} ms a token wait for the link and the \
-                 measured rates give {predicted_ms:.2} ms in all"
-            ),
-            Self::RingBound {
-                stalled_ms,
-                predicted_ms,
-            } => write!(
-                f,
-                "the plan idles the link and nothing is broken, {stalled_ms:.2} ms a token wait \
-                 and the measured rates give {predicted_ms:.2} ms in all"
-            ),
-            Self::Contention {
-                compute_ms,
-                alone_ms,
-            } => write!(
-                f,
-                "copies and compute share this machine; compute \
-                 takes {compute_ms:.2} ms a token, and {alone_ms:.2} alone"
-            ),
-        }
     }
 }
