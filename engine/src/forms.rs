@@ -5,6 +5,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use half::bf16;
 use loader::{BlockLayout, Checkpoint, Encoding, Form, Part, Role};
 use offload::{LayerIndex, Rates, ResidencyPlan, predict};
 
@@ -78,6 +79,13 @@ pub(crate) fn forms(
     Ok(Forms { choice, are_timed })
 }
 
+/// What was timed, and the memory that it took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Trial {
+    pub times: FormTimes,
+    pub bytes: u64,
+}
+
 /// Times both forms on rows of a layer in the middle. Once in a process for a model: runs that are
 /// compared should not differ in this. `None` where its rows cannot be tried, or a limit leaves too
 /// little memory to try them in: one that was found, or the plan's own.
@@ -85,16 +93,16 @@ pub(crate) fn time(
     checkpoint: &Checkpoint,
     options: &ModelOptions,
     limits: &[Limit],
-) -> Result<Option<FormTimes>, EngineError> {
-    static TIMED: Mutex<Vec<(String, usize, FormTimes)>> = Mutex::new(Vec::new());
+) -> Result<Option<Trial>, EngineError> {
+    static TIMED: Mutex<Vec<(String, usize, Trial)>> = Mutex::new(Vec::new());
     let threads = options.threads.unwrap_or_else(cores::physical);
     let mut timed = TIMED.lock().unwrap_or_else(PoisonError::into_inner);
     let location = checkpoint.location();
     let known = timed
         .iter()
         .find(|(of, by, _)| of == location && *by == threads);
-    if let Some((_, _, times)) = known {
-        return Ok(Some(*times));
+    if let Some((_, _, trial)) = known {
+        return Ok(Some(*trial));
     }
     let (least, most) = TRIAL_MEMORY;
     // Both forms, and the threads' stacks.
@@ -118,14 +126,27 @@ pub(crate) fn time(
     let mut words = vec![0_u64; rows.len().div_ceil(size_of::<u64>())];
     let bytes = &mut bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..rows.len()];
     bytes.copy_from_slice(&rows);
+    drop(rows);
     let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
         asked: threads,
         source,
     })?;
     let rows = bytemuck::cast_slice(&*bytes);
     let times = kernels::time_forms(&team, rows, cols, memory, TRIAL_BUDGET);
-    timed.push((location.to_owned(), threads, times));
-    Ok(Some(times))
+    let trial = Trial {
+        times,
+        bytes: trial_bytes(rows, cols, memory),
+    };
+    timed.push((location.to_owned(), threads, trial));
+    Ok(Some(trial))
+}
+
+/// What [`kernels::time_forms`] holds at once: the rows in both forms, each as they are and repeated.
+fn trial_bytes(rows: &[bf16], cols: usize, memory: usize) -> u64 {
+    let plain = size_of_val(rows);
+    let compact = Compact::bytes_for(rows.len() / cols.max(1), cols).unwrap_or(0);
+    let copies = memory.div_ceil(plain.max(1));
+    ((plain + compact) * (1 + copies)) as u64
 }
 
 /// Whether resident blocks that are plain give more tokens a second, in the plan that memory allows

@@ -68,7 +68,7 @@ pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report
 pub use kernels;
 pub use load::{Progress, WrapLink};
 pub use machine::{Machine, measure_host_memory_gbps};
-pub use model::{Blueprint, Loaded, Model, OneSlot};
+pub use model::{Beside, Blueprint, Loaded, Model, OneSlot};
 pub use options::{ModelOptions, Source};
 pub use past::Measured;
 pub use prompt::{Prompter, Rendered, chat_template_of, no_tokenizer, tokenizer_of};

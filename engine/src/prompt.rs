@@ -159,16 +159,6 @@ impl<'a> Prompter<'a> {
 }
 
 impl Blueprint {
-    /// The tokenizer, read when it is first asked for.
-    pub fn tokenizer(&self) -> Result<&Tokenizer, EngineError> {
-        if self.tokenizer.get().is_none() {
-            // Nobody can have set it in between: a `OnceCell` is not shared between threads.
-            let _ = self.tokenizer.set(tokenizer_of(&self.checkpoint)?);
-        }
-        let tokenizer = self.tokenizer.get().and_then(Option::as_ref);
-        tokenizer.ok_or_else(|| no_tokenizer(&self.checkpoint))
-    }
-
     /// From texts to tokens.
     pub fn prompter(&self) -> Result<Prompter<'_>, EngineError> {
         let tokenizer = self.tokenizer()?;

@@ -27,6 +27,11 @@ const OTHER_THREADS: usize = 6;
 /// Embedding, norm, head, and a block while it is packed.
 const OTHER_SLABS: u64 = 4;
 
+/// The most that a tokenizer takes whose vocabulary has so many bytes in its file.
+pub(crate) fn tokenizer_bytes(vocabulary_bytes: u64) -> u64 {
+    TOKENIZER_TIMES * vocabulary_bytes
+}
+
 /// What is known of a run before it is loaded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
@@ -43,7 +48,7 @@ pub(crate) struct Sizes {
 impl Sizes {
     /// What is kept of a limit of this kind.
     pub fn reserve(&self, kind: LimitKind) -> ReserveBytes {
-        let program = PROGRAM + TOKENIZER_TIMES * self.tokenizer;
+        let program = PROGRAM + tokenizer_bytes(self.tokenizer);
         match kind {
             // It is the user's word, and the plan's alone; a device has neither threads nor tables.
             LimitKind::Given | LimitKind::Device => ReserveBytes::default(),

@@ -31,6 +31,9 @@ struct Plans {
     /// What sets that limit, and what `auto` leaves of it for others.
     memory_limit: Option<&'static str>,
     spare_bytes: u64,
+    /// What the program takes beside the plan, and the most that its tokenizer may.
+    program_bytes: Option<u64>,
+    tokenizer_bytes: Option<u64>,
     /// Where homes are in other memory than that, or the plan's is emulated: what there is of RAM.
     host_bytes: Option<u64>,
     /// Which layers stay, where streamed weights live, and how they are read there.
@@ -171,6 +174,7 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
     let link_gbps = blueprint.options.link_gbps;
     let layers = blueprint.config.layers;
     let rates = Rates::measure(blueprint);
+    let beside = blueprint.beside();
     let rows = (0..=layers).map(|resident| {
         let plan = blueprint.plan_for(resident);
         row(&plan, link_gbps, rates)
@@ -187,6 +191,8 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         memory_bytes: blueprint.memory_bytes,
         memory_limit: blueprint.limit.map(LimitKind::name),
         spare_bytes: blueprint.spare_bytes,
+        program_bytes: beside.map(|beside| beside.program),
+        tokenizer_bytes: beside.map(|beside| beside.tokenizer),
         host_bytes: blueprint.plan.host().map(|host| host.available_bytes),
         placement: blueprint.plan.spread().name(),
         weights: blueprint.link.home.name(),

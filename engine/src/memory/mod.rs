@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process;
+use std::sync::OnceLock;
 
 mod groups;
 
@@ -127,6 +128,20 @@ pub fn peak_bytes() -> Option<u64> {
 /// The memory this process holds now.
 pub fn held_bytes() -> Option<u64> {
     field_bytes("/proc/self/status", "VmRSS:")
+}
+
+/// The heap of the program, before a model is in it.
+static HEAP_BYTES: OnceLock<Option<u64>> = OnceLock::new();
+
+/// Notes what the program itself takes, once in a process: to be called before a model is opened.
+pub(crate) fn note_program() {
+    HEAP_BYTES.get_or_init(|| field_bytes("/proc/self/status", "RssAnon:"));
+}
+
+/// What the program itself takes: its heap as it was noted, and what is in use of its files by now.
+pub(crate) fn program_bytes() -> Option<u64> {
+    let heap = (*HEAP_BYTES.get()?)?;
+    Some(heap + field_bytes("/proc/self/status", "RssFile:")?)
 }
 
 fn field_bytes(path: &str, field: &str) -> Option<u64> {

@@ -3,7 +3,7 @@
 
 mod blueprint;
 
-pub use blueprint::{Blueprint, OneSlot};
+pub use blueprint::{Beside, Blueprint, OneSlot};
 
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;

@@ -136,13 +136,26 @@ pub(super) fn text(plans: &Plans) -> String {
         true => "\nreserve: for the program, its threads, tokenizer and page tables.",
         false => "",
     };
+    let place = match has_reserve {
+        true => "out of the reserve",
+        false => "beside the total",
+    };
+    let beside = match (plans.program_bytes, plans.tokenizer_bytes) {
+        (Some(program), Some(0)) => format!("\n{place}: {} for the program.", memory(program)),
+        (Some(program), Some(tokenizer)) => format!(
+            "\n{place}: {} for the program, {} at most for the tokenizer.",
+            memory(program),
+            memory(tokenizer)
+        ),
+        _ => String::new(),
+    };
     let unread = match unread::line(&plans.unread, &plans.unread_files) {
         Some(line) => format!("\n\n{line}"),
         None => String::new(),
     };
     format!(
         "{}: {} layers of {}, {}, resident {}, context {} (KV in {}), memory \
-         {limit}\n\n{table}\n\n{floor}{one_slot}{cache}{homes}{reserve}{unread}",
+         {limit}\n\n{table}\n\n{floor}{one_slot}{cache}{homes}{reserve}{beside}{unread}",
         plans.model,
         plans.layers,
         memory(plans.block_bytes),

@@ -51,6 +51,8 @@ impl Blueprint {
         if options.threads.is_some() && options.kernels == Kernels::Clear {
             return Err(EngineError::ThreadsOfClear);
         }
+        // Before anything of a model is in memory.
+        memory::note_program();
         let checkpoint = source.open()?;
         let config = Arc::new(checkpoint.config.clone());
         let context = context(&options, config.max_positions)?;
@@ -63,10 +65,12 @@ impl Blueprint {
         let Forms { choice, are_timed } = forms::forms(&options, &plain, on_device)?;
         let limits = memory::limits();
         // Where nothing stays there is no form to choose.
-        let times = match are_timed && options.residency != Residency::Layers(0) {
+        let trial = match are_timed && options.residency != Residency::Layers(0) {
             true => forms::time(&checkpoint, &options, &limits)?,
             false => None,
         };
+        let times = trial.map(|trial| trial.times);
+        let trial_bytes = trial.map_or(0, |trial| trial.bytes);
         let forms = times.filter(|_| matches!(choice, Choice::Either(_)));
         let blocks = match choice {
             Choice::Compact(compact) | Choice::Either(compact) => compact,
@@ -169,7 +173,9 @@ impl Blueprint {
             one_slot: None,
             forms,
             times,
+            trial_bytes,
             tokenizer: OnceCell::new(),
+            tokenizer_bytes: OnceCell::new(),
         };
         if too_large.is_none() {
             blueprint.prefer_faster_form()?;

@@ -2,6 +2,7 @@
 //! follows. Before a plan is made nothing is read but headers, a few rows of a layer that both forms
 //! are timed on, and, where a choice depends on the link, as much as tells its rate.
 
+mod beside;
 mod choice;
 mod draft;
 mod limited;
@@ -10,6 +11,8 @@ mod refusal;
 mod sizes;
 #[cfg(test)]
 mod tests;
+
+pub use beside::Beside;
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -76,7 +79,11 @@ pub struct Blueprint {
     pub forms: Option<FormTimes>,
     /// The same where one of them was asked for, too: slots depend on it, and how memory is asked for.
     times: Option<FormTimes>,
-    pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
+    /// What both forms took while they were timed.
+    trial_bytes: u64,
+    tokenizer: OnceCell<Option<Tokenizer>>,
+    /// What loading it left in memory.
+    tokenizer_bytes: OnceCell<u64>,
 }
 
 impl Blueprint {
