@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
 use crate::past::Measured;
-use crate::profile::{LongSpan, Recording, Timing, Totals, stage};
+use crate::profile::{LongSpan, Recording, Timing, Totals, past_stage, stage};
 use crate::session::Session;
 use crate::text::{Candidates, Detokenizer, Sampler, Sampling, StopStrings};
 
@@ -252,14 +252,27 @@ impl<'s, 'm> Generation<'s, 'm> {
 
     /// Of the candidates, if they decide it; else of all logits, with the same outcome.
     fn sample(&mut self, candidates: Option<Candidates>) -> Result<u32, EngineError> {
-        if let Some(candidates) = candidates {
-            let clock = &mut self.session.clock;
-            if let Ok(token) = self.sampler.choose(&candidates, &self.tokens, clock) {
-                return Ok(token);
-            }
+        if let Some(candidates) = candidates
+            && let Ok(token) = self.sampler.choose(&candidates, &self.tokens)
+        {
+            self.note_sampling();
+            return Ok(token);
         }
-        let (logits, clock) = self.session.all_logits()?;
-        Ok(self.sampler.sample(logits, &self.tokens, clock)?)
+        let (logits, _) = self.session.all_logits()?;
+        let token = self.sampler.sample(logits, &self.tokens)?;
+        self.note_sampling();
+        Ok(token)
+    }
+
+    /// Parts of sampling that took time, as stages.
+    fn note_sampling(&mut self) {
+        let times = self.sampler.times();
+        if let Some((from, to)) = times.top_k {
+            past_stage!(self.session.clock, TopK, from, to);
+        }
+        if let Some((from, to)) = times.top_p {
+            past_stage!(self.session.clock, TopP, from, to);
+        }
     }
 
     fn text_of(&mut self, token: u32) -> String {
