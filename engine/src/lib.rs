@@ -21,58 +21,35 @@
 //! # Ok::<(), engine::EngineError>(())
 //! ```
 
-mod background;
-mod blocks;
-mod checkup;
 mod compute;
-mod cores;
-mod demo;
-mod device;
-mod embedding;
-mod ends;
 mod error;
-mod finite;
-mod forms;
-mod generation;
-mod glance;
-mod head;
-mod load;
 mod machine;
-pub mod memory;
 mod model;
-mod options;
-mod packer;
-mod past;
 pub mod profile;
-mod prompt;
-mod reader;
-mod reserve;
-mod rope;
+mod run;
 mod session;
+mod study;
 #[forbid(unsafe_code)]
 pub mod text;
-mod trial;
-mod tuning;
-mod verification;
-mod weight;
+mod weights;
 
-pub use blocks::Blocks;
-
-pub use checkup::{Checkup, LeftOut, Role};
 pub use compute::Kernels;
+pub use compute::finite::Culprit;
 pub use compute::size::Needs;
-pub use cores::physical as physical_cores;
 pub use error::EngineError;
-pub use finite::Culprit;
-pub use generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};
 pub use kernels;
-pub use load::{Progress, WrapLink};
-pub use machine::{Machine, measure_host_memory_gbps};
+pub use machine::cores::physical as physical_cores;
+pub use machine::{Machine, measure_host_memory_gbps, memory};
+pub use model::load::{Progress, WrapLink};
+pub use model::options::{ModelOptions, Source};
+pub use model::prompt::{Prompter, Rendered, chat_template_of, no_tokenizer, tokenizer_of};
 pub use model::{Beside, Blueprint, Loaded, Model, OneSlot};
-pub use options::{ModelOptions, Source};
-pub use past::Measured;
-pub use prompt::{Prompter, Rendered, chat_template_of, no_tokenizer, tokenizer_of};
+pub use run::generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};
+pub use run::past::Measured;
 pub use session::Session;
-pub use trial::{Trial, TrialRun, in_turns, open_measured};
-pub use tuning::{MachineRates, Settled, options_of};
-pub use verification::Verification;
+pub use study::checkup::{Checkup, LeftOut, Role};
+pub use study::diagnosis;
+pub use study::trial::{Trial, TrialRun, in_turns, open_measured};
+pub use study::tuning::{MachineRates, Settled, options_of};
+pub use weights::blocks::Blocks;
+pub use weights::verification::Verification;

@@ -8,16 +8,16 @@ use std::time::Instant;
 use offload::{BlockId, LayerIndex, LoadRecord, ResidencyPlan};
 
 use crate::compute::Compute;
-use crate::cores::CoreWatch;
+use crate::compute::finite::{Culprit, all_finite, broken_weights};
 use crate::error::EngineError;
-use crate::finite::{Culprit, all_finite, broken_weights};
-use crate::generation::{Generation, GenerationOptions, Output};
-use crate::load::STACK;
+use crate::machine::cores::CoreWatch;
 use crate::model::Model;
-use crate::past::{Measured, Past};
+use crate::model::load::STACK;
 use crate::profile::{
     Clock, OpenSpan, PassTiming, Recording, SpanName, Stage, Startup, Timing, span, stage,
 };
+use crate::run::generation::{Generation, GenerationOptions, Output};
+use crate::run::past::{Measured, Past};
 use crate::text::{Candidates, Wanted};
 
 /// See the module.

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use engine::profile::{Cause, Comparison, Diagnosis, Runs, Stage, Symptoms};
+use engine::diagnosis::{Cause, Comparison, Diagnosis, Runs, Symptoms};
+use engine::profile::Stage;
 use engine::{
     Blueprint, Checkup, GenerationOptions, Kernels, Model, ModelOptions, Source, Trial, TrialRun,
 };

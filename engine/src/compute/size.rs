@@ -50,7 +50,7 @@ pub struct Run<'a> {
 /// What the sizes need to know of a model's weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights<'a> {
-    pub blocks: &'a crate::blocks::Blocks,
+    pub blocks: &'a crate::weights::blocks::Blocks,
     pub head: loader::Encoding,
     /// Some of them are in an encoding of blocks.
     pub quantised: bool,

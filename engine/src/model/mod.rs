@@ -2,6 +2,13 @@
 //! sequence changes (cache, activations) belongs to its [`Session`].
 
 mod blueprint;
+pub(crate) mod demo;
+pub(crate) mod forms;
+pub(crate) mod glance;
+pub(crate) mod load;
+pub(crate) mod options;
+pub(crate) mod prompt;
+pub(crate) mod reserve;
 
 pub use blueprint::{Beside, Blueprint, OneSlot};
 
@@ -12,19 +19,19 @@ use std::time::{Duration, Instant};
 
 use offload::{Residency, StreamedStack};
 
+use self::load::{Loading, Progress, WrapLink};
 use crate::compute::Kernels;
-use crate::cores::CoreWatch;
-use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::load::{self, Loading, Progress, WrapLink};
-use crate::memory;
-use crate::options::{ModelOptions, Source};
+use crate::machine::cores::CoreWatch;
+use crate::machine::memory;
+use crate::model::options::{ModelOptions, Source};
 use crate::profile::{
     ArithmeticLimit, ArithmeticPeak, LinkPeak, MemoryLimit, PercentOf, Span, SpanName, Stage,
     Startup, Streaming, Window, is_too_low, stage,
 };
 use crate::session::Session;
 use crate::text::Tokenizer;
+use crate::weights::ends::Ends;
 use kernels::{Asking, Products, Team, measure_gflops, read_in_parallel};
 
 /// See the module.

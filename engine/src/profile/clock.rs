@@ -4,10 +4,10 @@
 
 use std::time::Instant;
 
-use super::core_time::CoreTime;
 use super::pass::PassTiming;
 use super::recording::{Span, SpanName};
 use super::stage::Stage;
+use crate::machine::CoreTime;
 
 /// Runs an expression as a stage of the pass under way: `stage!(clock, Embed, expression)`, or
 /// with the index of a token, `stage!(clock, Step, index = 3, expression)`. A stage that is left by

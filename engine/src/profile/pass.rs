@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::core_time::CoreTime;
 use super::stage::{Stage, StageTimes};
+use crate::machine::CoreTime;
 
 /// What one pass took, as the host's clock saw it, from embedding to the token's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -6,9 +6,9 @@ use std::time::Duration;
 use loader::units::{gigabytes, rate};
 use offload::LoadKind;
 
-use super::core_time::CoreShares;
 use super::peak::PercentOf;
 use super::window::{Streaming, Window};
+use crate::machine::CoreShares;
 
 /// A summary is due after this long even if its tokens have not all come.
 pub const SUMMARY_EVERY: Duration = Duration::from_secs(5);

@@ -7,11 +7,11 @@ use std::time::Duration;
 use loader::units::rate;
 use serde::Serialize;
 
-use super::core_time::CoreShares;
 use super::pass::PassTiming;
 use super::peak::{PercentOf, is_too_low};
 use super::totals::Totals;
 use super::window::{Streaming, Window, ms};
+use crate::machine::CoreShares;
 
 /// The memory's limit on decode, measured on this machine in this run.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,9 +3,9 @@
 
 use super::Blueprint;
 use crate::error::EngineError;
-use crate::memory;
-use crate::prompt;
-use crate::reserve;
+use crate::machine::memory;
+use crate::model::prompt;
+use crate::model::reserve;
 use crate::text::Tokenizer;
 
 /// What is in RAM beside what a plan counts, in bytes.

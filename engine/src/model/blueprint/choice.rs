@@ -5,8 +5,8 @@ use offload::{PlanRequest, Prefetch, Rates, Residency, ResidencyPlan, predict};
 use super::sizes::costs;
 use super::{Blueprint, OneSlot};
 use crate::error::EngineError;
-use crate::forms;
-use crate::glance;
+use crate::model::forms;
+use crate::model::glance;
 
 /// Two keep a link busy where the streamed layers are spread.
 pub(super) const SLOTS_DEFAULT: usize = 2;

@@ -11,16 +11,16 @@ use super::limited::{Limited, limited};
 use super::link::{link_info, link_to};
 use super::sizes::{costs, sizes};
 use super::{Blueprint, arrangement};
-use crate::blocks::Blocks;
 use crate::compute::size::{ComputeSize, Needs, Run, Weights};
 use crate::compute::{self, Kernels};
-use crate::cores;
-use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::forms::{self, Choice, Forms};
-use crate::memory;
-use crate::options::{ModelOptions, Source};
-use crate::verification::Verification;
+use crate::machine::cores;
+use crate::machine::memory;
+use crate::model::forms::{self, Choice, Forms};
+use crate::model::options::{ModelOptions, Source};
+use crate::weights::blocks::Blocks;
+use crate::weights::ends::Ends;
+use crate::weights::verification::Verification;
 
 /// The context where none is asked for. Most models know far more positions than most uses need,
 /// and the whole cache is paid for up front.

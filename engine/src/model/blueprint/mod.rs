@@ -22,15 +22,15 @@ use loader::{Access, Arrangement, BlockLayout, Checkpoint, DType, Encoding, Form
 use offload::{Costs, Home, LayerIndex, LinkInfo, Place, PlanRequest, ResidencyPlan};
 
 use self::sizes::costs;
-use crate::blocks::Blocks;
 use crate::compute::size::{ComputeSize, Needs};
-use crate::ends::EndsPlan;
-use crate::memory::LimitKind;
-use crate::options::ModelOptions;
-use crate::reader::{STREAM_ACCESS, WeightReader};
-use crate::reserve::Sizes;
+use crate::machine::memory::LimitKind;
+use crate::model::options::ModelOptions;
+use crate::model::reserve::Sizes;
 use crate::text::Tokenizer;
-use crate::verification::Verification;
+use crate::weights::blocks::Blocks;
+use crate::weights::ends::EndsPlan;
+use crate::weights::reader::{STREAM_ACCESS, WeightReader};
+use crate::weights::verification::Verification;
 
 /// The plan with one slot that was taken, and the one with two that was not; both predicted.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use loader::{Access, BlockSource, Storage};
 use offload::SlabBytes;
 
-use crate::background::Background;
 use crate::error::EngineError;
-use crate::weight::Weight;
+use crate::weights::background::Background;
+use crate::weights::weight::Weight;
 
 #[derive(Debug)]
 pub struct Head {
@@ -131,7 +131,7 @@ mod tests {
     use loader::{AccessReport, Arrangement, Checkpoint, Error, Family, Whole};
 
     use super::*;
-    use crate::demo;
+    use crate::model::demo;
 
     /// Reads when it is told to, unless it is told to fail.
     #[derive(Debug)]

@@ -9,12 +9,12 @@ use half::bf16;
 use loader::{BlockLayout, Checkpoint, Encoding, Form, Part, Role};
 use offload::{LayerIndex, Rates, ResidencyPlan, predict};
 
-use crate::blocks::Blocks;
 use crate::compute::Kernels;
-use crate::cores;
 use crate::error::EngineError;
-use crate::memory::Limit;
-use crate::options::ModelOptions;
+use crate::machine::cores;
+use crate::machine::memory::Limit;
+use crate::model::options::ModelOptions;
+use crate::weights::blocks::Blocks;
 use kernels::{self, Compact, FormTimes, Level, Team, Timed};
 
 /// Layers that together take less lie in a processor's caches, where bytes cost little and packing

@@ -8,10 +8,10 @@ use offload::{
     Residency, ResidencyPlan, Spread, StackId,
 };
 
-use super::super::{CoreTime, PassTiming, Startup, Streaming, Timing, Totals, Window};
 use super::*;
 use crate::model::Loaded;
-use crate::trial::TrialRun;
+use crate::profile::{CoreTime, PassTiming, Startup, Streaming, Timing, Totals, Window};
+use crate::study::trial::TrialRun;
 
 const LAYERS: usize = 8;
 const BLOCK_BYTES: u64 = 10_000_000;

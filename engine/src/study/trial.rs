@@ -6,15 +6,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cores::CoreWatch;
 use crate::error::EngineError;
-use crate::generation::{Ended, GenerationOptions};
-use crate::memory;
+use crate::machine::cores::CoreWatch;
+use crate::machine::memory;
 use crate::model::Blueprint;
+use crate::model::options::{ModelOptions, Source};
 use crate::model::{Loaded, Model};
-use crate::options::{ModelOptions, Source};
-use crate::past::Measured;
 use crate::profile::{CoreTime, LinkPeak, Streaming, Timing, Window, ms};
+use crate::run::generation::{Ended, GenerationOptions};
+use crate::run::past::Measured;
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq)]

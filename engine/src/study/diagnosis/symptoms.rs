@@ -2,13 +2,13 @@
 
 use offload::{LoadKind, Rates};
 
-use super::super::sample::Sample;
-use super::super::stage::Stage;
-use super::super::timing::StageTree;
-use super::super::utilisation::Utilisation;
-use super::super::verdict::Verdict;
-use super::super::window::{LayerLine, Means, Streaming, ms};
-use crate::trial::TrialRun;
+use crate::profile::Sample;
+use crate::profile::Stage;
+use crate::profile::StageTree;
+use crate::profile::Utilisation;
+use crate::profile::Verdict;
+use crate::profile::{LayerLine, Means, Streaming, ms};
+use crate::study::trial::TrialRun;
 
 /// The stages of a token that are not layers.
 const OUTSIDE: [Stage; 4] = [Stage::Embed, Stage::Head, Stage::Sampling, Stage::Decode];

@@ -1,9 +1,9 @@
 //! The guide's comparison rules, over ratios that were taken within rounds.
 
-use super::super::sample::Sample;
-use super::super::verdict::{HANDOVER_MS_MAX, Verdict};
 use super::metrics::POST_BAD_MS;
 use super::{Runs, Symptoms, prefetch_is_broken};
+use crate::profile::Sample;
+use crate::profile::{HANDOVER_MS_MAX, Verdict};
 
 /// Slower by less than this is about equal: no reader of the text would notice.
 pub(super) const ABOUT_EQUAL: f64 = 1.05;

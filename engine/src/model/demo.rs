@@ -4,19 +4,22 @@
 use loader::Checkpoint;
 
 const FILES: [(&str, &[u8]); 5] = [
-    ("config.json", include_bytes!("../demo/config.json")),
+    ("config.json", include_bytes!("../../demo/config.json")),
     (
         "generation_config.json",
-        include_bytes!("../demo/generation_config.json"),
+        include_bytes!("../../demo/generation_config.json"),
     ),
     (
         "model.safetensors",
-        include_bytes!("../demo/model.safetensors"),
+        include_bytes!("../../demo/model.safetensors"),
     ),
-    ("tokenizer.json", include_bytes!("../demo/tokenizer.json")),
+    (
+        "tokenizer.json",
+        include_bytes!("../../demo/tokenizer.json"),
+    ),
     (
         "tokenizer_config.json",
-        include_bytes!("../demo/tokenizer_config.json"),
+        include_bytes!("../../demo/tokenizer_config.json"),
     ),
 ];
 

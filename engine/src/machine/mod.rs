@@ -1,13 +1,17 @@
 //! The machine a measurement was made on: a number without it says little.
 
+pub(crate) mod core_time;
+pub(crate) mod cores;
+pub mod memory;
+
+pub use core_time::{CoreShares, CoreTime};
+
 use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::cores::{self, CoreWatch};
+use self::cores::CoreWatch;
 use crate::error::EngineError;
-use crate::memory;
-use crate::profile::CoreShares;
 use kernels::{self, Team};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

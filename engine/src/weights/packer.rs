@@ -5,9 +5,9 @@ use offload::{LayerIndex, Slab, SlabBytes};
 
 use kernels::{Compact, Team, TooManyStrays};
 
-use crate::blocks::Blocks;
 use crate::error::EngineError;
-use crate::reader::WeightReader;
+use crate::weights::blocks::Blocks;
+use crate::weights::reader::WeightReader;
 
 /// Reads blocks and packs them, one at a time.
 pub(crate) struct Packer<'a> {

@@ -9,11 +9,11 @@ use loader::Form;
 use offload::{Residency, ResidencyPlan};
 
 use crate::error::EngineError;
-use crate::generation::GenerationOptions;
 use crate::model::Blueprint;
-use crate::options::{ModelOptions, Source};
-use crate::profile::{Runs, Symptoms};
-use crate::trial::{Trial, TrialRun};
+use crate::model::options::{ModelOptions, Source};
+use crate::run::generation::GenerationOptions;
+use crate::study::diagnosis::{Runs, Symptoms};
+use crate::study::trial::{Trial, TrialRun};
 
 /// What the run beside the one that was asked for has more, or fewer: the step of the guide.
 const STEP_LAYERS: usize = 4;

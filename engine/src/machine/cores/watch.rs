@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::profile::CoreTime;
+use crate::machine::CoreTime;
 
 /// The system counts the time of cores in ticks of ten milliseconds: shorter stretches say little.
 const EVERY: Duration = Duration::from_millis(50);

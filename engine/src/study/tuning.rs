@@ -9,11 +9,11 @@ use loader::Form;
 use offload::{Candidate, Choices, Home, HomeChoice, Spread, search};
 
 use crate::error::EngineError;
-use crate::generation::GenerationOptions;
+use crate::machine::CoreShares;
 use crate::model::Blueprint;
-use crate::options::{ModelOptions, Source};
-use crate::profile::CoreShares;
-use crate::trial::Trial;
+use crate::model::options::{ModelOptions, Source};
+use crate::run::generation::GenerationOptions;
+use crate::study::trial::Trial;
 
 /// How long each rate may take to measure.
 const BUDGET: Duration = Duration::from_millis(500);

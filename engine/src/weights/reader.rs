@@ -4,7 +4,7 @@ use loader::{Access, BlockSource, Checkpoint};
 use offload::{Place, SlabBytes};
 
 use crate::error::EngineError;
-use crate::verification::Verification;
+use crate::weights::verification::Verification;
 
 /// How streamed blocks are read: past the page cache, which would otherwise fill with weights.
 pub(crate) const STREAM_ACCESS: Access = Access::Direct;

@@ -6,7 +6,7 @@
 use loader::{BlockSource, READ_THREADS};
 use offload::{ReserveBytes, SlabBytes};
 
-use crate::memory::LimitKind;
+use crate::machine::memory::LimitKind;
 
 /// The program: its heap, what is touched of stacks, read buffers, small tables.
 const PROGRAM: u64 = 16 << 20;

@@ -8,8 +8,8 @@ use loader::{Checkpoint, DType, Form};
 use offload::{Home, PlaceChoice, Prefetch, Residency, Spread};
 
 use crate::compute::Kernels;
-use crate::demo;
 use crate::error::EngineError;
+use crate::model::demo;
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

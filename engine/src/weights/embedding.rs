@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicBool;
 use crossbeam_channel::{Sender, bounded};
 use loader::{Checkpoint, DType, Encoding, Whole};
 
-use crate::background::Background;
 use crate::error::EngineError;
-use crate::weight::Weight;
+use crate::weights::background::Background;
+use crate::weights::weight::Weight;
 
 /// Where the rows come from.
 #[derive(Debug)]

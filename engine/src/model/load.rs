@@ -14,12 +14,12 @@ use offload::{
     RamHome, RingShape, Slab, SlabBytes, Slot, StackId, Staged, StreamedStack, VerifyingLink,
 };
 
-use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::model::Blueprint;
-use crate::packer::Packer;
-use crate::reader::STREAM_ACCESS;
-use crate::verification::Verification;
+use crate::weights::ends::Ends;
+use crate::weights::packer::Packer;
+use crate::weights::reader::STREAM_ACCESS;
+use crate::weights::verification::Verification;
 
 /// The one stack of a text model.
 pub(crate) const STACK: StackId = StackId(0);

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::super::verdict::HANDOVER_MS_MAX;
 use super::symptoms::Symptoms;
+use crate::profile::HANDOVER_MS_MAX;
 
 /// The guide's thresholds. Between good and bad lies what deserves a look.
 const PRE_GOOD_MS: f64 = 100.0;

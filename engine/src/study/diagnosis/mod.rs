@@ -13,10 +13,10 @@ mod words;
 
 use offload::{LayerIndex, Rates, predict};
 
-use super::core_time::CoreShares;
-use super::sample::Sample;
-use super::stage::Stage;
-use super::verdict::{Gain, Handover, Verdict};
+use crate::machine::CoreShares;
+use crate::profile::Sample;
+use crate::profile::Stage;
+use crate::profile::{Gain, Handover, Verdict};
 use metrics::{POST_BAD_MS, USAGE_BAD_PERCENT};
 
 pub use budget::{Budget, BudgetRow};

@@ -1,6 +1,6 @@
 //! The weights outside the blocks: embedding, final norm, head. The last two are needed whole at
-//! every token, so they stay resident; of the embedding see [`crate::embedding`]. The plan counts them.
-//! Where layers come from disk, a head of its own is not waited for at the start: see [`crate::head`].
+//! every token, so they stay resident; of the embedding see [`crate::weights::embedding`]. The plan counts them.
+//! Where layers come from disk, a head of its own is not waited for at the start: see [`crate::weights::head`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicBool;
 use loader::{Access, Arrangement, BlockSource, Checkpoint, DType, Encoding, Whole};
 use offload::SlabBytes;
 
-use crate::embedding::{Embedding, RowReader};
 use crate::error::EngineError;
-use crate::head::{Head, Reading};
-use crate::reader::WeightReader;
-use crate::weight::Weight;
+use crate::weights::embedding::{Embedding, RowReader};
+use crate::weights::head::{Head, Reading};
+use crate::weights::reader::WeightReader;
+use crate::weights::weight::Weight;
 
 #[derive(Debug)]
 pub struct Ends {
@@ -122,7 +122,7 @@ impl Ends {
         Ok(checkpoint.rows(which, None)?.encoding())
     }
 
-    /// Begins to read the head, if that was put off: see [`crate::head`].
+    /// Begins to read the head, if that was put off: see [`crate::weights::head`].
     pub fn begin_head(&self) -> Result<(), EngineError> {
         self.head.begin()
     }

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
-use crate::past::Measured;
 use crate::profile::{LongSpan, Recording, Timing, Totals, past_stage, stage};
+use crate::run::past::Measured;
 use crate::session::Session;
 use crate::text::{Candidates, Detokenizer, Sampler, Sampling, StopStrings};
 

@@ -4,11 +4,11 @@ use std::fmt;
 
 use loader::units::{memory, rate};
 
-use super::super::peak::PercentOf;
-use super::super::sample::Sample;
-use super::super::verdict::Gain;
 use super::compare::{FAR_ABOVE, REPEATS_MOST};
 use super::{Beside, Cause, Comparison, Diagnosis, Neighbour, Unclear};
+use crate::profile::Gain;
+use crate::profile::PercentOf;
+use crate::profile::Sample;
 
 /// What holds, with its numbers; then the next step.
 impl fmt::Display for Diagnosis {
