@@ -483,7 +483,8 @@ fn gives_up_a_prompt() {
     assert_eq!(fresh.logits(), after);
 }
 
-/// Of copies that are staged it is the visit that waits, of those from pinned homes the token's end.
+/// Of copies that are staged it is the visit that waits, of those from pinned homes the token's
+/// end.
 #[test]
 #[ignore = "run by the test above, with a slow link"]
 fn gives_up_its_waits() {

@@ -97,9 +97,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a directory with `config.json` and safetensors files, or a GGUF file: the file, any part
-    /// of a split one, a directory with one such model, or `DIRECTORY:PART`, where `PART` is a part of
-    /// the file's name, like `Q4_K_M`.
+    /// Opens a directory with `config.json` and safetensors files, or a GGUF file: the file, any
+    /// part of a split one, a directory with one such model, or `DIRECTORY:PART`, where `PART` is a
+    /// part of the file's name, like `Q4_K_M`.
     pub fn open(path: &Path) -> Result<Self, Error> {
         match gguf::find(path)? {
             Some(found) => Self::read_gguf(found),
@@ -183,8 +183,8 @@ impl Checkpoint {
         self.naming
     }
 
-    /// The vocabulary that a GGUF file has, read anew at each call; `None` where it has none, and of
-    /// other checkpoints, which have it in a file of its own.
+    /// The vocabulary that a GGUF file has, read anew at each call; `None` where it has none, and
+    /// of other checkpoints, which have it in a file of its own.
     pub fn gguf_tokenizer(&self) -> Result<Option<gguf::GgufTokenizer>, Error> {
         match (self.naming, self.sources.first()) {
             (Naming::Gguf, Some(storage)) => gguf::tokenizer(storage.as_ref()),

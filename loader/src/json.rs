@@ -1,6 +1,6 @@
-//! Reading fields out of the JSON files of a checkpoint, with errors that name file and field. A key
-//! that stands twice in an object is an error here: which of the two counts must not be guessed.
-//! Must not know what any field means.
+//! Reading fields out of the JSON files of a checkpoint, with errors that name file and field. A
+//! key that stands twice in an object is an error here: which of the two counts must not be
+//! guessed. Must not know what any field means.
 
 mod loose;
 mod strict;

@@ -1,5 +1,5 @@
-//! `engine plan`: the bytes of every N, without loading anything. Beside headers it reads what tells
-//! the rates of disk and memory, and a few rows that the forms of matrices are timed on.
+//! `engine plan`: the bytes of every N, without loading anything. Beside headers it reads what
+//! tells the rates of disk and memory, and a few rows that the forms of matrices are timed on.
 
 mod text;
 
@@ -121,7 +121,8 @@ struct Rates {
 /// How long each rate may take.
 const BUDGET: Duration = Duration::from_millis(200);
 
-/// Measuring takes 128 MiB of buffers for a moment, and threads: with less than this it is left out.
+/// Measuring takes 128 MiB of buffers for a moment, and threads: with less than this it is left
+/// out.
 const MEASURING_BYTES: u64 = 512 << 20;
 const TOO_LITTLE_MEMORY: &str = "less than 512 MiB of memory are available";
 

@@ -141,7 +141,8 @@ pub(crate) fn time(
     Ok(Some(trial))
 }
 
-/// What [`kernels::time_forms`] holds at once: the rows in both forms, each as they are and repeated.
+/// What [`kernels::time_forms`] holds at once: the rows in both forms, each as they are and
+/// repeated.
 fn trial_bytes(rows: &[bf16], cols: usize, memory: usize) -> u64 {
     let plain = size_of_val(rows);
     let compact = Compact::bytes_for(rows.len() / cols.max(1), cols).unwrap_or(0);

@@ -1,6 +1,6 @@
 //! What is measured of a link in a moment, for choices that are made before a plan is: about the
-//! rate, and what a copy takes longer on its own. Once in a process for a model and a home: runs that
-//! are compared should not differ because a disk was busy when one of them was planned.
+//! rate, and what a copy takes longer on its own. Once in a process for a model and a home: runs
+//! that are compared should not differ because a disk was busy when one of them was planned.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

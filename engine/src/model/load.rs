@@ -1,8 +1,8 @@
 //! Brings a blueprint's weights to where they will live: the embedding, then the ring, so that its
-//! slots fill while the rest is read; then the head, then the resident blocks. (An embedding that is
-//! not the head as well stays on disk where layers come from there, and that head is not waited for.)
-//! With the ring before all of it a disk would have filled the slots, and idle, long before the last
-//! of the others came.
+//! slots fill while the rest is read; then the head, then the resident blocks. (An embedding that
+//! is not the head as well stays on disk where layers come from there, and that head is not waited
+//! for.) With the ring before all of it a disk would have filled the slots, and idle, long before
+//! the last of the others came.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

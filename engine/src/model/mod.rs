@@ -374,7 +374,8 @@ impl Model {
         self.measuring.borrow_mut().push(Span { name, from, to });
     }
 
-    /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is raised.
+    /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is
+    /// raised.
     pub fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
         self.stack.cancel_with(Arc::clone(flag));
         self.ends.cancel = Arc::clone(flag);

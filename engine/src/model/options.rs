@@ -17,8 +17,8 @@ pub enum Source {
     /// The one inside the program.
     #[default]
     Demo,
-    /// A folder as Hugging Face ships it, a GGUF file, or a folder of such files, a colon and a part of
-    /// the file's name.
+    /// A folder as Hugging Face ships it, a GGUF file, or a folder of such files, a colon and a
+    /// part of the file's name.
     Directory(PathBuf),
 }
 

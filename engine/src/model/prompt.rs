@@ -117,8 +117,8 @@ impl<'a> Prompter<'a> {
         self.text_bytes_max().saturating_mul(CONVERSATION_FACTOR)
     }
 
-    /// The longest conversation to read. A template may trim what it is given, or leave it out: this
-    /// is for what has no end, and the text that comes of it has the bound of every text.
+    /// The longest conversation to read. A template may trim what it is given, or leave it out:
+    /// this is for what has no end, and the text that comes of it has the bound of every text.
     pub fn conversation_bytes_max(&self) -> u64 {
         let bytes = self.chat_text_bytes_max();
         bytes.clamp(CONVERSATION_BYTES_MIN, CONVERSATION_BYTES_MAX)

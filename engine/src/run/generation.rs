@@ -139,8 +139,8 @@ impl<'s, 'm> Generation<'s, 'm> {
     }
 
     /// The passes of which all has come to be known since `next` was called before: on the host the
-    /// last token's, or of the token that ends the text. On a device they come one call later, and at
-    /// the end all.
+    /// last token's, or of the token that ends the text. On a device they come one call later, and
+    /// at the end all.
     pub fn measured(&self) -> &[Measured] {
         self.session.measured()
     }

@@ -1,6 +1,6 @@
-//! Passes that are over, from their end to when all is known of them. On the host that is at once. A
-//! device's times are read a pass later, when it has its orders for the next: before, it would wait
-//! while they are read.
+//! Passes that are over, from their end to when all is known of them. On the host that is at once.
+//! A device's times are read a pass later, when it has its orders for the next: before, it would
+//! wait while they are read.
 
 use offload::{LoadRecord, StreamedStack, Visits};
 

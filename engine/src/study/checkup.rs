@@ -1,6 +1,7 @@
 //! The three runs that tell whether offloading is healthy: as it was asked for, without any
-//! offload, and with four more resident layers; with four fewer where neither of those fits. Decides which of them are worth making and
-//! collects what they took, round by round; what they mean is the profile's to say.
+//! offload, and with four more resident layers; with four fewer where neither of those fits.
+//! Decides which of them are worth making and collects what they took, round by round; what they
+//! mean is the profile's to say.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

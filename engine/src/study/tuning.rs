@@ -149,7 +149,8 @@ impl Blueprint {
     }
 }
 
-/// The options that carry a candidate out, with resident layers in the form that it was planned with.
+/// The options that carry a candidate out, with resident layers in the form that it was planned
+/// with.
 pub fn options_of(candidate: &Candidate, form: Form, base: &ModelOptions) -> ModelOptions {
     let streams = candidate.plan.streamed_count() > 0;
     ModelOptions {

@@ -3,7 +3,8 @@
 //! allocates nothing. It must not know where logits come from or what tokens mean.
 //!
 //! The draw goes down the tokens from the likeliest on ([`ranking`]), so that the likeliest few
-//! mostly decide it: a device sends [`Candidates`] in place of the logits, and the token is the same.
+//! mostly decide it: a device sends [`Candidates`] in place of the logits, and the token is the
+//! same.
 
 use std::time::Instant;
 

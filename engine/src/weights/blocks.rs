@@ -1,5 +1,5 @@
-//! The blocks of a model: where each one's weights are in the files, and how they lie in memory, in a
-//! slot and where they stay. Layers may differ in their encodings; nothing here knows a plan.
+//! The blocks of a model: where each one's weights are in the files, and how they lie in memory, in
+//! a slot and where they stay. Layers may differ in their encodings; nothing here knows a plan.
 
 use std::sync::Arc;
 

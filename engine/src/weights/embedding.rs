@@ -1,6 +1,6 @@
 //! The embedding: a table of which a pass needs one row a token. Where layers are streamed from
-//! disk it stays there with them, unless it is the head as well: its rows are read as tokens ask for
-//! them, and the memory goes to layers.
+//! disk it stays there with them, unless it is the head as well: its rows are read as tokens ask
+//! for them, and the memory goes to layers.
 
 use std::sync::atomic::AtomicBool;
 

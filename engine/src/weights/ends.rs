@@ -1,6 +1,7 @@
 //! The weights outside the blocks: embedding, final norm, head. The last two are needed whole at
-//! every token, so they stay resident; of the embedding see [`crate::weights::embedding`]. The plan counts them.
-//! Where layers come from disk, a head of its own is not waited for at the start: see [`crate::weights::head`].
+//! every token, so they stay resident; of the embedding see [`crate::weights::embedding`]. The plan
+//! counts them. Where layers come from disk, a head of its own is not waited for at the start: see
+//! [`crate::weights::head`].
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -57,7 +57,8 @@ impl Head {
         Self::new(weight.bytes.clone(), weight, 0, State::There)
     }
 
-    /// One that is read into `slab`, host memory that nobody else uses, when [`Head::begin`] says so.
+    /// One that is read into `slab`, host memory that nobody else uses, when [`Head::begin`] says
+    /// so.
     pub fn later(slab: SlabBytes, reading: Reading) -> Self {
         let weight = Weight::of(&reading.source, &slab);
         let bytes_beside = reading.source.stored_bytes();

@@ -28,8 +28,8 @@ pub struct BlockCost {
     pub resident: u64,
     /// Over the link, at each visit of a streamed block.
     pub link: u64,
-    /// In RAM for a streamed block's home; 0 where homes are on disk. It is the memory that the plan
-    /// is for, unless the request has a [`HostRoom`].
+    /// In RAM for a streamed block's home; 0 where homes are on disk. It is the memory that the
+    /// plan is for, unless the request has a [`HostRoom`].
     pub home: u64,
     /// Of its weights as they are stored: what computing with it takes is in proportion.
     pub weights: u64,

@@ -15,9 +15,9 @@ pub struct Rates {
     pub other_ms: f64,
     /// Copies are issued before they are needed.
     pub prefetch: bool,
-    /// What a copy takes longer alone than its bytes do at the link's rate: threads wake up, and the
-    /// first and the last reads have nothing beside them. Measured; copies that are ordered while
-    /// another is under way hide it.
+    /// What a copy takes longer alone than its bytes do at the link's rate: threads wake up, and
+    /// the first and the last reads have nothing beside them. Measured; copies that are ordered
+    /// while another is under way hide it.
     pub start_ms: f64,
 }
 
@@ -43,7 +43,8 @@ const WARM_UP_TOKENS: usize = 8;
 const COUNTED_TOKENS: usize = 16;
 
 /// Replays the ring. Copies are served one after another; a copy starts when the link is free and a
-/// slot has been given back for as long as it takes to get going; a layer starts when the layer before it is done and its copy has landed.
+/// slot has been given back for as long as it takes to get going; a layer starts when the layer
+/// before it is done and its copy has landed.
 pub fn predict(plan: &ResidencyPlan, rates: &Rates) -> Prediction {
     let copy_ms =
         |layer: LayerIndex| plan.cost(layer).link as f64 / rates.link_bytes_per_s * 1000.0;

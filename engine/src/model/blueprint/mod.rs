@@ -1,6 +1,6 @@
 //! A model before it is loaded: what the checkpoint says, what was asked for, and the plan that
-//! follows. Before a plan is made nothing is read but headers, a few rows of a layer that both forms
-//! are timed on, and, where a choice depends on the link, as much as tells its rate.
+//! follows. Before a plan is made nothing is read but headers, a few rows of a layer that both
+//! forms are timed on, and, where a choice depends on the link, as much as tells its rate.
 
 mod beside;
 mod choice;
@@ -77,7 +77,8 @@ pub struct Blueprint {
     pub one_slot: Option<OneSlot>,
     /// What both forms of resident matrices give here, where either could be taken.
     pub forms: Option<FormTimes>,
-    /// The same where one of them was asked for, too: slots depend on it, and how memory is asked for.
+    /// The same where one of them was asked for, too: slots depend on it, and how memory is asked
+    /// for.
     times: Option<FormTimes>,
     /// What both forms took while they were timed.
     trial_bytes: u64,

@@ -153,8 +153,8 @@ impl Cause {
 }
 
 impl Runs {
-    /// What the runs say beside each other. Nothing here may contradict what [`Runs::diagnose`] says:
-    /// the tests hold a grid of cases against that.
+    /// What the runs say beside each other. Nothing here may contradict what [`Runs::diagnose`]
+    /// says: the tests hold a grid of cases against that.
     pub fn compare(&self) -> Vec<Comparison> {
         let run = &self.as_given;
         let overhead = self.no_offload.as_ref().map(|without| {

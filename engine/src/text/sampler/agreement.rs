@@ -1,5 +1,5 @@
-//! What candidates decide is what the logits decide: for random rows, settings and histories, by the
-//! thousand; and how often they decide.
+//! What candidates decide is what the logits decide: for random rows, settings and histories, by
+//! the thousand; and how often they decide.
 
 use super::*;
 
