@@ -1,7 +1,7 @@
 //! A cold start: the time from the start of the process to its first token, with the whole page
 //! cache dropped before, over the time that reading the model's files takes at the disk's peak; and
-//! over the time for those bytes that a first token needs, which are fewer where the embedding is not
-//! the head as well.
+//! over the time for those bytes that a first token needs, which are fewer where the embedding is
+//! not the head as well.
 
 use std::fs;
 use std::io::Read;
@@ -29,8 +29,9 @@ pub struct Cold {
     /// Resident layers
     #[arg(long, default_value_t = 0)]
     num_gpu_layers: usize,
-    /// Pause after the page cache was dropped, in milliseconds. A virtual machine may hand free memory
-    /// back to its host within seconds, which then has to be found again: 10000 measures that, too
+    /// Pause after the page cache was dropped, in milliseconds. A virtual machine may hand free
+    /// memory back to its host within seconds, which then has to be found again: 10000 measures
+    /// that, too
     #[arg(long, default_value_t = 500)]
     rest_ms: u64,
     /// The program to start; without it the `engine` beside this one

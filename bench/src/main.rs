@@ -44,7 +44,8 @@ enum What {
     Cold(cold::Cold),
     /// The cost of looking: `--profile`, and spans where they are compiled in
     Overhead(overhead::Overhead),
-    /// Streaming from disk, in turns with the disk's direct-read ceiling (reads /proc/PID/io, so: Linux)
+    /// Streaming from disk, in turns with the disk's direct-read ceiling (reads /proc/PID/io, so:
+    /// Linux)
     Stream(stream::Stream),
 }
 

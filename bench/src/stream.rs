@@ -1,10 +1,10 @@
-//! Streaming from disk: bytes a second, as a share of what direct reads of the same files reach on a
-//! quiet machine; with `--beside` also of what they reach beside a decode's reads of memory, which is
-//! less where disk and memory share a path, as they do in a virtual machine whose disk is a copy by
-//! its host.
+//! Streaming from disk: bytes a second, as a share of what direct reads of the same files reach on
+//! a quiet machine; with `--beside` also of what they reach beside a decode's reads of memory,
+//! which is less where disk and memory share a path, as they do in a virtual machine whose disk is
+//! a copy by its host.
 //!
-//! Disks of shared machines change their speed within seconds. So the engine is a process of its own,
-//! which goes on generating for a slice of time and is stopped for the next, while the peak is
+//! Disks of shared machines change their speed within seconds. So the engine is a process of its
+//! own, which goes on generating for a slice of time and is stopped for the next, while the peak is
 //! measured: each slice is held against the peaks before and after it.
 
 use std::fs;

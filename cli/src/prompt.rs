@@ -1,6 +1,6 @@
-//! From what was given as a prompt to token ids. Happens before the weights are loaded, and reads no
-//! more of a file or of stdin than could fit: what is wrong with a prompt should not take gigabytes
-//! to find out.
+//! From what was given as a prompt to token ids. Happens before the weights are loaded, and reads
+//! no more of a file or of stdin than could fit: what is wrong with a prompt should not take
+//! gigabytes to find out.
 
 use std::fs::File;
 use std::io::{self, Read};

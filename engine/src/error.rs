@@ -4,8 +4,8 @@ use kernels::CacheType;
 use loader::{DType, Encoding, Role, units};
 use offload::{LayerIndex, OffloadError, PlanError, THREADS_HINT};
 
-use crate::finite::Culprit;
-use crate::memory;
+use crate::compute::finite::Culprit;
+use crate::machine::memory;
 use crate::text::TextError;
 
 #[derive(Debug, thiserror::Error)]

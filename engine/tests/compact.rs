@@ -1,5 +1,5 @@
-//! Resident layers in compact form: the same bits as plain ones, in less memory; and what happens to
-//! weights that have none.
+//! Resident layers in compact form: the same bits as plain ones, in less memory; and what happens
+//! to weights that have none.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use engine::{
     EngineError, GenerationOptions, Kernels, Model, ModelOptions, Source,
-    profile::{Clock, Summary, Window},
+    profile::{Summary, Window},
     text::{Sampler, Sampling},
 };
 use loader::synth::{self, SynthSpec};
@@ -325,8 +325,7 @@ fn the_device_samples_what_its_logits_say() {
         while tokens.len() < 3 + 8 {
             session.pass(&tokens[seen..]).unwrap();
             seen = tokens.len();
-            let mut clock = Clock::default();
-            let token = sampler.sample(session.logits(), &tokens, &mut clock);
+            let token = sampler.sample(session.logits(), &tokens);
             tokens.push(token.unwrap());
         }
         assert_eq!(output.tokens, tokens[3..], "{sampling:?}");
@@ -484,7 +483,8 @@ fn gives_up_a_prompt() {
     assert_eq!(fresh.logits(), after);
 }
 
-/// Of copies that are staged it is the visit that waits, of those from pinned homes the token's end.
+/// Of copies that are staged it is the visit that waits, of those from pinned homes the token's
+/// end.
 #[test]
 #[ignore = "run by the test above, with a slow link"]
 fn gives_up_its_waits() {

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use engine::profile::{Cause, Comparison, Diagnosis, Runs, Stage, Symptoms};
+use engine::diagnosis::{Cause, Comparison, Diagnosis, Runs, Symptoms};
+use engine::profile::Stage;
 use engine::{
     Blueprint, Checkup, GenerationOptions, Kernels, Model, ModelOptions, Source, Trial, TrialRun,
 };
@@ -30,8 +31,8 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Runs a test over few rounds. Where these came out wrong, which a neighbour may do for as long as
 /// they last, three times as many are measured, and decide. Where the engine itself says of these
-/// that other programs had the cores, or that they differ too much among themselves to tell, nothing
-/// can be decided, and that is printed.
+/// that other programs had the cores, or that they differ too much among themselves to tell,
+/// nothing can be decided, and that is printed.
 fn measured(test: impl Fn(usize)) {
     let _alone = alone();
     for rounds in [ROUNDS, 3 * ROUNDS] {

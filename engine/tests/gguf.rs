@@ -1,6 +1,6 @@
-//! The models of the fixtures as GGUF files: the same logits as from safetensors, to the last bit where
-//! the files hold the same rows in the same order. `fixtures/gguf/make.py` made them with the gguf
-//! package, and llama.cpp computes the same from them.
+//! The models of the fixtures as GGUF files: the same logits as from safetensors, to the last bit
+//! where the files hold the same rows in the same order. `fixtures/gguf/make.py` made them with the
+//! gguf package, and llama.cpp computes the same from them.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::fs;

@@ -49,7 +49,8 @@ fn texts_become_the_tokens_that_llama_cpp_makes_of_them() {
         let tokenizer = tokenizer(&vocabulary);
         for (text, expected) in expected.texts.iter().zip(tokens) {
             let found = tokenizer.encode(text, true).unwrap();
-            // Its pattern for these two takes no marks for parts of a word, and the models' own does.
+            // Its pattern for these two takes no marks for parts of a word, and the models' own
+            // does.
             let other_pattern = matches!(setting, "tekken" | "gpt-4o") && text.contains(is_mark);
             if found != *expected && !other_pattern {
                 wrong.push(format!("{name}, {text:?}: {found:?}, not {expected:?}"));

@@ -31,8 +31,8 @@ impl Expected {
 
 /// The largest difference, as a share of the largest logit.
 const RELATIVE_MAX: f32 = 1e-4;
-/// The same for a long pass over bf16 weights at the level `avx512bf16`, which rounds activations to
-/// bf16: eight significant bits.
+/// The same for a long pass over bf16 weights at the level `avx512bf16`, which rounds activations
+/// to bf16: eight significant bits.
 const ROUNDED_RELATIVE_MAX: f32 = 2e-2;
 
 fn fixtures() -> Vec<PathBuf> {
@@ -147,8 +147,8 @@ fn the_fast_kernels_agree_with_transformers_on_every_family() {
         .for_each(|directory| holds(directory, Kernels::Fast));
 }
 
-/// Which of the two lists of factors turns the heads is decided once, by the context of a run: up to
-/// the original context the short one, beyond it the long one, for short texts too.
+/// Which of the two lists of factors turns the heads is decided once, by the context of a run: up
+/// to the original context the short one, beyond it the long one, for short texts too.
 #[test]
 fn the_context_decides_between_factors_for_short_and_for_long_texts() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/phi3-short");
@@ -224,7 +224,8 @@ fn tensors_that_are_not_read_change_nothing() {
     }
 }
 
-/// One number in the middle of a head that is said to be the embedding, which opening does not find.
+/// One number in the middle of a head that is said to be the embedding, which opening does not
+/// find.
 #[test]
 fn a_model_is_not_loaded_with_two_heads() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What a plan says is what is taken: bytes that the allocator hands out while a model is loaded and
-//! runs, against the plan's lines, for every family, number format of the cache, and kernels.
+//! What a plan says is what is taken: bytes that the allocator hands out while a model is loaded
+//! and runs, against the plan's lines, for every family, number format of the cache, and kernels.
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -2,6 +2,8 @@
 //! No weight is read here; what a tensor is for is decided in `source`, and in `surplus` where the
 //! model does not read it.
 
+mod index;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -10,11 +12,12 @@ use std::sync::{Arc, OnceLock};
 use encoding::Encoding;
 use serde_json::{Map, Value};
 
+use index::read_index;
+
 use crate::files::{TOKENIZER_CONFIG, gguf};
-use crate::folder::{Folder, is_plain};
+use crate::folder::Folder;
 use crate::foreign;
-use crate::header::{self, HeaderTensor};
-use crate::json::{Fields, parse_object};
+use crate::json::parse_object;
 use crate::naming::Naming;
 use crate::surplus::Purpose;
 use crate::{AccessReport, Error, GenerationConfig, ModelConfig, Storage};
@@ -23,8 +26,6 @@ pub(crate) const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
 const GENERATION_CONFIG: &str = "generation_config.json";
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// Where one tensor is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,9 +97,9 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a directory with `config.json` and safetensors files, or a GGUF file: the file, any part
-    /// of a split one, a directory with one such model, or `DIRECTORY:PART`, where `PART` is a part of
-    /// the file's name, like `Q4_K_M`.
+    /// Opens a directory with `config.json` and safetensors files, or a GGUF file: the file, any
+    /// part of a split one, a directory with one such model, or `DIRECTORY:PART`, where `PART` is a
+    /// part of the file's name, like `Q4_K_M`.
     pub fn open(path: &Path) -> Result<Self, Error> {
         match gguf::find(path)? {
             Some(found) => Self::read_gguf(found),
@@ -182,8 +183,8 @@ impl Checkpoint {
         self.naming
     }
 
-    /// The vocabulary that a GGUF file has, read anew at each call; `None` where it has none, and of
-    /// other checkpoints, which have it in a file of its own.
+    /// The vocabulary that a GGUF file has, read anew at each call; `None` where it has none, and
+    /// of other checkpoints, which have it in a file of its own.
     pub fn gguf_tokenizer(&self) -> Result<Option<gguf::GgufTokenizer>, Error> {
         match (self.naming, self.sources.first()) {
             (Naming::Gguf, Some(storage)) => gguf::tokenizer(storage.as_ref()),
@@ -299,106 +300,4 @@ impl Checkpoint {
             }
         })
     }
-}
-
-type Index = (Vec<Arc<dyn Storage>>, BTreeMap<String, TensorEntry>);
-
-fn read_index(folder: &Folder) -> Result<Index, Error> {
-    if let Some(storage) = folder.open(SINGLE)? {
-        let tensors = header::read(storage.as_ref())?
-            .into_iter()
-            .map(|tensor| entry(0, tensor))
-            .collect();
-        return Ok((vec![storage], tensors));
-    }
-    match folder.read(INDEX)? {
-        Some(json) => read_shards(folder, &json),
-        None => Err(foreign::no_weights(folder, INDEX)),
-    }
-}
-
-/// Every tensor of every shard is one that the index places there, and no two are of one name: a
-/// tensor that the index does not know would be left out silently, and of two one.
-fn read_shards(folder: &Folder, json: &[u8]) -> Result<Index, Error> {
-    let file = folder.display(INDEX);
-    let index = || file.clone();
-    let map = parse_object(&file, json)?;
-    let fields = Fields {
-        file: &file,
-        prefix: "",
-        map: &map,
-    };
-    let weight_map = fields
-        .object("weight_map")?
-        .ok_or_else(|| fields.missing("weight_map"))?;
-    let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (tensor, shard) in weight_map {
-        let Some(name) = shard.as_str() else {
-            let field = format!("weight_map.{tensor}");
-            return Err(fields.wrong(&field, shard, "the name of a file"));
-        };
-        shards.entry(name).or_default().push(tensor);
-    }
-    let mut sources: Vec<Arc<dyn Storage>> = Vec::new();
-    let mut tensors: BTreeMap<String, TensorEntry> = BTreeMap::new();
-    for (shard, names) in shards {
-        if !is_plain(shard) {
-            return Err(Error::ShardName {
-                index: index(),
-                shard: shard.into(),
-            });
-        }
-        let Some(storage) = folder.open(shard)? else {
-            return Err(Error::ShardMissing {
-                index: index(),
-                shard: folder.display(shard),
-                tensors: names.len(),
-            });
-        };
-        for tensor in header::read(storage.as_ref())? {
-            let (name, entry) = entry(sources.len(), tensor);
-            if let Some(other) = tensors.get(&name) {
-                return Err(Error::TensorTwice {
-                    tensor: name,
-                    first: sources[other.source].name().into(),
-                    second: storage.name().into(),
-                });
-            }
-            tensors.insert(name, entry);
-        }
-        let not_here = |name: &&&str| {
-            let found = tensors.get(**name);
-            found.is_none_or(|entry| entry.source != sources.len())
-        };
-        if let Some(name) = names.iter().find(not_here) {
-            return Err(Error::NotInShard {
-                index: index(),
-                shard: folder.display(shard),
-                tensor: (*name).into(),
-            });
-        }
-        sources.push(storage);
-    }
-    if let Some((name, entry)) = tensors
-        .iter()
-        .find(|(name, _)| !weight_map.contains_key(*name))
-    {
-        return Err(Error::NotInIndex {
-            index: index(),
-            shard: sources[entry.source].name().into(),
-            tensor: name.clone(),
-        });
-    }
-    Ok((sources, tensors))
-}
-
-fn entry(source: usize, tensor: HeaderTensor) -> (String, TensorEntry) {
-    let entry = TensorEntry {
-        source,
-        offset: tensor.offset,
-        bytes: tensor.bytes,
-        shape: tensor.shape,
-        stored: tensor.dtype.into(),
-    };
-    (tensor.name, entry)
 }

@@ -3,8 +3,8 @@
 //! Direct I/O wants offset and address aligned, and the formats of weights give neither. A tensor
 //! that has pages of the slab to itself comes straight into them: whole pages of the file, of which
 //! the first and the last hold some of its neighbours' bytes, too. All others take a detour: those
-//! that are neighbours in a file join into runs, runs are cut into chunks of a bounded size, and each
-//! chunk is read into a bounce buffer and scattered from there.
+//! that are neighbours in a file join into runs, runs are cut into chunks of a bounded size, and
+//! each chunk is read into a bounce buffer and scattered from there.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -42,8 +42,8 @@ pub struct Chunk {
     pub source: usize,
     /// A multiple of [`DIRECT_ALIGN_BYTES`].
     pub offset: u64,
-    /// Bytes that are read, a multiple like `offset`, at most [`CHUNK_BYTES`] and, if it is straight,
-    /// some odd pages more; may reach past the end of the file.
+    /// Bytes that are read, a multiple like `offset`, at most [`CHUNK_BYTES`] and, if it is
+    /// straight, some odd pages more; may reach past the end of the file.
     pub len: usize,
     /// Bytes that must arrive: up to the end of the last entry.
     pub need: usize,
@@ -318,8 +318,8 @@ fn joins(chunk: &Chunk, source: usize, at: u64) -> bool {
         && at - chunk.offset + DType::F32.bytes() as u64 <= CHUNK_BYTES as u64
 }
 
-/// Whole pages of the file, from the one that the piece begins in to the one that it ends in, in equal
-/// chunks. The odd pages at the ends of a tensor are no read of their own.
+/// Whole pages of the file, from the one that the piece begins in to the one that it ends in, in
+/// equal chunks. The odd pages at the ends of a tensor are no read of their own.
 fn straight_chunks(piece: &Piece) -> impl Iterator<Item = Chunk> + '_ {
     let page = DIRECT_ALIGN_BYTES as u64;
     let end = piece.offset + piece.len as u64;

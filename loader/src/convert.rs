@@ -9,8 +9,8 @@ use crate::{DType, Encoding};
 /// Elements converted at a time: enough for the vector paths, few enough for the stack.
 pub(crate) const STEP: usize = 256;
 
-/// Converts `src` (numbers of `from`) into `dst` (as many of `to`). What is equal is copied, and the
-/// others are plain.
+/// Converts `src` (numbers of `from`) into `dst` (as many of `to`). What is equal is copied, and
+/// the others are plain.
 ///
 /// # Panics
 /// If the two do not hold the same number of whole numbers: a plan that says so is a bug.

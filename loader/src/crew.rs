@@ -3,9 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Deals `items` out, in their order, to up to `threads` threads, the caller's among them, each with a
-/// tool of its own. The first failure is returned; what was not dealt by then is left. Where the
-/// system refuses a thread there are fewer.
+/// Deals `items` out, in their order, to up to `threads` threads, the caller's among them, each
+/// with a tool of its own. The first failure is returned; what was not dealt by then is left. Where
+/// the system refuses a thread there are fewer.
 pub(crate) fn deal<T, Tool, E: Send>(
     threads: usize,
     items: impl Iterator<Item = T> + Send,

@@ -1,5 +1,5 @@
-//! What a checkpoint's files are beside safetensors: the chat templates that it brings along, as text,
-//! and other formats. What a template means is the tokenizer's business.
+//! What a checkpoint's files are beside safetensors: the chat templates that it brings along, as
+//! text, and other formats. What a template means is the tokenizer's business.
 
 pub(crate) mod gguf;
 

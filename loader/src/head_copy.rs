@@ -1,11 +1,11 @@
-//! `lm_head.weight` in the file of a model that ties its head to the embedding. Many checkpoints have
-//! such a copy, and an equal one is nothing to speak of. If it is another matrix, one of the two is
-//! the head, and implementations differ in which: transformers 4 took the embedding, 5 takes the copy.
-//! Then the checkpoint is refused.
+//! `lm_head.weight` in the file of a model that ties its head to the embedding. Many checkpoints
+//! have such a copy, and an equal one is nothing to speak of. If it is another matrix, one of the
+//! two is the head, and implementations differ in which: transformers 4 took the embedding, 5 takes
+//! the copy. Then the checkpoint is refused.
 //!
 //! To be sure takes a read of the whole copy. It is read once, while loading, against the embedding
-//! that has just come; a few stretches of both are compared when the checkpoint is opened, which finds
-//! nearly every other head before anything was planned or loaded.
+//! that has just come; a few stretches of both are compared when the checkpoint is opened, which
+//! finds nearly every other head before anything was planned or loaded.
 
 use crate::naming::Naming;
 use crate::{
@@ -25,8 +25,8 @@ const LOOK_BYTES: u64 = 64 << 10;
 const STEP_BYTES: usize = CHUNK_BYTES;
 
 impl Checkpoint {
-    /// Holds the embedding, `bytes` that were just read from `source`, against the copy of it that is
-    /// to be the head, if there is one.
+    /// Holds the embedding, `bytes` that were just read from `source`, against the copy of it that
+    /// is to be the head, if there is one.
     pub fn check_head_copy(
         &self,
         source: &BlockSource,
@@ -41,7 +41,8 @@ impl Checkpoint {
         let storage = &self.sources()[copy.source];
         let same = piece.keeps_bytes();
         let bytes = &bytes[piece.slab_range()];
-        // Bytes can be cut anywhere, numbers that are converted cannot: direct reads begin at a page.
+        // Bytes can be cut anywhere, numbers that are converted cannot: direct reads begin at a
+        // page.
         let direct = same && access == Access::Direct;
         let end = copy.offset + copy.bytes;
         let first = if direct {

@@ -30,8 +30,9 @@ pub fn advise<T>(values: &[T]) {
     let _ = values;
 }
 
-/// Gives back what backs the whole pages of `zeros`, for memory that an allocator hands out a second
-/// time: it comes anew when it is touched, as it was advised. Where that is refused, nothing changes.
+/// Gives back what backs the whole pages of `zeros`, for memory that an allocator hands out a
+/// second time: it comes anew when it is touched, as it was advised. Where that is refused, nothing
+/// changes.
 pub fn renew(zeros: &mut [u8]) {
     #[cfg(target_os = "linux")]
     if let Some((start, bytes)) = whole_pages(zeros.as_mut_ptr(), zeros.len()) {

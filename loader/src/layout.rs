@@ -1,7 +1,7 @@
 //! Where each weight of a block lies inside one slab of memory. Two arrangements: packed, in which
 //! what stays is kept and what a device computes with, and paged, into which a disk brings bytes
-//! without a detour. Knows no file but for where in a page of it a tensor begins; of a compact weight
-//! it knows only how large that is.
+//! without a detour. Knows no file but for where in a page of it a tensor begins; of a compact
+//! weight it knows only how large that is.
 
 use encoding::Encoding;
 
@@ -36,8 +36,8 @@ impl Form {
 pub enum Arrangement {
     /// One after another, the tensors of one weight and encoding without a gap.
     Packed,
-    /// Each large tensor in pages of its own, as far into the first of them as it begins in a page of
-    /// its file: direct reads bring whole pages to where they belong.
+    /// Each large tensor in pages of its own, as far into the first of them as it begins in a page
+    /// of its file: direct reads bring whole pages to where they belong.
     Paged,
 }
 
@@ -164,8 +164,8 @@ impl BlockLayout {
         Self::of(&weights, Arrangement::Packed)
     }
 
-    /// The same weights, packed, those in compact form for which `bytes_of` says what they take then.
-    /// `None` if there are none.
+    /// The same weights, packed, those in compact form for which `bytes_of` says what they take
+    /// then. `None` if there are none.
     pub fn compact(&self, bytes_of: impl Fn(Role, &Part) -> Option<usize>) -> Option<Self> {
         let mut end = 0_usize;
         let mut is_compact = false;

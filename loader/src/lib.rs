@@ -1,9 +1,9 @@
 //! What a checkpoint says and where its bytes are.
 //!
-//! [`Checkpoint`] reads `config.json` and the safetensors headers, or the header of a GGUF file, and
-//! checks every bound before a weight is read; [`BlockLayout`] says where each weight of a block lies in one slab of memory;
-//! [`BlockSource`] says where those bytes are on disk, and [`Chunk`]s are the reads that bring
-//! them. This crate knows no device and no tensor library.
+//! [`Checkpoint`] reads `config.json` and the safetensors headers, or the header of a GGUF file,
+//! and checks every bound before a weight is read; [`BlockLayout`] says where each weight of a
+//! block lies in one slab of memory; [`BlockSource`] says where those bytes are on disk, and
+//! [`Chunk`]s are the reads that bring them. This crate knows no device and no tensor library.
 
 // What reads a stranger's files has no unsafe code, and cannot get any.
 mod buffer;

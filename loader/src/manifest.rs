@@ -61,7 +61,8 @@ impl Manifest {
         })
     }
 
-    /// The checkpoint's own, `None` where it has none. One that was made from other files is an error.
+    /// The checkpoint's own, `None` where it has none. One that was made from other files is an
+    /// error.
     pub fn read(checkpoint: &Checkpoint) -> Result<Option<Self>, Error> {
         let Some(json) = checkpoint.file(MANIFEST)? else {
             return Ok(None);

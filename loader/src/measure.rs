@@ -1,6 +1,6 @@
-//! How fast the checkpoint's own files can be read, which is the ceiling that streaming is
-//! measured against. Reads real bytes with the reads that streaming uses, as many at once, and throws
-//! them away.
+//! How fast the checkpoint's own files can be read, which is the ceiling that streaming is measured
+//! against. Reads real bytes with the reads that streaming uses, as many at once, and throws them
+//! away.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -63,7 +63,8 @@ pub fn measure_read_gbps(checkpoint: &Checkpoint, budget: Duration) -> Result<Re
         })
         .collect();
     let threads = STREAM_READS.min(windows.len());
-    // Touched before the clock runs: a system may take longer to find memory than a disk to fill it.
+    // Touched before the clock runs: a system may take longer to find memory than a disk to fill
+    // it.
     let touched = |_| {
         let mut buffer = AlignedBuf::for_chunks();
         buffer.as_mut_slice().fill(0);

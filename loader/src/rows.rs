@@ -1,5 +1,5 @@
-//! Rows of one matrix, read where they lie: for a table of which a pass needs a few rows only. Knows
-//! ranges, and not what the rows are for.
+//! Rows of one matrix, read where they lie: for a table of which a pass needs a few rows only.
+//! Knows ranges, and not what the rows are for.
 
 use std::sync::Arc;
 

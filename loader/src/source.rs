@@ -144,9 +144,9 @@ impl Checkpoint {
         Ok(source_of(format!("layer {layer}"), &weights, arrangement))
     }
 
-    /// The first rows of a block's matrix as they are stored, at most so many bytes: the model's own
-    /// numbers, for whoever tries something on them. With the matrix's columns. `None` where they are
-    /// not stored in that encoding.
+    /// The first rows of a block's matrix as they are stored, at most so many bytes: the model's
+    /// own numbers, for whoever tries something on them. With the matrix's columns. `None` where
+    /// they are not stored in that encoding.
     pub fn first_rows(
         &self,
         layer: usize,
@@ -278,8 +278,8 @@ impl Checkpoint {
         Ok(found)
     }
 
-    /// Every block and every weight outside is there as config.json describes it. Returns the format
-    /// of most of the projections' bytes.
+    /// Every block and every weight outside is there as config.json describes it. Returns the
+    /// format of most of the projections' bytes.
     pub(crate) fn check_weights(&self) -> Result<Encoding, Error> {
         let mut bytes_of: Vec<(Encoding, usize)> = Vec::new();
         for layer in 0..self.config.layers {

@@ -1,6 +1,6 @@
-//! Tensors that the model as config.json describes it does not read. What could change the answer if
-//! it were read is refused; what serves another purpose, or follows from config.json, is named. Knows
-//! names, and no byte of a weight.
+//! Tensors that the model as config.json describes it does not read. What could change the answer
+//! if it were read is refused; what serves another purpose, or follows from config.json, is named.
+//! Knows names, and no byte of a weight.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,8 @@ impl Purpose {
         }
     }
 
-    /// Of a tensor outside the layers. Towers and heads may stand beside the model or inside `model.`.
+    /// Of a tensor outside the layers. Towers and heads may stand beside the model or inside
+    /// `model.`.
     fn of(name: &str) -> Option<Self> {
         let bare = name.strip_prefix("model.").unwrap_or(name);
         let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| bare.starts_with(prefix));
@@ -93,8 +94,8 @@ impl Checkpoint {
         found.into_values().collect()
     }
 
-    /// Files of weights that are there and are none of this checkpoint's: beside a file of them all, or
-    /// beside the shards that its index names; beside a GGUF file, those of towers.
+    /// Files of weights that are there and are none of this checkpoint's: beside a file of them
+    /// all, or beside the shards that its index names; beside a GGUF file, those of towers.
     pub fn unread_files(&self) -> Vec<String> {
         let is_read = |name: &str| {
             let name = self.display(name);
@@ -123,8 +124,8 @@ impl Checkpoint {
         }
     }
 
-    /// The tensors that are not read and their purposes, or an error for the first that could change
-    /// the answer.
+    /// The tensors that are not read and their purposes, or an error for the first that could
+    /// change the answer.
     pub(crate) fn sort_out(&self) -> Result<BTreeMap<String, Purpose>, Error> {
         let read = self.is_read();
         let mut unread = BTreeMap::new();

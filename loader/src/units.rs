@@ -1,6 +1,6 @@
-//! Numbers as people read them, in one way for errors, plans, reports and progress. Memory in powers
-//! of two, like the limits it is compared with; files, traffic and rates in powers of ten, like the
-//! disks and links they are compared with. Three digits that matter.
+//! Numbers as people read them, in one way for errors, plans, reports and progress. Memory in
+//! powers of two, like the limits it is compared with; files, traffic and rates in powers of ten,
+//! like the disks and links they are compared with. Three digits that matter.
 
 const BINARY: [(&str, u64); 4] = [
     ("KiB", 1 << 10),

@@ -401,7 +401,8 @@ fn numbers_have_bounds_that_arithmetic_in_32_bits_survives() {
     }
 }
 
-/// What is said twice and the same is fine; what is said twice and differently is refused, with both.
+/// What is said twice and the same is fine; what is said twice and differently is refused, with
+/// both.
 #[test]
 fn what_is_said_twice_must_be_the_same() {
     let linear = |factor: f64| json!({"rope_type": "linear", "factor": factor});

@@ -1,5 +1,5 @@
-//! What is a family's own in its `config.json`: factors for short and for long texts, norms after the
-//! parts, multipliers.
+//! What is a family's own in its `config.json`: factors for short and for long texts, norms after
+//! the parts, multipliers.
 
 #![expect(
     clippy::unwrap_used,

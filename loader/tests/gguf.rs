@@ -1,6 +1,6 @@
-//! GGUF files through the public door: where the tensors are, which file is meant, and what happens to
-//! files that were changed at random. `gguf/make.py` made the file here, and says what the gguf package
-//! finds in it.
+//! GGUF files through the public door: where the tensors are, which file is meant, and what happens
+//! to files that were changed at random. `gguf/make.py` made the file here, and says what the gguf
+//! package finds in it.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
@@ -229,8 +229,8 @@ fn a_file_that_is_cut_is_refused() {
     }
 }
 
-/// Bytes of the header changed at random: an error with words, or a model whose every tensor lies in
-/// its file.
+/// Bytes of the header changed at random: an error with words, or a model whose every tensor lies
+/// in its file.
 #[test]
 fn a_changed_header_is_refused_or_sound() {
     let folder = folder(&["a.gguf"]);

@@ -362,8 +362,8 @@ fn chunks_can_be_run_by_hand_in_any_order() {
     assert!(slab == expected);
 }
 
-/// Of real files, whose tensors begin and end anywhere in a page: the bytes that pass no buffer, and
-/// all of them in the right places.
+/// Of real files, whose tensors begin and end anywhere in a page: the bytes that pass no buffer,
+/// and all of them in the right places.
 #[test]
 fn large_tensors_come_straight_into_pages_of_their_own() {
     // Matrices of some 140 KB, of no whole number of pages.
@@ -416,7 +416,8 @@ fn the_read_rate_counts_real_bytes_for_the_time_it_was_given() {
     for checkpoint in [Checkpoint::open(&made.dir).unwrap(), embed(&made.dir)] {
         let rate = loader::measure_read_gbps(&checkpoint, budget).unwrap();
         assert!(rate.bytes > 0 && rate.seconds >= budget.as_secs_f64());
-        // The best stretch is as fast as all of them together at least, and cannot hold more than all.
+        // The best stretch is as fast as all of them together at least, and cannot hold more than
+        // all.
         let mean = rate.bytes as f64 / 1e9 / rate.seconds;
         assert!(
             rate.gbps >= mean - 1e-9 && rate.gbps <= 3.0 * mean + 1e-9,

@@ -1,11 +1,11 @@
 //! The disk link: blocks are read again from the unmodified checkpoint at every visit. A few I/O
-//! threads work through one queue of chunks in the itinerary's order, so the disk stays busy
-//! across layer borders; each chunk is read, directly where the file system allows it. Most go
-//! straight to their places in the slot, whole pages of the file to pages of the slot; small tensors
-//! and those of another dtype take a detour: they are read into a buffer and scattered from there.
+//! threads work through one queue of chunks in the itinerary's order, so the disk stays busy across
+//! layer borders; each chunk is read, directly where the file system allows it. Most go straight to
+//! their places in the slot, whole pages of the file to pages of the slot; small tensors and those
+//! of another dtype take a detour: they are read into a buffer and scattered from there.
 //!
-//! A filler takes a copy, deals out its reads, and holds the slot's lock while workers, and itself, fill
-//! it part by part.
+//! A filler takes a copy, deals out its reads, and holds the slot's lock while workers, and itself,
+//! fill it part by part.
 //!
 //! Host memory taken: a few buffers and the slots. Nothing of the file stays behind.
 
@@ -31,8 +31,8 @@ use crate::slot::Slot;
 /// One for each read in flight. They sleep in the kernel nearly all the time.
 const READERS: usize = STREAM_READS;
 
-/// Detours that can be under way at once, unless a block has more of them. Usually they are few, and
-/// reads beside them go straight.
+/// Detours that can be under way at once, unless a block has more of them. Usually they are few,
+/// and reads beside them go straight.
 const DETOURS: usize = 8;
 
 #[derive(Debug)]
@@ -80,8 +80,8 @@ impl DiskLink {
         readers(blocks.map(chunks).max().unwrap_or(0), slots)
     }
 
-    /// `slots`: how many copies can be in flight; the queue has room for all of them, so that `start`
-    /// never waits.
+    /// `slots`: how many copies can be in flight; the queue has room for all of them, so that
+    /// `start` never waits.
     pub fn new(
         sources: &[Arc<dyn Storage>],
         blocks: impl IntoIterator<Item = (BlockId, BlockSource)>,
@@ -232,16 +232,16 @@ struct Reader {
     sources: Vec<Arc<dyn Storage>>,
     access: Access,
     ending: Arc<AtomicBool>,
-    /// Its buffers are as large as the largest chunk, and here before any work: nothing is allocated
-    /// later.
+    /// Its buffers are as large as the largest chunk, and here before any work: nothing is
+    /// allocated later.
     pool: Arc<Pool>,
     /// For what takes none.
     none: AlignedBuf,
 }
 
 impl Reader {
-    /// A filler's life. (Two copies that are started in the same moment may be dealt in the wrong order:
-    /// not worth a lock, which small blocks would feel.)
+    /// A filler's life. (Two copies that are started in the same moment may be dealt in the wrong
+    /// order: not worth a lock, which small blocks would feel.)
     fn fill(mut self, copies: &Receiver<Copy>, dealt: &Sender<Job>) {
         for Copy { home, slab, latch } in copies {
             let fill = |bytes: &mut [u8]| {
@@ -296,8 +296,8 @@ impl Reader {
     fn carry(&mut self, job: &Job) -> Result<(), LinkError> {
         job.latch.begin();
         let chunk = &job.home.chunks[job.chunk];
-        // SAFETY: the filler waits for this job's word, which comes when this is over, and the ranges
-        // that a block's chunks ask for, each once, do not overlap.
+        // SAFETY: the filler waits for this job's word, which comes when this is over, and the
+        // ranges that a block's chunks ask for, each once, do not overlap.
         let part = |range| unsafe { job.slab.part(range) };
         let Self { sources, none, .. } = self;
         let bring = |buffer: &mut AlignedBuf| chunk.bring(sources, buffer, self.access, part);

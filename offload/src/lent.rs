@@ -5,8 +5,8 @@
 //! A slab's bytes, lent to threads that each write a part of their own.
 //!
 //! Sound because whoever lends them holds the slab's lock, and does not let go of it before every
-//! borrower has said that it is through ([`Lent::to`] waits, come what may); and because no two parts
-//! that are asked for overlap, which [`loader::BlockSource::chunks`] sees to.
+//! borrower has said that it is through ([`Lent::to`] waits, come what may); and because no two
+//! parts that are asked for overlap, which [`loader::BlockSource::chunks`] sees to.
 
 use std::ops::Range;
 
@@ -35,8 +35,8 @@ impl Lent {
     /// A range of the slab's bytes.
     ///
     /// # Safety
-    /// The lender is waiting still, and nobody else has asked, or will ask, for a byte of this range
-    /// while what is returned is in use.
+    /// The lender is waiting still, and nobody else has asked, or will ask, for a byte of this
+    /// range while what is returned is in use.
     ///
     /// # Panics
     /// If the slab is shorter.
@@ -45,8 +45,8 @@ impl Lent {
             range.start <= range.end && range.end <= self.len,
             "{range:?}"
         );
-        // SAFETY: the range is inside the slab, whose memory the lender keeps from everybody else, and
-        // the caller promises the rest.
+        // SAFETY: the range is inside the slab, whose memory the lender keeps from everybody else,
+        // and the caller promises the rest.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }

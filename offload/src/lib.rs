@@ -16,11 +16,9 @@ mod numa;
 mod place;
 mod plan;
 mod pool;
-mod predict;
 mod prefetch;
 mod ram;
 mod record;
-mod search;
 mod slab;
 mod slot;
 mod stack;
@@ -39,13 +37,12 @@ pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
 pub use numa::{NumaNode, NumaShare};
 pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, Staged, Stopwatch, open};
 pub use plan::{
-    BlockCost, BufferBytes, Costs, FixedBytes, HostRoom, PlanError, PlanRequest, ReserveBytes,
-    Residency, ResidencyPlan, Spread,
+    BlockCost, BufferBytes, Candidate, Choices, Costs, FixedBytes, HomeChoice, HostRoom, PlanError,
+    PlanRequest, Prediction, Rates, ReserveBytes, Residency, ResidencyPlan, Spread, predict,
+    search,
 };
-pub use predict::{Prediction, Rates, predict};
 pub use ram::{RamHome, RamLink, measure_copy_gbps};
 pub use record::{LoadKind, LoadRecord};
-pub use search::{Candidate, Choices, HomeChoice, search};
 pub use slab::{Slab, SlabBytes, candle_dtype};
 pub use slot::Slot;
 pub use stack::{Prefetch, StreamedStack, Visits};

@@ -1,7 +1,7 @@
-//! Which of a machine's memories is near a device. A machine with several sockets has memory at each
-//! of them; a copy from the far one crosses the bus between the sockets as well, and may take twice
-//! as long. Where the system says which node a device hangs on, host memory that it copies from is
-//! asked for there. Elsewhere there is nothing to choose, and nothing is done or said.
+//! Which of a machine's memories is near a device. A machine with several sockets has memory at
+//! each of them; a copy from the far one crosses the bus between the sockets as well, and may take
+//! twice as long. Where the system says which node a device hangs on, host memory that it copies
+//! from is asked for there. Elsewhere there is nothing to choose, and nothing is done or said.
 
 mod pages;
 
@@ -44,8 +44,8 @@ impl NumaNode {
     }
 
     /// Asks that the pages of `memory` be there: those that are touched from now on, and as far as
-    /// the system can move them, those that were. A preference: where the node is full, or the system
-    /// refuses, pages are elsewhere, and a [`NumaShare`] of them shows it.
+    /// the system can move them, those that were. A preference: where the node is full, or the
+    /// system refuses, pages are elsewhere, and a [`NumaShare`] of them shows it.
     pub(crate) fn prefer(self, memory: &[u8]) {
         let _ = pages::prefer(self.0, memory);
     }
@@ -159,8 +159,8 @@ mod tests {
         assert_eq!(words(0, 0), "asked for on the GPU's NUMA node 1");
     }
 
-    /// Every system with NUMA has a node 0; a second one, to tell apart what was asked for from what
-    /// would have been, few have.
+    /// Every system with NUMA has a node 0; a second one, to tell apart what was asked for from
+    /// what would have been, few have.
     #[test]
     fn pages_come_to_be_where_they_were_asked_for() {
         let memory = vec![0_u8; 9 << 20];

@@ -53,12 +53,14 @@ pub trait Place: fmt::Debug + Send + Sync {
     fn measure_memory_gbps(&self, budget: Duration) -> Result<Option<f64>, OffloadError>;
 }
 
-/// Times what is ordered on a device, by the device's own clock: the host's would time the ordering.
+/// Times what is ordered on a device, by the device's own clock: the host's would time the
+/// ordering.
 pub trait Stopwatch: fmt::Debug + Send {
     /// Marks the moment at which the device comes to here.
     fn stamp(&mut self) -> Result<(), OffloadError>;
 
-    /// Whether the device has come to the mark made `back` marks before the last. Waits for nothing.
+    /// Whether the device has come to the mark made `back` marks before the last. Waits for
+    /// nothing.
     fn has_come(&self, back: usize) -> Result<bool, OffloadError>;
 
     /// Keeps the marks so far for `read`, in place of those kept before, and begins anew.

@@ -1,5 +1,5 @@
-//! Memory that blocks are in: bytes behind one lock in the host's memory, or a stretch of a device's.
-//! A refill writes the bytes in place. Knows neither layouts nor what the bytes mean.
+//! Memory that blocks are in: bytes behind one lock in the host's memory, or a stretch of a
+//! device's. A refill writes the bytes in place. Knows neither layouts nor what the bytes mean.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,16 +14,16 @@ use crate::error::OffloadError;
 use crate::numa::NumaNode;
 use crate::zero_pages::zero_pages;
 
-/// Memory smaller than a huge page starts on a page, and has its pages to itself: a driver that pins
-/// memory for a device pins whole pages, and a disk brings whole ones.
+/// Memory smaller than a huge page starts on a page, and has its pages to itself: a driver that
+/// pins memory for a device pins whole pages, and a disk brings whole ones.
 const PAGE_BYTES: usize = loader::DIRECT_ALIGN_BYTES;
 
 /// The memory of one block. Not `Clone`: whoever holds the slab is its state.
 #[derive(Debug)]
 pub struct Slab(SlabBytes);
 
-/// A handle to a stretch of compute memory, for the link that fills it. It keeps the memory alive, and
-/// every write takes its lock: a link that is late can be wrong, never unsound.
+/// A handle to a stretch of compute memory, for the link that fills it. It keeps the memory alive,
+/// and every write takes its lock: a link that is late can be wrong, never unsound.
 #[derive(Debug, Clone)]
 pub struct SlabBytes {
     memory: Memory,
@@ -144,8 +144,8 @@ impl SlabBytes {
         }
     }
 
-    /// Asks for its pages on a node, where one is given (host memory only). To be called before it is
-    /// filled.
+    /// Asks for its pages on a node, where one is given (host memory only). To be called before it
+    /// is filled.
     pub(crate) fn prefer(&self, node: Option<NumaNode>) -> Result<(), OffloadError> {
         match node {
             Some(node) => self.read(|bytes| node.prefer(bytes)),

@@ -1,6 +1,6 @@
-//! A slot: one slab's memory that blocks pass through. **Whoever holds the slot is its state**: in the
-//! `free` channel it is empty, in a ticket it is being filled, in a visit it is read. There is no
-//! state to read and none to forget to update.
+//! A slot: one slab's memory that blocks pass through. **Whoever holds the slot is its state**: in
+//! the `free` channel it is empty, in a ticket it is being filled, in a visit it is read. There is
+//! no state to read and none to forget to update.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,9 +60,9 @@ pub(crate) struct Touching {
 }
 
 impl Touching {
-    /// Touches slots on a thread of its own and gives each to the ring when that is done: what fills
-    /// them does not have to wait for a system that is slow to find memory, as the guest of a host is
-    /// that took it back.
+    /// Touches slots on a thread of its own and gives each to the ring when that is done: what
+    /// fills them does not have to wait for a system that is slow to find memory, as the guest of a
+    /// host is that took it back.
     pub fn start(slots: Vec<Slot>, free: &Sender<Slot>) -> Self {
         // Cannot fail while the ring is there, and there is room for every slot.
         let give = |slot, free: &Sender<Slot>| drop(free.send(slot));

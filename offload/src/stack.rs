@@ -69,8 +69,8 @@ impl StreamedStack {
         }
     }
 
-    /// Starts the prefetch thread; with `Prefetch::Ahead` the first slot begins to fill at once, and the
-    /// others when they have been touched, if they are large (see `Touching`).
+    /// Starts the prefetch thread; with `Prefetch::Ahead` the first slot begins to fill at once,
+    /// and the others when they have been touched, if they are large (see `Touching`).
     pub fn streaming(
         slots: Vec<Slot>,
         itinerary: Itinerary,
@@ -153,8 +153,8 @@ impl StreamedStack {
         Ok(())
     }
 
-    /// Moves the visits of the unit of work that is over out of the next one's way, in place of what
-    /// `aside` held before.
+    /// Moves the visits of the unit of work that is over out of the next one's way, in place of
+    /// what `aside` held before.
     pub fn set_aside(&mut self, aside: &mut Visits) {
         aside.0.clear();
         aside.0.reserve(self.visited.len());
@@ -162,8 +162,8 @@ impl StreamedStack {
     }
 
     /// Moves the records of those visits to the end of `into`. To be called when compute has been
-    /// waited for at the unit's end, and before the visits of the unit after the next: what a device
-    /// knows of them is overwritten then.
+    /// waited for at the unit's end, and before the visits of the unit after the next: what a
+    /// device knows of them is overwritten then.
     pub fn read(
         &mut self,
         aside: &mut Visits,

@@ -5,8 +5,8 @@
 //! The system is asked first, and not through the allocator: a program's own may end it where there
 //! is none, and whoever asks for layers can ask for fewer.
 //!
-//! Nothing backs large memory either that the allocator kept from a model before: a process that opens
-//! many would have its slots in small pages, which a disk fills at four fifths of its rate.
+//! Nothing backs large memory either that the allocator kept from a model before: a process that
+//! opens many would have its slots in small pages, which a disk fills at four fifths of its rate.
 #![expect(
     unsafe_code,
     reason = "the allocator has zeroed memory, and a Vec no way to ask for it"

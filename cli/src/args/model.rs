@@ -22,7 +22,8 @@ pub struct ModelArgs {
     /// Compute in this dtype: bf16, f16, f32 (or bfloat16, ...) [default: as stored]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<DType>,
-    /// Where to compute: auto, cpu, cuda or cuda:INDEX; auto takes the GPU if this build can use one
+    /// Where to compute: auto, cpu, cuda or cuda:INDEX; auto takes the GPU if this build can use
+    /// one
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub device: Device,
     /// Positions of the KV cache, which is paid for up front [default: at most 4096]
@@ -31,8 +32,8 @@ pub struct ModelArgs {
     /// How keys and values are kept: f16 and bf16 take half the bytes, and are rounded to 11 and 8
     /// significant bits [default: f32; on a GPU as the model computes]
     ///
-    /// f16 is the closer one, and holds numbers up to 65504; bf16 holds any. The clear kernels round
-    /// in the same way, and keep f32. On a GPU only the model's own dtype is possible.
+    /// f16 is the closer one, and holds numbers up to 65504; bf16 holds any. The clear kernels
+    /// round in the same way, and keep f32. On a GPU only the model's own dtype is possible.
     #[arg(long, value_name = "TYPE")]
     pub cache_type: Option<CacheNumbers>,
     /// Memory that the plan may take, like 6GiB or 6144MiB [default: what is available]
@@ -44,7 +45,8 @@ pub struct ModelArgs {
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
     /// How resident bf16 matrices are kept: compact takes three quarters of the bytes without loss,
-    /// plain is as in the checkpoint [default: the faster one, timed before planning; plain below 64 MiB of layers]
+    /// plain is as in the checkpoint [default: the faster one, timed before planning; plain below
+    /// 64 MiB of layers]
     #[arg(long, value_name = "FORM")]
     pub resident_form: Option<ResidentForm>,
 }

@@ -37,16 +37,16 @@ pub struct ChatArgs {
     #[arg(long, value_name = "TEXT")]
     #[arg(allow_hyphen_values = true, value_parser = text)]
     pub system: Option<String>,
-    /// The whole conversation, from a file of JSON, or from stdin with `-`: a list of messages, or an
-    /// object with `messages` and, if you like, `tools` and `documents`
+    /// The whole conversation, from a file of JSON, or from stdin with `-`: a list of messages, or
+    /// an object with `messages` and, if you like, `tools` and `documents`
     #[arg(long, value_name = "FILE")]
     pub messages: Option<PathBuf>,
     /// What the template finds beside the messages, as a JSON object: tools, documents,
     /// enable_thinking, reasoning_effort, add_generation_prompt, or what else it asks for
     #[arg(long, value_name = "JSON")]
     pub template_kwargs: Option<String>,
-    /// One of the model's chat templates [default: `tool_use` if there is one and tools are given, else
-    /// `default`]
+    /// One of the model's chat templates [default: `tool_use` if there is one and tools are given,
+    /// else `default`]
     #[arg(long, value_name = "NAME")]
     pub template: Option<String>,
 }

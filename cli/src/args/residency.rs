@@ -30,10 +30,10 @@ pub struct ResidencyArgs {
     pub no_prefetch: bool,
     /// Check every load against its checksum, and stop at the first that differs
     ///
-    /// If `engine checksum DIR` wrote a checksums.json, that is what counts, and resident layers are
-    /// checked as well when they are loaded. Without it, a streamed layer is compared with its own
-    /// first load. A separate thread does this, and the reports say how long it took. An embedding
-    /// that would stay on disk is then loaded whole.
+    /// If `engine checksum DIR` wrote a checksums.json, that is what counts, and resident layers
+    /// are checked as well when they are loaded. Without it, a streamed layer is compared with its
+    /// own first load. A separate thread does this, and the reports say how long it took. An
+    /// embedding that would stay on disk is then loaded whole.
     #[arg(long)]
     pub verify: bool,
 }
@@ -41,8 +41,8 @@ pub struct ResidencyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Offloading")]
 pub struct LinkArgs {
-    /// Buffers that streamed layers travel through; 2 keep the link busy [default: 2, or 1 where `auto`
-    /// predicts that the layer it makes room for gains more]
+    /// Buffers that streamed layers travel through; 2 keep the link busy [default: 2, or 1 where
+    /// `auto` predicts that the layer it makes room for gains more]
     #[arg(long, value_name = "COUNT", value_parser = slots)]
     pub slots: Option<usize>,
     /// Which layers stay: spread evenly, the first N, or the last N [default: spread]

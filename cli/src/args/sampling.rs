@@ -32,8 +32,8 @@ pub struct SamplingArgs {
 }
 
 impl SamplingArgs {
-    /// Flags over the checkpoint's suggestion. A flag that shapes a draw asks for a draw: without
-    /// a temperature from anywhere it is then 1, not greedy. A value that switches a flag off shapes
+    /// Flags over the checkpoint's suggestion. A flag that shapes a draw asks for a draw: without a
+    /// temperature from anywhere it is then 1, not greedy. A value that switches a flag off shapes
     /// nothing.
     pub fn over(&self, suggested: &GenerationConfig) -> Sampling {
         let greedy = Sampling::default();

@@ -89,8 +89,8 @@ pub fn run(args: &DevicesArgs) -> Result<(), Failure> {
     }
 }
 
-/// The disk of a model, with its rate, or else of the current folder: a rate takes a file of some size,
-/// and the model's own are the ones that count.
+/// The disk of a model, with its rate, or else of the current folder: a rate takes a file of some
+/// size, and the model's own are the ones that count.
 fn disk(model: Option<&Path>) -> Result<Option<Disk>, Failure> {
     let rate = match model {
         Some(model) => {

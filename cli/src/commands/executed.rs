@@ -26,6 +26,11 @@ pub struct Executed {
     memory_limit: Option<&'static str>,
     reserve_bytes: u64,
     spare_bytes: u64,
+    /// What the program and its tokenizer take beside the plan, and the most RAM that the process
+    /// was expected to hold at once; null where that could not be known.
+    program_bytes: Option<u64>,
+    tokenizer_bytes: Option<u64>,
+    peak_bytes: Option<u64>,
     /// RAM that streamed layers come from: part of the total, unless the limit is of other memory.
     home_bytes: u64,
     /// The resident layers that were planned, where there was less room than was said.
@@ -51,6 +56,7 @@ impl Executed {
     pub fn of(model: &Model, idle: Option<&Idle>) -> Self {
         let blueprint = model.blueprint();
         let (plan, link) = (&blueprint.plan, &blueprint.link);
+        let beside = blueprint.beside();
         let streams = plan.streamed_count() > 0;
         let fast = blueprint.options.kernels == Kernels::Fast;
         let level = model.threads().map(|_| engine::kernels::level());
@@ -67,6 +73,9 @@ impl Executed {
             memory_limit: blueprint.limit.map(LimitKind::name),
             reserve_bytes: plan.reserve_bytes(),
             spare_bytes: blueprint.spare_bytes,
+            program_bytes: beside.map(|beside| beside.program),
+            tokenizer_bytes: beside.map(|beside| beside.tokenizer),
+            peak_bytes: blueprint.peak_bytes(),
             home_bytes: plan.home_bytes(),
             lowered_from: model.loaded().lowered_from,
             resident_layers: plan.resident().map(LayerIndex::as_usize).collect(),

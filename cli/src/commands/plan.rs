@@ -1,5 +1,7 @@
-//! `engine plan`: the bytes of every N, without loading anything. Beside headers it reads what tells
-//! the rates of disk and memory, and a few rows that the forms of matrices are timed on.
+//! `engine plan`: the bytes of every N, without loading anything. Beside headers it reads what
+//! tells the rates of disk and memory, and a few rows that the forms of matrices are timed on.
+
+mod text;
 
 use std::time::Duration;
 
@@ -8,10 +10,12 @@ use engine::{Blueprint, EngineError, ModelOptions};
 use offload::{PlanError, Residency, ResidencyPlan};
 use serde::Serialize;
 
+use text::text;
+
 use super::unread::{self, UnreadTensors};
 use crate::args::PlanArgs;
 use crate::failure::Failure;
-use crate::output::{Align, Stdout, Table, gigabytes, memory};
+use crate::output::Stdout;
 
 /// What the table is made from.
 #[derive(Debug, Serialize)]
@@ -27,6 +31,9 @@ struct Plans {
     /// What sets that limit, and what `auto` leaves of it for others.
     memory_limit: Option<&'static str>,
     spare_bytes: u64,
+    /// What the program takes beside the plan, and the most that its tokenizer may.
+    program_bytes: Option<u64>,
+    tokenizer_bytes: Option<u64>,
     /// Where homes are in other memory than that, or the plan's is emulated: what there is of RAM.
     host_bytes: Option<u64>,
     /// Which layers stay, where streamed weights live, and how they are read there.
@@ -114,7 +121,8 @@ struct Rates {
 /// How long each rate may take.
 const BUDGET: Duration = Duration::from_millis(200);
 
-/// Measuring takes 128 MiB of buffers for a moment, and threads: with less than this it is left out.
+/// Measuring takes 128 MiB of buffers for a moment, and threads: with less than this it is left
+/// out.
 const MEASURING_BYTES: u64 = 512 << 20;
 const TOO_LITTLE_MEMORY: &str = "less than 512 MiB of memory are available";
 
@@ -167,6 +175,7 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
     let link_gbps = blueprint.options.link_gbps;
     let layers = blueprint.config.layers;
     let rates = Rates::measure(blueprint);
+    let beside = blueprint.beside();
     let rows = (0..=layers).map(|resident| {
         let plan = blueprint.plan_for(resident);
         row(&plan, link_gbps, rates)
@@ -183,6 +192,8 @@ fn plans(blueprint: &Blueprint, too_large: Option<&PlanError>) -> Plans {
         memory_bytes: blueprint.memory_bytes,
         memory_limit: blueprint.limit.map(LimitKind::name),
         spare_bytes: blueprint.spare_bytes,
+        program_bytes: beside.map(|beside| beside.program),
+        tokenizer_bytes: beside.map(|beside| beside.tokenizer),
         host_bytes: blueprint.plan.host().map(|host| host.available_bytes),
         placement: blueprint.plan.spread().name(),
         weights: blueprint.link.home.name(),
@@ -254,153 +265,4 @@ fn row(plan: &ResidencyPlan, link_gbps: Option<f64>, rates: Rates) -> Row {
 fn allowed(gbps: Option<f64>, bytes_per_token: u64) -> Option<f64> {
     gbps.filter(|_| bytes_per_token > 0)
         .map(|gbps| gbps * 1e9 / bytes_per_token as f64)
-}
-
-fn text(plans: &Plans) -> String {
-    use Align::{Left, Right};
-    // Where nothing is kept in RAM for streaming, or for the run itself, there is no column of it.
-    let has_homes = plans.plans.iter().any(|row| row.home_bytes > 0);
-    let has_reserve = plans.plans.iter().any(|row| row.reserve_bytes > 0);
-    let mut heads = vec![
-        "N",
-        "resident",
-        "streamed",
-        "per token",
-        "slots",
-        "KV",
-        "ends+buffers",
-    ];
-    if has_homes {
-        heads.push("homes");
-    }
-    if has_reserve {
-        heads.push("reserve");
-    }
-    heads.push("total");
-    let measured = plans.disk_gbps.is_some() || plans.ram_gbps.is_some();
-    match (measured, plans.ram_gbps) {
-        (true, Some(_)) => heads.extend(["disk tok/s", "RAM tok/s"]),
-        (true, None) => heads.push("disk tok/s"),
-        (false, _) => heads.push("floor ms"),
-    }
-    let mut columns = vec![Right; heads.len()];
-    columns.push(Left);
-    heads.push("");
-    let mut table = Table::new(&columns, 0);
-    table.push(heads.into_iter().map(str::to_owned).collect());
-    for row in &plans.plans {
-        let mark = match (row.fits, plans.auto == Some(row.resident)) {
-            (_, true) => "fits  <- auto",
-            (true, false) => "fits",
-            (false, false) => "too large",
-        };
-        let mut cells = vec![
-            row.resident.to_string(),
-            memory(row.resident_bytes),
-            row.streamed.to_string(),
-            gigabytes(row.streamed_bytes_per_token),
-            format!("{} x {}", row.slots, memory(plans.block_bytes)),
-            memory(row.cache_bytes),
-            memory(row.ends_bytes + row.scratch_bytes + row.buffer_bytes + row.packing_bytes),
-        ];
-        if has_homes {
-            cells.push(memory(row.home_bytes));
-        }
-        if has_reserve {
-            cells.push(memory(row.reserve_bytes));
-        }
-        cells.push(memory(row.total_bytes));
-        let number = |value: Option<f64>, digits| {
-            value.map_or_else(|| "-".into(), |value| format!("{value:.digits$}"))
-        };
-        match (measured, plans.ram_gbps) {
-            (true, Some(_)) => cells.extend([
-                number(row.disk_tokens_per_s, 2),
-                number(row.ram_tokens_per_s, 1),
-            ]),
-            (true, None) => cells.push(number(row.disk_tokens_per_s, 2)),
-            (false, _) => cells.push(number(row.link_floor_ms, 1)),
-        }
-        cells.push(mark.into());
-        table.push(cells);
-    }
-    let limit = match plans.memory_bytes {
-        Some(bytes) => memory(bytes),
-        None => "no known limit".into(),
-    };
-    let gbps =
-        |rate: Option<f64>| rate.map_or_else(|| "-".into(), |rate| format!("{rate:.2} GB/s"));
-    let ram = match plans.ram_gbps {
-        Some(_) => format!(", {} from RAM\n(--weights ram)", gbps(plans.ram_gbps)),
-        None => String::new(),
-    };
-    let floor = match plans.link_gbps {
-        _ if measured => format!(
-            "tok/s: predicted, the most that the rates measured now allow: {} from disk ({}){ram}. \
-             Compute can make it less; `engine tune` runs the plans and says what they give.\n\
-             --link-gbps shows another link.",
-            gbps(plans.disk_gbps),
-            plans.access,
-        ),
-        Some(gbps) => format!(
-            "floor ms: what an emulated link of {gbps} GB/s takes for a token. Compute comes on \
-             top where it is\nslower than the link; it is unknown without running."
-        ),
-        None if plans.unmeasured.is_some() => format!(
-            "tok/s: the rates of disk and memory were not measured, because {}.\n--link-gbps shows \
-             what a link takes for a token.",
-            plans.unmeasured.unwrap_or_default()
-        ),
-        None => "floor ms: give --link-gbps to see what a link takes for a token; compute is \
-                 unknown without running."
-            .into(),
-    };
-    let one_slot = match &plans.one_slot {
-        Some(one) => format!(
-            "\nslots: one was chosen, which leaves room for a layer more: {:.1} ms a token predicted; \
-             with two and N = {} {:.1}.",
-            one.token_ms, one.two_resident, one.two_token_ms
-        ),
-        None => String::new(),
-    };
-    let cache = match plans.smaller_cache {
-        Some(smaller) => format!(
-            "\nKV: --cache-type f16 or bf16 would take {} less, and N = {} would fit.",
-            memory(smaller.saved_bytes),
-            smaller.resident
-        ),
-        None => String::new(),
-    };
-    let homes = match (has_homes, plans.host_bytes) {
-        (false, _) => String::new(),
-        (true, None) => "\nhomes: RAM that streamed layers come from; part of the total.".into(),
-        (true, Some(bytes)) => format!(
-            "\nhomes: RAM that streamed layers come from, beside the total{}; {} of RAM are \
-             available.",
-            match plans.emulated {
-                true => ", which is RAM here as well",
-                false => "",
-            },
-            memory(bytes)
-        ),
-    };
-    let reserve = match has_reserve {
-        true => "\nreserve: for the program, its threads, tokenizer and page tables.",
-        false => "",
-    };
-    let unread = match unread::line(&plans.unread, &plans.unread_files) {
-        Some(line) => format!("\n\n{line}"),
-        None => String::new(),
-    };
-    format!(
-        "{}: {} layers of {}, {}, resident {}, context {} (KV in {}), memory \
-         {limit}\n\n{table}\n\n{floor}{one_slot}{cache}{homes}{reserve}{unread}",
-        plans.model,
-        plans.layers,
-        memory(plans.block_bytes),
-        plans.dtype,
-        plans.resident_form,
-        plans.context,
-        plans.cache_type,
-    )
 }

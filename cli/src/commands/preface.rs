@@ -212,6 +212,7 @@ fn plan(blueprint: &Blueprint) -> Table {
         memory(plan.total_bytes()),
         limit(blueprint),
     ]);
+    beside(blueprint, &mut table);
     if let (true, Some(host)) = (homes, plan.host()) {
         let available = memory(host.available_bytes);
         table.row([
@@ -228,6 +229,33 @@ fn plan(blueprint: &Blueprint) -> Table {
         ]);
     }
     table
+}
+
+/// What the process takes beside the model, and the most RAM that it will hold at once.
+fn beside(blueprint: &Blueprint, table: &mut Table) {
+    let (Some(beside), Some(peak_bytes)) = (blueprint.beside(), blueprint.peak_bytes()) else {
+        return;
+    };
+    let place = match blueprint.plan.reserve_bytes() {
+        0 => "beside the total",
+        _ => "out of the reserve",
+    };
+    let mut row = |name: &str, bytes: u64, what: String| {
+        table.row([name.into(), String::new(), memory(bytes), what]);
+    };
+    row("program", beside.program, format!("{place}; measured"));
+    if beside.tokenizer > 0 {
+        row("tokenizer", beside.tokenizer, format!("{place}; measured"));
+    }
+    let model = blueprint.plan.planned_bytes_with_homes();
+    row(
+        "peak",
+        peak_bytes,
+        match beside.trial > model {
+            true => "expected, while both forms of matrices were timed".into(),
+            false => "expected".into(),
+        },
+    );
 }
 
 /// Which of a model's factors turn its heads, where it has two lists of them.

@@ -51,8 +51,8 @@ pub fn files_line(files: &[String]) -> Option<String> {
     }
 }
 
-/// The line that a plan has of them, and of files of weights that are not read at all, where there are
-/// any.
+/// The line that a plan has of them, and of files of weights that are not read at all, where there
+/// are any.
 pub fn line(unread: &[UnreadTensors], files: &[String]) -> Option<String> {
     let mut all: Vec<String> = unread.iter().map(ToString::to_string).collect();
     all.extend(files_line(files));

@@ -1,5 +1,5 @@
-//! A bar with GB/s while bytes move, one that counts runs, and one for a prompt that takes its time.
-//! Only on a terminal; elsewhere nothing is drawn and the caller's closing line says it all.
+//! A bar with GB/s while bytes move, one that counts runs, and one for a prompt that takes its
+//! time. Only on a terminal; elsewhere nothing is drawn and the caller's closing line says it all.
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, stderr};
@@ -87,9 +87,9 @@ impl Drop for Steps {
     }
 }
 
-/// The prompt's pass: layers done, tokens a second, time left. A thread of its own draws it, because
-/// the one that computes has nothing to say in between; it goes when this is dropped, and nothing
-/// of it stays on the terminal.
+/// The prompt's pass: layers done, tokens a second, time left. A thread of its own draws it,
+/// because the one that computes has nothing to say in between; it goes when this is dropped, and
+/// nothing of it stays on the terminal.
 #[derive(Debug)]
 pub struct PromptBar {
     /// Closed: the pass is over.

@@ -131,8 +131,8 @@ fn under_every_limit_of_the_shell_the_default_runs_to_the_end() {
     assert!(resident_before > 8, "{resident_before}");
 }
 
-/// Where `--memory` says more than the system gives, `auto` plans again, and a number that was typed
-/// is answered with one that works.
+/// Where `--memory` says more than the system gives, `auto` plans again, and a number that was
+/// typed is answered with one that works.
 #[test]
 fn memory_that_is_refused_while_loading_is_planned_anew() {
     let made = model(24);

@@ -26,6 +26,13 @@
 // `gate` admits one region at a time. The pointer is written only when no phase is open, and read
 // after an acquire of the `open` word that was released after it.
 
+mod count;
+mod cut;
+mod steps;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::fs;
@@ -36,20 +43,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use self::count::{Apart, Counted, Number};
+use self::cut::Dealt;
 use super::level::Level;
 
-/// Turns of the spin loop before a waiter offers its core to others: 6 to 20 microseconds on
-/// current processors, several times what a phase of a small model takes.
-const SPINS: u32 = 400;
+pub(crate) use self::cut::Cut;
+pub(crate) use self::steps::Steps;
+
 /// A region of fewer bytes is run by its caller: two cores that hand a line of memory to each other
 /// for every phase take as long (some 20 microseconds) as one takes for this much in its cache, and
 /// several times as long where they share no cache.
 const SHARED_BYTES_MIN: usize = 512 << 10;
-
-/// How long it goes on offering before it sleeps.
-const OFFERING: Duration = Duration::from_micros(60);
 
 thread_local! {
     static INSIDE_REGION: Cell<bool> = const { Cell::new(false) };
@@ -74,99 +79,13 @@ pub(crate) trait Region: Sync {
     fn work(&self, phase: usize, steps: &mut Steps<'_>);
 }
 
-/// `items` cut at multiples of `size`: the steps of a phase.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Cut {
-    pub items: usize,
-    pub size: usize,
-}
-
-impl Cut {
-    /// Pieces of `least` items, or of several times as many where there would be too many steps.
-    pub fn at_least(least: usize, items: usize, threads: usize) -> Self {
-        const STEPS_MAX: usize = 1024;
-        let size = items.div_ceil(STEPS_MAX * threads);
-        let size = size.next_multiple_of(least).max(least);
-        Cut { items, size }
-    }
-
-    /// About `each` pieces for each thread.
-    pub fn pieces(each: usize, items: usize, threads: usize) -> Self {
-        let size = items.div_ceil(each * threads).max(1);
-        Cut { items, size }
-    }
-
-    pub fn steps(self) -> usize {
-        self.items.div_ceil(self.size)
-    }
-
-    pub fn piece(self, step: usize) -> Range<usize> {
-        let start = step * self.size;
-        start..(start + self.size).min(self.items)
-    }
-}
-
-/// Keeps a word on a cache line of its own (two, for the adjacent-line prefetcher).
-#[derive(Default)]
-#[repr(align(128))]
-struct Apart<T>(T);
-
-/// The number of a phase. Each follows the one before; they begin again after so many that a
-/// model of microseconds runs for a day.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Number(u64);
-
-impl Number {
-    const BITS: u32 = 36;
-    const MASK: u64 = (1 << Self::BITS) - 1;
-    /// Queues are renewed after so many phases. One that had nothing to give for half of all numbers
-    /// would seem to be ahead.
-    const STALE: u64 = 1 << 30;
-
-    fn next(self) -> Self {
-        Number((self.0 + 1) & Self::MASK)
-    }
-
-    /// How many phases after `first`.
-    fn since(self, first: Self) -> u64 {
-        self.0.wrapping_sub(first.0) & Self::MASK
-    }
-
-    fn is_after(self, other: Self) -> bool {
-        (1..Self::MASK / 2).contains(&self.since(other))
-    }
-}
-
-/// A number of steps of a phase, as one word: of the open phase all of them, or none where no region
-/// runs; of a queue those that were taken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Counted {
-    phase: Number,
-    steps: usize,
-}
-
-impl Counted {
-    const STEP_BITS: u32 = 64 - Number::BITS;
-    const STEPS_MAX: usize = (1 << Self::STEP_BITS) - 1;
-
-    fn from_word(word: u64) -> Self {
-        Counted {
-            phase: Number(word >> Self::STEP_BITS),
-            steps: word as usize & Self::STEPS_MAX,
-        }
-    }
-
-    fn word(self) -> u64 {
-        self.phase.0 << Self::STEP_BITS | self.steps as u64
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Job {
     region: *const (dyn Region + 'static),
     first: Number,
 }
 
+/// What the caller and the workers share.
 struct Common {
     threads: usize,
     job: UnsafeCell<Option<Job>>,
@@ -338,28 +257,6 @@ impl Team {
     }
 }
 
-struct Dealt<F> {
-    cut: Cut,
-    work: F,
-}
-
-impl<F: Fn(Range<usize>, usize) + Sync> Region for Dealt<F> {
-    fn phases(&self) -> usize {
-        1
-    }
-
-    fn open(&self, _: usize) -> usize {
-        self.cut.steps()
-    }
-
-    fn work(&self, _: usize, steps: &mut Steps<'_>) {
-        let worker = steps.worker();
-        for step in steps {
-            (self.work)(self.cut.piece(step), worker);
-        }
-    }
-}
-
 impl Drop for Team {
     fn drop(&mut self) {
         self.common.stopping.store(true, Ordering::SeqCst);
@@ -395,39 +292,6 @@ impl Common {
 
     fn open_now(&self) -> Counted {
         Counted::from_word(self.open.0.load(Ordering::Acquire))
-    }
-
-    /// The whole region on the calling thread. No other worker takes steps, so there are no queues.
-    fn run_alone(&self, region: &dyn Region) {
-        /// Taken back also when the region panics.
-        struct Inside;
-        impl Drop for Inside {
-            fn drop(&mut self) {
-                INSIDE_REGION.set(false);
-            }
-        }
-        INSIDE_REGION.set(true);
-        let _inside = Inside;
-        for index in 0..region.phases() {
-            let open = Counted {
-                phase: Number(0),
-                steps: region.open(index),
-            };
-            if open.steps > 0 {
-                region.work(
-                    index,
-                    &mut Steps {
-                        common: self,
-                        worker: 0,
-                        open,
-                        alone: true,
-                        turn: 0,
-                        first: None,
-                        taken: 0,
-                    },
-                );
-            }
-        }
     }
 
     /// Does what is left of a phase; opens the next one if that completes it.
@@ -515,130 +379,8 @@ impl Common {
             queue.0.store(nothing_left.word(), Ordering::Relaxed);
         }
     }
-
-    /// Until another phase is open than `seen`, or the team ends.
-    fn wait(&self, seen: Counted) {
-        let over = || self.open_now() != seen || self.stopping.load(Ordering::Relaxed);
-        for _ in 0..SPINS {
-            if over() {
-                return;
-            }
-            std::hint::spin_loop();
-        }
-        let from = Instant::now();
-        while from.elapsed() < OFFERING {
-            std::thread::yield_now();
-            if over() {
-                return;
-            }
-        }
-        self.sleep(seen);
-    }
-
-    #[cold]
-    fn sleep(&self, seen: Counted) {
-        let mut bed = lock(&self.bed);
-        self.sleepers.0.fetch_add(1, Ordering::SeqCst);
-        while self.open.0.load(Ordering::SeqCst) == seen.word()
-            && !self.stopping.load(Ordering::SeqCst)
-        {
-            bed = self.bell.wait(bed).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.sleepers.0.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Wakes those that sleep.
-    #[cold]
-    fn ring(&self) {
-        drop(lock(&self.bed));
-        self.bell.notify_all();
-    }
-}
-
-/// The steps of one phase that fall to one worker.
-pub(crate) struct Steps<'a> {
-    common: &'a Common,
-    worker: usize,
-    open: Counted,
-    /// All of them are this worker's.
-    alone: bool,
-    /// Whose share is taken from now: the worker's own, then that of the next, and so on.
-    turn: usize,
-    /// Taken, and not yet handed out.
-    first: Option<usize>,
-    taken: usize,
-}
-
-impl Steps<'_> {
-    /// The worker's index; 0 for the caller.
-    pub fn worker(&self) -> usize {
-        self.worker
-    }
-
-    pub fn threads(&self) -> usize {
-        self.common.threads
-    }
-
-    fn take_step(&mut self) -> Option<usize> {
-        let (threads, steps) = (self.threads(), self.open.steps);
-        if self.alone {
-            let at = self.taken;
-            self.taken += 1;
-            return (at < steps).then_some(at);
-        }
-        while self.turn < threads {
-            let owner = (self.worker + self.turn) % threads;
-            let share = steps * owner / threads..steps * (owner + 1) / threads;
-            let queue = &self.common.queues[owner].0;
-            if let Some(at) = take(queue, self.open.phase, share.len()) {
-                self.taken += 1;
-                return Some(share.start + at);
-            }
-            self.turn += 1;
-        }
-        None
-    }
-}
-
-impl Iterator for Steps<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        match self.first.take() {
-            Some(first) => Some(first),
-            None => self.take_step(),
-        }
-    }
-}
-
-/// Takes a step of a share of `len` steps: the next one.
-fn take(queue: &AtomicU64, phase: Number, len: usize) -> Option<usize> {
-    let mut seen = queue.load(Ordering::Relaxed);
-    loop {
-        let queued = Counted::from_word(seen);
-        let taken = match queued.phase == phase {
-            true => queued.steps,
-            false if queued.phase.is_after(phase) => return None,
-            false => 0,
-        };
-        if taken >= len {
-            return None;
-        }
-        let next = Counted {
-            phase,
-            steps: taken + 1,
-        };
-        // Relaxed: `open` and `done` order the data; the word only counts.
-        match queue.compare_exchange_weak(seen, next.word(), Ordering::Relaxed, Ordering::Relaxed) {
-            Ok(_) => return Some(taken),
-            Err(now) => seen = now,
-        }
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-#[cfg(test)]
-mod tests;

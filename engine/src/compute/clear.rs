@@ -25,14 +25,14 @@ use tensors::BlockTensors;
 use super::batch::{Run, State};
 use super::laps::Laps;
 use super::{CHUNK_ROWS, Compute, SharedConfig};
-use crate::device::gpu_sync;
-use crate::embedding::{Embedding, RowReader};
-use crate::ends::Ends;
+use crate::compute::finite::all_finite;
+use crate::compute::rope::{Rotation, pairing};
+use crate::compute::sync::gpu_sync;
 use crate::error::EngineError;
-use crate::finite::all_finite;
 use crate::profile::{Clock, Stage, stage};
-use crate::rope::{Rotation, pairing};
-use crate::weight::tensor_of;
+use crate::weights::embedding::{Embedding, RowReader};
+use crate::weights::ends::Ends;
+use crate::weights::weight::tensor_of;
 
 /// See the module.
 #[derive(Debug)]

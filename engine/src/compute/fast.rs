@@ -10,12 +10,12 @@ use offload::{LayerIndex, Slab};
 use super::batch::{Run, RunKind, State};
 use super::size::{Needs, Room};
 use super::{CHUNK_ROWS, Compute, SharedConfig};
-use crate::embedding::{Embedding, RowReader};
-use crate::ends::Ends;
+use crate::compute::finite::all_finite;
+use crate::compute::rope::{Rotation, pairing};
 use crate::error::EngineError;
-use crate::finite::all_finite;
 use crate::profile::{Clock, past_stage};
-use crate::rope::{Rotation, pairing};
+use crate::weights::embedding::{Embedding, RowReader};
+use crate::weights::ends::Ends;
 use kernels::{
     BlockShape, BlockWeights, CacheType, Compact, LayerCache, Level, Matrix, Phase, PhaseSpan,
     Quantised, RopeTable, Scratch, ScratchSize, Team, Weights, embed, forward_block, logits,

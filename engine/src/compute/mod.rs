@@ -9,8 +9,11 @@ pub mod clear;
 #[cfg_attr(not(feature = "cuda"), path = "no_device.rs")]
 pub mod device;
 pub mod fast;
+pub(crate) mod finite;
 mod laps;
+pub(crate) mod rope;
 pub mod size;
+pub(crate) mod sync;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,10 +23,10 @@ use loader::{BlockLayout, DType, ModelConfig};
 use offload::{LayerIndex, Slab};
 
 use self::batch::{Run, State};
-use crate::ends::Ends;
 use crate::error::EngineError;
 use crate::profile::Clock;
 use crate::text::{Candidates, Wanted};
+use crate::weights::ends::Ends;
 
 /// Rows of a prompt that pass through a block together. Long prompts are cut into chunks of this
 /// size *inside* a visit: every layer is streamed once for the whole prompt, and no score matrix

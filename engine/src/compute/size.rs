@@ -12,7 +12,6 @@ use super::device::{DeviceCompute, DeviceSize};
 use super::fast::{FastCompute, FastSize};
 use super::{Compute, Kernels, SharedConfig};
 use crate::error::EngineError;
-use crate::options::ModelOptions;
 
 /// Bytes that a compute takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -46,12 +45,13 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn of(options: &ModelOptions, context: usize) -> Self {
-        let sequences = options.sequences.max(1);
+    /// For at least one sequence, and at least one row of logits for each.
+    pub fn of(context: usize, sequences: usize, logit_rows: usize) -> Self {
+        let sequences = sequences.max(1);
         Self {
             context,
             sequences,
-            logit_rows: options.logit_rows.max(sequences),
+            logit_rows: logit_rows.max(sequences),
         }
     }
 
@@ -78,7 +78,7 @@ pub struct Setup<'a> {
 /// What the sizes need to know of a model's weights.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights<'a> {
-    pub blocks: &'a crate::blocks::Blocks,
+    pub blocks: &'a crate::weights::blocks::Blocks,
     pub head: loader::Encoding,
     /// Some of them are in an encoding of blocks.
     pub quantised: bool,

@@ -2,8 +2,15 @@
 //! sequence changes (cache, activations) belongs to its [`Session`].
 
 mod blueprint;
+pub(crate) mod demo;
+pub(crate) mod forms;
+pub(crate) mod glance;
+pub(crate) mod load;
+pub(crate) mod options;
+pub(crate) mod prompt;
+pub(crate) mod reserve;
 
-pub use blueprint::{Blueprint, OneSlot};
+pub use blueprint::{Beside, Blueprint, OneSlot};
 
 use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
@@ -12,19 +19,19 @@ use std::time::{Duration, Instant};
 
 use offload::{Residency, StreamedStack};
 
+use self::load::{Loading, Progress, WrapLink};
 use crate::compute::Kernels;
-use crate::cores::CoreWatch;
-use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::load::{self, Loading, Progress, WrapLink};
-use crate::memory;
-use crate::options::{ModelOptions, Source};
+use crate::machine::cores::CoreWatch;
+use crate::machine::memory;
+use crate::model::options::{ModelOptions, Source};
 use crate::profile::{
     ArithmeticLimit, ArithmeticPeak, LinkPeak, MemoryLimit, PercentOf, Span, SpanName, Stage,
     Startup, Streaming, Window, is_too_low, stage,
 };
-use crate::session::Session;
+use crate::run::session::Session;
 use crate::text::Tokenizer;
+use crate::weights::ends::Ends;
 use kernels::{Asking, Products, Team, measure_gflops, read_in_parallel};
 
 /// See the module.
@@ -367,7 +374,8 @@ impl Model {
         self.measuring.borrow_mut().push(Span { name, from, to });
     }
 
-    /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is raised.
+    /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is
+    /// raised.
     pub fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
         self.stack.cancel_with(Arc::clone(flag));
         self.ends.cancel = Arc::clone(flag);

@@ -4,10 +4,10 @@
 
 use std::time::Instant;
 
-use super::core_time::CoreTime;
 use super::pass::PassTiming;
 use super::recording::{Span, SpanName};
 use super::stage::Stage;
+use crate::machine::CoreTime;
 
 /// Runs an expression as a stage of the pass under way: `stage!(clock, Embed, expression)`, or
 /// with the index of a token, `stage!(clock, Step, index = 3, expression)`. A stage that is left by
@@ -111,8 +111,8 @@ impl Clock {
         self.span(SpanName::Stage(stage), from, to);
     }
 
-    /// The same where a device did it, by its own clock. That time is what the pass took for it; what
-    /// ordering it took the host is nobody's question.
+    /// The same where a device did it, by its own clock. That time is what the pass took for it;
+    /// what ordering it took the host is nobody's question.
     pub fn device_stage(&mut self, stage: Stage, from: Instant, to: Instant) {
         let device = &mut self.pass.stages[stage].device;
         *device.get_or_insert_default() += to.saturating_duration_since(from);

@@ -2,8 +2,6 @@
 //! written down in `docs/REPORTS.md`, and people and scripts read them.
 
 mod clock;
-mod core_time;
-mod diagnosis;
 pub mod files;
 #[cfg(feature = "profiling")]
 mod nvtx;
@@ -23,13 +21,9 @@ mod utilisation;
 mod verdict;
 mod window;
 
+pub use crate::machine::{CoreShares, CoreTime};
 pub use clock::Clock;
 pub(crate) use clock::{past_stage, stage};
-pub use core_time::{CoreShares, CoreTime};
-pub use diagnosis::{
-    Beside, Budget, BudgetRow, Cause, Comparison, Diagnosis, Grade, Metric, Neighbour, Runs,
-    Symptoms, TokenTime, Unclear,
-};
 pub use pass::{PassKind, PassTiming};
 pub use peak::{LinkPeak, PercentOf, is_too_low};
 pub use recording::{Recording, Span, SpanName, StepRecord};
@@ -48,6 +42,7 @@ pub use utilisation::{
     ArithmeticLimit, ArithmeticPeak, MemoryLimit, OfPeak, PromptOfPeak, PromptRate, RunUtilisation,
     Utilisation,
 };
+pub(crate) use verdict::HANDOVER_MS_MAX;
 pub use verdict::{Gain, Handover, Verdict};
-pub(crate) use window::ms;
 pub use window::{LayerLine, Streaming, Window};
+pub(crate) use window::{Means, ms};

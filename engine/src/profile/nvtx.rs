@@ -2,8 +2,8 @@
     unsafe_code,
     reason = "a library is looked up by name, and its functions are called"
 )]
-//! NVTX ranges with the names of the stages, for NVIDIA's profilers (`nsys profile engine ...`). The
-//! library is looked for when the program runs: where there is none, a range is nothing. Sound
+//! NVTX ranges with the names of the stages, for NVIDIA's profilers (`nsys profile engine ...`).
+//! The library is looked for when the program runs: where there is none, a range is nothing. Sound
 //! because the two functions have had these signatures since NVTX came to be, and get a number, or
 //! text that ends with a zero and that they copy.
 

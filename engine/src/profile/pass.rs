@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::core_time::CoreTime;
 use super::stage::{Stage, StageTimes};
+use crate::machine::CoreTime;
 
 /// What a pass is for. Whoever drives the passes says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::core_time::CoreShares;
+use crate::machine::CoreShares;
 
 /// What a link reaches when it does nothing else.
 #[derive(Debug, Clone, Copy, PartialEq)]

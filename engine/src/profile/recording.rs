@@ -9,7 +9,7 @@ use offload::{LayerIndex, LoadRecord};
 use super::clock::Clock;
 use super::pass::PassTiming;
 use super::stage::Stage;
-use crate::memory;
+use crate::machine::memory;
 
 /// Spans a recording holds: some hundred megabytes at the most.
 const SPANS_MAX: usize = 2_000_000;

@@ -1,5 +1,6 @@
 //! Tracing spans, in one place: with the feature `profiling` a span (and an NVTX range of the same
-//! name, where the system has NVTX) that is open until it is dropped, without it nothing at all. Reports are not made of them.
+//! name, where the system has NVTX) that is open until it is dropped, without it nothing at all.
+//! Reports are not made of them.
 
 #[cfg(feature = "profiling")]
 use std::sync::OnceLock;

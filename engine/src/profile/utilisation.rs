@@ -7,11 +7,11 @@ use std::time::Duration;
 use loader::units::rate;
 use serde::Serialize;
 
-use super::core_time::CoreShares;
 use super::pass::PassTiming;
 use super::peak::{PercentOf, is_too_low};
 use super::totals::Totals;
 use super::window::{Streaming, Window, ms};
+use crate::machine::CoreShares;
 
 /// The memory's limit on decode, measured on this machine in this run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -184,8 +184,8 @@ impl OfPeak {
 }
 
 impl Streaming {
-    /// Peaks that these passes exceeded were measured too low: what was reached is then the best that
-    /// is known. The rate of an emulated link was set, and stays.
+    /// Peaks that these passes exceeded were measured too low: what was reached is then the best
+    /// that is known. The rate of an emulated link was set, and stays.
     pub fn keep_best(&mut self, window: &Window) {
         if let (Some(peak), Some(reached)) = (&mut self.peak_gbps, window.link_gbps())
             && self.link.emulated_gbps.is_none()

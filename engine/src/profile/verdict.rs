@@ -7,8 +7,8 @@ use std::fmt;
 use loader::units::rate as digits;
 use offload::{LoadKind, Rates, ResidencyPlan, predict};
 
-use super::core_time::CoreShares;
 use super::window::{Means, Streaming, Window};
+use crate::machine::CoreShares;
 
 /// Stalls below this share of a token are called hidden.
 const HIDDEN_STALL_SHARE: f64 = 0.05;
@@ -21,7 +21,7 @@ const CARRIES_SHARE: f64 = 0.5;
 
 /// Handing a layer over wakes two or three threads, which takes tens of microseconds, and a few
 /// hundred beside busy cores. A layer that comes later than this is late for another reason.
-pub(super) const HANDOVER_MS_MAX: f64 = 1.0;
+pub(crate) const HANDOVER_MS_MAX: f64 = 1.0;
 
 /// The limit of a run in one sentence.
 #[derive(Debug, Clone, PartialEq)]
@@ -192,7 +192,7 @@ impl Streaming {
     }
 
     /// What was measured, as the predictor takes it.
-    pub(super) fn rates(&self, means: &Means) -> Rates {
+    pub(crate) fn rates(&self, means: &Means) -> Rates {
         let link_gbps = self.limit(means).link_gbps;
         let copy_ms = self.plan.link_bytes_each() / link_gbps / 1e6;
         // Where copies were always under way, none shows what starting one takes, and it is hidden.

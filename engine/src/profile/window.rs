@@ -41,7 +41,7 @@ pub struct Window {
 
 /// Sums, and the number of passes they are over.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Means {
+pub(crate) struct Means {
     pub passes: u32,
     /// Positions that the passes' last rows saw.
     pub positions: u64,
@@ -204,7 +204,7 @@ impl Window {
     }
 
     /// Token passes where there are any, else the prompt's.
-    pub(super) fn means(&self) -> &Means {
+    pub(crate) fn means(&self) -> &Means {
         if self.decode.passes > 0 {
             &self.decode
         } else {

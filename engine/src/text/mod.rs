@@ -19,7 +19,7 @@ pub use detokenize::Detokenizer;
 pub use error::TextError;
 pub use guard::panics_are_errors;
 pub use python::{date_and_time, today};
-pub use sampler::{Candidates, NeedsAll, Ranked, Sampler, Sampling, Wanted};
+pub use sampler::{Candidates, NeedsAll, Ranked, Sampler, Sampling, Times, Wanted};
 pub use special::{AddedToken, SpecialTokens};
 pub use stop::{Emit, StopStrings};
 pub use tokenizer::Tokenizer;

@@ -3,9 +3,10 @@
 //! allocates nothing. It must not know where logits come from or what tokens mean.
 //!
 //! The draw goes down the tokens from the likeliest on ([`ranking`]), so that the likeliest few
-//! mostly decide it: a device sends [`Candidates`] in place of the logits, and the token is the same.
+//! mostly decide it: a device sends [`Candidates`] in place of the logits, and the token is the
+//! same.
 
-use crate::profile::{Clock, stage};
+use std::time::Instant;
 
 use super::error::TextError;
 use super::random::Random;
@@ -108,6 +109,25 @@ pub struct Sampler {
     random: Random,
     ranking: Ranking,
     seen: Seen,
+    times: Times,
+}
+
+/// From when to when.
+pub type Stretch = (Instant, Instant);
+
+/// When the parts of a choice that take long were at it, where they were needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Times {
+    pub top_k: Option<Stretch>,
+    pub top_p: Option<Stretch>,
+}
+
+/// Does it, and notes when.
+fn noting<T>(stretch: &mut Option<Stretch>, work: impl FnOnce() -> T) -> T {
+    let from = Instant::now();
+    let done = work();
+    *stretch = Some((from, Instant::now()));
+    done
 }
 
 /// Of a whole row, so many are ranked first: mostly enough. Then more, then all.
@@ -141,6 +161,7 @@ impl Sampler {
             sampling,
             vocab_size,
             top_k,
+            times: Times::default(),
         })
     }
 
@@ -165,14 +186,15 @@ impl Sampler {
         Wanted::Best { count, temperature }
     }
 
+    /// Of the last choice.
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
     /// Chooses the next token. `history` is everything so far, prompt included; the logits
     /// are changed by the repetition penalty.
-    pub fn sample(
-        &mut self,
-        logits: &mut [f32],
-        history: &[u32],
-        clock: &mut Clock,
-    ) -> Result<u32, TextError> {
+    pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, TextError> {
+        self.times = Times::default();
         if logits.len() != self.vocab_size {
             return Err(TextError::LogitsLength {
                 expected: self.vocab_size,
@@ -193,18 +215,23 @@ impl Sampler {
         }
         let chance = self.random.uniform();
         if self.top_k > 0 {
-            let total = stage!(clock, TopK, {
-                self.ranking.rank(logits, self.top_k);
-                self.ranking
-                    .keep_top_k(self.top_k, self.sampling.temperature)
+            let (ranking, k) = (&mut self.ranking, self.top_k);
+            let total = noting(&mut self.times.top_k, || {
+                ranking.rank(logits, k);
+                ranking.keep_top_k(k, self.sampling.temperature)
             });
-            let drawn = total.and_then(|total| self.draw(total, chance, clock));
+            let drawn = total.and_then(|total| self.draw(total, chance));
             return Ok(drawn.unwrap_or(likeliest));
         }
         let peak = logits[likeliest as usize];
         let total = Total::exactly(total_weight(logits, peak, self.sampling.temperature));
         let drawn = match self.sampling.top_p < 1.0 {
-            true => stage!(clock, TopP, self.draw_of_all(logits, total, chance)),
+            true => {
+                let mut top_p = None;
+                let drawn = noting(&mut top_p, || self.draw_of_all(logits, total, chance));
+                self.times.top_p = top_p;
+                drawn
+            }
             false => self.draw_of_all(logits, total, chance),
         };
         Ok(drawn.unwrap_or(likeliest))
@@ -225,12 +252,8 @@ impl Sampler {
 
     /// Chooses the token that [`Sampler::sample`] would choose of the logits that these candidates
     /// are of; or says that it takes those.
-    pub fn choose(
-        &mut self,
-        candidates: &Candidates,
-        history: &[u32],
-        clock: &mut Clock,
-    ) -> Result<u32, NeedsAll> {
+    pub fn choose(&mut self, candidates: &Candidates, history: &[u32]) -> Result<u32, NeedsAll> {
+        self.times = Times::default();
         let all = candidates.best.len() + candidates.others;
         if all != self.vocab_size || self.sampling.repetition_penalty < 1.0 {
             return Err(NeedsAll);
@@ -247,25 +270,26 @@ impl Sampler {
         }
         let total = match self.top_k {
             0 => total,
-            k => stage!(
-                clock,
-                TopK,
+            k => noting(&mut self.times.top_k, || {
                 self.ranking.keep_top_k(k, self.sampling.temperature)
-            )?,
+            })?,
         };
         // Who needs all draws once more, and at the same place.
         let mut random = self.random.clone();
-        let token = self.draw(total, random.uniform(), clock)?;
+        let token = self.draw(total, random.uniform())?;
         self.random = random;
         Ok(token)
     }
 
-    fn draw(&mut self, total: Total, chance: f64, clock: &mut Clock) -> Result<u32, NeedsAll> {
+    fn draw(&mut self, total: Total, chance: f64) -> Result<u32, NeedsAll> {
         let Self {
-            ranking, sampling, ..
+            ranking,
+            sampling,
+            times,
+            ..
         } = self;
         match sampling.top_p < 1.0 {
-            true => stage!(clock, TopP, ranking.draw(sampling, total, chance)),
+            true => noting(&mut times.top_p, || ranking.draw(sampling, total, chance)),
             false => ranking.draw(sampling, total, chance),
         }
     }

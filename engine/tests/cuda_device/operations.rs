@@ -20,8 +20,8 @@ fn numbers(shape: &[usize], seed: usize) -> Tensor {
     Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
 }
 
-/// Runs `operation` on inputs of these shapes: on the device in every dtype, and on the host, on the
-/// same numbers, in f32.
+/// Runs `operation` on inputs of these shapes: on the device in every dtype, and on the host, on
+/// the same numbers, in f32.
 fn check(shapes: &[&[usize]], operation: impl Fn(&[Tensor]) -> Result<Tensor>) {
     let device = Device::new_cuda_with_stream(0).unwrap();
     for (dtype, tolerance) in TOLERANCES {

@@ -1,5 +1,6 @@
-//! A copy stream and a compute stream that share a slot, ordered by two events a visit: *ready*, which
-//! compute waits for, and *released*, which the next copy waits for. The host waits for nothing.
+//! A copy stream and a compute stream that share a slot, ordered by two events a visit: *ready*,
+//! which compute waits for, and *released*, which the next copy waits for. The host waits for
+//! nothing.
 
 #![expect(unsafe_code, reason = "the driver's own calls are what is looked at")]
 

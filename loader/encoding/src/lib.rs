@@ -21,7 +21,8 @@ pub enum Encoding {
     Q5_1,
     /// 32 numbers of 8 bits with one scale.
     Q8_0,
-    /// 256 numbers in sub-blocks, each with a scale of its own, and of some a minimum: of 2 bits a number
+    /// 256 numbers in sub-blocks, each with a scale of its own, and of some a minimum: of 2 bits a
+    /// number
     Q2K,
     /// of 3,
     Q3K,

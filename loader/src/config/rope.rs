@@ -18,8 +18,8 @@ const THETA_DEFAULT: f64 = 10_000.0;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rope {
     pub theta: f64,
-    /// Dimensions of each head that turn, from the first on; an even number. The others stay as they
-    /// are.
+    /// Dimensions of each head that turn, from the first on; an even number. The others stay as
+    /// they are.
     pub dims: usize,
     pub scaling: RopeScaling,
     pub pairing: RopePairing,
@@ -28,8 +28,8 @@ pub struct Rope {
     pub divisors: Option<Vec<f32>>,
 }
 
-/// Which two dimensions of a head turn together. The rows of queries and keys are stored in the order
-/// that one of them calls for.
+/// Which two dimensions of a head turn together. The rows of queries and keys are stored in the
+/// order that one of them calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RopePairing {
     /// One of the first half with one of the second.

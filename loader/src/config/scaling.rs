@@ -31,8 +31,8 @@ pub enum RopeScaling {
         high_freq_factor: f64,
         original_max_positions: usize,
     },
-    /// Each pair of dimensions is slowed by a factor of its own: a short one where the sequence is no
-    /// longer than the original context, a long one where it is.
+    /// Each pair of dimensions is slowed by a factor of its own: a short one where the sequence is
+    /// no longer than the original context, a long one where it is.
     LongRope {
         /// One for each pair.
         short_factors: Vec<f64>,

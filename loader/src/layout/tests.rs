@@ -12,7 +12,8 @@ fn tensor(rows: usize, cols: usize, encoding: Encoding, from: u64) -> Tensor {
     }
 }
 
-/// Queries and keys in one encoding and values in another, as quantised files mix them; a small norm.
+/// Queries and keys in one encoding and values in another, as quantised files mix them; a small
+/// norm.
 fn weights() -> Vec<(Role, Vec<Tensor>)> {
     let norm = vec![tensor(256, 1, Encoding::F32, 40)];
     let qkv = vec![

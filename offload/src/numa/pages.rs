@@ -54,8 +54,8 @@ pub fn prefer(node: u32, memory: &[u8]) -> io::Result<()> {
 pub fn nodes(memory: &[u8]) -> Option<Vec<u32>> {
     let pages: Vec<*const u8> = memory.chunks(STRIDE_BYTES).map(<[u8]>::as_ptr).collect();
     let mut nodes = vec![0_i32; pages.len()];
-    // SAFETY: both lists have this many entries; without nodes to move to, nothing is moved. See the
-    // module.
+    // SAFETY: both lists have this many entries; without nodes to move to, nothing is moved. See
+    // the module.
     let said = unsafe {
         libc::syscall(
             libc::SYS_move_pages,

@@ -153,7 +153,8 @@ fn utilisation(to: &mut String, side: &SideResults) -> std::fmt::Result {
         let shares: Sample = row
             .runs
             .iter()
-            // Of an emulated link some was under way before; another's peak is the best that is known.
+            // Of an emulated link some was under way before; another's peak is the best that is
+            // known.
             .filter_map(|run| Some(run.decode.link_gbps()? / run.streaming.peak_gbps?))
             .map(|share| 100.0 * share.min(1.0))
             .collect();

@@ -1,6 +1,7 @@
 //! The report for programs: the same numbers, with their units in their names.
 
-use engine::profile::{Sample, Symptoms};
+use engine::diagnosis::Symptoms;
+use engine::profile::Sample;
 use engine::{LeftOut, Role};
 use serde_json::{Value, json};
 
@@ -10,7 +11,7 @@ use super::{Report, why};
 pub fn of(report: &Report) -> Value {
     let (facts, machine, run) = (&report.facts, &report.machine, &report.runs.as_given);
     let budget = report.runs.budget();
-    let row = |row: &engine::profile::BudgetRow| {
+    let row = |row: &engine::diagnosis::BudgetRow| {
         json!({
             "part": row.part,
             "layers": row.layers,
@@ -69,7 +70,7 @@ pub fn of(report: &Report) -> Value {
         "comparisons": report.runs.compare().iter().map(|comparison| json!({
             "name": comparison.name(),
             "cause": match comparison {
-                engine::profile::Comparison::Overhead { cause, .. } => Some(cause.name()),
+                engine::diagnosis::Comparison::Overhead { cause, .. } => Some(cause.name()),
                 _ => None,
             },
             "ratio": sample(comparison.ratio()),

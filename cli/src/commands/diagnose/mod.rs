@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use engine::profile::Runs;
+use engine::diagnosis::Runs;
 use engine::{Blueprint, Checkup, EngineError, LeftOut, Machine, Role};
 use loader::units;
 
@@ -192,7 +192,7 @@ fn why(left_out: &LeftOut) -> String {
 }
 
 impl Report {
-    fn named_runs(&self) -> Vec<(Role, &engine::profile::Symptoms)> {
+    fn named_runs(&self) -> Vec<(Role, &engine::diagnosis::Symptoms)> {
         let Runs {
             as_given,
             no_offload,

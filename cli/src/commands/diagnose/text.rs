@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-use engine::profile::{Sample, Symptoms};
+use engine::diagnosis::Symptoms;
+use engine::profile::Sample;
 
 use super::{Report, run_name, why};
 use crate::output::{Align, Table, memory, seconds, three_digits};

@@ -20,8 +20,8 @@ pub struct Advice {
     pub command: String,
     /// The best plan with one more GiB, where there is a limit and something is streamed.
     pub more_memory: Option<Gain>,
-    /// The best plan with keys and values in two bytes a number, where there is a limit, something is
-    /// streamed, and they are kept in four.
+    /// The best plan with keys and values in two bytes a number, where there is a limit, something
+    /// is streamed, and they are kept in four.
     pub smaller_cache: Option<Gain>,
     /// The best plan with a link twice as fast, where something is streamed.
     pub faster_link: Option<Gain>,

@@ -1,5 +1,6 @@
 use super::*;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// Phases of these cuts, one after the other; `work` is given the phase, an item and the worker.
 struct Phased<F> {

@@ -5,7 +5,7 @@ use loader::{BlockLayout, Placement, Role};
 use offload::Slab;
 
 use crate::error::EngineError;
-use crate::weight::tensor;
+use crate::weights::weight::tensor;
 
 /// A block's weights in the numbers computed with, for one visit.
 pub(super) struct BlockTensors(Vec<(Role, Tensor)>);

@@ -4,7 +4,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::launch::{Kernels, Memory, SELECTING};
-use crate::device::gpu_sync;
+use crate::compute::sync::gpu_sync;
 use crate::error::EngineError;
 use crate::text::{Candidates, Ranked};
 

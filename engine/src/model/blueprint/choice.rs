@@ -5,14 +5,14 @@ use offload::{PlanRequest, Prefetch, Rates, Residency, ResidencyPlan, predict};
 use super::sizes::costs;
 use super::{Blueprint, OneSlot};
 use crate::error::EngineError;
-use crate::forms;
-use crate::glance;
+use crate::model::forms;
+use crate::model::glance;
 
 /// Two keep a link busy where the streamed layers are spread.
 pub(super) const SLOTS_DEFAULT: usize = 2;
 
-/// One slot is taken where its plan is predicted to be faster by more than this: what the prediction
-/// leaves out is never nothing.
+/// One slot is taken where its plan is predicted to be faster by more than this: what the
+/// prediction leaves out is never nothing.
 const ONE_SLOT_GAIN: f64 = 1.03;
 
 impl Blueprint {
@@ -58,10 +58,10 @@ impl Blueprint {
         }
     }
 
-    /// Where `auto` may choose the slots as well: one, if the layer that stays in place of the other
-    /// gains more than its slot did. That is so where few layers are streamed and a copy takes much
-    /// longer than a layer: one slot idles the link for a layer's compute and a start at each visit,
-    /// and the other way there is a whole copy more in a token.
+    /// Where `auto` may choose the slots as well: one, if the layer that stays in place of the
+    /// other gains more than its slot did. That is so where few layers are streamed and a copy
+    /// takes much longer than a layer: one slot idles the link for a layer's compute and a start at
+    /// each visit, and the other way there is a whole copy more in a token.
     pub(super) fn prefer_one_slot(&mut self) -> Result<(), EngineError> {
         let chooses = self.options.residency == Residency::Auto && self.options.slots.is_none();
         let (true, Some(times), Some(timed)) = (chooses, self.times, self.timed_form()) else {

@@ -11,16 +11,16 @@ use super::limited::{Limited, limited};
 use super::link::{link_info, link_to};
 use super::sizes::{costs, sizes};
 use super::{Blueprint, arrangement};
-use crate::blocks::Blocks;
 use crate::compute::size::{ComputeSize, Needs, Room, Setup, Weights};
 use crate::compute::{self, Kernels};
-use crate::cores;
-use crate::ends::Ends;
 use crate::error::EngineError;
-use crate::forms::{self, Choice, Forms};
-use crate::memory;
-use crate::options::{ModelOptions, Source};
-use crate::verification::Verification;
+use crate::machine::cores;
+use crate::machine::memory;
+use crate::model::forms::{self, Choice, Forms};
+use crate::model::options::{ModelOptions, Source};
+use crate::weights::blocks::Blocks;
+use crate::weights::ends::Ends;
+use crate::weights::verification::Verification;
 
 /// The context where none is asked for. Most models know far more positions than most uses need,
 /// and the whole cache is paid for up front.
@@ -51,6 +51,8 @@ impl Blueprint {
         if options.threads.is_some() && options.kernels == Kernels::Clear {
             return Err(EngineError::ThreadsOfClear);
         }
+        // Before anything of a model is in memory.
+        memory::note_program();
         let checkpoint = source.open()?;
         let config = Arc::new(checkpoint.config.clone());
         let context = context(&options, config.max_positions)?;
@@ -63,10 +65,12 @@ impl Blueprint {
         let Forms { choice, are_timed } = forms::forms(&options, &plain, on_device)?;
         let limits = memory::limits();
         // Where nothing stays there is no form to choose.
-        let times = match are_timed && options.residency != Residency::Layers(0) {
+        let trial = match are_timed && options.residency != Residency::Layers(0) {
             true => forms::time(&checkpoint, &options, &limits)?,
             false => None,
         };
+        let times = trial.map(|trial| trial.times);
+        let trial_bytes = trial.map_or(0, |trial| trial.bytes);
         let forms = times.filter(|_| matches!(choice, Choice::Either(_)));
         let blocks = match choice {
             Choice::Compact(compact) | Choice::Either(compact) => compact,
@@ -91,7 +95,7 @@ impl Blueprint {
             Arc::clone(&config),
             Setup {
                 kernels: options.kernels,
-                room: Room::of(&options, context),
+                room: Room::of(context, options.sequences, options.logit_rows),
                 cache_type,
                 threads,
                 of_device: on_device.then_some(dtype.unwrap_or(DType::Bf16)),
@@ -169,7 +173,9 @@ impl Blueprint {
             one_slot: None,
             forms,
             times,
+            trial_bytes,
             tokenizer: OnceCell::new(),
+            tokenizer_bytes: OnceCell::new(),
         };
         if too_large.is_none() {
             blueprint.prefer_faster_form()?;

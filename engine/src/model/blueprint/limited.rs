@@ -2,9 +2,9 @@
 
 use offload::{HostRoom, PlanRequest, Residency, ResidencyPlan};
 
-use crate::memory::{Limit, LimitKind};
-use crate::options::ModelOptions;
-use crate::reserve::Sizes;
+use crate::machine::memory::{Limit, LimitKind};
+use crate::model::options::ModelOptions;
+use crate::model::reserve::Sizes;
 
 /// A request within a limit.
 pub(super) struct Limited {

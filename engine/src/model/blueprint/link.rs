@@ -7,9 +7,9 @@ use loader::Checkpoint;
 use offload::{Home, LinkInfo, Place};
 
 use super::Blueprint;
-use crate::cores::CoreWatch;
 use crate::error::EngineError;
-use crate::options::ModelOptions;
+use crate::machine::cores::CoreWatch;
+use crate::model::options::ModelOptions;
 use crate::profile::LinkPeak;
 
 /// Rates that can be emulated: from slower than a disk to faster than memory.

@@ -1,7 +1,8 @@
 //! A model before it is loaded: what the checkpoint says, what was asked for, and the plan that
-//! follows. Before a plan is made nothing is read but headers, a few rows of a layer that both forms
-//! are timed on, and, where a choice depends on the link, as much as tells its rate.
+//! follows. Before a plan is made nothing is read but headers, a few rows of a layer that both
+//! forms are timed on, and, where a choice depends on the link, as much as tells its rate.
 
+mod beside;
 mod choice;
 mod draft;
 mod limited;
@@ -11,6 +12,8 @@ mod sizes;
 #[cfg(test)]
 mod tests;
 
+pub use beside::Beside;
+
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -19,15 +22,15 @@ use loader::{Access, Arrangement, BlockLayout, Checkpoint, DType, Encoding, Form
 use offload::{Costs, Home, LayerIndex, LinkInfo, Place, PlanRequest, ResidencyPlan};
 
 use self::sizes::costs;
-use crate::blocks::Blocks;
 use crate::compute::size::{ComputeSize, Needs, Room};
-use crate::ends::EndsPlan;
-use crate::memory::LimitKind;
-use crate::options::ModelOptions;
-use crate::reader::{STREAM_ACCESS, WeightReader};
-use crate::reserve::Sizes;
+use crate::machine::memory::LimitKind;
+use crate::model::options::ModelOptions;
+use crate::model::reserve::Sizes;
 use crate::text::Tokenizer;
-use crate::verification::Verification;
+use crate::weights::blocks::Blocks;
+use crate::weights::ends::EndsPlan;
+use crate::weights::reader::{STREAM_ACCESS, WeightReader};
+use crate::weights::verification::Verification;
 
 /// The plan with one slot that was taken, and the one with two that was not; both predicted.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -74,9 +77,14 @@ pub struct Blueprint {
     pub one_slot: Option<OneSlot>,
     /// What both forms of resident matrices give here, where either could be taken.
     pub forms: Option<FormTimes>,
-    /// The same where one of them was asked for, too: slots depend on it, and how memory is asked for.
+    /// The same where one of them was asked for, too: slots depend on it, and how memory is asked
+    /// for.
     times: Option<FormTimes>,
-    pub(crate) tokenizer: OnceCell<Option<Tokenizer>>,
+    /// What both forms took while they were timed.
+    trial_bytes: u64,
+    tokenizer: OnceCell<Option<Tokenizer>>,
+    /// What loading it left in memory.
+    tokenizer_bytes: OnceCell<u64>,
 }
 
 impl Blueprint {
@@ -162,7 +170,8 @@ impl Blueprint {
 
     /// How much passes through the layers at once.
     pub(crate) fn room(&self) -> Room {
-        Room::of(&self.options, self.context)
+        let options = &self.options;
+        Room::of(self.context, options.sequences, options.logit_rows)
     }
 
     /// Whether it computes on a device with memory of its own.

@@ -5,7 +5,7 @@ use offload::{OffloadError, PlanRequest, Residency, ResidencyPlan};
 use super::Blueprint;
 use super::choice::SLOTS_DEFAULT;
 use crate::error::EngineError;
-use crate::memory;
+use crate::machine::memory;
 
 impl Blueprint {
     /// One resident layer fewer, where the device had less room than it said.

@@ -6,10 +6,10 @@ use loader::{Arrangement, BlockSource, Checkpoint, Form, Whole};
 use offload::{BlockCost, BufferBytes, Costs, DiskLink, Home, LinkInfo};
 
 use super::choice::SLOTS_DEFAULT;
-use crate::blocks::Blocks;
 use crate::error::EngineError;
-use crate::options::ModelOptions;
-use crate::reserve::{self, Sizes};
+use crate::model::options::ModelOptions;
+use crate::model::reserve::{self, Sizes};
+use crate::weights::blocks::Blocks;
 
 /// What decides the reserve.
 pub(super) fn sizes(

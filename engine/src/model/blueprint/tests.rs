@@ -6,7 +6,7 @@ use offload::{PlanRequest, Residency, ResidencyPlan};
 
 use super::Blueprint;
 use crate::error::EngineError;
-use crate::options::{ModelOptions, Source};
+use crate::model::options::{ModelOptions, Source};
 
 /// 24 layers of 3 MB: enough that both forms are timed, where a processor may gain from it.
 fn timed_model() -> (tempfile::TempDir, Source) {

@@ -1,5 +1,6 @@
 //! The stages of a recording as stretches of one clock, parents before what nests in them, and
-//! folded by path. A stretch nests in the last one that holds it and that [`Stage`] lets it nest in.
+//! folded by path. A stretch nests in the last one that holds it and that [`Stage`] lets it nest
+//! in.
 
 use std::time::{Duration, Instant};
 

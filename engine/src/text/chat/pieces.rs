@@ -1,5 +1,6 @@
-//! Filters of Jinja2 that cut a list or a text into pieces, or bring it to a length. The template engine
-//! lacks them, or understands them differently; these give what Jinja2 gives, and ask the meter first.
+//! Filters of Jinja2 that cut a list or a text into pieces, or bring it to a length. The template
+//! engine lacks them, or understands them differently; these give what Jinja2 gives, and ask the
+//! meter first.
 
 use std::sync::Arc;
 

@@ -1,16 +1,21 @@
 //! Words of Jinja2 that the template engine lacks, or understands differently: what they give is
 //! what Jinja2 gives. Each asks the meter before it makes anything.
 
+mod kinds;
+mod objects;
+
 use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering as Memory};
 
 use minijinja::formatting::{FormatStyle, format};
 use minijinja::value::{
     Enumerator, Kwargs, Object, ObjectRepr, Rest, Tuple, ValueKind, ValueOrKwargs, from_args,
 };
 use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+use kinds::{is_callable, is_iterable, is_map, is_same, is_sequence};
+use objects::{Cycler, Joiner};
 
 use super::library::{self, largest_number};
 use super::meter::Meter;
@@ -353,157 +358,4 @@ fn replace(meter: &Meter, args: &[Value]) -> Result<Value, Error> {
         usize::MAX => text.replace(&old, &new),
         most => text.replacen(&old, &new, most),
     }))
-}
-
-/// `joiner(', ')`: nothing when it is called first, the text from then on.
-#[derive(Debug)]
-struct Joiner {
-    text: Value,
-    called: AtomicBool,
-}
-
-impl Joiner {
-    fn of(args: &[Value]) -> Result<Value, Error> {
-        let (placed, kwargs): (Option<Value>, Kwargs) = from_args(args)?;
-        let text = match placed {
-            Some(text) => text,
-            None => kwargs
-                .get::<Option<Value>>("sep")?
-                .unwrap_or_else(|| Value::from(", ")),
-        };
-        kwargs.assert_all_used()?;
-        let called = AtomicBool::new(false);
-        Ok(Value::from_object(Self { text, called }))
-    }
-}
-
-impl Object for Joiner {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn call(self: &Arc<Self>, _: &mut State<'_, '_>, args: &[Value]) -> Result<Value, Error> {
-        let () = from_args(args)?;
-        Ok(match self.called.swap(true, Memory::Relaxed) {
-            true => self.text.clone(),
-            false => Value::from(""),
-        })
-    }
-
-    /// Not what is in it: the meter walks lists and maps only.
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<joiner>")
-    }
-}
-
-/// `cycler('odd', 'even')`: one after the other, again and again.
-#[derive(Debug)]
-struct Cycler {
-    items: Vec<Value>,
-    at: AtomicUsize,
-}
-
-impl Cycler {
-    fn of(args: &[Value]) -> Result<Value, Error> {
-        if args.is_empty() {
-            return Err(refuse("a cycler needs something to cycle through"));
-        }
-        Ok(Value::from_object(Self {
-            items: args.to_vec(),
-            at: AtomicUsize::new(0),
-        }))
-    }
-
-    fn current(&self) -> Option<Value> {
-        self.items.get(self.at.load(Memory::Relaxed)).cloned()
-    }
-}
-
-impl Object for Cycler {
-    fn repr(self: &Arc<Self>) -> ObjectRepr {
-        ObjectRepr::Plain
-    }
-
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match key.as_str() {
-            Some("current") => self.current(),
-            _ => None,
-        }
-    }
-
-    fn call_method(
-        self: &Arc<Self>,
-        _: &mut State<'_, '_>,
-        name: &str,
-        args: &[Value],
-    ) -> Result<Value, Error> {
-        let () = from_args(args)?;
-        match name {
-            "next" => {
-                let current = self.current();
-                let next = (self.at.load(Memory::Relaxed) + 1) % self.items.len();
-                self.at.store(next, Memory::Relaxed);
-                Ok(current.unwrap_or_default())
-            }
-            "reset" => {
-                self.at.store(0, Memory::Relaxed);
-                Ok(Value::from(()))
-            }
-            _ => Err(Error::from(ErrorKind::UnknownMethod)),
-        }
-    }
-
-    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<cycler>")
-    }
-}
-
-/// What is undefined counts: Python's `callable` finds a method to call it by, which then fails.
-fn is_callable(value: &Value) -> bool {
-    if value.is_undefined() {
-        return true;
-    }
-    let Some(object) = value.as_object() else {
-        return false;
-    };
-    match object.repr() {
-        ObjectRepr::Plain => value.downcast_object_ref::<Cycler>().is_none(),
-        _ => object.type_name().ends_with("::Macro"),
-    }
-}
-
-fn is_iterable(value: &Value) -> bool {
-    match value.kind() {
-        ValueKind::None => false,
-        ValueKind::Undefined => true,
-        _ => value.try_iter().is_ok(),
-    }
-}
-
-/// What has a length and items. A text and a map do.
-fn is_sequence(value: &Value) -> bool {
-    let kind = value.kind();
-    is_map(value)
-        || matches!(
-            kind,
-            ValueKind::Undefined | ValueKind::String | ValueKind::Seq
-        )
-}
-
-/// Namespaces and macros look like maps to the template engine.
-fn is_map(value: &Value) -> bool {
-    let object = value.as_object();
-    let other = |name: &str| name.ends_with("::Namespace") || name.ends_with("::Macro");
-    value.kind() == ValueKind::Map && !object.is_some_and(|object| other(object.type_name()))
-}
-
-/// Python compares addresses. Small values of one kind have the same where they are equal; large
-/// ones hardly ever, and no template asks.
-fn is_same(meter: &Meter, a: &Value, b: &Value) -> Result<bool, Error> {
-    if a.kind() != b.kind() || a.is_integer() != b.is_integer() {
-        return Ok(false);
-    }
-    meter.read(a)?;
-    meter.read(b)?;
-    Ok(a == b)
 }

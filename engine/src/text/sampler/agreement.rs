@@ -1,5 +1,5 @@
-//! What candidates decide is what the logits decide: for random rows, settings and histories, by the
-//! thousand; and how often they decide.
+//! What candidates decide is what the logits decide: for random rows, settings and histories, by
+//! the thousand; and how often they decide.
 
 use super::*;
 
@@ -75,11 +75,10 @@ fn candidates(random: &mut Random, row: &[f32], count: usize, temperature: f32) 
 
 /// Samples from both, and says whether the candidates decided.
 fn agree(sampler: &mut Sampler, candidates: &Candidates, row: &[f32], history: &[u32]) -> bool {
-    let clock = &mut Clock::default();
     let before = sampler.random.clone();
-    let chosen = sampler.choose(candidates, history, clock);
+    let chosen = sampler.choose(candidates, history);
     let after = std::mem::replace(&mut sampler.random, before.clone());
-    let expected = sampler.sample(&mut row.to_vec(), history, clock).unwrap();
+    let expected = sampler.sample(&mut row.to_vec(), history).unwrap();
     match chosen {
         Ok(token) => {
             assert_eq!(token, expected, "{:?}", sampler.sampling);
@@ -176,7 +175,7 @@ fn candidates_of_another_vocabulary_decide_nothing() {
     let candidates = candidates(&mut random, &[1.0, 2.0, 3.0], 2, 1.0);
     let chosen = |vocab| {
         let mut sampler = Sampler::new(Sampling::default(), vocab).unwrap();
-        sampler.choose(&candidates, &[], &mut Clock::default())
+        sampler.choose(&candidates, &[])
     };
     assert_eq!(chosen(3), Ok(2));
     assert_eq!(chosen(4), Err(NeedsAll));

@@ -1,5 +1,6 @@
-//! The order of tokens: by logit, the lower id first among equals. It is total, so that a seed means
-//! the same everywhere, and it is that of whole numbers, so that a device sorts by it as well.
+//! The order of tokens: by logit, the lower id first among equals. It is total, so that a seed
+//! means the same everywhere, and it is that of whole numbers, so that a device sorts by it as
+//! well.
 
 /// A token and its logit as one number: the larger, the likelier. Not for NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,6 @@
-//! The draw itself, down a list of tokens that begins with the likeliest. Top-k, top-p and min-p each
-//! keep the head of that list, and the draw ends within it; so the list may end where nothing further
-//! can matter, and this file knows whether it may.
+//! The draw itself, down a list of tokens that begins with the likeliest. Top-k, top-p and min-p
+//! each keep the head of that list, and the draw ends within it; so the list may end where nothing
+//! further can matter, and this file knows whether it may.
 
 use super::Sampling;
 use super::candidates::{Candidates, NeedsAll};
@@ -9,8 +9,8 @@ use super::rank::Ranked;
 use super::scan::kth_largest;
 use crate::text::random::exp_nonpositive;
 
-/// Weights are sums and products of rounded numbers: a bound on one leaves this much room. It is far
-/// above what roundings come to, and a draw that comes so close to a border is as rare.
+/// Weights are sums and products of rounded numbers: a bound on one leaves this much room. It is
+/// far above what roundings come to, and a draw that comes so close to a border is as rare.
 const ROOM: f64 = 1e-4;
 /// The same for sums of the same weights in another order, as `f64`.
 const ROOM_OF_SUMS: f64 = 1e-9;
@@ -75,8 +75,8 @@ impl Ranking {
     }
 
     /// The candidates that are above all others, whatever those are. `seen` are the tokens that the
-    /// penalty is for; it is not under 1, so that it moves none of the others up. Of the greedy one,
-    /// whose temperature is 0, the total means nothing.
+    /// penalty is for; it is not under 1, so that it moves none of the others up. Of the greedy
+    /// one, whose temperature is 0, the total means nothing.
     pub(super) fn rank_candidates(
         &mut self,
         candidates: &Candidates,
@@ -157,8 +157,8 @@ impl Ranking {
 
     /// The token at `chance`, from 0 to below 1, of the way down what top-p and min-p keep.
     ///
-    /// The heavier the total, the further down top-p cuts and the draw ends: if it comes to the same
-    /// token at both ends of what is known of the total, it does so in between.
+    /// The heavier the total, the further down top-p cuts and the draw ends: if it comes to the
+    /// same token at both ends of what is known of the total, it does so in between.
     pub(super) fn draw(
         &mut self,
         sampling: &Sampling,

@@ -2,7 +2,6 @@ use super::penalty::Seen;
 use super::ranking::Total;
 use super::scan::total_weight;
 use super::*;
-use crate::profile::Clock;
 
 const NONE: f32 = f32::NEG_INFINITY;
 
@@ -27,9 +26,7 @@ fn check(sampling: Sampling, logits: &[f32], history: &[u32], expected: &[f64]) 
     let mut sampler = Sampler::new(sampling, logits.len()).unwrap();
     let mut counts = vec![0usize; logits.len()];
     for _ in 0..DRAWS {
-        let token = sampler
-            .sample(&mut logits.to_vec(), history, &mut Clock::default())
-            .unwrap();
+        let token = sampler.sample(&mut logits.to_vec(), history).unwrap();
         counts[token as usize] += 1;
     }
     let (mut chi_square, mut degrees) = (0.0, -1.0);
@@ -52,11 +49,7 @@ fn greedy(logits: &[f32], history: &[u32], repetition_penalty: f32) -> Result<u3
         repetition_penalty,
         ..Sampling::default()
     };
-    Sampler::new(sampling, logits.len())?.sample(
-        &mut logits.to_vec(),
-        history,
-        &mut Clock::default(),
-    )
+    Sampler::new(sampling, logits.len())?.sample(&mut logits.to_vec(), history)
 }
 
 #[test]
@@ -172,18 +165,12 @@ fn bad_logits_are_errors() {
     for temperature in [0.0, 1.0] {
         let mut sampler = Sampler::new(sampling(|s| s.temperature = temperature), 3).unwrap();
         for bad in [f32::NAN, f32::INFINITY] {
-            let error = sampler
-                .sample(&mut [0.0, bad, 1.0], &[], &mut Clock::default())
-                .unwrap_err();
+            let error = sampler.sample(&mut [0.0, bad, 1.0], &[]).unwrap_err();
             assert!(matches!(error, TextError::NonFiniteLogits { token: 1, .. }));
         }
-        let error = sampler
-            .sample(&mut [NONE; 3], &[], &mut Clock::default())
-            .unwrap_err();
+        let error = sampler.sample(&mut [NONE; 3], &[]).unwrap_err();
         assert!(matches!(error, TextError::NothingToSample { logits: 3 }));
-        let error = sampler
-            .sample(&mut [0.0; 4], &[], &mut Clock::default())
-            .unwrap_err();
+        let error = sampler.sample(&mut [0.0; 4], &[]).unwrap_err();
         assert!(matches!(
             error,
             TextError::LogitsLength {
@@ -195,7 +182,7 @@ fn bad_logits_are_errors() {
     assert!(
         Sampler::new(Sampling::default(), 0)
             .unwrap()
-            .sample(&mut [], &[], &mut Clock::default())
+            .sample(&mut [], &[])
             .is_err()
     );
 }
@@ -249,11 +236,7 @@ fn a_seed_gives_the_same_tokens_everywhere() {
         (0..12)
             .map(|step| {
                 sampler
-                    .sample(
-                        &mut logits(step).collect::<Vec<_>>(),
-                        &[],
-                        &mut Clock::default(),
-                    )
+                    .sample(&mut logits(step).collect::<Vec<_>>(), &[])
                     .unwrap()
             })
             .collect::<Vec<u32>>()
@@ -367,9 +350,7 @@ fn check_buffers(mut sampler: Sampler) {
     for step in 0..50u32 {
         // Rising logits are the worst case for the top-k buffer.
         let mut logits: Vec<f32> = (0..5000).map(|id| (id + step) as f32 * 1e-3).collect();
-        sampler
-            .sample(&mut logits, &[step, 7, 4999], &mut Clock::default())
-            .unwrap();
+        sampler.sample(&mut logits, &[step, 7, 4999]).unwrap();
     }
     assert_eq!(place(&sampler), before);
 }

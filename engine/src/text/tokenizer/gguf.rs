@@ -1,15 +1,15 @@
-//! A GGUF file's vocabulary as a `tokenizer.json`, so that it goes through the same door, and the same
-//! checks, as every other. Such a file names the way to cut a text into words, and llama.cpp knows what
-//! the names mean; here they are patterns. A name that is not known is refused: another pattern would
-//! give other tokens, silently.
+//! A GGUF file's vocabulary as a `tokenizer.json`, so that it goes through the same door, and the
+//! same checks, as every other. Such a file names the way to cut a text into words, and llama.cpp
+//! knows what the names mean; here they are patterns. A name that is not known is refused: another
+//! pattern would give other tokens, silently.
 
 use std::collections::HashMap;
 
 use loader::{GgufTokenizer, TokenType};
 use serde_json::{Map, Value, json};
 
-/// A vocabulary of pairs is made from its tokens, each cut at every letter: longer ones than this are
-/// no part of a word.
+/// A vocabulary of pairs is made from its tokens, each cut at every letter: longer ones than this
+/// are no part of a word.
 const PIECE_BYTES_MAX: usize = 512;
 
 /// What a space is in a vocabulary of this kind.
@@ -37,8 +37,8 @@ const WORDS: Words = Words {
 const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// As the models have it; llama.cpp's own takes no marks for parts of a word, and knows the case of ASCII
-/// letters only. Likewise the next.
+/// As the models have it; llama.cpp's own takes no marks for parts of a word, and knows the case of
+/// ASCII letters only. Likewise the next.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
@@ -263,8 +263,8 @@ fn byte_pairs(vocabulary: &GgufTokenizer, tokens: &[&str]) -> Result<Parts, Stri
     })
 }
 
-/// Pieces with scores: of all neighbours that are a piece together, those with the highest score are
-/// merged first. What is no piece becomes its bytes.
+/// Pieces with scores: of all neighbours that are a piece together, those with the highest score
+/// are merged first. What is no piece becomes its bytes.
 fn sentence_pieces(vocabulary: &GgufTokenizer, tokens: &[&str]) -> Result<Parts, String> {
     if vocabulary.remove_extra_whitespaces == Some(true) {
         return Err("`tokenizer.ggml.remove_extra_whitespaces` is true, and false is known".into());

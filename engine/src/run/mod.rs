@@ -1,0 +1,7 @@
+//! Passes over a model, the sequences that they are made for, and the text that comes of them.
+
+pub(crate) mod generation;
+pub(crate) mod passes;
+pub(crate) mod past;
+pub(crate) mod sequence;
+pub(crate) mod session;

@@ -1,0 +1,302 @@
+//! A session over a model: one sequence of its own, others where they are asked for, and passes, of
+//! one of them or of several together.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use offload::LoadRecord;
+
+use super::generation::{Generation, GenerationOptions, Output};
+use super::passes::Passes;
+use super::past::Measured;
+use super::sequence::{Part, Seat, Sequence};
+use crate::compute::batch::{Run, RunKind, rows_of};
+use crate::error::EngineError;
+use crate::model::Model;
+use crate::profile::{PassKind, PassTiming, Recording, Timing};
+use crate::text::{Candidates, Wanted};
+
+/// See the module.
+pub struct Session<'m> {
+    pub(crate) passes: Passes<'m>,
+    /// `None` once it was taken.
+    own: Option<Sequence>,
+    seat: Seat,
+}
+
+impl std::fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("own", &self.own)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'m> Session<'m> {
+    pub(crate) fn new(model: &'m mut Model) -> Result<Self, EngineError> {
+        let passes = Passes::new(model)?;
+        let blueprint = passes.model.blueprint();
+        let seat = Seat::new(blueprint.room().sequences, Arc::clone(&blueprint.config));
+        Ok(Self {
+            own: Some(new_sequence(&passes, &seat)?),
+            passes,
+            seat,
+        })
+    }
+
+    pub fn model(&self) -> &Model {
+        self.passes.model
+    }
+
+    /// Setting this ends the pass under way at its next layer, or while it waits for one, with
+    /// [`EngineError::Interrupted`].
+    pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
+        self.passes.model.cancel_with(&flag);
+        self.passes.cancel = flag;
+    }
+
+    /// The layers that the pass under way has behind it, to be watched from another thread. On a
+    /// device it is what was ordered, and says nothing of what is done.
+    pub fn layers_done(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.passes.layers_done)
+    }
+
+    /// Watches from now on whether compute has the cores that it asks for: the timing of a pass then
+    /// says it.
+    pub fn watch_cores(&mut self) {
+        self.passes.watch_cores();
+    }
+
+    /// Keeps a timeline of every pass from now on; [`Session::take_recording`] has it.
+    pub fn record(&mut self) {
+        self.passes.record();
+    }
+
+    /// The timeline so far, and the end of recording.
+    pub fn take_recording(&mut self) -> Option<Recording> {
+        self.passes.take_recording()
+    }
+
+    /// The session's own sequence, for batches. The session begins another when it needs one.
+    pub fn take_own(&mut self) -> Result<Sequence, EngineError> {
+        match self.own.take() {
+            Some(own) => Ok(own),
+            None => self.sequence(),
+        }
+    }
+
+    /// Another sequence, empty. [`ModelOptions::sequences`](crate::ModelOptions::sequences) says how
+    /// many there can be together, the session's own among them.
+    pub fn sequence(&self) -> Result<Sequence, EngineError> {
+        new_sequence(&self.passes, &self.seat)
+    }
+
+    /// Positions still free in the session's own sequence.
+    pub fn room(&self) -> usize {
+        let context = self.passes.model.blueprint.context;
+        self.own.as_ref().map_or(context, Sequence::room)
+    }
+
+    /// The session's own sequence goes back to its begin.
+    pub fn restart(&mut self) -> Result<(), EngineError> {
+        self.own.as_mut().map_or(Ok(()), |own| own.go_back(0))
+    }
+
+    /// Sends `tokens` through the model after what its own sequence has seen already. All of them share
+    /// one visit of each layer.
+    pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
+        self.passes.begin()?;
+        let seen = self.own.as_ref().map_or(0, Sequence::len);
+        let kind = match RunKind::of(tokens.len(), seen) {
+            RunKind::Decode => PassKind::Decode,
+            _ => PassKind::Prompt,
+        };
+        self.forward(kind, tokens, Wanted::Logits)?;
+        self.passes.end_pass()?;
+        self.last_timing()
+    }
+
+    /// Sends tokens of several sequences through the model: one visit of each layer serves them all.
+    /// Each gives the bits that it gives alone. The logits after the last token of each part are then
+    /// in [`Session::logits`], one part's after the other's.
+    pub fn batch(&mut self, parts: &mut [Part<'_>]) -> Result<PassTiming, EngineError> {
+        let most = self.passes.model.blueprint.room().logit_rows;
+        if parts.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if parts.len() > most {
+            return Err(EngineError::TooManySequences { most });
+        }
+        if parts
+            .iter()
+            .any(|part| !part.sequence.belongs_to(&self.seat))
+        {
+            return Err(EngineError::OtherModel);
+        }
+        self.passes.begin()?;
+        let units = parts.len();
+        let all_decode = parts.iter().all(|part| part.kind == RunKind::Decode);
+        let kind = match all_decode {
+            true => PassKind::Decode,
+            false => PassKind::Prompt,
+        };
+        let runs = parts.iter_mut().map(|part| Run {
+            position: part.sequence.tokens.len(),
+            state: &mut part.sequence.state,
+            tokens: part.tokens,
+            kind: part.kind,
+        });
+        let mut runs: Vec<Run<'_>> = runs.collect();
+        self.passes.blocks(kind, units, &mut runs)?;
+        let last = |run| rows_of(&runs, run).end - 1;
+        let rows: Vec<usize> = (0..runs.len()).map(last).collect();
+        self.passes.head(&mut runs, &rows)?;
+        for part in parts {
+            part.sequence.tokens.extend(part.tokens);
+        }
+        self.passes.end_pass()?;
+        self.last_timing()
+    }
+
+    /// Sends `tokens` through the model as [`Session::pass`] does, and shows the logits after each of
+    /// those in `rows`.
+    pub fn pass_rows(
+        &mut self,
+        tokens: &[u32],
+        rows: Range<usize>,
+        look: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<PassTiming, EngineError> {
+        self.passes.begin()?;
+        let Self { passes, own, seat } = self;
+        let own = match own {
+            Some(own) => own,
+            None => own.insert(new_sequence(passes, seat)?),
+        };
+        let position = own.tokens.len();
+        let mut run = [Run {
+            state: &mut own.state,
+            tokens,
+            position,
+            kind: RunKind::of(tokens.len(), position),
+        }];
+        passes.blocks(PassKind::Prompt, rows.len(), &mut run)?;
+        let together = passes.model.blueprint.room().logit_rows;
+        let rows: Vec<usize> = rows.filter(|row| *row < tokens.len()).collect();
+        for rows in rows.chunks(together) {
+            passes.head(&mut run, rows)?;
+            let logits = passes.compute.logits();
+            let each = logits.chunks_exact(logits.len() / rows.len());
+            rows.iter()
+                .zip(each)
+                .for_each(|(&row, logits)| look(row, logits));
+        }
+        own.tokens.extend(tokens);
+        self.passes.end_pass()?;
+        self.last_timing()
+    }
+
+    /// Of the pass that is over.
+    fn last_timing(&mut self) -> Result<PassTiming, EngineError> {
+        self.passes.settle()?;
+        let last = self.passes.measured().last();
+        Ok(last.map_or_else(PassTiming::default, |pass| pass.timing))
+    }
+
+    /// A pass of its own sequence up to its logits, or to the likeliest tokens if those may do and come
+    /// without the logits here. What then becomes of them is part of the pass until `end_pass`.
+    pub(crate) fn forward(
+        &mut self,
+        kind: PassKind,
+        tokens: &[u32],
+        wanted: Wanted,
+    ) -> Result<Option<Candidates>, EngineError> {
+        let Self { passes, own, seat } = self;
+        let own = match own {
+            Some(own) => own,
+            None => own.insert(new_sequence(passes, seat)?),
+        };
+        let position = own.tokens.len();
+        let mut run = [Run {
+            state: &mut own.state,
+            tokens,
+            position,
+            kind: RunKind::of(tokens.len(), position),
+        }];
+        passes.blocks(kind, 1, &mut run)?;
+        let candidates = passes.head_wanted(&mut run, wanted)?;
+        own.tokens.extend(tokens);
+        Ok(candidates)
+    }
+
+    /// The logits of the last [`Session::pass`], after its last token, or of the last
+    /// [`Session::batch`]. Yours to change: sampling does. What is generated on a device may have needed
+    /// none, and leaves older ones here.
+    pub fn logits(&mut self) -> &mut [f32] {
+        self.passes.compute.logits()
+    }
+
+    /// The same, where the last pass may have brought candidates in their place.
+    pub(crate) fn all_logits(&mut self) -> Result<&mut [f32], EngineError> {
+        self.passes.compute.bring_logits()?;
+        Ok(self.passes.compute.logits())
+    }
+
+    pub(crate) fn measured(&self) -> &[Measured] {
+        self.passes.measured()
+    }
+
+    /// The loads of the last [`Session::pass`].
+    pub fn loads(&self) -> &[LoadRecord] {
+        self.measured().last().map_or(&[], |pass| &pass.loads)
+    }
+
+    /// Generates to the end, and tells where the time went.
+    ///
+    /// ```
+    /// use engine::{GenerationOptions, Model, ModelOptions, Source};
+    ///
+    /// let mut model = Model::open(&Source::Demo, ModelOptions::default())?;
+    /// let prompt = model.blueprint().encode("Once upon a time")?;
+    /// let options = GenerationOptions { max_new_tokens: 4, ..GenerationOptions::default() };
+    /// let (output, timing) = model.session()?.generate_with_timing(prompt, options)?;
+    /// assert_eq!(output.tokens.len(), 4);
+    /// assert!(timing.prefill_ms > 0.0);
+    /// println!("{}", timing.tree());
+    /// # Ok::<(), engine::EngineError>(())
+    /// ```
+    pub fn generate_with_timing(
+        &mut self,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+    ) -> Result<(Output, Timing), EngineError> {
+        let mut generation = self.generate(prompt, options)?;
+        let mut text = String::new();
+        for piece in &mut generation {
+            text.push_str(&piece?.text);
+        }
+        text.push_str(&generation.rest());
+        let report = generation.report();
+        let output = Output {
+            text,
+            tokens: report.tokens,
+            ended: report.ended,
+        };
+        Ok((output, report.timing))
+    }
+
+    /// Generates after `prompt`, token by token. The last token given out has not been seen by the
+    /// model yet: to go on later, begin the next prompt with it.
+    pub fn generate(
+        &mut self,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+    ) -> Result<Generation<'_, 'm>, EngineError> {
+        Generation::new(self, prompt, options)
+    }
+}
+
+fn new_sequence(passes: &Passes<'_>, seat: &Seat) -> Result<Sequence, EngineError> {
+    let context = passes.model.blueprint().context;
+    Sequence::new(seat, context, || passes.compute.state(context))
+}

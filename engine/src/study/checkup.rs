@@ -1,0 +1,291 @@
+//! The three runs that tell whether offloading is healthy: as it was asked for, without any
+//! offload, and with four more resident layers; with four fewer where neither of those fits.
+//! Decides which of them are worth making and collects what they took, round by round; what they
+//! mean is the profile's to say.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use loader::Form;
+use offload::{Residency, ResidencyPlan};
+
+use crate::error::EngineError;
+use crate::model::Blueprint;
+use crate::model::options::{ModelOptions, Source};
+use crate::run::generation::GenerationOptions;
+use crate::study::diagnosis::{Runs, Symptoms};
+use crate::study::trial::{Trial, TrialRun};
+
+/// What the run beside the one that was asked for has more, or fewer: the step of the guide.
+const STEP_LAYERS: usize = 4;
+
+/// Which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    AsGiven,
+    NoOffload,
+    More,
+    /// In place of the others, where they do not fit.
+    Fewer,
+}
+
+impl Role {
+    pub const ALL: [Self; 4] = [Self::AsGiven, Self::NoOffload, Self::More, Self::Fewer];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsGiven => "as_given",
+            Self::NoOffload => "no_offload",
+            Self::More => "more_resident",
+            Self::Fewer => "fewer_resident",
+        }
+    }
+}
+
+/// A run that is not made, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOut {
+    TooLarge {
+        role: Role,
+        resident: usize,
+        needed_bytes: u64,
+        memory_bytes: u64,
+    },
+    /// It would be another one again.
+    SameAs { role: Role, other: Role },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Checkup {
+    source: Source,
+    roles: Vec<Role>,
+    trials: Vec<Trial>,
+    left_out: Vec<LeftOut>,
+    /// The form of resident layers was typed.
+    is_form_typed: bool,
+    /// Of each trial, round by round.
+    runs: Vec<Vec<TrialRun>>,
+}
+
+impl Checkup {
+    /// Plans the runs. What the blueprint decided (`auto`, the memory that is free) is decided for
+    /// all of them: a round that got another N than the one before could not be compared.
+    pub fn new(source: Source, blueprint: &Blueprint, prompt: Vec<u32>, new_tokens: usize) -> Self {
+        let (layers, given) = (blueprint.plan.layers(), blueprint.plan.resident_count());
+        let trial = |resident| Trial {
+            options: ModelOptions {
+                residency: Residency::Layers(resident),
+                slots: Some(blueprint.slots()),
+                resident_form: Some(blueprint.resident_form()),
+                memory_bytes: blueprint.memory_bytes,
+                ..blueprint.options.clone()
+            },
+            prompt: prompt.clone(),
+            // All runs are equally long, whatever the model says.
+            generation: GenerationOptions {
+                max_new_tokens: new_tokens,
+                ignore_eos: true,
+                ..GenerationOptions::default()
+            },
+        };
+        let (mut roles, mut trials) = (vec![Role::AsGiven], vec![trial(given)]);
+        let mut left_out = Vec::new();
+        let more = (given + STEP_LAYERS).min(layers);
+        for (role, resident) in [(Role::NoOffload, layers), (Role::More, more)] {
+            if resident == given {
+                let other = Role::AsGiven;
+                left_out.push(LeftOut::SameAs { role, other });
+            } else if role == Role::More && resident == layers {
+                let other = Role::NoOffload;
+                left_out.push(LeftOut::SameAs { role, other });
+            } else if let Some(too_large) = too_large(blueprint, role, resident) {
+                left_out.push(too_large);
+            } else {
+                roles.push(role);
+                trials.push(trial(resident));
+            }
+        }
+        // `auto` takes what fits: what has more never does, and something is compared still.
+        let nothing_fits = trials.len() == 1
+            && (left_out.iter()).any(|left_out| matches!(left_out, LeftOut::TooLarge { .. }));
+        if nothing_fits && given > 0 {
+            roles.push(Role::Fewer);
+            trials.push(trial(given.saturating_sub(STEP_LAYERS)));
+        }
+        Self {
+            source,
+            runs: trials.iter().map(|_| Vec::new()).collect(),
+            roles,
+            trials,
+            left_out,
+            is_form_typed: blueprint.options.resident_form.is_some(),
+        }
+    }
+
+    pub fn roles(&self) -> &[Role] {
+        &self.roles
+    }
+
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.left_out
+    }
+
+    /// Rounds that are complete.
+    pub fn rounds(&self) -> usize {
+        self.runs.iter().map(Vec::len).min().unwrap_or(0)
+    }
+
+    /// Makes every run once. A round that is interrupted leaves nothing behind. Where weights turn
+    /// out to have no compact form, and none was asked for, all runs are plain.
+    pub fn round(
+        &mut self,
+        cancel: &Arc<AtomicBool>,
+        on_run: &mut dyn FnMut(Role),
+    ) -> Result<(), EngineError> {
+        let round = match self.try_round(cancel, on_run) {
+            Err(EngineError::TooManyStrays { .. }) if !self.is_form_typed => {
+                for trial in &mut self.trials {
+                    trial.options.resident_form = Some(Form::Plain);
+                }
+                self.runs.iter_mut().for_each(Vec::clear);
+                self.try_round(cancel, on_run)?
+            }
+            round => round?,
+        };
+        for (runs, run) in self.runs.iter_mut().zip(round) {
+            runs.push(run);
+        }
+        Ok(())
+    }
+
+    fn try_round(
+        &self,
+        cancel: &Arc<AtomicBool>,
+        on_run: &mut dyn FnMut(Role),
+    ) -> Result<Vec<TrialRun>, EngineError> {
+        let run = |(&role, trial): (&Role, &Trial)| {
+            on_run(role);
+            match self.rounds() {
+                0 => trial.run_beside_limits(&self.source, cancel),
+                _ => trial.run(&self.source, cancel),
+            }
+        };
+        self.roles.iter().zip(&self.trials).map(run).collect()
+    }
+
+    pub fn runs_of(&self, role: Role) -> &[TrialRun] {
+        let index = self.roles.iter().position(|&other| other == role);
+        index.map_or(&[], |index| &self.runs[index])
+    }
+
+    /// What can be said so far; nothing before the first round is complete.
+    pub fn findings(&self) -> Option<Runs> {
+        let symptoms = |role| Symptoms::of(self.runs_of(role));
+        Some(Runs {
+            as_given: symptoms(Role::AsGiven)?,
+            no_offload: symptoms(Role::NoOffload),
+            more: symptoms(Role::More),
+            fewer: symptoms(Role::Fewer),
+        })
+    }
+}
+
+fn too_large(blueprint: &Blueprint, role: Role, resident: usize) -> Option<LeftOut> {
+    let plan: ResidencyPlan = blueprint.plan_for(resident);
+    let memory_bytes = blueprint.memory_bytes?;
+    (plan.total_bytes() > memory_bytes).then(|| LeftOut::TooLarge {
+        role,
+        resident,
+        needed_bytes: plan.total_bytes(),
+        memory_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkup(options: ModelOptions) -> Checkup {
+        let blueprint = Blueprint::new(&Source::Demo, options).unwrap();
+        Checkup::new(Source::Demo, &blueprint, vec![1, 2, 3], 4)
+    }
+
+    fn resident_of(checkup: &Checkup) -> Vec<Residency> {
+        let trials = checkup.trials.iter();
+        trials.map(|trial| trial.options.residency).collect()
+    }
+
+    #[test]
+    fn the_runs_are_those_that_differ() {
+        let layers = |n| ModelOptions {
+            residency: Residency::Layers(n),
+            ..ModelOptions::default()
+        };
+        let of = |n| resident_of(&checkup(layers(n)));
+        let n = Residency::Layers;
+        assert_eq!(of(20), [n(20), n(28), n(24)]);
+        // Four more of these are all of them.
+        assert_eq!(of(24), [n(24), n(28)]);
+        assert_eq!(of(26), [n(26), n(28)]);
+        assert_eq!(of(28), [n(28)]);
+        assert_eq!(checkup(layers(28)).left_out().len(), 2);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_with_its_numbers() {
+        let options = ModelOptions {
+            residency: Residency::Layers(20),
+            // No read buffers: what is resident altogether is then the larger plan.
+            link_gbps: Some(1.0),
+            memory_bytes: Some(1 << 40),
+            ..ModelOptions::default()
+        };
+        let blueprint = Blueprint::new(&Source::Demo, options.clone()).unwrap();
+        let limit = blueprint.plan_for(25).total_bytes();
+        let limited = checkup(ModelOptions {
+            memory_bytes: Some(limit),
+            ..options
+        });
+        assert_eq!(
+            limited.left_out(),
+            [LeftOut::TooLarge {
+                role: Role::NoOffload,
+                resident: 28,
+                needed_bytes: blueprint.plan_for(28).total_bytes(),
+                memory_bytes: limit,
+            }]
+        );
+        assert_eq!(limited.roles(), [Role::AsGiven, Role::More]);
+        assert!(
+            limited
+                .trials
+                .iter()
+                .all(|trial| trial.options.memory_bytes == Some(limit))
+        );
+        assert!(limited.findings().is_none());
+    }
+
+    #[test]
+    fn where_nothing_larger_fits_the_run_below_is_made() {
+        let roles = |resident: usize| {
+            let options = ModelOptions {
+                residency: Residency::Auto,
+                link_gbps: Some(1.0),
+                memory_bytes: Some(1 << 40),
+                ..ModelOptions::default()
+            };
+            let blueprint = Blueprint::new(&Source::Demo, options.clone()).unwrap();
+            let limited = checkup(ModelOptions {
+                memory_bytes: Some(blueprint.plan_for(resident).total_bytes()),
+                ..options
+            });
+            (limited.roles().to_vec(), resident_of(&limited))
+        };
+        let n = Residency::Layers;
+        let both = vec![Role::AsGiven, Role::Fewer];
+        assert_eq!(roles(20), (both.clone(), vec![n(20), n(16)]));
+        assert_eq!(roles(3), (both, vec![n(3), n(0)]));
+        assert_eq!(roles(0), (vec![Role::AsGiven], vec![n(0)]));
+    }
+}
