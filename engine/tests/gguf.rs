@@ -18,15 +18,18 @@ struct Expected {
     greedy: Vec<u32>,
     long_prompt_tokens: Vec<u32>,
     long_last_logits: Vec<f32>,
+    /// Of the run, where that decides what is computed.
+    context: Option<usize>,
 }
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-fn open(path: PathBuf, kernels: Kernels) -> Model {
+fn open(path: PathBuf, kernels: Kernels, context: Option<usize>) -> Model {
     let options = ModelOptions {
         kernels,
+        context,
         residency: Residency::Layers(1),
         ..ModelOptions::default()
     };
@@ -55,32 +58,41 @@ fn argmax(logits: &[f32]) -> u32 {
 
 #[test]
 fn a_gguf_file_gives_the_logits_of_the_model_it_was_made_of() {
-    for (file, name, pairing) in [
-        ("llama-3.gguf", "llama-3", RopePairing::Neighbours),
-        ("llama-bias.gguf", "llama-bias", RopePairing::Neighbours),
-        ("qwen3-tied.gguf", "qwen3-tied", RopePairing::Halves),
+    use RopePairing::{Halves, Neighbours};
+    for (name, file, pairing) in [
+        ("llama-3", "llama-3.gguf", Neighbours),
+        ("llama-bias", "llama-bias.gguf", Neighbours),
+        ("mistral", "mistral.gguf", Neighbours),
         // Any part will do.
-        (
-            "qwen2-bf16-00002-of-00003.gguf",
-            "qwen2-bf16",
-            RopePairing::Halves,
-        ),
+        ("qwen2-bf16", "qwen2-bf16-00002-of-00003.gguf", Halves),
+        ("qwen3-tied", "qwen3-tied.gguf", Halves),
+        ("phi3", "phi3.gguf", Halves),
+        ("phi3-short", "phi3-short.gguf", Halves),
+        // Queries, keys and values apart, where the checkpoint has them in one; then the other way.
+        ("phi3-long", "phi3-long.gguf", Halves),
+        ("granite", "granite.gguf", Neighbours),
+        ("granite-bias", "granite-bias.gguf", Neighbours),
+        ("olmo2", "olmo2.gguf", Halves),
     ] {
         let folder = fixtures().join(name);
         let json = fs::read(folder.join("expected.json")).unwrap();
         let expected: Expected = serde_json::from_slice(&json).unwrap();
         let prompts: [&[u32]; 2] = [&expected.prompt_tokens, &expected.long_prompt_tokens];
         for kernels in [Kernels::Fast, Kernels::Clear] {
-            let mut model = open(fixtures().join("gguf").join(file), kernels);
+            let mut model = open(
+                fixtures().join("gguf").join(file),
+                kernels,
+                expected.context,
+            );
             assert_eq!(model.config().rope.pairing, pairing, "{file}");
             let found = logits(&mut model, prompts);
-            let mut published = open(folder.clone(), kernels);
+            let mut published = open(folder.clone(), kernels, expected.context);
             let wanted = logits(&mut published, prompts);
             for (found, wanted) in found.iter().zip(&wanted) {
                 match pairing {
-                    RopePairing::Halves => assert_eq!(found, wanted, "{file}, {kernels:?}"),
+                    Halves => assert_eq!(found, wanted, "{file}, {kernels:?}"),
                     // Heads are summed in another order.
-                    RopePairing::Neighbours => {
+                    Neighbours => {
                         let off = off(found, wanted);
                         assert!(off < 1e-5, "{file}, {kernels:?}: off by {off:e}");
                     }
