@@ -3,6 +3,7 @@
 //! package, and llama.cpp computes the same from them.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -107,6 +108,60 @@ fn a_gguf_file_gives_the_logits_of_the_model_it_was_made_of() {
                 assert_eq!(argmax(session.logits()), token, "{file}, {kernels:?}");
                 session.pass(&[token]).unwrap();
             }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Quantised {
+    prompt_tokens: Vec<u32>,
+    long_prompt_tokens: Vec<u32>,
+    /// Of transformers, in f32, from the numbers that the file has.
+    exact: Vec<f32>,
+    long_exact: Vec<f32>,
+    llama_cpp: Vec<f32>,
+    long_llama_cpp: Vec<f32>,
+}
+
+/// `fixtures/gguf/quantised.py` made the files.
+#[test]
+fn every_encoding_gives_the_logits_of_its_numbers() {
+    let folder = fixtures().join("gguf");
+    let json = fs::read(folder.join("quantised.json")).unwrap();
+    let files: BTreeMap<String, Quantised> = serde_json::from_slice(&json).unwrap();
+    for (kind, expected) in &files {
+        let prompts: [&[u32]; 2] = [&expected.prompt_tokens, &expected.long_prompt_tokens];
+        let exact = [&expected.exact, &expected.long_exact];
+        let theirs = [&expected.llama_cpp, &expected.long_llama_cpp];
+        for kernels in [Kernels::Fast, Kernels::Clear] {
+            let by_layers = [0, 1, 2].map(|resident| {
+                let path = folder.join(format!("quantised-{kind}.gguf"));
+                let options = ModelOptions {
+                    kernels,
+                    residency: Residency::Layers(resident),
+                    ..ModelOptions::default()
+                };
+                let mut model = Model::open(&Source::Directory(path), options).unwrap();
+                assert_eq!(model.config().layers, 2);
+                logits(&mut model, prompts)
+            });
+            assert_eq!(by_layers[0], by_layers[1], "{kind}, {kernels:?}");
+            assert_eq!(by_layers[0], by_layers[2], "{kind}, {kernels:?}");
+            let off_by = |found: [&Vec<f32>; 2]| {
+                let each = found
+                    .iter()
+                    .zip(exact)
+                    .map(|(found, exact)| off(found, exact));
+                each.fold(0.0, f32::max)
+            };
+            let [short, long] = &by_layers[0];
+            let off_here = off_by([short, long]);
+            // Activations in 8 bits, as llama.cpp has them; which of the two is closer is chance.
+            let most = match kernels {
+                Kernels::Fast => 2.0 * off_by(theirs),
+                Kernels::Clear => 2e-5,
+            };
+            assert!(off_here < most, "{kind}, {kernels:?}: off by {off_here:e}");
         }
     }
 }
