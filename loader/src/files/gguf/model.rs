@@ -361,36 +361,33 @@ impl Settings<'_> {
     /// Of a family that has factors for short and for long texts, where the file has them.
     pub fn with_factors(&self, mut config: ModelConfig) -> Result<ModelConfig, Error> {
         let pairs = config.rope.dims / 2;
-        let factors = |name: &str| {
-            let factors = self.vector(name, pairs, ranges::ROPE_SLOWER)?;
-            Ok::<_, Error>(factors.map(|them| them.into_iter().map(f64::from).collect()))
-        };
-        let missing = |name: &str| Error::TensorMissing {
-            location: self.metadata.file().into(),
-            tensor: name.into(),
-            said_by: Description::Metadata,
-        };
-        let short_factors = factors(names::ROPE_SHORT)?;
-        let long_factors = factors(names::ROPE_LONG)?;
         let attention_factor = self.factor(ATTENTION_FACTOR, ranges::ROPE_ATTENTION)?;
-        let original = self.count(ORIGINAL, limits::POSITIONS)?;
-        let (short_factors, long_factors) = match (short_factors, long_factors) {
-            (Some(short), Some(long)) => (short, long),
-            (Some(_), None) => return Err(missing(names::ROPE_LONG)),
-            (None, Some(_)) => return Err(missing(names::ROPE_SHORT)),
-            (None, None) => match attention_factor.filter(|factor| *factor != 1.0) {
-                None => return Ok(config),
-                Some(_) => return Err(missing(names::ROPE_LONG)),
-            },
-        };
+        let attention_factor = attention_factor.unwrap_or(1.0);
+        let is_there = |name: &&str| self.tensors.contains_key(*name);
+        let both = [names::ROPE_SHORT, names::ROPE_LONG];
+        if attention_factor == 1.0 && !both.iter().any(is_there) {
+            return Ok(config);
+        }
+        if let Some(missing) = both.iter().find(|name| !is_there(name)) {
+            return Err(Error::TensorMissing {
+                location: self.metadata.file().into(),
+                tensor: (*missing).into(),
+                said_by: Description::Metadata,
+            });
+        }
         if config.rope.scaling != RopeScaling::None {
             let with = format!("none, beside {}", names::ROPE_LONG);
             return Err(self.unsupported("rope.scaling.type", "linear", &with));
         }
+        let factors = |name| -> Result<Vec<f64>, Error> {
+            let factors = self.vector(name, pairs, ranges::ROPE_SLOWER)?;
+            Ok(factors.into_iter().flatten().map(f64::from).collect())
+        };
+        let original = self.count(ORIGINAL, limits::POSITIONS)?;
         config.rope.scaling = RopeScaling::LongRope {
-            short_factors,
-            long_factors,
-            attention_factor: attention_factor.unwrap_or(1.0),
+            short_factors: factors(names::ROPE_SHORT)?,
+            long_factors: factors(names::ROPE_LONG)?,
+            attention_factor,
             original_max_positions: original.unwrap_or(config.max_positions),
         };
         Ok(config)
