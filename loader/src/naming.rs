@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::Whole;
 use crate::files::gguf::names;
+use crate::{Rope, RopeScaling, Whole};
 
 /// Whose names they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +39,15 @@ impl Naming {
         }
     }
 
-    /// Of a block's tensor, after the layer's number.
-    pub fn in_block(self, name: &'static str) -> &'static str {
-        match self {
-            Self::Transformers => name,
-            Self::Gguf => names::in_block(name),
+    /// The tensors outside the blocks that the rotation was read from.
+    pub fn of_rotation(self, rope: &Rope) -> &'static [&'static str] {
+        match (self, &rope.divisors, &rope.scaling) {
+            (Self::Transformers, ..) => &[],
+            (Self::Gguf, Some(_), _) => &[names::ROPE_DIVISORS],
+            (Self::Gguf, None, RopeScaling::LongRope { .. }) => {
+                &[names::ROPE_SHORT, names::ROPE_LONG]
+            }
+            (Self::Gguf, None, _) => &[],
         }
     }
 

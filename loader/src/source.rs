@@ -9,7 +9,8 @@ use encoding::Encoding;
 use crate::chunk::{self, Chunk};
 use crate::files::gguf;
 use crate::layout::{Arrangement, Tensor};
-use crate::{BlockLayout, Checkpoint, DType, Error, Role, TensorEntry};
+use crate::naming::Naming;
+use crate::{BlockLayout, Checkpoint, DType, Error, Role, TensorEntry, WeightSpec};
 
 /// One tensor's way into a slab.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +135,7 @@ impl Checkpoint {
         if layer >= layers {
             return Err(Error::NoSuchLayer { layer, layers });
         }
-        let weights = self.config.block_weights().into_iter().map(|weight| {
+        let weights = self.block_weights().into_iter().map(|weight| {
             let tensors = weight.tensors.iter();
             let names =
                 tensors.map(|tensor| (self.tensor_name(layer, tensor.name), &*tensor.shape));
@@ -205,9 +206,24 @@ impl Checkpoint {
         self.naming().whole(stored)
     }
 
+    /// The weights of every block, and the tensors that they are in this checkpoint.
+    fn block_weights(&self) -> Vec<WeightSpec> {
+        let gguf = self.config.family.gguf.as_ref();
+        match (self.naming(), gguf) {
+            (Naming::Gguf, Some(gguf)) => self.config.block_weights_named(|role| {
+                let fused = gguf::names::fused(role);
+                let is_fused = |names: &&[&'static str]| {
+                    let mut names = names.iter();
+                    names.all(|name| self.tensor(&self.tensor_name(0, name)).is_some())
+                };
+                fused.filter(is_fused).unwrap_or((gguf.names)(role))
+            }),
+            _ => self.config.block_weights(),
+        }
+    }
+
     fn tensor_name(&self, layer: usize, part: &'static str) -> String {
-        let naming = self.naming();
-        format!("{}{layer}.{}", naming.layers(), naming.in_block(part))
+        format!("{}{layer}.{part}", self.naming().layers())
     }
 
     /// The tensors of one weight.
@@ -306,14 +322,13 @@ impl Checkpoint {
     /// Whether the model reads the tensor of that name, for each name.
     pub(crate) fn is_read(&self) -> impl Fn(&str) -> bool {
         let naming = self.naming();
-        let weights = self.config.block_weights().into_iter();
+        let weights = self.block_weights().into_iter();
         let parts: Vec<&str> = weights
             .flat_map(|weight| weight.tensors)
-            .map(|tensor| naming.in_block(tensor.name))
+            .map(|tensor| tensor.name)
             .collect();
         let whole = Whole::ALL.map(|which| self.weight_name(which));
-        let divisors = self.config.rope.divisors.as_ref();
-        let divisors = divisors.map(|_| gguf::names::ROPE_DIVISORS);
+        let rotation = naming.of_rotation(&self.config.rope);
         let layers = self.config.layers;
         move |name| {
             let in_layer = name
@@ -324,7 +339,7 @@ impl Checkpoint {
                 Some((number, part)) => number.parse::<usize>().is_ok_and(|layer| {
                     layer < layers && number == layer.to_string() && parts.contains(&part)
                 }),
-                None => whole.contains(&name) || divisors == Some(name),
+                None => whole.contains(&name) || rotation.contains(&name),
             }
         }
     }

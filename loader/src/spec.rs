@@ -175,10 +175,18 @@ impl TensorSpec {
 impl ModelConfig {
     /// The weights of every block, in the order of a slab.
     pub fn block_weights(&self) -> Vec<WeightSpec> {
+        self.block_weights_named(self.family.names)
+    }
+
+    /// The same of a file that has other names for the tensors.
+    pub(crate) fn block_weights_named(
+        &self,
+        names: impl Fn(Role) -> &'static [&'static str],
+    ) -> Vec<WeightSpec> {
         Role::OF_BLOCK
             .into_iter()
             .filter(|&role| self.has(role))
-            .map(|role| self.weight(role))
+            .map(|role| self.weight(role, names(role)))
             .collect()
     }
 
@@ -225,9 +233,8 @@ impl ModelConfig {
         }
     }
 
-    /// A weight that a family stores under one name is one tensor, whatever its parts are.
-    fn weight(&self, role: Role) -> WeightSpec {
-        let names = (self.family.names)(role);
+    /// A weight that is stored under one name is one tensor, whatever its parts are.
+    fn weight(&self, role: Role, names: &[&'static str]) -> WeightSpec {
         let (mut rows, columns) = self.parts(role);
         if names.len() == 1 {
             rows = vec![rows.iter().sum()];

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use loader::GgufTokenizer;
+use tokenizers::ModelWrapper;
 
 use super::detokenize::Detokenizer;
 use super::error::TextError;
@@ -132,6 +133,16 @@ impl Tokenizer {
     /// The largest id + 1, added tokens included. Models often have a wider output than this.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// How a word becomes tokens.
+    pub fn kind(&self) -> &'static str {
+        match self.inner.get_model() {
+            ModelWrapper::BPE(_) => "BPE",
+            ModelWrapper::WordPiece(_) => "WordPiece",
+            ModelWrapper::WordLevel(_) => "WordLevel",
+            ModelWrapper::Unigram(_) => "Unigram",
+        }
     }
 
     /// The token as the vocabulary spells it, which is not how it prints.

@@ -29,7 +29,7 @@ impl Corpus {
     pub fn open(folder: PathBuf) -> Self {
         let json = fs::read(folder.join("expected.json")).unwrap();
         let cases: BTreeMap<String, Case> = serde_json::from_slice(&json).unwrap();
-        assert!(cases.len() >= 240, "{}", cases.len());
+        assert!(cases.len() >= 320, "{}", cases.len());
         let corpus = Self {
             cases,
             folder: folder.join("checkpoints"),

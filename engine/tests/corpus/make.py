@@ -260,6 +260,31 @@ def gguf_shapes(*gone, **added):
     return gguf(shapes={**kept, **{name.replace("__", "."): shape for name, shape in added.items()}})
 
 
+def gguf_family(name, settings=None, shapes=None, gone=(), change=None):
+    """The same model as another architecture's, with settings of its own."""
+    renamed = {key.replace("llama.", f"{name}."): value for key, value in GGUF_SETTINGS.items() if key.startswith("llama.")}
+    said = {**{key: None for key in GGUF_SETTINGS if key.startswith("llama.")}, **renamed, "general.architecture": gguf_text(name)}
+    said |= {f"{name}.{key}": value for key, value in (settings or {}).items()}
+    kept = {key: shape for key, shape in GGUF_SHAPES.items() if key not in gone}
+    return gguf(settings=said, shapes={**kept, **(shapes or {})}, change=change)
+
+
+def gguf_phi3(settings=None, shapes=None, change=None):
+    return gguf_family("phi3", settings, {"blk.0.ffn_up.weight": [32, 8], **(shapes or {})}, ["blk.0.ffn_gate.weight"], change)
+
+
+def gguf_factors(short=2, long=2, kind=0):
+    """Of a Phi-3: factors for short and for long texts, of so many pairs."""
+    lengths = {"rope_factors_short.weight": short, "rope_factors_long.weight": long}
+    shapes = {name: [length] for name, length in lengths.items() if length}
+    return gguf_phi3(shapes=shapes, change={name: {"kind": kind} for name in shapes})
+
+
+def gguf_granite(**settings):
+    names = {key.replace("__", "."): value for key, value in settings.items()}
+    return gguf_family("granite", {"logit_scale": gguf_number(8.0), **names})
+
+
 def vocabulary(model, pieces=None, **more):
     """A vocabulary of sixteen tokens, and further settings of it as bytes."""
     pieces = [chr(97 + at) for at in range(16)] if pieces is None else pieces
@@ -460,6 +485,32 @@ CASES = {
     "gguf-experts": (setting("llama.expert_count", gguf_number(8)), ["llama.expert_count 8 is not supported"]),
     "gguf-softcapping": (setting("llama.attn_logit_softcapping", gguf_number(50.0)), ["llama.attn_logit_softcapping 50 is not supported"]),
     "gguf-not-causal": (setting("llama.attention.causal", struct.pack("<IB", 7, 0)), ["llama.attention.causal false is not supported"]),
+    "gguf-fused-and-apart": (gguf_shapes(blk__0__attn_qkv__weight=[16, 8]), ["blk.0.attn_k.weight has no place in a Llama block"]),
+    "gguf-fused-too-short": (gguf_shapes(GGUF_Q, "blk.0.attn_k.weight", "blk.0.attn_v.weight", blk__0__attn_qkv__weight=[15, 8]), ["blk.0.attn_qkv.weight has shape [15, 8], metadata calls for [16, 8]"]),
+    "gguf-gate-apart": (gguf_phi3(shapes={"blk.0.ffn_gate.weight": [16, 8]}), ["blk.0.ffn_gate.weight has no place in a Phi3 block"]),
+    "gguf-factors-for-long-alone": (gguf_factors(short=0), ["has no tensor rope_factors_short.weight"]),
+    "gguf-factors-for-short-alone": (gguf_factors(long=0), ["has no tensor rope_factors_long.weight"]),
+    "gguf-factors-absent": (gguf_phi3({"rope.scaling.attn_factor": gguf_number(1.25)}), ["has no tensor rope_factors_short.weight"]),
+    "gguf-factors-too-many": (gguf_factors(short=3), ["rope_factors_short.weight has shape [3], metadata calls for [2]"]),
+    "gguf-factors-in-f16": (gguf_factors(kind=1), ["rope_factors_short.weight is stored as f16"]),
+    "gguf-factors-of-zero": (gguf_factors(), ["`rope_factors_short.weight` is 0e0, expected numbers from 0.001 to 1000000"]),
+    "gguf-factors-of-two-kinds": (gguf_phi3({"rope.scaling.type": gguf_text("linear"), "rope.scaling.factor": gguf_number(2.0)}, {"rope_factors_short.weight": [2], "rope_factors_long.weight": [2]}), ["phi3.rope.scaling.type linear is not supported"]),
+    "gguf-factor-of-attention-infinite": (gguf_phi3({"rope.scaling.attn_factor": gguf_number(float("inf"))}), ["`phi3.rope.scaling.attn_factor` is inf"]),
+    "gguf-factors-of-another-family": (gguf_shapes(rope_factors_long__weight=[2]), ["rope_factors_long.weight is not part of a Llama model"]),
+    "gguf-part-of-a-head-odd": (gguf_phi3({"rope.dimension_count": gguf_number(3)}), ["`phi3.rope.dimension_count` is 3, expected an even number"]),
+    "gguf-part-of-a-head-larger": (gguf_phi3({"rope.dimension_count": gguf_number(6)}), ["`phi3.rope.dimension_count` is 6, expected an even number"]),
+    "gguf-window-of-another-family": (gguf_family("olmo2", {"attention.sliding_window": gguf_number(8)}), ["olmo2.attention.sliding_window 8 is not supported"]),
+    "gguf-window-near-2-to-64": (setting("llama.attention.sliding_window", gguf_number(2**64 - 1)), ["sliding_window` is 18446744073709551615, expected a whole number"]),
+    "gguf-norms-before": (gguf_family("olmo2"), ["has no tensor blk.0.attn_q_norm.weight"]),
+    "gguf-logits-by-nothing": (gguf_granite(logit_scale=gguf_number(0.0)), ["`granite.logit_scale` is 0, expected a number from"]),
+    "gguf-logits-scale-absent": (gguf_granite(logit_scale=None), ["`granite.logit_scale` is missing"]),
+    "gguf-multiplier-negative": (gguf_granite(residual_scale=gguf_number(-1.0)), ["`granite.residual_scale` is -1, expected a number from"]),
+    "gguf-multiplier-a-text": (gguf_granite(embedding_scale=gguf_text("2")), ["`granite.embedding_scale` is 2, expected a number from"]),
+    "gguf-multiplier-of-another-family": (setting("llama.residual_scale", gguf_number(0.5)), ["llama.residual_scale 0.5 is not supported"]),
+    "gguf-does-not-turn": (gguf_granite(rope__scaling__finetuned=struct.pack("<IB", 7, 0)), ["granite.rope.scaling.finetuned false is not supported"]),
+    "gguf-part-beyond-the-last": ({**parts(), "model-00002-of-00002.gguf": part(7, list(GGUF_SHAPES)[5:])}, ["it says that it is part 8 of 2, expected part 2 of 2"]),
+    "gguf-parts-2-to-63": (gguf(settings={"split.count": gguf_number(HUGE)}), ["`split.count` is 9223372036854775808, expected a whole number"]),
+    "gguf-parts-of-a-text": (gguf(settings={"split.count": gguf_text("2")}), ["`split.count` is 2, expected a whole number"]),
     "gguf-vocabulary-of-another-size": (setting("llama.vocab_size", gguf_number(17)), ["token_embd.weight has shape [16, 8], metadata calls for [17, 8]"]),
     "gguf-token-outside": (gguf(settings={"tokenizer.ggml.tokens": gguf_list(8, *[sized("a")] * 16), "tokenizer.ggml.eos_token_id": gguf_number(16)}), ["`tokenizer.ggml.eos_token_id` is 16, expected a whole number from 0 to 15"]),
     "gguf-tokens-of-numbers": (setting("tokenizer.ggml.tokens", gguf_list(4)), ["`tokenizer.ggml.tokens` is a list of something else, expected a list of texts"]),

@@ -14,6 +14,7 @@ use crate::{DType, Error, Family};
 pub(crate) use read::{Defaults, attention_biases, dense, parse};
 pub(crate) use rope::Rotations;
 pub use rope::{Rope, RopePairing};
+pub(crate) use said::one_of;
 pub use scaling::RopeScaling;
 pub(crate) use scaling::{DEFAULT, Kind, LONGROPE};
 pub(crate) use windows::Windows;
@@ -42,6 +43,10 @@ pub(crate) mod ranges {
     pub const ROPE_FACTOR: RangeInclusive<f64> = 1.0..=1e6;
     /// What one frequency is divided by.
     pub const ROPE_DIVISOR: RangeInclusive<f64> = 1e-6..=1e6;
+    /// How many times slower one pair of dimensions turns; a little less than once is published.
+    pub const ROPE_SLOWER: RangeInclusive<f64> = 1e-3..=1e6;
+    /// What cosines and sines are multiplied by.
+    pub const ROPE_ATTENTION: RangeInclusive<f64> = 1e-3..=1e3;
 }
 
 /// What `config.json` says, validated.

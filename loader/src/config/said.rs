@@ -57,7 +57,7 @@ pub(super) fn agreed<T: Copy + PartialEq + Display>(
 }
 
 /// "a, b or c".
-pub(super) fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn one_of<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
     match names.split_last() {
         Some((last, [])) => (*last).into(),

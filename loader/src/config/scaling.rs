@@ -6,15 +6,13 @@ use std::ops::RangeInclusive;
 use serde_json::{Value, json};
 
 use super::limits;
+use super::ranges::{ROPE_ATTENTION, ROPE_SLOWER};
 use super::rope::RopeFields;
 use crate::Error;
 
 /// How many times more positions, and where between wavelengths that begins.
 const FACTOR: RangeInclusive<f64> = 1.0..=1e6;
 const FREQ_FACTOR: RangeInclusive<f64> = 1e-6..=1e6;
-/// How many times slower, of one pair of dimensions; a little less than once is published.
-const SLOWER: RangeInclusive<f64> = 1e-3..=1e6;
-const ATTENTION_FACTOR: RangeInclusive<f64> = 1e-3..=1e3;
 
 pub(super) const ORIGINAL: &str = "original_max_position_embeddings";
 
@@ -149,24 +147,24 @@ fn longrope(said: &RopeFields<'_>) -> Result<RopeScaling, Error> {
             return Err(fields.wrong(name, found, &expected));
         }
         let factor = |value: &Value| {
-            let factor = value.as_f64().filter(|factor| SLOWER.contains(factor));
+            let factor = value.as_f64().filter(|factor| ROPE_SLOWER.contains(factor));
             factor.ok_or_else(|| fields.wrong(name, value, "numbers from 0.001 to 1000000"))
         };
         list.iter().map(factor).collect()
     };
     let original_max_positions = longrope_original(said)?;
-    let attention_factor = match fields.within("attention_factor", ATTENTION_FACTOR)? {
+    let attention_factor = match fields.within("attention_factor", ROPE_ATTENTION)? {
         Some(factor) => factor,
         None => {
             let stretched = said.max_positions as f64 / original_max_positions as f64;
-            let factor = fields.within("factor", SLOWER)?.unwrap_or(stretched);
+            let factor = fields.within("factor", ROPE_SLOWER)?.unwrap_or(stretched);
             match factor {
                 ..=1.0 => 1.0,
                 _ => (1.0 + factor.ln() / (original_max_positions as f64).ln()).sqrt(),
             }
         }
     };
-    if !ATTENTION_FACTOR.contains(&attention_factor) {
+    if !ROPE_ATTENTION.contains(&attention_factor) {
         let expected = "a number of positions that an attention factor follows from";
         return Err(fields.wrong(ORIGINAL, original_max_positions, expected));
     }

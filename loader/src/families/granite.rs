@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use serde_json::json;
 
 use super::{Family, names};
-use crate::config::{Defaults, Rotations, Windows, attention_biases, dense};
+use crate::config::{Defaults, RopePairing, Rotations, Windows, attention_biases, dense};
+use crate::files::gguf::{self, InGguf, Settings};
 use crate::json::Fields;
 use crate::spec::{BlockSpec, EndsSpec, FeedForward, HeadNorms, Mixer};
 use crate::synth::{Shape, Synth};
@@ -20,6 +21,18 @@ impl Family {
         read,
         names: names::usual,
         extra: names::rotation,
+        gguf: Some(InGguf {
+            architecture: "granite",
+            names: gguf::names::usual,
+            pairing: RopePairing::Neighbours,
+            own: &[
+                gguf::ATTENTION_SCALE,
+                gguf::EMBEDDING_SCALE,
+                gguf::RESIDUAL_SCALE,
+                gguf::LOGIT_SCALE,
+            ],
+            read: read_gguf,
+        }),
         synth: Synth {
             max_positions: 131_072,
             norm_eps: 1e-5,
@@ -87,4 +100,24 @@ fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
         ..config
     };
     Windows::Never.read(fields, config)
+}
+
+/// There a factor of zero is none.
+fn read_gguf(settings: &Settings<'_>) -> Result<ModelConfig, Error> {
+    const TURNS: &str = "rope.scaling.finetuned";
+    if settings.bool(TURNS)? == Some(false) {
+        return Err(settings.unsupported(TURNS, "false", "true"));
+    }
+    let factor = |name| settings.factor(name, MULTIPLIERS);
+    let mut config = settings.with_divisors(settings.dense()?)?;
+    let Mixer::Attention { scale, .. } = &mut config.block.mixer;
+    *scale = factor(gguf::ATTENTION_SCALE)?;
+    config.block.residual_multiplier = factor(gguf::RESIDUAL_SCALE)?.unwrap_or(1.0);
+    config.ends = EndsSpec {
+        embedding_multiplier: factor(gguf::EMBEDDING_SCALE)?.unwrap_or(1.0),
+        logits_divisor: settings
+            .within(gguf::LOGIT_SCALE, MULTIPLIERS)?
+            .ok_or_else(|| settings.missing(gguf::LOGIT_SCALE))?,
+    };
+    Ok(config)
 }

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::{Family, names};
-use crate::config::{Defaults, Rotations, Windows, attention_biases, dense};
+use crate::config::{Defaults, RopePairing, Rotations, Windows, attention_biases, dense};
+use crate::files::gguf::{self, InGguf, Settings};
 use crate::json::Fields;
 use crate::spec::{BlockSpec, FeedForward, HeadNorms, Mixer};
 use crate::synth::{Shape, Synth};
@@ -17,6 +18,13 @@ impl Family {
         read,
         names: names::usual,
         extra: names::rotation,
+        gguf: Some(InGguf {
+            architecture: "llama",
+            names: gguf::names::usual,
+            pairing: RopePairing::Neighbours,
+            own: &[gguf::WINDOW],
+            read: read_gguf,
+        }),
         synth: Synth {
             max_positions: 131_072,
             norm_eps: 1e-5,
@@ -77,4 +85,9 @@ fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
     };
     let config = dense(Family::LLAMA, fields, &DEFAULTS)?;
     Windows::Never.read(fields, ModelConfig { block, ..config })
+}
+
+fn read_gguf(settings: &Settings<'_>) -> Result<ModelConfig, Error> {
+    // Mistral's models are saved as Llama's, and the first of them have a window on all layers.
+    settings.with_window(settings.with_divisors(settings.dense()?)?)
 }

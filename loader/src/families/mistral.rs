@@ -16,6 +16,8 @@ impl Family {
         read,
         names: names::usual,
         extra: names::rotation,
+        // Its models are saved as Llama's.
+        gguf: None,
         synth: Synth {
             max_positions: 32_768,
             norm_eps: 1e-5,

@@ -1,6 +1,6 @@
 //! The families of models that are understood, as data: one file each says what a family is called,
-//! how its `config.json` becomes a [`ModelConfig`], what its tensors are called, and how a random
-//! checkpoint of it is written. A family added is its file and a line here; what families share is
+//! how its `config.json` becomes a [`ModelConfig`], what its tensors are called, the same of GGUF
+//! files, and how a random checkpoint of it is written. A family added is its file and a line here; what families share is
 //! in `config/` and `names.rs`.
 
 mod granite;
@@ -14,6 +14,7 @@ mod qwen3;
 
 use std::fmt;
 
+use crate::files::gguf::InGguf;
 use crate::json::Fields;
 use crate::synth::Synth;
 use crate::{Error, ModelConfig, Purpose, Role};
@@ -45,6 +46,8 @@ pub struct Family {
     pub(crate) names: fn(Role) -> &'static [&'static str],
     /// What a tensor of a layer is for that its checkpoints may have and the model does not read.
     pub(crate) extra: fn(&str) -> Option<Purpose>,
+    /// `None` where such files have its models under another family's name.
+    pub(crate) gguf: Option<InGguf>,
     pub(crate) synth: Synth,
 }
 

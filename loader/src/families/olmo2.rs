@@ -4,7 +4,8 @@
 use serde_json::json;
 
 use super::{Family, names};
-use crate::config::{Defaults, Rotations, Windows, attention_biases, dense};
+use crate::config::{Defaults, RopePairing, Rotations, Windows, attention_biases, dense};
+use crate::files::gguf::{self, InGguf, Settings};
 use crate::json::Fields;
 use crate::spec::{BlockSpec, HeadNorms, Mixer, Norms};
 use crate::synth::{Shape, Synth};
@@ -18,6 +19,13 @@ impl Family {
         read,
         names: names::usual,
         extra: names::rotation,
+        gguf: Some(InGguf {
+            architecture: "olmo2",
+            names: gguf::names::usual,
+            pairing: RopePairing::Halves,
+            own: &[],
+            read: read_gguf,
+        }),
         synth: Synth {
             max_positions: 4096,
             norm_eps: 1e-6,
@@ -53,4 +61,12 @@ fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
     };
     let config = dense(Family::OLMO2, fields, &DEFAULTS)?;
     Windows::Never.read(fields, ModelConfig { block, ..config })
+}
+
+fn read_gguf(settings: &Settings<'_>) -> Result<ModelConfig, Error> {
+    let mut config = settings.dense()?;
+    config.block.norms = Norms::After;
+    let Mixer::Attention { head_norms, .. } = &mut config.block.mixer;
+    *head_norms = HeadNorms::Whole;
+    Ok(config)
 }

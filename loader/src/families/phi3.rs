@@ -4,7 +4,8 @@
 use serde_json::json;
 
 use super::{Family, names};
-use crate::config::{DEFAULT, Defaults, Kind, LONGROPE, Rotations, Windows, dense};
+use crate::config::{DEFAULT, Defaults, Kind, LONGROPE, RopePairing, Rotations, Windows, dense};
+use crate::files::gguf::{self, InGguf, Settings};
 use crate::json::Fields;
 use crate::synth::{Shape, Synth};
 use crate::{Error, ModelConfig, Role, RopeScaling};
@@ -21,6 +22,16 @@ impl Family {
             role => names::usual(role),
         },
         extra: names::rotation,
+        gguf: Some(InGguf {
+            architecture: "phi3",
+            names: |role| match role {
+                Role::GateUp => &["ffn_up.weight"],
+                role => gguf::names::usual(role),
+            },
+            pairing: RopePairing::Halves,
+            own: &[gguf::WINDOW, gguf::TURNED, gguf::ATTENTION_FACTOR],
+            read: read_gguf,
+        }),
         synth: Synth {
             max_positions: 4096,
             norm_eps: 1e-5,
@@ -64,4 +75,8 @@ const DEFAULTS: Defaults = Defaults {
 fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
     let config = dense(Family::PHI3, fields, &DEFAULTS)?;
     Windows::Everywhere { default: None }.read(fields, config)
+}
+
+fn read_gguf(settings: &Settings<'_>) -> Result<ModelConfig, Error> {
+    settings.with_window(settings.with_factors(settings.dense()?)?)
 }

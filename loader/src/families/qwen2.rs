@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::{Family, names};
-use crate::config::{Defaults, Rotations, Windows, dense};
+use crate::config::{Defaults, RopePairing, Rotations, Windows, dense};
+use crate::files::gguf::{self, InGguf, Settings};
 use crate::json::Fields;
 use crate::spec::{AttentionBiases, BlockSpec, HeadNorms, Mixer};
 use crate::synth::{Shape, Synth};
@@ -17,6 +18,13 @@ impl Family {
         read,
         names: names::usual,
         extra: names::rotation,
+        gguf: Some(InGguf {
+            architecture: "qwen2",
+            names: gguf::names::usual,
+            pairing: RopePairing::Halves,
+            own: &[],
+            read: read_gguf,
+        }),
         synth: Synth {
             max_positions: 32_768,
             norm_eps: 1e-6,
@@ -83,4 +91,13 @@ fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
     };
     let config = dense(Family::QWEN2, fields, &DEFAULTS)?;
     Windows::Switched { default: 4096 }.read(fields, ModelConfig { block, ..config })
+}
+
+fn read_gguf(settings: &Settings<'_>) -> Result<ModelConfig, Error> {
+    let mut config = settings.dense()?;
+    let Mixer::Attention { biases, .. } = &mut config.block.mixer;
+    if *biases == AttentionBiases::None {
+        *biases = AttentionBiases::Qkv;
+    }
+    Ok(config)
 }

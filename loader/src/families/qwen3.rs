@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::{Family, names};
-use crate::config::{Defaults, Rotations, Windows, attention_biases, dense};
+use crate::config::{Defaults, RopePairing, Rotations, Windows, attention_biases, dense};
+use crate::files::gguf::{self, InGguf, Settings};
 use crate::json::Fields;
 use crate::spec::{BlockSpec, HeadNorms, Mixer};
 use crate::synth::{Shape, Synth};
@@ -17,6 +18,13 @@ impl Family {
         read,
         names: names::usual,
         extra: names::rotation,
+        gguf: Some(InGguf {
+            architecture: "qwen3",
+            names: gguf::names::usual,
+            pairing: RopePairing::Halves,
+            own: &[],
+            read: read_gguf,
+        }),
         synth: Synth {
             max_positions: 40_960,
             norm_eps: 1e-6,
@@ -71,4 +79,11 @@ fn read(fields: &Fields<'_>) -> Result<ModelConfig, Error> {
     };
     let config = dense(Family::QWEN3, fields, &DEFAULTS)?;
     Windows::Switched { default: 4096 }.read(fields, ModelConfig { block, ..config })
+}
+
+fn read_gguf(settings: &Settings<'_>) -> Result<ModelConfig, Error> {
+    let mut config = settings.dense()?;
+    let Mixer::Attention { head_norms, .. } = &mut config.block.mixer;
+    *head_norms = HeadNorms::Each;
+    Ok(config)
 }

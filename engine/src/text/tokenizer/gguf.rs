@@ -37,15 +37,16 @@ const WORDS: Words = Words {
 const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN_3_5: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 /// As the models have it; llama.cpp's own takes no marks for parts of a word, and knows the case of
 /// ASCII letters only. Likewise the next.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// By the names that GGUF files have for them.
-const PRE: [(&[&str], Words); 7] = [
+const PRE: [(&[&str], Words); 9] = [
     (
-        &["gpt-2"],
+        &["gpt-2", "phi-2", "olmo"],
         Words {
             patterns: &[GPT_2],
             ..WORDS
@@ -61,6 +62,14 @@ const PRE: [(&[&str], Words); 7] = [
         },
     ),
     (
+        // Of OLMo 2 and Phi-4, too.
+        &["dbrx"],
+        Words {
+            patterns: &[LLAMA_3],
+            ..WORDS
+        },
+    ),
+    (
         &["qwen2", "deepseek-r1-qwen"],
         Words {
             patterns: &[QWEN_2],
@@ -68,7 +77,15 @@ const PRE: [(&[&str], Words); 7] = [
         },
     ),
     (
-        &["smollm"],
+        &["qwen35"],
+        Words {
+            patterns: &[QWEN_3_5],
+            ..WORDS
+        },
+    ),
+    (
+        // The second is Granite's.
+        &["smollm", "refact", "starcoder"],
         Words {
             patterns: &[GPT_2],
             digits: true,

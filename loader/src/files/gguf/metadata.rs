@@ -259,7 +259,7 @@ impl Metadata {
         }
     }
 
-    pub fn unsupported(&self, key: &str, value: &str, supported: &'static str) -> Error {
+    pub fn unsupported(&self, key: &str, value: &str, supported: impl Into<String>) -> Error {
         Error::Unsupported {
             file: self.file.clone(),
             field: key.into(),

@@ -17,6 +17,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 pub use metadata::Texts;
+pub(crate) use model::{
+    ATTENTION_FACTOR, ATTENTION_SCALE, EMBEDDING_SCALE, InGguf, LOGIT_SCALE, RESIDUAL_SCALE,
+    Settings, TURNED, WINDOW,
+};
 pub use problem::GgufProblem;
 pub(crate) use select::{Found, find, is_beside};
 pub use tokenizer::{GgufTokenizer, TokenType};
@@ -47,15 +51,7 @@ pub(crate) fn open(found: &Found) -> Result<Opened, Error> {
         tensors,
         name,
     } = read_parts(found)?;
-    let mut config = model::config(&metadata, &tensors)?;
-    // To other families a tensor of that name is an unknown one.
-    if config.rope.pairing == crate::RopePairing::Neighbours
-        && let Some(entry) = tensors.get(names::ROPE_DIVISORS)
-    {
-        let storage = sources[entry.source].as_ref();
-        let divisors = model::rope_divisors(entry, storage, config.head_dim)?;
-        config.rope.divisors = Some(divisors);
-    }
+    let config = model::config(&metadata, &tensors, &sources)?;
     Ok(Opened {
         config,
         tokenizer_config: tokenizer::config(&metadata)?,

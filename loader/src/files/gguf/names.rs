@@ -1,27 +1,6 @@
-//! What GGUF files call the tensors of our families. The names here on the left are those that the
-//! rest of this crate has for them.
+//! What GGUF files call tensors. The families say which of them they have; most have the usual ones.
 
-/// Of a block's tensors, after the layer's number.
-const IN_BLOCK: [(&str, &str); 18] = [
-    ("input_layernorm.weight", "attn_norm.weight"),
-    ("self_attn.q_proj.weight", "attn_q.weight"),
-    ("self_attn.k_proj.weight", "attn_k.weight"),
-    ("self_attn.v_proj.weight", "attn_v.weight"),
-    ("self_attn.q_proj.bias", "attn_q.bias"),
-    ("self_attn.k_proj.bias", "attn_k.bias"),
-    ("self_attn.v_proj.bias", "attn_v.bias"),
-    ("self_attn.q_norm.weight", "attn_q_norm.weight"),
-    ("self_attn.k_norm.weight", "attn_k_norm.weight"),
-    ("self_attn.o_proj.weight", "attn_output.weight"),
-    ("self_attn.o_proj.bias", "attn_output.bias"),
-    ("post_attention_layernorm.weight", "ffn_norm.weight"),
-    ("mlp.gate_proj.weight", "ffn_gate.weight"),
-    ("mlp.up_proj.weight", "ffn_up.weight"),
-    ("mlp.gate_proj.bias", "ffn_gate.bias"),
-    ("mlp.up_proj.bias", "ffn_up.bias"),
-    ("mlp.down_proj.weight", "ffn_down.weight"),
-    ("mlp.down_proj.bias", "ffn_down.bias"),
-];
+use crate::Role;
 
 /// Frequencies in a layer, which follow from the metadata.
 pub(crate) const ROTATION: &str = "attn_rot_embd.weight";
@@ -32,34 +11,70 @@ pub(crate) const HEAD: &str = "output.weight";
 
 /// What divides the frequencies of the rotation, one for each pair of a head's dimensions.
 pub(crate) const ROPE_DIVISORS: &str = "rope_freqs.weight";
+/// The same for short and for long texts.
+pub(crate) const ROPE_SHORT: &str = "rope_factors_short.weight";
+pub(crate) const ROPE_LONG: &str = "rope_factors_long.weight";
 
-/// What the tensor is called in a block. A name that has no other is its own.
-pub(crate) fn in_block(name: &'static str) -> &'static str {
-    let found = IN_BLOCK.iter().find(|(ours, _)| *ours == name);
-    found.map_or(name, |(_, theirs)| theirs)
+pub(super) const FUSED_QKV_BIAS: &str = "attn_qkv.bias";
+
+/// Of a block's tensors, after the layer's number: query, key and value apart, gate and up apart.
+pub(crate) fn usual(role: Role) -> &'static [&'static str] {
+    match role {
+        Role::InputNorm => &["attn_norm.weight"],
+        Role::Qkv => &["attn_q.weight", "attn_k.weight", "attn_v.weight"],
+        Role::QkvBias => &["attn_q.bias", "attn_k.bias", "attn_v.bias"],
+        Role::QNorm => &["attn_q_norm.weight"],
+        Role::KNorm => &["attn_k_norm.weight"],
+        Role::Out => &["attn_output.weight"],
+        Role::OutBias => &["attn_output.bias"],
+        Role::OutNorm => &["post_attention_norm.weight"],
+        Role::PostNorm => &["ffn_norm.weight"],
+        Role::GateUp => &["ffn_gate.weight", "ffn_up.weight"],
+        Role::GateUpBias => &["ffn_gate.bias", "ffn_up.bias"],
+        Role::Down => &["ffn_down.weight"],
+        Role::DownBias => &["ffn_down.bias"],
+        Role::DownNorm => &["post_ffw_norm.weight"],
+        // Outside the layers.
+        Role::Embedding | Role::FinalNorm | Role::Head => &[],
+    }
+}
+
+/// The one tensor that a weight is where writers may fuse what others keep apart.
+pub(crate) const fn fused(role: Role) -> Option<&'static [&'static str]> {
+    match role {
+        Role::Qkv => Some(&["attn_qkv.weight"]),
+        Role::QkvBias => Some(&[FUSED_QKV_BIAS]),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::synth::SynthSpec;
-    use crate::{Checkpoint, Family, synth};
+    use crate::Family;
 
     #[test]
-    fn every_tensor_of_every_family_has_a_name() {
-        for family in [Family::LLAMA, Family::MISTRAL, Family::QWEN2, Family::QWEN3] {
-            let directory = tempfile::tempdir().unwrap();
-            let path = directory.path().join("model");
-            let spec = SynthSpec {
-                attention_bias: family == Family::LLAMA,
-                mlp_bias: family == Family::LLAMA,
-                ..SynthSpec::tiny(family)
+    fn every_weight_of_every_family_has_names_of_its_own() {
+        for family in Family::ALL {
+            let Some(gguf) = &family.gguf else {
+                continue;
             };
-            synth::write(&path, &spec, &mut |_, _| {}).unwrap();
-            let config = Checkpoint::open(&path).unwrap().config;
-            for tensor in config.block_weights().iter().flat_map(|it| &it.tensors) {
-                assert_ne!(in_block(tensor.name), tensor.name);
+            let mut names = BTreeSet::new();
+            for role in Role::OF_BLOCK {
+                assert!(!(gguf.names)(role).is_empty(), "{family} {role:?}");
+                for name in (gguf.names)(role).iter().chain(fused(role).unwrap_or(&[])) {
+                    assert!(names.insert(name), "{family} {role:?}: {name}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn an_architecture_is_one_family() {
+        let known = || Family::ALL.into_iter().filter_map(|it| it.gguf.as_ref());
+        let names: BTreeSet<&str> = known().map(|gguf| gguf.architecture).collect();
+        assert_eq!(names.len(), known().count());
     }
 }
