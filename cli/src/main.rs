@@ -52,6 +52,7 @@ fn run(command: Command) -> Result<(), Failure> {
         #[cfg(not(feature = "profiling"))]
         Command::Generate(args) => commands::generate::run(*args),
         Command::Logits(args) => commands::logits::run(&args),
+        Command::Perplexity(args) => commands::perplexity::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Tune(args) => commands::tune::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
