@@ -41,7 +41,10 @@ fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     file("story.txt", "Once upon a time there was a small house.\n");
-    file("wiki.txt", &"The bus came late, and nobody minded. ".repeat(9));
+    file(
+        "wiki.txt",
+        &"The bus came late, and nobody minded. ".repeat(9),
+    );
     file("prompts.txt", "# two\nshort\tOne day\nThe cat sat.\n");
     file(
         "talk.json",
