@@ -44,6 +44,7 @@ fn texts_become_the_tokens_that_llama_cpp_makes_of_them() {
         let mut vocabulary = vocabulary(&format!("{kind}.gguf"));
         match kind {
             "bytes" => vocabulary.pre = Some(setting.into()),
+            _ if setting == "phi-3" => vocabulary.name = Some("Phi-3 mini".into()),
             _ => vocabulary.add_space_prefix = Some(setting == "true"),
         }
         let tokenizer = tokenizer(&vocabulary);

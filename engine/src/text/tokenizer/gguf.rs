@@ -183,8 +183,15 @@ fn vocab(vocabulary: &GgufTokenizer, tokens: &[&str]) -> Map<String, Value> {
         .collect()
 }
 
+/// Phi-3's special tokens but for these take the spaces and line ends that follow. Its files do not say
+/// so: llama.cpp, too, knows them by the model's name.
+const PHI_3: [&str; 2] = ["phi-3", "phi3"];
+const TAKE_NOTHING: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+
 /// Tokens that are found in a text before it is cut into words.
 fn added(vocabulary: &GgufTokenizer, tokens: &[&str]) -> Value {
+    let name = vocabulary.name.as_deref().unwrap_or("").to_lowercase();
+    let takes_spaces = PHI_3.iter().any(|part| name.contains(part));
     let found = tokens.iter().enumerate().filter_map(|(id, text)| {
         let special = match kind(vocabulary, id) {
             TokenType::Control | TokenType::Unknown => true,
@@ -197,7 +204,7 @@ fn added(vocabulary: &GgufTokenizer, tokens: &[&str]) -> Value {
                 "content": text,
                 "single_word": false,
                 "lstrip": false,
-                "rstrip": false,
+                "rstrip": takes_spaces && !TAKE_NOTHING.contains(text),
                 "normalized": false,
                 "special": special,
             })
