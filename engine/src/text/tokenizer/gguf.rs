@@ -46,14 +46,21 @@ const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 /// By the names that GGUF files have for them.
 const PRE: [(&[&str], Words); 9] = [
     (
-        &["gpt-2", "phi-2", "olmo"],
+        &["gpt-2", "phi-2", "olmo", "mellum", "a.x-4.0"],
         Words {
             patterns: &[GPT_2],
             ..WORDS
         },
     ),
     (
-        &["llama-bpe", "llama3", "llama-v3"],
+        &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "pixtral",
+            "midm-2.0",
+        ],
         Words {
             patterns: &[LLAMA_3],
             whole: true,
@@ -63,7 +70,7 @@ const PRE: [(&[&str], Words); 9] = [
     ),
     (
         // Of OLMo 2 and Phi-4, too.
-        &["dbrx"],
+        &["dbrx", "smaug-bpe"],
         Words {
             patterns: &[LLAMA_3],
             ..WORDS
