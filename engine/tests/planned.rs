@@ -28,7 +28,7 @@ const CLEAR_ABOVE: f64 = 1.25;
 
 /// What matrix products of the clear kernels keep from one model to the next: part of the plan, and
 /// held already where a model ran before.
-const PANELS: u64 = 2 << 20;
+const PANELS: u64 = 3 << 20;
 
 fn write(family: &'static Family, dir: &std::path::Path) -> Source {
     let spec = SynthSpec {

@@ -72,6 +72,14 @@ impl BlockSource {
         &self.pieces
     }
 
+    /// The same, in a list of files in which so many of other checkpoints come first.
+    pub fn behind(mut self, files: usize) -> Self {
+        self.pieces
+            .iter_mut()
+            .for_each(|piece| piece.source += files);
+        self
+    }
+
     /// Bytes of memory it fills.
     pub fn slab_bytes(&self) -> usize {
         self.layout.slab_bytes()

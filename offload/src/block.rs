@@ -34,16 +34,27 @@ impl fmt::Display for LayerIndex {
 pub struct BlockId {
     pub stack: StackId,
     pub layer: LayerIndex,
+    /// 0: what every visit of the layer needs. From 1 on: parts that data asks for, like experts.
+    pub part: u16,
 }
 
 impl BlockId {
     pub const fn new(stack: StackId, layer: LayerIndex) -> Self {
-        Self { stack, layer }
+        let part = 0;
+        Self { stack, layer, part }
+    }
+
+    /// A part of the same layer.
+    pub const fn part(self, part: u16) -> Self {
+        Self { part, ..self }
     }
 }
 
 impl fmt::Display for BlockId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.part != 0 {
+            write!(f, "part {} of ", self.part)?;
+        }
         match self.stack {
             StackId(0) => write!(f, "layer {}", self.layer),
             StackId(stack) => write!(f, "layer {} of stack {stack}", self.layer),

@@ -1,19 +1,30 @@
-//! The order in which streamed blocks are needed, known ahead and cyclic: after the last block of
-//! this unit of work (a token, a step) comes the first of the next. The prefetch thread loads in
-//! this order and nothing else; a visit out of order is refused, not served.
+//! The order in which streamed blocks are needed, known ahead: a lead that is visited once, and a cycle
+//! that is visited again and again. Each is a unit of work (a prompt's encoder, a token, a step); after
+//! the last block of a unit comes the first of the next. The prefetch thread loads in this order and
+//! nothing else; a visit out of order is refused, not served.
 
 use crate::block::{BlockId, StackId};
 use crate::plan::ResidencyPlan;
 
-/// The streamed blocks of one unit of work in visiting order. May cross stacks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The streamed blocks in visiting order. May cross stacks.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Itinerary {
-    order: Vec<BlockId>,
+    lead: Vec<BlockId>,
+    cycle: Vec<BlockId>,
 }
 
 impl Itinerary {
-    pub fn new(order: Vec<BlockId>) -> Self {
-        Self { order }
+    /// The same blocks in every unit of work.
+    pub fn new(cycle: Vec<BlockId>) -> Self {
+        Self {
+            lead: Vec::new(),
+            cycle,
+        }
+    }
+
+    /// Another unit before the first: its blocks are visited once.
+    pub fn with_lead(self, lead: Vec<BlockId>) -> Self {
+        Self { lead, ..self }
     }
 
     /// The streamed layers of one stack, first to last.
@@ -26,23 +37,38 @@ impl Itinerary {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.lead.is_empty() && self.cycle.is_empty()
     }
 
-    /// Streamed blocks in one unit of work.
+    /// Streamed blocks in the longest unit of work.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.lead.len().max(self.cycle.len())
     }
 
-    pub fn blocks(&self) -> &[BlockId] {
-        &self.order
+    /// Those of the lead, then those of the cycle.
+    pub fn blocks(&self) -> impl Iterator<Item = BlockId> {
+        self.lead.iter().chain(&self.cycle).copied()
     }
 
-    /// The block of the `visit`-th visit, counted from the start of the run.
+    /// The block of the `visit`-th visit, counted from where it began. `None`: it is over.
     pub fn at(&self, visit: u64) -> Option<BlockId> {
-        let len = self.order.len() as u64;
-        let place = visit.checked_rem(len)?;
-        self.order.get(usize::try_from(place).ok()?).copied()
+        let lead = self.lead.len() as u64;
+        let (blocks, place) = match visit.checked_sub(lead) {
+            None => (&self.lead, visit),
+            Some(after) => (&self.cycle, after.checked_rem(self.cycle.len() as u64)?),
+        };
+        blocks.get(usize::try_from(place).ok()?).copied()
+    }
+
+    /// The first visit, from `visit` on, that begins a unit.
+    pub fn unit_from(&self, visit: u64) -> u64 {
+        let (lead, cycle) = (self.lead.len() as u64, self.cycle.len() as u64);
+        match visit.checked_sub(lead) {
+            _ if visit == 0 => 0,
+            None => lead,
+            Some(after) if cycle > 0 => lead + after.next_multiple_of(cycle),
+            Some(_) => visit,
+        }
     }
 }
 
@@ -51,21 +77,32 @@ mod tests {
     use super::*;
     use crate::block::LayerIndex;
 
+    fn block(stack: u16, layer: u16) -> BlockId {
+        BlockId::new(StackId(stack), LayerIndex(layer))
+    }
+
     #[test]
     fn the_order_wraps_from_the_last_block_to_the_first() {
-        let block = |stack, layer| BlockId::new(StackId(stack), LayerIndex(layer));
-        let itinerary = Itinerary::new(vec![block(0, 1), block(0, 4), block(1, 0)]);
-        let visited: Vec<_> = (0..5).filter_map(|visit| itinerary.at(visit)).collect();
-        assert_eq!(
-            visited,
-            [
-                block(0, 1),
-                block(0, 4),
-                block(1, 0),
-                block(0, 1),
-                block(0, 4)
-            ]
+        let cycle = vec![block(0, 1), block(0, 4), block(1, 0)];
+        let itinerary = Itinerary::new(cycle.clone());
+        let visited: Vec<_> = (0..7).map_while(|visit| itinerary.at(visit)).collect();
+        assert_eq!(visited, [&cycle[..], &cycle, &cycle[..1]].concat());
+        assert_eq!(Itinerary::default().at(0), None);
+    }
+
+    #[test]
+    fn a_lead_comes_once_and_is_a_unit_of_its_own() {
+        let (lead, cycle) = (
+            vec![block(1, 0), block(1, 1)],
+            vec![block(0, 0), block(0, 1), block(0, 2)],
         );
-        assert_eq!(Itinerary::new(Vec::new()).at(0), None);
+        let itinerary = Itinerary::new(cycle.clone()).with_lead(lead.clone());
+        let visited: Vec<_> = (0..8).map_while(|visit| itinerary.at(visit)).collect();
+        assert_eq!(visited, [lead.clone(), cycle.clone(), cycle].concat());
+        let units: Vec<u64> = (0..10).map(|visit| itinerary.unit_from(visit)).collect();
+        assert_eq!(units, [0, 2, 2, 5, 5, 5, 8, 8, 8, 11]);
+        let lead = Itinerary::default().with_lead(lead);
+        assert_eq!((lead.at(1), lead.at(2)), (Some(block(1, 1)), None));
+        assert_eq!((lead.unit_from(1), lead.unit_from(2)), (2, 2));
     }
 }

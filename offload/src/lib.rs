@@ -19,6 +19,7 @@ mod pool;
 mod prefetch;
 mod ram;
 mod record;
+mod route;
 mod slab;
 mod slot;
 mod stack;

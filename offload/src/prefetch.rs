@@ -1,8 +1,9 @@
-//! The background prefetch thread: takes free slots, starts the itinerary's next copy into each
-//! and sends the ticket on. It never waits for bytes, so as many copies are in flight as there are
-//! slots, and after the last block of one unit of work it goes on with the first of the next.
+//! The background prefetch thread: takes free slots, starts the route's next copy into each and sends
+//! the ticket on. It never waits for bytes, so as many copies are in flight as there are slots, and
+//! after the last block of one unit of work it goes on with the first of the next.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
-use crate::itinerary::Itinerary;
 use crate::link::Link;
+use crate::route::Route;
 use crate::slot::Slot;
 use crate::ticket::Ticket;
 
@@ -24,10 +25,10 @@ pub(crate) struct Ends {
     pub free: Receiver<Slot>,
     /// With prefetch off, one word per visit: load now. `None`: load as soon as a slot is free.
     pub asked: Option<Receiver<()>>,
-    pub ready: Sender<Result<Ticket, Failure>>,
+    pub ready: Sender<Result<Ticket, (BlockId, Failure)>>,
 }
 
-/// Why there is no ticket. The visit that gets it knows the block and where that comes from.
+/// Why there is no ticket. The ring knows where the block comes from.
 #[derive(Debug)]
 pub(crate) enum Failure {
     Link(LinkError),
@@ -37,7 +38,7 @@ pub(crate) enum Failure {
 /// Starts the thread. It ends when the stack drops its ends, or after the first error.
 pub(crate) fn spawn(
     link: Box<dyn Link>,
-    itinerary: Itinerary,
+    route: Arc<Route>,
     ends: Ends,
 ) -> Result<JoinHandle<()>, OffloadError> {
     thread::Builder::new()
@@ -46,7 +47,7 @@ pub(crate) fn spawn(
             let Ends { free, asked, ready } = ends;
             let mut link = link;
             let ran = catch_unwind(AssertUnwindSafe(|| {
-                run(link.as_mut(), &itinerary, &free, asked.as_ref(), &ready);
+                run(link.as_mut(), &route, &free, asked.as_ref(), &ready);
             }));
             // Whoever visits learns that nothing more comes after what is in the channel. Those
             // copies are still on their way: the link must carry them until the stack hangs up.
@@ -61,22 +62,22 @@ pub(crate) fn spawn(
 
 fn run(
     link: &mut dyn Link,
-    itinerary: &Itinerary,
+    route: &Route,
     free: &Receiver<Slot>,
     asked: Option<&Receiver<()>>,
-    ready: &Sender<Result<Ticket, Failure>>,
+    ready: &Sender<Result<Ticket, (BlockId, Failure)>>,
 ) {
-    for visit in 0.. {
-        let Some(block) = itinerary.at(visit) else {
-            return;
-        };
+    loop {
         let Ok(slot) = free.recv() else { return };
         if let Some(asked) = asked
             && asked.recv().is_err()
         {
             return;
         }
-        let ticket = issue(link, block, slot, asked.is_none());
+        let Some(block) = route.begin_load() else {
+            return;
+        };
+        let ticket = issue(link, block, slot, asked.is_none()).map_err(|failure| (block, failure));
         let failed = ticket.is_err();
         if ready.send(ticket).is_err() || failed {
             return;

@@ -31,6 +31,7 @@ use crate::itinerary::Itinerary;
 use crate::link::Link;
 use crate::prefetch::{self, Ends, Failure};
 use crate::record::{LoadKind, LoadRecord};
+use crate::route::{Expected, Route};
 use crate::slab::Slab;
 use crate::slot::{Slot, Touching};
 use crate::ticket::{Ticket, Visited};
@@ -70,19 +71,22 @@ impl StreamedStack {
     }
 
     /// Starts the prefetch thread; with `Prefetch::Ahead` the first slot begins to fill at once,
-    /// and the others when they have been touched, if they are large (see `Touching`).
+    /// and the others when they have been touched, if they are large (see `Touching`). The slots are
+    /// as large as the largest block. `later`: blocks that the link can bring as well, for itineraries
+    /// that follow.
     pub fn streaming(
         slots: Vec<Slot>,
         itinerary: Itinerary,
+        later: &[BlockId],
         link: Box<dyn Link>,
         prefetch: Prefetch,
     ) -> Result<Self, OffloadError> {
         assert!(
-            !slots.is_empty() || itinerary.is_empty(),
+            !slots.is_empty() || (itinerary.is_empty() && later.is_empty()),
             "a ring without slots"
         );
         let visited = Vec::with_capacity(itinerary.len());
-        let ring = Ring::start(slots, itinerary, link, prefetch)?;
+        let ring = Ring::start(slots, itinerary, later, link, prefetch)?;
         Ok(Self {
             resident: BTreeMap::new(),
             ring: Some(ring),
@@ -93,6 +97,25 @@ impl StreamedStack {
     /// Adds a resident block. The ring's first slots fill while resident blocks are being read.
     pub fn keep(&mut self, block: BlockId, slab: Slab) {
         self.resident.insert(block, slab);
+    }
+
+    /// Goes on with another itinerary, from the next unit of work on: from the one under way if none of
+    /// its blocks was visited yet. Copies that were begun for the next unit of the old one are given
+    /// back unseen; they are no more than there are slots, and none where this is said early enough.
+    pub fn follow(&mut self, next: Itinerary) -> Result<(), OffloadError> {
+        let Some(ring) = self.ring.as_mut() else {
+            return match next.blocks().next() {
+                Some(block) => Err(OffloadError::Unknown { block }),
+                None => Ok(()),
+            };
+        };
+        if let Some(block) = next.blocks().find(|it| !ring.origins.contains_key(it)) {
+            return Err(OffloadError::Unknown { block });
+        }
+        ring.unit_blocks = next.len();
+        self.visited.reserve(next.len());
+        ring.route.follow(ring.visits, next);
+        Ok(())
     }
 
     /// Setting the flag ends the wait for a copy with [`OffloadError::Cancelled`]. The copy goes
@@ -139,11 +162,8 @@ impl StreamedStack {
         let Some(ring) = self.ring.as_mut() else {
             return Ok(());
         };
-        while !ring
-            .visits
-            .is_multiple_of(ring.itinerary.len().max(1) as u64)
-        {
-            let Some(block) = ring.itinerary.at(ring.visits) else {
+        while !ring.route.begins_unit(ring.visits) {
+            let Expected::Block(block) = ring.route.expected(ring.visits) else {
                 break;
             };
             let (slot, mut visited) = ring.take(block)?;
@@ -185,16 +205,20 @@ impl StreamedStack {
         self.visited.last().map(|visited| visited.record.kind)
     }
 
-    /// Streamed blocks in one unit of work.
+    /// Streamed blocks in the longest unit of work.
     pub fn streamed_count(&self) -> usize {
-        self.ring.as_ref().map_or(0, |ring| ring.itinerary.len())
+        self.ring.as_ref().map_or(0, |ring| ring.unit_blocks)
     }
 }
 
 #[derive(Debug)]
 struct Ring {
-    itinerary: Itinerary,
+    route: Arc<Route>,
+    /// Of the itinerary that was given last.
+    unit_blocks: usize,
+    /// Loads that were taken, each with its visit or unseen.
     visits: u64,
+    /// Of every block that the link can bring.
     origins: BTreeMap<BlockId, Arc<str>>,
     /// A failure that came together with an error of the visit's own work: the next visit's.
     unsaid: Option<OffloadError>,
@@ -212,20 +236,21 @@ struct Ring {
 struct RingEnds {
     free: Sender<Slot>,
     ask: Option<Sender<()>>,
-    ready: Receiver<Result<Ticket, Failure>>,
+    ready: Receiver<Result<Ticket, (BlockId, Failure)>>,
 }
 
 impl Ring {
     fn start(
         slots: Vec<Slot>,
         itinerary: Itinerary,
+        later: &[BlockId],
         link: Box<dyn Link>,
         prefetch: Prefetch,
     ) -> Result<Self, OffloadError> {
         let origins = itinerary
             .blocks()
-            .iter()
-            .map(|&block| (block, link.origin(block)))
+            .chain(later.iter().copied())
+            .map(|block| (block, link.origin(block)))
             .collect();
         let (free, free_end) = bounded(slots.len());
         let (ready_end, ready) = bounded(slots.len());
@@ -251,9 +276,12 @@ impl Ring {
             asked,
             ready: ready_end,
         };
-        let thread = prefetch::spawn(link, itinerary.clone(), ends)?;
+        let unit_blocks = itinerary.len();
+        let route = Arc::new(Route::new(itinerary));
+        let thread = prefetch::spawn(link, Arc::clone(&route), ends)?;
         Ok(Self {
-            itinerary,
+            route,
+            unit_blocks,
             visits: 0,
             origins,
             unsaid: None,
@@ -272,9 +300,15 @@ impl Ring {
         if self.ends.is_none() {
             return Err(OffloadError::Stopped { block });
         }
-        match self.itinerary.at(self.visits) {
-            Some(expected) if expected == block => {}
-            Some(expected) if self.origins.contains_key(&block) => {
+        if let Expected::LeftBehind(to) = self.route.expected(self.visits) {
+            while self.visits < to {
+                let (slot, mut visited) = self.arrived(block)?;
+                self.give_back(slot, &mut visited)?;
+            }
+        }
+        match self.route.expected(self.visits) {
+            Expected::Block(expected) if expected == block => {}
+            Expected::Block(expected) if self.origins.contains_key(&block) => {
                 return Err(OffloadError::OutOfOrder {
                     asked: block,
                     expected,
@@ -282,15 +316,22 @@ impl Ring {
             }
             _ => return Err(OffloadError::Unknown { block }),
         }
+        let (slot, visited) = self.arrived(block)?;
+        assert_eq!(
+            visited.record.block, block,
+            "the ring delivers in the itinerary's order"
+        );
+        Ok((slot, visited))
+    }
+
+    /// The next load, when it has landed. `block` is what it is waited for.
+    fn arrived(&mut self, block: BlockId) -> Result<(Slot, Visited), OffloadError> {
         let asked_at = Instant::now();
         let ticket = match self.next_ticket() {
             Ok(ticket) => ticket,
-            Err(failure) => return Err(self.fail(block, failure)),
+            Err((of, failure)) => return Err(self.fail(of.unwrap_or(block), failure)),
         };
-        assert_eq!(
-            ticket.block, block,
-            "the ring delivers in the itinerary's order"
-        );
+        let of = ticket.block;
         while !ticket.mark.landed_within(PATIENCE) {
             if self.cancel.load(Ordering::Relaxed) {
                 self.waiting = Some(ticket);
@@ -302,7 +343,7 @@ impl Ring {
                 self.visits += 1;
                 Ok(taken)
             }
-            Err(source) => Err(self.fail(block, Failure::Link(source))),
+            Err(source) => Err(self.fail(of, Failure::Link(source))),
         }
     }
 
@@ -326,8 +367,9 @@ impl Ring {
     }
 
     /// The one that an earlier visit gave up waiting for, or the next from the prefetch thread,
-    /// which never waits for bytes and so does not keep a visit waiting either.
-    fn next_ticket(&mut self) -> Result<Ticket, Failure> {
+    /// which never waits for bytes and so does not keep a visit waiting either. Of a failure, the block
+    /// that failed, where the thread could say.
+    fn next_ticket(&mut self) -> Result<Ticket, (Option<BlockId>, Failure)> {
         if let Some(ticket) = self.waiting.take() {
             return Ok(ticket);
         }
@@ -338,7 +380,10 @@ impl Ring {
             }
             ends.ready.recv().ok()
         });
-        arrived.unwrap_or_else(|| Err(Failure::Panicked(self.join())))
+        match arrived {
+            Some(arrived) => arrived.map_err(|(block, failure)| (Some(block), failure)),
+            None => Err((None, Failure::Panicked(self.join()))),
+        }
     }
 
     /// Releases the slot and notes when, and how long that took. A slot that could not be released
@@ -361,6 +406,7 @@ impl Ring {
     /// Hangs up and waits for the thread; tells what it died of, if it died.
     fn join(&mut self) -> String {
         self.ends = None;
+        self.route.end();
         self.touching = None;
         match self.thread.take().map(JoinHandle::join) {
             Some(Err(payload)) => panic_message(payload.as_ref()),

@@ -52,7 +52,7 @@ fn stack(
     let slots = (0..plan.slots()).map(|_| Slot::new(slab())).collect();
     let link = Box::new(RamLink::new(homes, Some(gbps), plan.slots()).unwrap());
     let itinerary = Itinerary::of_stack(STACK, plan);
-    let mut stack = StreamedStack::streaming(slots, itinerary, link, prefetch).unwrap();
+    let mut stack = StreamedStack::streaming(slots, itinerary, &[], link, prefetch).unwrap();
     for layer in plan.resident() {
         stack.keep(BlockId::new(STACK, layer), slab());
     }

@@ -167,7 +167,7 @@ fn stream(
     if let Some(expectations) = expectations {
         link = Box::new(VerifyingLink::new(link, expectations)?);
     }
-    let stack = StreamedStack::streaming(slots, itinerary, link, blueprint.options.prefetch)?;
+    let stack = StreamedStack::streaming(slots, itinerary, &[], link, blueprint.options.prefetch)?;
     Ok((stack, access))
 }
 

@@ -93,6 +93,7 @@ impl Player {
         let mut stack = StreamedStack::streaming(
             slabs.into_iter().map(Slot::new).collect(),
             Itinerary::new(schedule.streamed.clone()),
+            &[],
             link,
             schedule.prefetch,
         )

@@ -39,7 +39,7 @@ fn stack_on_device(case: &Case, place: &Arc<dyn Place>) -> StreamedStack {
         poison: true,
     };
     let Connection { link, .. } = place.connect(homes_in_ram, &ring, &mut |_| {}).unwrap();
-    let mut stack = StreamedStack::streaming(slots, itinerary, link, case.prefetch).unwrap();
+    let mut stack = StreamedStack::streaming(slots, itinerary, &[], link, case.prefetch).unwrap();
     for layer in plan.resident() {
         let id = BlockId::new(STACK, layer);
         let slab = slab();

@@ -6,6 +6,7 @@
 #[cfg(feature = "cuda")]
 mod device;
 mod late_link;
+mod stacks;
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
@@ -120,7 +121,8 @@ impl Case {
         // a block twice, which must work too.
         let slots = (0..self.slots).map(|_| Slot::new(slab())).collect();
         let itinerary = Itinerary::of_stack(STACK, &plan);
-        let mut stack = StreamedStack::streaming(slots, itinerary, link, self.prefetch).unwrap();
+        let mut stack =
+            StreamedStack::streaming(slots, itinerary, &[], link, self.prefetch).unwrap();
         for layer in plan.resident() {
             let id = BlockId::new(STACK, layer);
             let slab = slab();

@@ -9,8 +9,9 @@ use loader::{BlockLayout, DType, Encoding, HeadNorms, Mixer, ModelConfig};
 use crate::compute::size::{Needs, Room, Weights};
 use crate::compute::{CHUNK_ROWS, SharedConfig};
 
-/// What matrix products copy of their factors, on the host: a few panels for each thread.
-const PANELS: u64 = 2 << 20;
+/// What matrix products copy of their factors, on the host: a few panels for each thread, as large as
+/// the processor's caches make them.
+const PANELS: u64 = 3 << 20;
 
 /// How large a [`ClearCompute`](super::ClearCompute) is.
 #[derive(Debug, Clone)]
