@@ -67,6 +67,7 @@ unsafe impl GlobalAlloc for Watched {
 }
 
 /// Other crates' panics that become errors are no findings; all others are.
+#[cfg(feature = "engine")]
 pub fn caught_panics_are_fine() {
     std::panic::set_hook(Box::new(|panic| {
         if !engine::text::panics_are_errors() {
