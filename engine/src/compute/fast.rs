@@ -93,6 +93,7 @@ impl FastSize {
         Needs {
             cache: (config.layers * cache) as u64,
             scratch: (self.scratch.bytes() + turns + numbers) as u64,
+            kept: 0,
         }
     }
 }
