@@ -106,13 +106,17 @@ impl Blueprint {
                 },
             },
         );
-        let Needs { cache, scratch } = compute.needs();
+        let Needs {
+            cache,
+            scratch,
+            kept,
+        } = compute.needs();
         let base = PlanRequest {
             costs: costs(&blocks, &link, on_device, can_be_left),
             fixed: FixedBytes {
                 ends: Ends::bytes(&checkpoint, dtype, arrangement(on_device))?,
                 cache,
-                scratch,
+                scratch: scratch + kept,
             },
             residency: options.residency,
             spread: options.spread,
