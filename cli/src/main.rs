@@ -26,6 +26,7 @@ use output::Console;
 
 fn main() -> ExitCode {
     say_nothing_of_panics_that_become_errors();
+    out_of_memory::map_what_is_large();
     out_of_memory::share_one_heap_if_limited();
     let cli = Cli::try_parse().unwrap_or_else(|error| {
         let forgotten = args::forgotten_text(std::env::args_os()).filter(|_| error.use_stderr());
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<(), Failure> {
         #[cfg(not(feature = "profiling"))]
         Command::Generate(args) => commands::generate::run(*args),
         Command::Logits(args) => commands::logits::run(&args),
+        Command::Perplexity(args) => commands::perplexity::run(&args),
         Command::Plan(args) => commands::plan::run(&args),
         Command::Tune(args) => commands::tune::run(&args),
         Command::Bench(args) => commands::bench::run(&args),

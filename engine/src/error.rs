@@ -30,6 +30,10 @@ pub enum EngineError {
     TooManySequences { most: usize },
     #[error("position {asked} was asked for, and the sequence has seen {seen} tokens")]
     NotSeen { asked: usize, seen: usize },
+    #[error("windows of {window} tokens, {stride} apart, do not score each token once")]
+    Windows { window: usize, stride: usize },
+    #[error("the text has {tokens} token{}: nothing is foretold", if *.tokens == 1 { "" } else { "s" })]
+    NothingToScore { tokens: usize },
     #[error("the sequence was made by another session")]
     OtherModel,
     #[error(transparent)]
@@ -202,6 +206,8 @@ impl EngineError {
             Self::TooManyRows { .. } => "send the prompts in parts, or one after the other",
             Self::TooManySequences { .. } => "open the model for more sequences",
             Self::NotSeen { .. } => "ask for a position that it has seen",
+            Self::Windows { .. } => "use a window of 2 or more, and a stride no longer than it",
+            Self::NothingToScore { .. } => "give it a longer text",
             Self::OtherModel => "make it with the session that it is used with",
             Self::PromptTooLong { .. } => {
                 "shorten the prompt, or raise --context if it is below what the model knows"

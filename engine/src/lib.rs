@@ -50,6 +50,8 @@ pub use run::sequence::{Part, Saved, Sequence};
 pub use run::session::Session;
 pub use study::checkup::{Checkup, LeftOut, Role};
 pub use study::diagnosis;
+pub use study::perplexity::{Scored, Windows, perplexity};
+pub use study::together::Together;
 pub use study::trial::{Trial, TrialRun, in_turns, open_measured};
 pub use study::tuning::{MachineRates, Settled, options_of};
 pub use weights::blocks::Blocks;

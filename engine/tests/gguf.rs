@@ -27,11 +27,12 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
-fn open(path: PathBuf, kernels: Kernels, context: Option<usize>) -> Model {
+/// With so many layers resident.
+fn open(path: PathBuf, kernels: Kernels, context: Option<usize>, layers: usize) -> Model {
     let options = ModelOptions {
         kernels,
         context,
-        residency: Residency::Layers(1),
+        residency: Residency::Layers(layers),
         ..ModelOptions::default()
     };
     Model::open(&Source::Directory(path), options).unwrap()
@@ -80,14 +81,21 @@ fn a_gguf_file_gives_the_logits_of_the_model_it_was_made_of() {
         let expected: Expected = serde_json::from_slice(&json).unwrap();
         let prompts: [&[u32]; 2] = [&expected.prompt_tokens, &expected.long_prompt_tokens];
         for kernels in [Kernels::Fast, Kernels::Clear] {
-            let mut model = open(
-                fixtures().join("gguf").join(file),
-                kernels,
-                expected.context,
-            );
+            let open_file = |layers| {
+                let path = fixtures().join("gguf").join(file);
+                open(path, kernels, expected.context, layers)
+            };
+            let mut model = open_file(1);
             assert_eq!(model.config().rope.pairing, pairing, "{file}");
             let found = logits(&mut model, prompts);
-            let mut published = open(folder.clone(), kernels, expected.context);
+            for layers in [0, model.config().layers] {
+                assert_eq!(
+                    logits(&mut open_file(layers), prompts),
+                    found,
+                    "{file}, {layers}"
+                );
+            }
+            let mut published = open(folder.clone(), kernels, expected.context, 1);
             let wanted = logits(&mut published, prompts);
             for (found, wanted) in found.iter().zip(&wanted) {
                 match pairing {
@@ -136,12 +144,7 @@ fn every_encoding_gives_the_logits_of_its_numbers() {
         for kernels in [Kernels::Fast, Kernels::Clear] {
             let by_layers = [0, 1, 2].map(|resident| {
                 let path = folder.join(format!("quantised-{kind}.gguf"));
-                let options = ModelOptions {
-                    kernels,
-                    residency: Residency::Layers(resident),
-                    ..ModelOptions::default()
-                };
-                let mut model = Model::open(&Source::Directory(path), options).unwrap();
+                let mut model = open(path, kernels, None, resident);
                 assert_eq!(model.config().layers, 2);
                 logits(&mut model, prompts)
             });

@@ -44,6 +44,7 @@ fn texts_become_the_tokens_that_llama_cpp_makes_of_them() {
         let mut vocabulary = vocabulary(&format!("{kind}.gguf"));
         match kind {
             "bytes" => vocabulary.pre = Some(setting.into()),
+            _ if setting == "phi-3" => vocabulary.name = Some("Phi-3 mini".into()),
             _ => vocabulary.add_space_prefix = Some(setting == "true"),
         }
         let tokenizer = tokenizer(&vocabulary);
@@ -100,4 +101,62 @@ fn what_is_not_known_is_refused_by_name() {
         ..vocabulary("pieces.gguf")
     });
     assert!(error.contains("remove_extra_whitespaces"), "{error}");
+}
+
+/// Bytes of a file with a vocabulary changed at random: an error with words, or a tokenizer that makes
+/// tokens of any text, or says why not.
+#[test]
+fn a_changed_vocabulary_is_refused_or_works() {
+    let folder_here = tempfile::tempdir().unwrap();
+    let path = folder_here.path().join("a.gguf");
+    let texts = ["", "a b\n c", "Grüße, 1234 <|end|> [user]", "\u{fffd}🙂 x"];
+    let mut seed = 9_u64;
+    let mut chance = |below: usize| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        (seed % below as u64) as usize
+    };
+    let (mut worked, mut refused) = (0, 0);
+    for file in ["bytes.gguf", "pieces.gguf"] {
+        let content = fs::read(folder().join(file)).unwrap();
+        let find = |word: &[u8]| content.windows(word.len()).position(|at| at == word);
+        let start = find(b"tokenizer.ggml.model").unwrap();
+        let header_bytes = find(b"token_embd.weight").unwrap() - start;
+        for round in 0..400 {
+            let mut changed = content.clone();
+            for _ in 0..=chance(3) {
+                let at = start + chance(header_bytes - 8);
+                match chance(3) {
+                    0 => changed[at] ^= 1 << chance(8),
+                    1 => changed[at] = b'a' + chance(26) as u8,
+                    _ => changed.copy_within(at - chance(3)..at, at),
+                }
+            }
+            fs::write(&path, &changed).unwrap();
+            let Ok(checkpoint) = Checkpoint::open(&path) else {
+                refused += 1;
+                continue;
+            };
+            let Ok(Some(vocabulary)) = checkpoint.gguf_tokenizer() else {
+                refused += 1;
+                continue;
+            };
+            match Tokenizer::of_gguf(&vocabulary, &SpecialTokens::default()) {
+                Ok(tokenizer) => {
+                    worked += 1;
+                    for text in texts {
+                        if let Ok(ids) = tokenizer.encode(text, true) {
+                            let _ = tokenizer.decode(&ids);
+                        }
+                    }
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(error.hint().is_some(), "{file}, round {round}: {error}");
+                }
+            }
+        }
+    }
+    assert!(worked > 100 && refused > 100, "{worked} {refused}");
 }

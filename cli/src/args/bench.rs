@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 
 use super::SetupArgs;
-use super::count::{at_least_one, three_rounds, warmup};
+use super::count::{at_least_one, streams, three_rounds, warmup};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,6 +14,7 @@ Examples:
   engine bench --model DIR --num-gpu-layers 20 --tokens 64
   engine bench --num-gpu-layers 20 --compare '' '--no-prefetch'
   engine bench --model DIR --compare '--num-gpu-layers 12' '--num-gpu-layers 20'
+  engine bench --model DIR --num-gpu-layers 0 --parallel 4
   engine bench --prompts prompts.txt --repeats 5 --save runs
 
 A prompts file has one prompt a line, with a label and a tab before it if you like; empty lines
@@ -50,6 +51,9 @@ pub struct BenchArgs {
     /// Rounds that are counted: 3 or more
     #[arg(long, value_name = "ROUNDS", default_value_t = 3, value_parser = three_rounds, help_heading = "Measuring")]
     pub repeats: usize,
+    /// Continue each prompt in this many sequences together as well, and compare with one
+    #[arg(long, value_name = "STREAMS", value_parser = streams, help_heading = "Measuring")]
+    pub parallel: Option<usize>,
     /// Run two sets of flags in turns and print the ratio of B over A
     #[arg(long, num_args = 2, value_names = ["A", "B"], allow_hyphen_values = true, help_heading = "Measuring")]
     pub compare: Option<Vec<String>>,

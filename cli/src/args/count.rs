@@ -12,6 +12,9 @@ const ROUNDS_MAX: usize = 1_000_000;
 /// Slots, threads and plans: more than any machine has use for.
 const FEW_MAX: usize = 65_536;
 
+/// As many as anybody reads; each is found in the whole vocabulary.
+const LOGPROBS_MAX: usize = 100;
+
 /// A number of the range, or what is wrong with it in words.
 pub fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     let (least, most) = (range.start(), range.end());
@@ -30,6 +33,21 @@ pub fn count(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> 
 /// A size or a count that cannot be nothing.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     count(text, 1..=TOKENS_MAX)
+}
+
+/// Tokens of which the first foretell the last.
+pub fn window(text: &str) -> Result<usize, String> {
+    count(text, 2..=TOKENS_MAX)
+}
+
+/// Sequences that run together.
+pub fn streams(text: &str) -> Result<usize, String> {
+    count(text, 2..=FEW_MAX)
+}
+
+/// Likeliest tokens that are told with each token.
+pub fn logprobs(text: &str) -> Result<usize, String> {
+    count(text, 0..=LOGPROBS_MAX)
 }
 
 /// Tokens, positions, or a rank; 0 may mean something.

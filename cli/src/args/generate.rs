@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::count::{at_least_one, tokens};
+use super::count::{at_least_one, logprobs, tokens};
 use super::prompt::{PromptArgs, text};
 use super::{FilesArgs, SamplingArgs, SetupArgs};
 
@@ -18,6 +18,7 @@ Examples:
   engine generate --num-gpu-layers 20 --profile=live --prompt 'Once upon a time'
   engine generate --num-gpu-layers 20 --profile-dir run --prompt 'One day'
   cat story.txt | engine generate --txt-path - --json --quiet
+  engine generate --prompt 'One day' --max-new-tokens 3 --json --logprobs 5
 
 How to tune N (--num-gpu-layers): start with auto, add --profile, read the Verdict line.
 Link-bound: more resident layers help (a shorter --context or another --dtype makes room).
@@ -75,6 +76,9 @@ pub struct OutputArgs {
     /// One JSON object on stdout instead of text
     #[arg(long)]
     pub json: bool,
+    /// Tell in the JSON object how likely each token was, and the K likeliest in its place
+    #[arg(long, value_name = "K", value_parser = logprobs, requires = "json")]
+    pub logprobs: Option<usize>,
     /// Nothing on stderr but errors, and the profile where it was asked for
     #[arg(long, short)]
     pub quiet: bool,

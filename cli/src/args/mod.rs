@@ -9,6 +9,7 @@ mod effect;
 mod files;
 mod generate;
 mod model;
+mod perplexity;
 mod prompt;
 mod residency;
 mod sampling;
@@ -30,6 +31,7 @@ pub use effect::Idle;
 pub use files::{FileKind, FilesArgs};
 pub use generate::{GenerateArgs, ProfileHow};
 pub use model::ModelArgs;
+pub use perplexity::PerplexityArgs;
 pub use prompt::{ChatInput, PromptInput, TextInput, forgotten_text};
 pub use residency::{LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
@@ -88,6 +90,7 @@ pub struct Cli {
 pub enum Command {
     Generate(Box<GenerateArgs>),
     Logits(LogitsArgs),
+    Perplexity(Box<PerplexityArgs>),
     Plan(PlanArgs),
     Tune(Box<TuneArgs>),
     Bench(Box<BenchArgs>),

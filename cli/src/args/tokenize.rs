@@ -24,7 +24,7 @@ pub struct TokenizeArgs {
     #[arg(value_name = "TEXT", allow_hyphen_values = true, value_parser = text)]
     #[arg(conflicts_with_all = ["txt_path", "messages", "decode"])]
     pub text: Option<String>,
-    /// Directory with config.json and tokenizer.json [default: the demo model]
+    /// Directory with config.json and tokenizer.json, or a .gguf file [default: the demo model]
     #[arg(long, short, value_name = "DIR")]
     pub model: Option<PathBuf>,
     /// Read the text from a file, or from stdin with `-`. One newline at its end is no part of it

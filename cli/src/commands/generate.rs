@@ -2,6 +2,7 @@
 
 use engine::profile::Streaming;
 use engine::profile::files::{Origin, RunRecord};
+use engine::text::{Logprob, Logprobs};
 use engine::{Blueprint, Ended, Generation, GenerationOptions, Model, Report, Session};
 
 use super::files::Files;
@@ -9,7 +10,7 @@ use super::live::Live;
 use super::origin;
 use super::preface;
 use super::profile::Profiler;
-use super::report::{Facts, Finished, ended};
+use super::report::{Facts, Finished, Likely, ended};
 use crate::args::{GenerateArgs, ProfileHow};
 use crate::failure::Failure;
 use crate::output::{
@@ -28,6 +29,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         sampling: args.sampling.over(&blueprint.checkpoint.generation),
         stop: args.length.stop,
         ignore_eos: args.length.ignore_eos,
+        logprobs: args.output.logprobs,
     };
     options
         .sampling
@@ -102,6 +104,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         origin,
         report,
         text: writer.text,
+        logprobs: (args.output.logprobs).map(|_| spelled(&writer.logprobs, generation.model())),
     };
     if let Some(Profile::Summaries(_)) = profile {
         console.print(format_args!("{}\n", finished.report.timing.tree()));
@@ -160,6 +163,23 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
     Ok(model)
 }
 
+/// With the tokens as the vocabulary spells them.
+fn spelled(all: &[Logprobs], model: &Model) -> Vec<Likely> {
+    let tokenizer = model.tokenizer().ok();
+    let one = |found: &Logprob| Likely {
+        token: found.token,
+        piece: tokenizer.and_then(|tokenizer| tokenizer.token(found.token)),
+        logprob: found.logprob,
+        top: None,
+    };
+    all.iter()
+        .map(|found| Likely {
+            top: Some(found.top.iter().map(one).collect()),
+            ..one(&found.chosen)
+        })
+        .collect()
+}
+
 /// Of all that was recorded, whatever then went wrong.
 fn write_files(
     files: &Files,
@@ -208,6 +228,7 @@ fn drive(
         // The text, or what went wrong, gets the terminal to itself.
         drop(prompt_bar.take());
         if let Some(Ok(piece)) = &next {
+            writer.logprobs.extend(piece.logprobs.clone());
             writer.token(piece.token, &piece.text)?;
         }
         for pass in generation.measured() {
@@ -272,6 +293,8 @@ struct Writer {
     ids: bool,
     text: String,
     tokens: usize,
+    /// Of each token, where they were asked for.
+    logprobs: Vec<Logprobs>,
 }
 
 impl Writer {
@@ -283,6 +306,7 @@ impl Writer {
             ids,
             text: String::new(),
             tokens: 0,
+            logprobs: Vec::new(),
         }
     }
 

@@ -1,11 +1,15 @@
 //! `engine inspect`: what a checkpoint holds, or why it cannot be run.
 
+mod mix;
+
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use engine::kernels::{CacheType, LayerCache};
+use engine::text::Tokenizer;
 use engine::{Blocks, EngineError, Source};
 use loader::{Checkpoint, RopeScaling};
+use mix::Mix;
 use serde::Serialize;
 
 use super::unread::{self, UnreadTensors};
@@ -21,6 +25,8 @@ struct Inspection {
     dtype: &'static str,
     /// Of what the model reads; the largest share comes first.
     encodings: Vec<Share>,
+    /// Where layers are not all alike.
+    mixes: Vec<Mix>,
     parameters: u64,
     tensors: usize,
     /// Of these, what the model does not read.
@@ -28,6 +34,7 @@ struct Inspection {
     unread_files: Vec<String>,
     files: Vec<File>,
     layers: usize,
+    /// Of the largest.
     layer_bytes: usize,
     hidden_size: usize,
     intermediate_size: usize,
@@ -43,6 +50,7 @@ struct Inspection {
     kv_cache_bytes_per_token: usize,
     access: &'static str,
     tokenizer_tokens: Option<usize>,
+    tokenizer_kind: Option<String>,
     chat_template: bool,
     /// What works only in part, in words.
     problems: Vec<String>,
@@ -111,13 +119,12 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
             0
         }
     };
-    let tokenizer_tokens = match engine::tokenizer_of(checkpoint) {
-        Ok(tokenizer) => tokenizer.map(|tokenizer| tokenizer.vocab_size()),
-        Err(error) => {
-            note(error);
-            None
-        }
-    };
+    let tokenizer = engine::tokenizer_of(checkpoint).unwrap_or_else(|error| {
+        note(error);
+        None
+    });
+    let tokenizer_kind = tokenizer.as_ref().map(|it| kind(checkpoint, it));
+    let tokenizer_tokens = tokenizer.map(|tokenizer| tokenizer.vocab_size());
     let chat_template = match chat_template(checkpoint) {
         Ok(found) => found,
         Err(error) => {
@@ -140,6 +147,7 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         family: config.family.name,
         dtype: checkpoint.encoding().name(),
         encodings: encodings(checkpoint),
+        mixes: mix::of(checkpoint),
         parameters: parameters.sum(),
         tensors: checkpoint.tensors().count(),
         unread: unread::of(checkpoint),
@@ -164,6 +172,7 @@ fn inspect(checkpoint: &Checkpoint) -> Inspection {
         ) * config.layers,
         access: checkpoint.access_report().name(),
         tokenizer_tokens,
+        tokenizer_kind,
         chat_template,
         problems,
     }
@@ -185,6 +194,18 @@ fn encodings(checkpoint: &Checkpoint) -> Vec<Share> {
     let mut shares: Vec<Share> = bytes_of.into_iter().map(share).collect();
     shares.sort_by_key(|share| Reverse(share.bytes));
     shares
+}
+
+/// Of a vocabulary in a GGUF file as the file calls it.
+fn kind(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> String {
+    match checkpoint.gguf_tokenizer() {
+        Ok(Some(found)) => match (found.model.as_str(), found.pre) {
+            ("gpt2", None) => "gpt2, words cut as by default".into(),
+            ("gpt2", Some(pre)) => format!("gpt2, words cut as {pre} does"),
+            (model, _) => model.into(),
+        },
+        _ => tokenizer.kind().into(),
+    }
 }
 
 fn chat_template(checkpoint: &Checkpoint) -> Result<bool, EngineError> {
@@ -233,10 +254,19 @@ fn text(found: &Inspection) -> String {
         });
         line("bytes in", shares.collect::<Vec<_>>().join(", "));
     }
-    line(
-        "layers",
-        format!("{} of {}", found.layers, memory(found.layer_bytes as u64)),
-    );
+    let up_to = match found.mixes[..] {
+        [] => "",
+        _ => "up to ",
+    };
+    let layer = memory(found.layer_bytes as u64);
+    line("layers", format!("{} of {up_to}{layer}", found.layers));
+    for (index, mix) in found.mixes.iter().take(mix::SHOWN_MAX).enumerate() {
+        let name = if index == 0 { "layers differ" } else { "" };
+        line(name, mix.to_string());
+    }
+    if let Some(more @ 1..) = found.mixes.len().checked_sub(mix::SHOWN_MAX) {
+        line("", format!("and {more} mixes more"));
+    }
     line("hidden", found.hidden_size.to_string());
     line("intermediate", found.intermediate_size.to_string());
     line(
@@ -287,14 +317,16 @@ fn text(found: &Inspection) -> String {
         line(name, format!("{}, {}", file.name, gigabytes(file.bytes)));
     }
     line("read by", found.access.into());
+    let kind = found.tokenizer_kind.iter();
+    let kind: String = kind.map(|kind| format!("; {kind}")).collect();
     line(
         "tokenizer",
         match found.tokenizer_tokens {
             Some(tokens) if tokens > found.vocab_size => format!(
-                "{tokens} tokens, of which the embedding has rows for {}",
+                "{tokens} tokens, of which the embedding has rows for {}{kind}",
                 found.vocab_size
             ),
-            Some(tokens) => format!("{tokens} tokens"),
+            Some(tokens) => format!("{tokens} tokens{kind}"),
             None => "none: use --prompt-tokens".into(),
         },
     );

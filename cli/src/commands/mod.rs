@@ -13,6 +13,7 @@ mod live;
 pub mod logits;
 mod origin;
 mod panel;
+pub mod perplexity;
 pub mod plan;
 mod preface;
 mod profile;

@@ -21,6 +21,19 @@ pub struct Finished {
     /// Where it is written.
     pub origin: Option<Origin>,
     pub text: String,
+    pub logprobs: Option<Vec<Likely>>,
+}
+
+/// A token and how likely it was.
+#[derive(Debug, Serialize)]
+pub struct Likely {
+    pub token: u32,
+    /// As the vocabulary spells it.
+    pub piece: Option<String>,
+    pub logprob: f32,
+    /// The likeliest in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top: Option<Vec<Likely>>,
 }
 
 /// What is known before the first token.
@@ -44,6 +57,9 @@ struct Json<'a> {
     origin: Option<&'a Origin>,
     text: &'a str,
     tokens: &'a [u32],
+    /// With `--logprobs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<&'a [Likely]>,
     prompt_tokens: usize,
     ended: Option<&'static str>,
     timing: Timing,
@@ -126,6 +142,7 @@ impl Finished {
             model: &facts.model,
             text,
             tokens: &report.tokens,
+            logprobs: self.logprobs.as_deref(),
             prompt_tokens: report.prompt_tokens,
             ended: report.ended.map(ended),
             timing: Timing {

@@ -41,6 +41,10 @@ fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     file("story.txt", "Once upon a time there was a small house.\n");
+    file(
+        "wiki.txt",
+        &"The bus came late, and nobody minded. ".repeat(9),
+    );
     file("prompts.txt", "# two\nshort\tOne day\nThe cat sat.\n");
     file(
         "talk.json",
@@ -158,6 +162,7 @@ fn of_synth() {
 fn of_the_small_commands() {
     for (command, least) in [
         ("logits", 2),
+        ("perplexity", 4),
         ("plan", 3),
         ("inspect", 1),
         ("devices", 1),

@@ -1,6 +1,6 @@
 //! The point of it all: a model runs in a fraction of its size.
 
-use crate::common::{make, tiny};
+use crate::common::{make, tiny, write_tokenizer};
 use loader::synth::SynthSpec;
 
 const RESIDENT_SHARE_MAX: f64 = 0.40;
@@ -126,4 +126,58 @@ fn homes_of_an_emulated_link_are_a_line_of_the_plan_and_the_hosts_to_give() {
         bytes(&row["total_bytes"]) > 16 * bytes(&json["block_bytes"]),
         "{row}"
     );
+}
+
+/// Of the plan, or 16 MiB, whichever is more: what a plan may be off.
+const PLAN_SHARE_OFF: f64 = 0.02;
+const PLAN_BYTES_OFF: f64 = (16 << 20) as f64;
+
+/// Families, caches and kernels: `bench/planned` has all of them.
+#[test]
+fn the_peak_is_the_one_that_the_plan_expected() {
+    let spec = SynthSpec {
+        hidden_size: 768,
+        intermediate_size: 2304,
+        heads: 12,
+        kv_heads: 12,
+        head_dim: 64,
+        vocab_size: 32_000,
+        max_positions: 2048,
+        ..tiny()
+    };
+    let made = make(&spec.with_layers(8));
+    // A large vocabulary takes more memory than the program.
+    write_tokenizer(&made.dir, 32_000);
+    let prompt: Vec<String> = (1..=1016).map(|token| token.to_string()).collect();
+    let prompt = prompt.join(",");
+    for case in [
+        "--num-gpu-layers 4 --cache-type f32",
+        "--num-gpu-layers all --cache-type bf16 --resident-form plain",
+        "--num-gpu-layers 0 --cache-type f16",
+    ] {
+        // The whole context: of a cache only what was written to is held.
+        let run = made
+            .run(
+                "generate",
+                &format!(
+                    "{case} --memory 3GiB --context 1024 --prompt-tokens {prompt} \
+                     --max-new-tokens 7 --ignore-eos --json"
+                ),
+            )
+            .ok();
+        for line in ["program", "tokenizer", "peak"] {
+            let is_there = |told: &str| told.trim_start().starts_with(&format!("{line} "));
+            assert!(run.stderr.lines().any(is_there), "{line}: {run:?}");
+        }
+        let json = run.json();
+        let bytes = |value: &serde_json::Value| value.as_f64().unwrap();
+        let planned = bytes(&json["plan"]["peak_bytes"]);
+        let off = bytes(&json["peak_memory_bytes"]) - planned;
+        println!("{case}: {planned} planned, {off} more held");
+        assert!(
+            off.abs() <= PLAN_BYTES_OFF.max(PLAN_SHARE_OFF * planned),
+            "{case}: {off} of {}",
+            json["plan"]
+        );
+    }
 }

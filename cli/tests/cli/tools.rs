@@ -76,6 +76,8 @@ fn inspect_tells_what_there_is() {
         ("hidden_size", json!(64)),
         ("vocab_size", json!(256)),
         ("tokenizer_tokens", json!(200)),
+        ("tokenizer_kind", json!("WordLevel")),
+        ("mixes", json!([])),
         ("chat_template", json!(false)),
         ("problems", json!([])),
     ];
@@ -91,6 +93,31 @@ fn inspect_tells_what_there_is() {
     let demo = run("inspect --json").ok().json();
     assert_eq!(demo["layers"], 28);
     assert!(demo["tokenizer_tokens"].is_number());
+}
+
+#[test]
+fn inspect_tells_which_layers_differ_and_of_which_kind_a_vocabulary_is() {
+    let folder = |file: &str| format!("{}/../{file}", env!("CARGO_MANIFEST_DIR"));
+    let mixed = folder("loader/tests/gguf/encodings.gguf");
+    let text = engine(["inspect", &mixed]).ok().stdout;
+    for words in [
+        "5 of up to ",
+        "layers differ  0: attn_k f16, attn_q f32, attn_v bf16",
+        "4: attn_k iq4_nl, attn_q q6_k, attn_v iq4_xs",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let json = engine(["inspect", &mixed, "--json"]).ok().json();
+    let first = json!({"attn_k": "f16", "attn_q": "f32", "attn_v": "bf16"});
+    assert_eq!(json["mixes"][0], json!({"layers": [0], "encodings": first}));
+    for (file, kind) in [
+        ("bytes", "tokens; gpt2, words cut as gpt-2 does"),
+        ("pieces", "tokens; llama"),
+    ] {
+        let file = folder(&format!("engine/tests/fixtures/gguf/{file}.gguf"));
+        let text = engine(["inspect", &file]).ok().stdout;
+        assert!(text.contains(kind), "{kind}: {text}");
+    }
 }
 
 /// Puts tensors of f32 and of these sizes behind the others.

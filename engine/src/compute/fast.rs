@@ -103,7 +103,6 @@ impl FastSize {
         Needs {
             cache: (self.room.sequences * config.layers * cache) as u64,
             scratch: (self.scratch.bytes() + turns + numbers) as u64,
-            kept: 0,
         }
     }
 }

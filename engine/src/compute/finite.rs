@@ -1,4 +1,4 @@
-//! Numbers that are none. Every pass's logits are looked at, which costs microseconds; only when
+//! NaN and infinity. Every pass's logits are looked at, which costs microseconds; only when
 //! one of them is NaN or infinite is the pass made again to find the first place that produced it.
 
 use std::fmt;

@@ -20,9 +20,6 @@ pub struct Needs {
     pub cache: u64,
     /// Everything else that it makes, at the moment when it is most.
     pub scratch: u64,
-    /// What the allocator keeps of memory that was given back, for the next that asks: of computes
-    /// that allocate in passes.
-    pub kept: u64,
 }
 
 /// What a run computes with, and how large all of it is.

@@ -174,13 +174,18 @@ impl Blueprint {
     /// embedding has rows for them.
     pub fn check_tokens(&self, tokens: &[u32], taken: usize) -> Result<(), EngineError> {
         let (prompt, context) = (taken + tokens.len(), self.context);
-        let vocab_size = self.config.vocab_size;
         if tokens.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
         if prompt > context {
             return Err(EngineError::PromptTooLong { prompt, context });
         }
+        self.check_vocabulary(tokens)
+    }
+
+    /// Whether the model has a row for each of them.
+    pub fn check_vocabulary(&self, tokens: &[u32]) -> Result<(), EngineError> {
+        let vocab_size = self.config.vocab_size;
         match tokens.iter().find(|&&token| token as usize >= vocab_size) {
             Some(&token) => Err(EngineError::TokenOutOfRange {
                 token,

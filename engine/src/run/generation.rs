@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use super::past::Measured;
 use super::session::Session;
 use crate::error::EngineError;
+use crate::model::Model;
 use crate::profile::{LongSpan, PassKind, Recording, Timing, Totals, past_stage, stage};
 
-use crate::text::{Candidates, Detokenizer, Sampler, Sampling, StopStrings};
+use crate::text::{
+    Candidates, Detokenizer, LikelyTokens, Logprobs, Sampler, Sampling, StopStrings, Wanted,
+};
 
 /// How to continue a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +22,8 @@ pub struct GenerationOptions {
     pub stop: Vec<String>,
     /// Go on past the model's own end-of-text.
     pub ignore_eos: bool,
+    /// Tell with each token how likely it was, and as many of the likeliest.
+    pub logprobs: Option<usize>,
 }
 
 impl Default for GenerationOptions {
@@ -29,6 +34,7 @@ impl Default for GenerationOptions {
             sampling,
             stop: Vec::new(),
             ignore_eos: false,
+            logprobs: None,
         }
     }
 }
@@ -51,6 +57,8 @@ pub struct Piece {
     pub token: u32,
     /// What can be printed now; may be empty, or hold back what could become a stop string.
     pub text: String,
+    /// If they were asked for.
+    pub logprobs: Option<Logprobs>,
 }
 
 /// A whole continuation.
@@ -81,6 +89,8 @@ pub struct Generation<'s, 'm> {
     sampler: Sampler,
     detokenizer: Option<Detokenizer>,
     stop: StopStrings,
+    /// Of the last token.
+    logprobs: Option<Logprobs>,
     /// Prompt and generated tokens: what the repetition penalty looks at.
     tokens: Vec<u32>,
     prompt_tokens: usize,
@@ -125,6 +135,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             sampler,
             detokenizer,
             stop,
+            logprobs: None,
             prompt_tokens: prompt.len(),
             tokens: prompt,
             started: Instant::now(),
@@ -143,6 +154,10 @@ impl<'s, 'm> Generation<'s, 'm> {
     /// at the end all.
     pub fn measured(&self) -> &[Measured] {
         self.session.measured()
+    }
+
+    pub fn model(&self) -> &Model {
+        self.session.model()
     }
 
     pub fn ended(&self) -> Option<Ended> {
@@ -215,7 +230,12 @@ impl<'s, 'm> Generation<'s, 'm> {
         self.time_to_first_token
             .get_or_insert_with(|| now - self.started);
         self.generating.get_or_insert((now, now)).1 = now;
-        Ok(said.map(|(token, text)| Piece { token, text }))
+        let logprobs = self.logprobs.take();
+        Ok(said.map(|(token, text)| Piece {
+            token,
+            text,
+            logprobs,
+        }))
     }
 
     /// Nothing comes after the last pass: what is not known of it is read now.
@@ -239,7 +259,10 @@ impl<'s, 'm> Generation<'s, 'm> {
             0 => (PassKind::Prompt, &self.tokens[..]),
             _ => (PassKind::Decode, &self.tokens[self.tokens.len() - 1..]),
         };
-        let wants = self.sampler.wants();
+        let wants = match self.options.logprobs {
+            Some(_) => Wanted::Logits,
+            None => self.sampler.wants(),
+        };
         let candidates = self.session.forward(kind, rows, wants)?;
         let token = stage!(
             self.session.passes.clock,
@@ -264,7 +287,10 @@ impl<'s, 'm> Generation<'s, 'm> {
             return Ok(token);
         }
         let logits = self.session.all_logits()?;
+        // Sampling changes the logits.
+        let before = (self.options.logprobs).map(|count| LikelyTokens::of(logits, count));
         let token = self.sampler.sample(logits, &self.tokens)?;
+        self.logprobs = before.map(|likely| likely.with(token));
         self.note_sampling();
         Ok(token)
     }

@@ -2,5 +2,7 @@
 
 pub(crate) mod checkup;
 pub mod diagnosis;
+pub(crate) mod perplexity;
+pub(crate) mod together;
 pub(crate) mod trial;
 pub(crate) mod tuning;

@@ -5,6 +5,7 @@
 pub mod chat;
 pub mod detokenize;
 pub mod error;
+pub mod logprobs;
 pub mod sampler;
 pub mod special;
 pub mod stop;
@@ -18,6 +19,7 @@ pub use chat::{Chat, ChatTemplate, Message};
 pub use detokenize::Detokenizer;
 pub use error::TextError;
 pub use guard::panics_are_errors;
+pub use logprobs::{LikelyTokens, Logprob, Logprobs};
 pub use python::{date_and_time, today};
 pub use sampler::{Candidates, NeedsAll, Ranked, Sampler, Sampling, Times, Wanted};
 pub use special::{AddedToken, SpecialTokens};

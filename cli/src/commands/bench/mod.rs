@@ -8,7 +8,9 @@ mod tables;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::{Blueprint, EngineError, GenerationOptions, Machine, ModelOptions, Source, TrialRun};
+use engine::{
+    Blueprint, EngineError, GenerationOptions, Machine, ModelOptions, Source, Together, TrialRun,
+};
 
 use self::prompts::Prompt;
 use self::results::{Results, Row, SideResults};
@@ -82,7 +84,8 @@ fn sides(args: &BenchArgs, console: &Console) -> Result<Vec<Side>, Failure> {
                 name,
                 reason: error.render().to_string(),
             })?;
-            let (source, options) = (setup.source(), setup.options());
+            let (source, mut options) = (setup.source(), setup.options());
+            options.sequences = args.parallel.unwrap_or(1);
             let blueprint = Blueprint::new(&source, options.clone())?;
             preface::note(setup.idle(&blueprint.plan)?.as_ref(), console);
             let prompts = prompts::read(args, &blueprint, console)?;
@@ -114,9 +117,11 @@ fn measure(
                 Some(round) => format!("round {} of {}", round + 1, args.repeats),
             };
             steps.next(format!("{phase} {}", side.name));
-            side.round(args.tokens, cancel, &mut |prompt, run| {
+            side.round(args.tokens, cancel, &mut |prompt, run, together| {
                 if round >= args.warmup {
-                    done.rows[prompt].runs.push(run);
+                    let row = &mut done.rows[prompt];
+                    row.runs.push(run);
+                    row.together.extend(together);
                 }
             })?;
         }
@@ -130,6 +135,7 @@ impl Side {
             label: prompt.label.clone(),
             words: prompt.words,
             runs: Vec::new(),
+            together: Vec::new(),
         };
         SideResults {
             name: self.name,
@@ -143,7 +149,7 @@ impl Side {
         &self,
         tokens: usize,
         cancel: &Arc<AtomicBool>,
-        on_run: &mut dyn FnMut(usize, TrialRun),
+        on_run: &mut dyn FnMut(usize, TrialRun, Option<Together>),
     ) -> Result<(), EngineError> {
         let (mut model, peak) = engine::open_measured(&self.source, self.options.clone())?;
         model.cancel_with(cancel);
@@ -157,7 +163,15 @@ impl Side {
         for (index, prompt) in self.prompts.iter().enumerate() {
             let (ids, options) = (prompt.ids.clone(), options.clone());
             let run = TrialRun::measure(&mut model, peak, ids, options, cancel)?;
-            on_run(index, run);
+            let streams = self.options.sequences;
+            let together = match streams {
+                1 => None,
+                _ => {
+                    let how = (streams, tokens);
+                    Some(Together::measure(&mut model, &prompt.ids, how, cancel)?)
+                }
+            };
+            on_run(index, run, together);
         }
         Ok(())
     }

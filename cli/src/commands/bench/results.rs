@@ -3,7 +3,7 @@
 
 use engine::profile::files::Origin;
 use engine::profile::{PromptRate, Sample, Stage, StageTimes};
-use engine::{Machine, TrialRun};
+use engine::{Machine, Together, TrialRun};
 use serde::Serialize;
 
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Row {
     pub label: String,
     pub words: Option<usize>,
     pub runs: Vec<TrialRun>,
+    /// Of the same rounds, several sequences at once, where that was asked for.
+    pub together: Vec<Together>,
 }
 
 /// The parts of a run's wall time, of the round in the middle; of two rounds in the middle, their
@@ -80,6 +82,16 @@ impl Row {
 
     pub fn tokens_per_s(&self) -> Sample {
         self.sample(tokens_per_s)
+    }
+
+    /// Sequences at once, their tokens a second in all, and how many times those of one.
+    pub fn together(&self) -> Option<(usize, Sample, Sample)> {
+        let streams = self.together.first()?.streams;
+        let rate = |run: &Together| run.tokens_per_s().unwrap_or(f64::NAN);
+        let rates = self.together.iter().map(rate).collect();
+        let pairs = self.together.iter().zip(&self.runs);
+        let ratios = pairs.map(|(many, one)| rate(many) / tokens_per_s(one));
+        Some((streams, rates, ratios.collect()))
     }
 
     /// The run in the middle by its wall time, or the two.
@@ -181,6 +193,19 @@ struct JsonRow<'a> {
     prompt_gflops: JsonSample,
     prompt_peak_gflops: JsonSample,
     memory_bytes: Option<u64>,
+    /// With `--parallel`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel: Option<JsonTogether>,
+}
+
+#[derive(Debug, Serialize)]
+struct JsonTogether {
+    streams: usize,
+    /// Of all streams.
+    tokens_per_s: JsonSample,
+    tokens_per_s_each: JsonSample,
+    /// Over one stream, round by round.
+    ratio: JsonSample,
 }
 
 #[derive(Debug, Serialize)]
@@ -306,6 +331,15 @@ impl Row {
                 prompt_rate(run).map_or(f64::NAN, |rate| rate.peak.gflops)
             }),
             memory_bytes: last.memory_bytes,
+            parallel: self.together().map(|(streams, rates, ratios)| {
+                let each = rates.values().iter().map(|rate| rate / streams as f64);
+                JsonTogether {
+                    streams,
+                    tokens_per_s_each: JsonSample::of_rates(&each.collect()),
+                    tokens_per_s: JsonSample::of_rates(&rates),
+                    ratio: JsonSample::of_rates(&ratios),
+                }
+            }),
         })
     }
 }

@@ -48,6 +48,7 @@ fn write(to: &mut String, results: &Results) -> std::fmt::Result {
         }
         table(to, side)?;
         spread(to, side)?;
+        together(to, side)?;
         utilisation(to, side)?;
         aggregate(to, side)?;
     }
@@ -140,6 +141,30 @@ fn spread(to: &mut String, side: &SideResults) -> std::fmt::Result {
             row.label,
             three(rates.over_total_time(), &rates),
             three(times.mean(), &times)
+        )?;
+    }
+    Ok(())
+}
+
+/// Several sequences at once, beside one.
+fn together(to: &mut String, side: &SideResults) -> std::fmt::Result {
+    let measured = side
+        .rows
+        .iter()
+        .filter_map(|row| Some((row, row.together()?)));
+    for (index, (row, (streams, rates, ratios))) in measured.enumerate() {
+        if index == 0 {
+            writeln!(to)?;
+        }
+        writeln!(
+            to,
+            "Together, {}: {streams} streams, {} in all, {} each; {:.2}x one ({:.2} to {:.2})",
+            row.label,
+            tokens(rates.median()),
+            tokens(rates.median() / streams as f64),
+            ratios.median(),
+            ratios.least(),
+            ratios.most()
         )?;
     }
     Ok(())

@@ -9,10 +9,6 @@ use loader::{BlockLayout, DType, Encoding, HeadNorms, Mixer, ModelConfig};
 use crate::compute::size::{Needs, Room, Weights};
 use crate::compute::{CHUNK_ROWS, SharedConfig};
 
-/// What the allocator keeps of freed memory at most, on the host: up to this size it takes tensors
-/// from its heap, which it gives back late.
-const KEPT: u64 = 64 << 20;
-
 /// What matrix products copy of their factors, on the host: a few panels for each thread.
 const PANELS: u64 = 2 << 20;
 
@@ -99,10 +95,6 @@ impl ClearSize {
         Needs {
             cache: cache as u64,
             scratch: lasting + passing,
-            kept: match self.copies.is_host {
-                true => passing.min(KEPT),
-                false => 0,
-            },
         }
     }
 

@@ -106,17 +106,13 @@ impl Blueprint {
                 },
             },
         );
-        let Needs {
-            cache,
-            scratch,
-            kept,
-        } = compute.needs();
+        let Needs { cache, scratch } = compute.needs();
         let base = PlanRequest {
             costs: costs(&blocks, &link, on_device, can_be_left),
             fixed: FixedBytes {
                 ends: Ends::bytes(&checkpoint, dtype, arrangement(on_device))?,
                 cache,
-                scratch: scratch + kept,
+                scratch,
             },
             residency: options.residency,
             spread: options.spread,

@@ -46,14 +46,21 @@ const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}
 /// By the names that GGUF files have for them.
 const PRE: [(&[&str], Words); 9] = [
     (
-        &["gpt-2", "phi-2", "olmo"],
+        &["gpt-2", "phi-2", "olmo", "mellum", "a.x-4.0"],
         Words {
             patterns: &[GPT_2],
             ..WORDS
         },
     ),
     (
-        &["llama-bpe", "llama3", "llama-v3"],
+        &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "pixtral",
+            "midm-2.0",
+        ],
         Words {
             patterns: &[LLAMA_3],
             whole: true,
@@ -63,7 +70,7 @@ const PRE: [(&[&str], Words); 9] = [
     ),
     (
         // Of OLMo 2 and Phi-4, too.
-        &["dbrx"],
+        &["dbrx", "smaug-bpe"],
         Words {
             patterns: &[LLAMA_3],
             ..WORDS
@@ -183,8 +190,15 @@ fn vocab(vocabulary: &GgufTokenizer, tokens: &[&str]) -> Map<String, Value> {
         .collect()
 }
 
+/// Phi-3's special tokens but for these take the spaces and line ends that follow. Its files do not say
+/// so: llama.cpp, too, knows them by the model's name.
+const PHI_3: [&str; 2] = ["phi-3", "phi3"];
+const TAKE_NOTHING: [&str; 3] = ["<unk>", "<s>", "<|endoftext|>"];
+
 /// Tokens that are found in a text before it is cut into words.
 fn added(vocabulary: &GgufTokenizer, tokens: &[&str]) -> Value {
+    let name = vocabulary.name.as_deref().unwrap_or("").to_lowercase();
+    let takes_spaces = PHI_3.iter().any(|part| name.contains(part));
     let found = tokens.iter().enumerate().filter_map(|(id, text)| {
         let special = match kind(vocabulary, id) {
             TokenType::Control | TokenType::Unknown => true,
@@ -197,7 +211,7 @@ fn added(vocabulary: &GgufTokenizer, tokens: &[&str]) -> Value {
                 "content": text,
                 "single_word": false,
                 "lstrip": false,
-                "rstrip": false,
+                "rstrip": takes_spaces && !TAKE_NOTHING.contains(text),
                 "normalized": false,
                 "special": special,
             })

@@ -28,6 +28,8 @@ pub enum TokenType {
 pub struct GgufTokenizer {
     /// The file, for messages.
     pub file: String,
+    /// Of the model, in any words.
+    pub name: Option<String>,
     /// `gpt2`, `llama`, ...
     pub model: String,
     /// How a text is cut into words, by the name that llama.cpp has for it.
@@ -81,6 +83,8 @@ impl GgufTokenizer {
         let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
         let mut found = Self {
             file: metadata.file().into(),
+            // Nobody is refused for one that is no text.
+            name: text("general.name").unwrap_or(None),
             model,
             pre: text("tokenizer.ggml.pre")?,
             scores,
