@@ -1,8 +1,8 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon soak fuzz
+.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon soak fuzz
 
-ci: format lints house supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report
+ci: format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report
 
 format:
 	cargo fmt --all --check
@@ -13,6 +13,10 @@ lints:
 # Dependencies point one way, and what a package must not know is not in its tree.
 house:
 	bench/check-house
+
+# What the pages name is there, and the map has every room and is not too long.
+docs:
+	bench/check-docs
 
 # Licences, sources, duplicates: what deny.toml allows, offline. Advisories where `cargo deny` is there.
 supply:

@@ -25,8 +25,8 @@ pub enum Level {
     Avx2,
     /// x86 with AVX-512 (F, BW, VL, DQ).
     Avx512,
-    /// `Avx512` plus its bf16 dot product: layers of bf16 weights over many rows round activations to
-    /// bf16, to nearest; sums are f32.
+    /// `Avx512` plus its bf16 dot product: in long prompts, layers of bf16 weights round activations
+    /// to bf16, to nearest; sums are f32.
     Avx512Bf16,
     /// `Avx512Bf16` plus AMX bf16 tiles for several rows at once.
     Amx,

@@ -1,5 +1,5 @@
 //! What computes: passes of several runs at once, each over the state of its own sequence. A compute
-//! is made once a model; what a sequence keeps is a [`State`] of the sequence's.
+//! is made once a session; what a sequence keeps is a [`State`] of the sequence's.
 //! Three implementations of one small seam: [`fast`] runs this crate's kernels over host memory,
 //! `device` those for a GPU, [`clear`] spells the same block in candle operations, on either. They
 //! are held against each other by tests and can be switched for a look (`--kernels`).

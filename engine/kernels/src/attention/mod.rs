@@ -1,7 +1,7 @@
 //! Attention of a chunk of rows over a layer's cache, which already holds the chunk's own keys and
 //! values. Work is cut into units: a key-value head, a few rows with all the query heads that
-//! share it, and (when there is one row and a long context) a stretch of positions; each reads its
-//! keys and values once, tile by tile, with a running softmax. Memory does not grow with the
+//! share it, or a single row of a decode or a draft and a stretch of its long context; each reads
+//! its keys and values once, tile by tile, with a running softmax. Memory does not grow with the
 //! context. Knows nothing of projections.
 #![expect(unsafe_code, reason = "hands shared buffers to vector kernels")]
 // Sound because each unit writes its own rows and heads of the output, or its own partial result,

@@ -1,6 +1,6 @@
 //! One linear layer inside a parallel region: `y = W x`, with what follows it (bias, residual or
 //! gated activation) done while the result is still in registers or cache. Picks the form for the
-//! number of rows and the level. Knows nothing of blocks.
+//! weights, the kind of the run and the level. Knows nothing of blocks.
 #![expect(unsafe_code, reason = "hands shared buffers to vector kernels")]
 // Sound because every step writes only the outputs of its own weight rows, and because `x` is not
 // written while the layer runs: its phases come after those that write `x`.
