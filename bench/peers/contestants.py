@@ -76,6 +76,8 @@ def in_memory(given):
     if given.model.is_file():
         # transformers would compute on weights it has made into f32.
         contestants = [one for one in contestants if one.name != "transformers"]
+        as_filed = peer(given, "llama", [*warm, "--as-filed"])
+        contestants.append(Contestant("llama.cpp as filed", as_filed))
     return contestants
 
 

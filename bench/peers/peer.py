@@ -25,6 +25,7 @@ def arguments(purpose):
     parser.add_argument("--resident", type=int, help="layers kept in memory; the others on disk")
     parser.add_argument("--evict", action="store_true", help="no cached weights before any pass")
     parser.add_argument("--mapped", action="store_true", help="weights stay in a mapped file")
+    parser.add_argument("--as-filed", action="store_true", help="weights stay in the order of the file")
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--logits", type=Path, help="write the prompt's last logits here, f32")
     parser.add_argument("--prepare", action="store_true", help="only make the derived files")

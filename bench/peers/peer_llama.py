@@ -1,8 +1,9 @@
 """llama.cpp on the CPU through its C interface: a GGUF file as it is, or a checkpoint in bf16.
 
 Loaded without mapping, so that loading is over before the prompt and the weights may lie in huge
-pages; with --mapped as its users have it whose memory is smaller than the file. A checkpoint's
-GGUF file is made by --prepare.
+pages; with --mapped as its users have it whose memory is smaller than the file. It puts weights into
+an order of its own; with --as-filed it leaves them as they are. A checkpoint's GGUF file is made by
+--prepare.
 """
 
 import os
@@ -26,10 +27,11 @@ def main():
 
     llama.llama_backend_init()
     model_params = llama.llama_model_default_params()
-    if args.mapped:
-        # Its default makes a second copy of the weights in another order: the limit kills it.
+    if args.mapped or args.as_filed:
+        # Its default makes a second copy of the weights in another order. A limit kills that, and on
+        # processors with tiles 0.3.36 dies of it.
         model_params.use_extra_bufts = False
-    else:
+    if not args.mapped:
         model_params.load_mode = llama.LLAMA_LOAD_MODE_NONE
     model_params.n_gpu_layers = 0
     context_params = llama.llama_context_default_params()
