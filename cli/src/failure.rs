@@ -240,6 +240,8 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::TextTooLong { .. }
         | EngineError::NoSuchChatTemplate { .. }
         | EngineError::EmptyPrompt
+        | EngineError::Windows { .. }
+        | EngineError::NothingToScore { .. }
         | EngineError::PromptTooLong { .. }
         | EngineError::ContextTooLong { .. }
         | EngineError::NoContext

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::SetupArgs;
-use super::count::{at_least_one, window};
-use super::prompt::TextInput;
+use super::count::{at_least_one, token, window};
+use super::prompt::{PromptInput, TextInput};
 
 /// Score how well a model foretells a text
 ///
@@ -25,8 +25,12 @@ A stride shorter than the window gives tokens more to go by, and takes as many m
 is encoded once, with what the tokenizer adds at its begin; windows after the first begin without it.")]
 pub struct PerplexityArgs {
     /// The text, from a file, or from stdin with `-`
-    #[arg(long, value_name = "FILE", required = true)]
-    pub txt_path: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "prompt_tokens")]
+    #[arg(conflicts_with = "prompt_tokens")]
+    pub txt_path: Option<PathBuf>,
+    /// The text as token ids, like 1,2,3; needs no tokenizer
+    #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = token)]
+    pub prompt_tokens: Option<Vec<u32>>,
     /// Tokens of a window [default: the context]
     #[arg(long, value_name = "TOKENS", value_parser = window)]
     pub window: Option<usize>,
@@ -44,7 +48,11 @@ pub struct PerplexityArgs {
 }
 
 impl PerplexityArgs {
-    pub fn input(&self) -> TextInput {
-        TextInput::at(self.txt_path.clone())
+    pub fn input(&self) -> PromptInput {
+        let ids = self.prompt_tokens.clone().unwrap_or_default();
+        match self.txt_path.clone() {
+            Some(path) => PromptInput::Text(TextInput::at(path), None),
+            None => PromptInput::Tokens(ids),
+        }
     }
 }

@@ -4,7 +4,7 @@ use engine::{Blueprint, EngineError, Model, Prompter, Scored, Windows, perplexit
 use serde::Serialize;
 
 use super::preface;
-use crate::args::PerplexityArgs;
+use crate::args::{PerplexityArgs, PromptInput};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{Bar, Console, Stdout, Steps, three_digits};
@@ -54,9 +54,12 @@ pub fn run(args: &PerplexityArgs) -> Result<(), Failure> {
         window,
         stride: args.stride.unwrap_or((window / 2).max(1)),
     };
-    let tokens = {
-        let prompter = Prompter::new(&blueprint.checkpoint, blueprint.tokenizer()?, TOKENS_MAX);
-        prompt::encode(args.input(), None, true, &prompter, &console)?.ids
+    let tokens = match args.input() {
+        PromptInput::Tokens(tokens) => tokens,
+        PromptInput::Text(text, chat) => {
+            let prompter = Prompter::new(&blueprint.checkpoint, blueprint.tokenizer()?, TOKENS_MAX);
+            prompt::encode(text, chat, true, &prompter, &console)?.ids
+        }
     };
     blueprint.check_vocabulary(&tokens)?;
     windows.check(tokens.len())?;
@@ -116,11 +119,15 @@ pub fn run(args: &PerplexityArgs) -> Result<(), Failure> {
             interrupted,
         })?,
         false => out.show(format_args!(
-            "Perplexity: {:.4} +/- {:.4} over {} tokens in {} windows of {count}, {} tok/s\n",
+            "Perplexity: {:.4} +/- {:.4} over {} tokens in {}, {} tok/s\n",
             scored.perplexity(),
             scored.error(),
             scored.tokens,
-            scored.windows,
+            match (scored.windows, count) {
+                (1, 1) => "1 window".to_owned(),
+                (done, all) if done == all => format!("{all} windows"),
+                (done, all) => format!("the first {done} of {all} windows"),
+            },
             three_digits(scored.tokens_per_s()),
         ))?,
     }

@@ -27,6 +27,7 @@ mod malformed;
 mod memory;
 mod origin;
 #[cfg(target_os = "linux")]
+mod perplexity;
 mod process;
 #[cfg(target_os = "linux")]
 mod shim;
