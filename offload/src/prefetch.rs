@@ -31,7 +31,7 @@ pub(crate) struct Ends {
 /// Why there is no ticket. The ring knows where the block comes from.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    Link(LinkError),
+    Link(Box<LinkError>),
     Panicked(String),
 }
 
@@ -128,7 +128,7 @@ fn issue(link: &mut dyn Link, block: BlockId, slot: Slot, ahead: bool) -> Result
             bytes,
             mark,
         }),
-        Ok((_, Err(error))) => Err(Failure::Link(error)),
+        Ok((_, Err(error))) => Err(Failure::Link(Box::new(error))),
         Err(payload) => Err(Failure::Panicked(panic_message(payload.as_ref()))),
     }
 }

@@ -37,7 +37,7 @@ use crate::slot::{Slot, Touching};
 use crate::ticket::{Ticket, Visited};
 
 /// How long a wait for a copy goes on before it looks whether anybody still wants it.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// When streamed blocks are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,7 +194,9 @@ impl StreamedStack {
             let block = visited.record.block;
             match (visited.complete(), self.ring.as_mut()) {
                 (Ok(record), _) => into.push(record),
-                (Err(source), Some(ring)) => return Err(ring.fail(block, Failure::Link(source))),
+                (Err(source), Some(ring)) => {
+                    return Err(ring.fail(block, Failure::Link(Box::new(source))));
+                }
                 (Err(_), None) => return Err(OffloadError::Unknown { block }),
             }
         }
@@ -346,7 +348,7 @@ impl Ring {
                 self.visits += 1;
                 Ok(taken)
             }
-            Err(source) => Err(self.fail(of, Failure::Link(source))),
+            Err(source) => Err(self.fail(of, Failure::Link(Box::new(source)))),
         }
     }
 
@@ -359,7 +361,7 @@ impl Ring {
             Failure::Link(source) => OffloadError::Load {
                 block,
                 origin,
-                source: Box::new(source),
+                source,
             },
             Failure::Panicked(message) => OffloadError::PrefetchDied {
                 block,
@@ -394,7 +396,7 @@ impl Ring {
     fn give_back(&mut self, mut slot: Slot, visited: &mut Visited) -> Result<(), OffloadError> {
         let released_at = Instant::now();
         if let Err(source) = visited.release() {
-            return Err(self.fail(visited.record.block, Failure::Link(source)));
+            return Err(self.fail(visited.record.block, Failure::Link(Box::new(source))));
         }
         slot.free_since = released_at;
         if let Some(ends) = &self.ends {
