@@ -1,7 +1,7 @@
-//! The order in which streamed blocks are needed, known ahead: a lead that is visited once, and a cycle
-//! that is visited again and again. Each is a unit of work (a prompt's encoder, a token, a step); after
-//! the last block of a unit comes the first of the next. The prefetch thread loads in this order and
-//! nothing else; a visit out of order is refused, not served.
+//! The order in which streamed blocks are needed, known ahead: a lead that is visited once, and a
+//! cycle that is visited again and again. Each is a unit of work (a prompt's encoder, a token, a
+//! step); after the last block of a unit comes the first of the next. The prefetch thread loads in
+//! this order and nothing else; a visit out of order is refused, not served.
 
 use crate::block::{BlockId, StackId};
 use crate::plan::ResidencyPlan;

@@ -1,13 +1,15 @@
 //! Residency plan, slots, links, the prefetch thread and visits: everything about *where weights
 //! are* when a layer needs them. Knows no token and no model.
 //!
-//! The central type is [`StreamedStack`]; its module tells the protocol.
+//! The central type is [`StreamedStack`]; its module tells the protocol. Beside it stands
+//! [`Experts`], a cache for blocks that data asks for.
 
 mod block;
 #[cfg_attr(not(feature = "cuda"), path = "no_cuda.rs")]
 mod cuda;
 mod disk;
 mod error;
+mod experts;
 mod itinerary;
 mod latch;
 mod lent;
@@ -32,6 +34,7 @@ pub use block::{BlockId, LayerIndex, StackId};
 pub use cuda::{device_address, slab_address};
 pub use disk::DiskLink;
 pub use error::{LinkError, OffloadError, THREADS_HINT};
+pub use experts::{Counts, Experts};
 pub use itinerary::Itinerary;
 pub use latch::Latch;
 pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};

@@ -11,9 +11,10 @@ use crate::slot::Slot;
 
 /// Moves blocks from their home into slots.
 ///
-/// The prefetch thread owns the link and is its only caller. `start` must not wait for the bytes:
-/// the copies of all slots are in flight at once. Dropping the link ends its threads; the marks of
-/// copies that it then leaves out come as errors, so that nobody waits for them for ever.
+/// One owner is its only caller: the prefetch thread, or a cache of experts. `start` must not wait
+/// for the bytes: the copies of all slots are in flight at once. Dropping the link ends its threads;
+/// the marks of copies that it then leaves out come as errors, so that nobody waits for them for
+/// ever.
 pub trait Link: Send {
     /// Starts filling the slot's slab with `block`. The bytes may be written until the mark has
     /// come; the caller keeps everybody else away from the slab until then. A slot that was used
@@ -28,7 +29,7 @@ pub trait Link: Send {
 }
 
 /// The completion of one copy, and what its visit tells the link. Called in this order by the
-/// visit's thread.
+/// visit's thread; by a cache, which keeps a block for more visits, `release` last of all.
 pub trait Mark: Send + Sync {
     /// Whether `wait` would return at once, given this much time to become so. For marks whose
     /// `wait` blocks: whoever waits can then give up between two tries.

@@ -100,7 +100,8 @@ pub struct Staged {
 #[derive(Debug, Clone)]
 pub struct RingShape {
     pub slots: usize,
-    /// Visits of streamed blocks in one unit of work.
+    /// Visits of streamed blocks in one unit of work: in the longest of all itineraries that the
+    /// ring may be given.
     pub visits: usize,
     /// Of one slot.
     pub slot_bytes: usize,

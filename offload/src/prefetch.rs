@@ -1,6 +1,6 @@
-//! The background prefetch thread: takes free slots, starts the route's next copy into each and sends
-//! the ticket on. It never waits for bytes, so as many copies are in flight as there are slots, and
-//! after the last block of one unit of work it goes on with the first of the next.
+//! The background prefetch thread: takes free slots, starts the route's next copy into each and
+//! sends the ticket on. It never waits for bytes, so as many copies are in flight as there are
+//! slots, and after the last block of one unit of work it goes on with the first of the next.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(crate) struct Ends {
 /// Why there is no ticket. The ring knows where the block comes from.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    Link(LinkError),
+    Link(Box<LinkError>),
     Panicked(String),
 }
 
@@ -68,15 +68,17 @@ fn run(
     ready: &Sender<Result<Ticket, (BlockId, Failure)>>,
 ) {
     loop {
-        let Ok(slot) = free.recv() else { return };
+        let Ok(mut slot) = free.recv() else { return };
         if let Some(asked) = asked
             && asked.recv().is_err()
         {
             return;
         }
-        let Some(block) = route.begin_load() else {
+        let Some((block, known_since)) = route.begin_load() else {
             return;
         };
+        // A slot that was free before it was known what comes next ordered nothing.
+        slot.free_since = slot.free_since.max(known_since);
         let ticket = issue(link, block, slot, asked.is_none()).map_err(|failure| (block, failure));
         let failed = ticket.is_err();
         if ready.send(ticket).is_err() || failed {
@@ -126,7 +128,7 @@ fn issue(link: &mut dyn Link, block: BlockId, slot: Slot, ahead: bool) -> Result
             bytes,
             mark,
         }),
-        Ok((_, Err(error))) => Err(Failure::Link(error)),
+        Ok((_, Err(error))) => Err(Failure::Link(Box::new(error))),
         Err(payload) => Err(Failure::Panicked(panic_message(payload.as_ref()))),
     }
 }

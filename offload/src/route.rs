@@ -1,7 +1,9 @@
-//! The itinerary that is followed, and the one that follows it: what the prefetch thread loads next, and
-//! what visits must come in. Visits and loads are counted from the start of the run.
+//! The itinerary that is followed, and the one that follows it: what the prefetch thread loads
+//! next, and the order that visits must come in. Visits and loads are counted from the start of the
+//! run.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::block::BlockId;
 use crate::itinerary::Itinerary;
@@ -28,6 +30,8 @@ struct Legs {
 struct Leg {
     from: u64,
     itinerary: Itinerary,
+    /// None of its loads was ordered before it was known.
+    known_since: Instant,
 }
 
 /// Where another itinerary takes over.
@@ -39,21 +43,20 @@ struct Turn {
     leg: Leg,
 }
 
-/// What a visit is to be.
+/// What a visit must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Expected {
-    Block(BlockId),
-    /// Loads that another itinerary left behind: up to this visit they are given back unseen.
-    LeftBehind(u64),
-    /// The itinerary is over.
-    Nothing,
+pub(crate) struct Expected {
+    /// Loads before it that another itinerary left behind: they are given back unseen.
+    pub left_behind: u64,
+    /// `None`: the itinerary is over.
+    pub block: Option<BlockId>,
 }
 
 impl Route {
     pub fn new(itinerary: Itinerary) -> Self {
         Self {
             legs: Mutex::new(Legs {
-                now: Leg { from: 0, itinerary },
+                now: Leg::new(0, itinerary),
                 next: None,
                 begun: 0,
                 over: false,
@@ -67,17 +70,17 @@ impl Route {
         self.legs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The block of the next load, which begins with this call. Waits where the itinerary is over and
-    /// another may follow. `None`: the run is over.
-    pub fn begin_load(&self) -> Option<BlockId> {
+    /// The block of the next load, which begins with this call, and since when it has been known.
+    /// Waits where the itinerary is over and another may follow. `None`: the run is over.
+    pub fn begin_load(&self) -> Option<(BlockId, Instant)> {
         let mut legs = self.legs();
         loop {
             if legs.over {
                 return None;
             }
-            if let Some(block) = legs.load(legs.begun) {
+            if let Some(load) = legs.load(legs.begun) {
                 legs.begun += 1;
-                return Some(block);
+                return Some(load);
             }
             legs = (self.changed.wait(legs)).unwrap_or_else(PoisonError::into_inner);
         }
@@ -97,12 +100,12 @@ impl Route {
         {
             legs.now = turn.leg;
         }
-        if visit < legs.now.from {
-            return Expected::LeftBehind(legs.now.from);
-        }
-        match legs.now.itinerary.at(visit - legs.now.from) {
-            Some(block) => Expected::Block(block),
-            None => Expected::Nothing,
+        let Leg {
+            from, itinerary, ..
+        } = &legs.now;
+        Expected {
+            left_behind: from.saturating_sub(visit),
+            block: itinerary.at(visit.saturating_sub(*from)),
         }
     }
 
@@ -127,26 +130,33 @@ impl Route {
         let from = at.max(legs.begun);
         legs.next = Some(Turn {
             at,
-            leg: Leg {
-                from,
-                itinerary: next,
-            },
+            leg: Leg::new(from, next),
         });
         self.changed.notify_all();
     }
 }
 
 impl Legs {
-    fn load(&self, load: u64) -> Option<BlockId> {
+    fn load(&self, load: u64) -> Option<(BlockId, Instant)> {
         let leg = match &self.next {
             Some(turn) if load >= turn.leg.from => &turn.leg,
             _ => &self.now,
         };
-        leg.itinerary.at(load - leg.from)
+        let block = leg.itinerary.at(load - leg.from)?;
+        Some((block, leg.known_since))
     }
 }
 
 impl Leg {
+    fn new(from: u64, itinerary: Itinerary) -> Self {
+        let known_since = Instant::now();
+        Self {
+            from,
+            itinerary,
+            known_since,
+        }
+    }
+
     fn unit_from(&self, visit: u64) -> u64 {
         self.from + self.itinerary.unit_from(visit - self.from)
     }
@@ -162,23 +172,32 @@ mod tests {
         Itinerary::new((0..layers).map(block).collect())
     }
 
-    fn layer(block: Option<BlockId>) -> Option<(u16, u16)> {
-        block.map(|block| (block.stack.0, block.layer.0))
+    /// Stack and layer of the next load.
+    fn load(route: &Route) -> Option<(u16, u16)> {
+        let (block, _) = route.begin_load()?;
+        Some((block.stack.0, block.layer.0))
+    }
+
+    #[track_caller]
+    fn check(route: &Route, visit: u64, left_behind: u64, block: (u16, u16)) {
+        let (stack, layer) = block;
+        let block = Some(BlockId::new(StackId(stack), LayerIndex(layer)));
+        assert_eq!(route.expected(visit), Expected { left_behind, block });
     }
 
     #[test]
     fn what_follows_in_time_wastes_no_load() {
         let route = Route::new(of_stack(0, 3));
-        assert_eq!(layer(route.begin_load()), Some((0, 0)));
-        assert_eq!(layer(route.begin_load()), Some((0, 1)));
+        assert_eq!(load(&route), Some((0, 0)));
+        assert_eq!(load(&route), Some((0, 1)));
         // In the middle of the first unit.
         route.follow(1, of_stack(1, 2));
-        let loads: Vec<_> = (0..4).map(|_| layer(route.begin_load())).collect();
+        let loads: Vec<_> = (0..4).map(|_| load(&route)).collect();
         let expected = [(0, 2), (1, 0), (1, 1), (1, 0)].map(Some);
         assert_eq!(loads, expected);
-        assert!(matches!(route.expected(2), Expected::Block(block) if block.layer.0 == 2));
+        check(&route, 2, 0, (0, 2));
         assert!(route.begins_unit(3) && !route.begins_unit(2));
-        assert!(matches!(route.expected(3), Expected::Block(block) if block.stack.0 == 1));
+        check(&route, 3, 0, (1, 0));
         assert!(route.begins_unit(5) && !route.begins_unit(4));
     }
 
@@ -190,11 +209,11 @@ mod tests {
         }
         // One visit was made; two loads belong to a unit that does not come.
         route.follow(1, of_stack(1, 1));
-        assert_eq!(layer(route.begin_load()), Some((1, 0)));
-        assert!(matches!(route.expected(1), Expected::Block(block) if block.layer.0 == 1));
+        assert_eq!(load(&route), Some((1, 0)));
+        check(&route, 1, 0, (0, 1));
         assert!(route.begins_unit(2));
-        assert_eq!(route.expected(2), Expected::LeftBehind(4));
-        assert!(matches!(route.expected(4), Expected::Block(block) if block.stack.0 == 1));
+        check(&route, 2, 2, (1, 0));
+        check(&route, 4, 0, (1, 0));
     }
 
     #[test]
@@ -204,22 +223,22 @@ mod tests {
             route.begin_load();
         }
         route.follow(2, of_stack(1, 2));
-        assert_eq!(layer(route.begin_load()), Some((1, 0)));
-        assert_eq!(route.expected(2), Expected::LeftBehind(3));
+        assert_eq!(load(&route), Some((1, 0)));
+        check(&route, 2, 1, (1, 0));
         route.follow(2, of_stack(2, 2));
-        assert_eq!(layer(route.begin_load()), Some((2, 0)));
-        assert_eq!(route.expected(2), Expected::LeftBehind(4));
-        assert!(matches!(route.expected(4), Expected::Block(block) if block.stack.0 == 2));
+        assert_eq!(load(&route), Some((2, 0)));
+        check(&route, 2, 2, (2, 0));
+        check(&route, 4, 0, (2, 0));
     }
 
     #[test]
     fn one_that_is_over_waits_for_another() {
         let lead: Vec<BlockId> = of_stack(0, 1).blocks().collect();
         let route = Route::new(Itinerary::default().with_lead(lead));
-        assert_eq!(layer(route.begin_load()), Some((0, 0)));
-        assert_eq!(route.expected(1), Expected::Nothing);
+        assert_eq!(load(&route), Some((0, 0)));
+        assert_eq!(route.expected(1).block, None);
         std::thread::scope(|scope| {
-            let next = scope.spawn(|| (layer(route.begin_load()), layer(route.begin_load())));
+            let next = scope.spawn(|| (load(&route), load(&route)));
             route.follow(1, of_stack(1, 1));
             assert_eq!(next.join().unwrap(), (Some((1, 0)), Some((1, 0))));
             let none = scope.spawn(|| {

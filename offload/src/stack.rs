@@ -37,7 +37,7 @@ use crate::slot::{Slot, Touching};
 use crate::ticket::{Ticket, Visited};
 
 /// How long a wait for a copy goes on before it looks whether anybody still wants it.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
 /// When streamed blocks are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,9 +71,9 @@ impl StreamedStack {
     }
 
     /// Starts the prefetch thread; with `Prefetch::Ahead` the first slot begins to fill at once,
-    /// and the others when they have been touched, if they are large (see `Touching`). The slots are
-    /// as large as the largest block. `later`: blocks that the link can bring as well, for itineraries
-    /// that follow.
+    /// and the others when they have been touched, if they are large (see `Touching`). The slots
+    /// are as large as the largest block. `later`: blocks that the link can bring as well, for
+    /// itineraries that follow.
     pub fn streaming(
         slots: Vec<Slot>,
         itinerary: Itinerary,
@@ -99,9 +99,10 @@ impl StreamedStack {
         self.resident.insert(block, slab);
     }
 
-    /// Goes on with another itinerary, from the next unit of work on: from the one under way if none of
-    /// its blocks was visited yet. Copies that were begun for the next unit of the old one are given
-    /// back unseen; they are no more than there are slots, and none where this is said early enough.
+    /// Goes on with another itinerary, from the next unit of work on: from the one under way if none
+    /// of its blocks was visited yet. Copies that were begun for the next unit of the old one are
+    /// given back unseen, before the first visit of the new one; they are no more than there are
+    /// slots, and none where this is said early enough.
     pub fn follow(&mut self, next: Itinerary) -> Result<(), OffloadError> {
         let Some(ring) = self.ring.as_mut() else {
             return match next.blocks().next() {
@@ -163,7 +164,7 @@ impl StreamedStack {
             return Ok(());
         };
         while !ring.route.begins_unit(ring.visits) {
-            let Expected::Block(block) = ring.route.expected(ring.visits) else {
+            let Some(block) = ring.route.expected(ring.visits).block else {
                 break;
             };
             let (slot, mut visited) = ring.take(block)?;
@@ -193,7 +194,9 @@ impl StreamedStack {
             let block = visited.record.block;
             match (visited.complete(), self.ring.as_mut()) {
                 (Ok(record), _) => into.push(record),
-                (Err(source), Some(ring)) => return Err(ring.fail(block, Failure::Link(source))),
+                (Err(source), Some(ring)) => {
+                    return Err(ring.fail(block, Failure::Link(Box::new(source))));
+                }
                 (Err(_), None) => return Err(OffloadError::Unknown { block }),
             }
         }
@@ -300,21 +303,23 @@ impl Ring {
         if self.ends.is_none() {
             return Err(OffloadError::Stopped { block });
         }
-        if let Expected::LeftBehind(to) = self.route.expected(self.visits) {
-            while self.visits < to {
-                let (slot, mut visited) = self.arrived(block)?;
-                self.give_back(slot, &mut visited)?;
-            }
-        }
-        match self.route.expected(self.visits) {
-            Expected::Block(expected) if expected == block => {}
-            Expected::Block(expected) if self.origins.contains_key(&block) => {
+        let Expected {
+            left_behind,
+            block: expected,
+        } = self.route.expected(self.visits);
+        match expected {
+            Some(expected) if expected == block => {}
+            Some(expected) if self.origins.contains_key(&block) => {
                 return Err(OffloadError::OutOfOrder {
                     asked: block,
                     expected,
                 });
             }
             _ => return Err(OffloadError::Unknown { block }),
+        }
+        for _ in 0..left_behind {
+            let (slot, mut visited) = self.arrived(block)?;
+            self.give_back(slot, &mut visited)?;
         }
         let (slot, visited) = self.arrived(block)?;
         assert_eq!(
@@ -343,7 +348,7 @@ impl Ring {
                 self.visits += 1;
                 Ok(taken)
             }
-            Err(source) => Err(self.fail(of, Failure::Link(source))),
+            Err(source) => Err(self.fail(of, Failure::Link(Box::new(source)))),
         }
     }
 
@@ -356,7 +361,7 @@ impl Ring {
             Failure::Link(source) => OffloadError::Load {
                 block,
                 origin,
-                source: Box::new(source),
+                source,
             },
             Failure::Panicked(message) => OffloadError::PrefetchDied {
                 block,
@@ -367,8 +372,8 @@ impl Ring {
     }
 
     /// The one that an earlier visit gave up waiting for, or the next from the prefetch thread,
-    /// which never waits for bytes and so does not keep a visit waiting either. Of a failure, the block
-    /// that failed, where the thread could say.
+    /// which never waits for bytes and so does not keep a visit waiting either. Of a failure, the
+    /// block that failed, where the thread could say.
     fn next_ticket(&mut self) -> Result<Ticket, (Option<BlockId>, Failure)> {
         if let Some(ticket) = self.waiting.take() {
             return Ok(ticket);
@@ -391,7 +396,7 @@ impl Ring {
     fn give_back(&mut self, mut slot: Slot, visited: &mut Visited) -> Result<(), OffloadError> {
         let released_at = Instant::now();
         if let Err(source) = visited.release() {
-            return Err(self.fail(visited.record.block, Failure::Link(source)));
+            return Err(self.fail(visited.record.block, Failure::Link(Box::new(source))));
         }
         slot.free_since = released_at;
         if let Some(ends) = &self.ends {

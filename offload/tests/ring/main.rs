@@ -5,6 +5,7 @@
 
 #[cfg(feature = "cuda")]
 mod device;
+mod experts;
 mod late_link;
 mod stacks;
 

@@ -1,5 +1,5 @@
-//! Several stacks over one ring: one prefetch thread and one set of slots for two models, an itinerary
-//! with a lead, and itineraries that follow each other.
+//! Several stacks over one ring: one prefetch thread and one set of slots for two models, an
+//! itinerary with a lead, and itineraries that follow each other.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -139,7 +139,8 @@ fn one_itinerary_follows_another_from_the_next_unit_on() {
                     for &block in second.iter().chain(&second) {
                         models.visit(&mut stack, block);
                     }
-                    // In the middle of a unit that is then cut short, back to the first, with a lead.
+                    // In the middle of a unit that is then cut short: back to the first, with a
+                    // lead.
                     models.visit(&mut stack, second[0]);
                     let back = Itinerary::new(first.clone()).with_lead(second[1..].to_vec());
                     stack.follow(back).unwrap();
@@ -197,6 +198,50 @@ fn what_the_link_does_not_know_is_refused_and_nothing_is_lost() {
         assert!(matches!(nothing, Err(OffloadError::Unknown { .. })));
         stack.follow(Itinerary::new(first.clone())).unwrap();
         models.visit(&mut stack, first[0]);
+    });
+}
+
+/// A slot that is free orders nothing before it is known what comes next.
+#[test]
+fn a_load_is_not_older_than_the_itinerary_it_belongs_to() {
+    within(LIMIT, || {
+        let directory = tempfile::tempdir().unwrap();
+        let models = Models::write(directory.path());
+        let (lead, next) = (of_stack(1, 1), of_stack(0, 4));
+        let itinerary = Itinerary::default().with_lead(lead.clone());
+        let mut stack = models.stack(2, itinerary, Prefetch::Ahead);
+        models.visit(&mut stack, lead[0]);
+        records(&mut stack);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        let said_at = std::time::Instant::now();
+        stack.follow(Itinerary::new(next.clone())).unwrap();
+        models.visit(&mut stack, next[0]);
+        assert!(records(&mut stack)[0].issued_at >= said_at);
+    });
+}
+
+/// What is refused does not take the loads that were left behind.
+#[test]
+fn a_visit_out_of_order_waits_for_nothing() {
+    within(LIMIT, || {
+        let layout = crate::layout(DType::F32);
+        let mut homes = crate::homes(3, &layout, 7);
+        let of_other = of_stack(1, 1)[0];
+        homes.insert(of_other, Arc::clone(&homes[&crate::block(0)]));
+        let slab = || Slab::new(layout.slab_bytes(), DType::Bf16, &Device::Cpu).unwrap();
+        let slots = (0..2).map(|_| Slot::new(slab())).collect();
+        // The first load fails, and is left behind.
+        let link = Box::new(LateLink::new(homes, 1, Fault::AtArrival(0)));
+        let itinerary = Itinerary::new(of_stack(0, 3));
+        let ahead = Prefetch::Ahead;
+        let mut stack =
+            StreamedStack::streaming(slots, itinerary, &[of_other], link, ahead).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        stack.follow(Itinerary::new(vec![of_other])).unwrap();
+        let refused = stack.visit(crate::block(1), |_| Ok(()));
+        assert!(matches!(refused, Err(OffloadError::OutOfOrder { .. })));
+        let failed = stack.visit(of_other, |_| Ok(()));
+        assert!(matches!(failed, Err(OffloadError::Load { .. })));
     });
 }
 
