@@ -3,15 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::continuation::Continuation;
 use super::past::Measured;
 use super::session::Session;
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::profile::{LongSpan, PassKind, Recording, Timing, Totals, past_stage, stage};
-
-use crate::text::{
-    Candidates, Detokenizer, LikelyTokens, Logprobs, Sampler, Sampling, StopStrings, Wanted,
-};
+use crate::profile::{LongSpan, Recording, Timing, Totals, past_stage, stage};
+use crate::text::{Candidates, Logprobs, Sampling};
 
 /// How to continue a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,16 +82,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Generation<'s, 'm> {
     session: &'s mut Session<'m>,
-    options: GenerationOptions,
-    eos_token_ids: Vec<u32>,
-    sampler: Sampler,
-    detokenizer: Option<Detokenizer>,
-    stop: StopStrings,
-    /// Of the last token.
-    logprobs: Option<Logprobs>,
-    /// Prompt and generated tokens: what the repetition penalty looks at.
-    tokens: Vec<u32>,
-    prompt_tokens: usize,
+    continuation: Continuation,
     started: Instant,
     time_to_first_token: Option<Duration>,
     /// When the prompt's pass was over, and the last one.
@@ -101,7 +90,6 @@ pub struct Generation<'s, 'm> {
     /// `generate`, from the first step to the end.
     span: LongSpan,
     totals: Totals,
-    ended: Option<Ended>,
 }
 
 impl<'s, 'm> Generation<'s, 'm> {
@@ -110,48 +98,22 @@ impl<'s, 'm> Generation<'s, 'm> {
         prompt: Vec<u32>,
         options: GenerationOptions,
     ) -> Result<Self, EngineError> {
-        if prompt.is_empty() {
-            return Err(EngineError::EmptyPrompt);
-        }
+        let continuation = Continuation::new(session.model(), prompt, options)?;
         // Passes that were made before are none of this one's.
         session.passes.begin()?;
-        let model = session.model();
-        let sampler = Sampler::new(options.sampling, model.config().vocab_size)?;
-        let eos_token_ids = if options.ignore_eos {
-            Vec::new()
-        } else {
-            model.eos_token_ids().to_vec()
-        };
-        let stop = StopStrings::new(options.stop.clone())?;
-        let detokenizer = match model.tokenizer() {
-            Ok(tokenizer) => Some(tokenizer.detokenizer()),
-            // Token ids came in, token ids go out.
-            Err(EngineError::NoTokenizer { .. }) if options.stop.is_empty() => None,
-            Err(EngineError::NoTokenizer { .. }) => return Err(EngineError::StopWithoutText),
-            Err(error) => return Err(error),
-        };
         Ok(Self {
-            eos_token_ids,
-            sampler,
-            detokenizer,
-            stop,
-            logprobs: None,
-            prompt_tokens: prompt.len(),
-            tokens: prompt,
+            continuation,
             started: Instant::now(),
             time_to_first_token: None,
             generating: None,
             span: LongSpan::default(),
             totals: Totals::default(),
-            ended: None,
-            options,
             session,
         })
     }
 
-    /// The passes of which all has come to be known since `next` was called before: on the host the
-    /// last token's, or of the token that ends the text. On a device they come one call later, and
-    /// at the end all.
+    /// The passes of which all is known since `next` was called before: on the host the last token's,
+    /// or of the token that ends the text. On a device they come one call later, and at the end all.
     pub fn measured(&self) -> &[Measured] {
         self.session.measured()
     }
@@ -161,22 +123,12 @@ impl<'s, 'm> Generation<'s, 'm> {
     }
 
     pub fn ended(&self) -> Option<Ended> {
-        self.ended
+        self.continuation.ended()
     }
 
     /// Text held back for a stop string or an unfinished character, once there is no more.
     pub fn rest(&mut self) -> String {
-        let mut text = String::new();
-        if let Some(detokenizer) = &mut self.detokenizer {
-            let last = detokenizer.finish();
-            if self.ended != Some(Ended::StopString) {
-                text.push_str(&self.stop.push(&last).text);
-            }
-        }
-        if self.ended != Some(Ended::StopString) {
-            text.push_str(&self.stop.finish());
-        }
-        text
+        self.continuation.rest()
     }
 
     /// What it has come to so far.
@@ -184,9 +136,9 @@ impl<'s, 'm> Generation<'s, 'm> {
         // What a device cannot say any more is left out; an error was given out before.
         let _ = self.settle();
         Report {
-            prompt_tokens: self.prompt_tokens,
-            tokens: self.tokens[self.prompt_tokens..].to_vec(),
-            ended: self.ended,
+            prompt_tokens: self.continuation.prompt_tokens(),
+            tokens: self.continuation.generated().to_vec(),
+            ended: self.ended(),
             time_to_first_token: self.time_to_first_token,
             totals: self.totals,
             timing: Timing::new(
@@ -204,18 +156,9 @@ impl<'s, 'm> Generation<'s, 'm> {
         self.session.take_recording()
     }
 
-    fn generated(&self) -> usize {
-        self.tokens.len() - self.prompt_tokens
-    }
-
     fn step(&mut self) -> Result<Option<Piece>, EngineError> {
-        let done = self.generated();
-        if done >= self.options.max_new_tokens {
-            self.ended = Some(Ended::MaxNewTokens);
-            return Ok(None);
-        }
-        if done > 0 && self.session.room() == 0 {
-            self.ended = Some(Ended::ContextFull);
+        let done = self.continuation.generated().len();
+        if self.continuation.next(self.session.room()).is_none() {
             return Ok(None);
         }
         let said = match done {
@@ -230,12 +173,7 @@ impl<'s, 'm> Generation<'s, 'm> {
         self.time_to_first_token
             .get_or_insert_with(|| now - self.started);
         self.generating.get_or_insert((now, now)).1 = now;
-        let logprobs = self.logprobs.take();
-        Ok(said.map(|(token, text)| Piece {
-            token,
-            text,
-            logprobs,
-        }))
+        Ok(said)
     }
 
     /// Nothing comes after the last pass: what is not known of it is read now.
@@ -246,7 +184,7 @@ impl<'s, 'm> Generation<'s, 'm> {
         settled
     }
 
-    /// Adds what has come to be known to the totals, but for the first `told` passes of it.
+    /// Adds what is known now to the totals, but for the first `told` passes of it.
     fn add_from(&mut self, told: usize) {
         for pass in self.session.measured().iter().skip(told) {
             self.totals.add(&pass.timing, &pass.loads);
@@ -254,14 +192,10 @@ impl<'s, 'm> Generation<'s, 'm> {
     }
 
     /// One pass, and what is said after it: a token and the text that can be printed now.
-    fn say(&mut self) -> Result<Option<(u32, String)>, EngineError> {
-        let (kind, rows) = match self.generated() {
-            0 => (PassKind::Prompt, &self.tokens[..]),
-            _ => (PassKind::Decode, &self.tokens[self.tokens.len() - 1..]),
-        };
-        let wants = match self.options.logprobs {
-            Some(_) => Wanted::Logits,
-            None => self.sampler.wants(),
+    fn say(&mut self) -> Result<Option<Piece>, EngineError> {
+        let wants = self.continuation.wants();
+        let Some((kind, rows)) = self.continuation.next(self.session.room()) else {
+            return Ok(None);
         };
         let candidates = self.session.forward(kind, rows, wants)?;
         let token = stage!(
@@ -269,52 +203,29 @@ impl<'s, 'm> Generation<'s, 'm> {
             Sampling,
             self.sample(candidates)?
         );
-        if self.eos_token_ids.contains(&token) {
-            self.ended = Some(Ended::EndOfText);
+        if self.continuation.is_end(token) {
             return Ok(None);
         }
-        self.tokens.push(token);
-        let text = stage!(self.session.passes.clock, Decode, self.text_of(token));
-        Ok(Some((token, text)))
+        let clock = &mut self.session.passes.clock;
+        Ok(Some(stage!(clock, Decode, self.continuation.take(token))))
     }
 
     /// Of the candidates, if they decide it; else of all logits, with the same outcome.
     fn sample(&mut self, candidates: Option<Candidates>) -> Result<u32, EngineError> {
-        if let Some(candidates) = candidates
-            && let Ok(token) = self.sampler.choose(&candidates, &self.tokens)
-        {
-            self.note_sampling();
-            return Ok(token);
-        }
-        let logits = self.session.all_logits()?;
-        // Sampling changes the logits.
-        let before = (self.options.logprobs).map(|count| LikelyTokens::of(logits, count));
-        let token = self.sampler.sample(logits, &self.tokens)?;
-        self.logprobs = before.map(|likely| likely.with(token));
-        self.note_sampling();
-        Ok(token)
-    }
-
-    /// Parts of sampling that took time, as stages.
-    fn note_sampling(&mut self) {
-        let times = self.sampler.times();
+        let chosen = candidates.and_then(|candidates| self.continuation.choose(&candidates));
+        let token = match chosen {
+            Some(token) => token,
+            None => self.continuation.sample(self.session.all_logits()?)?,
+        };
+        // Parts of it that took time, as stages.
+        let times = self.continuation.times();
         if let Some((from, to)) = times.top_k {
             past_stage!(self.session.passes.clock, TopK, from, to);
         }
         if let Some((from, to)) = times.top_p {
             past_stage!(self.session.passes.clock, TopP, from, to);
         }
-    }
-
-    fn text_of(&mut self, token: u32) -> String {
-        let Some(detokenizer) = &mut self.detokenizer else {
-            return String::new();
-        };
-        let emit = self.stop.push(&detokenizer.push(token));
-        if emit.stopped {
-            self.ended = Some(Ended::StopString);
-        }
-        emit.text
+        Ok(token)
     }
 }
 
@@ -323,7 +234,7 @@ impl Iterator for Generation<'_, '_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.session.passes.forget_measured();
-        let stepped = match self.ended {
+        let stepped = match self.ended() {
             Some(_) => Ok(None),
             None => self.step(),
         };
@@ -334,15 +245,15 @@ impl Iterator for Generation<'_, '_> {
         };
         let next = match stepped {
             Err(EngineError::Interrupted) => {
-                self.ended = Some(Ended::Interrupted);
+                self.continuation.end(Ended::Interrupted);
                 Ok(None)
             }
             stepped => stepped.and_then(|piece| settled.map(|()| piece)),
         };
         if next.is_err() {
-            self.ended = Some(Ended::Failed);
+            self.continuation.end(Ended::Failed);
         }
-        if self.ended.is_some() {
+        if self.ended().is_some() {
             self.span = LongSpan::default();
         }
         next.transpose()

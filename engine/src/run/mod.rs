@@ -1,5 +1,6 @@
 //! Passes over a model, the sequences that they are made for, and the text that comes of them.
 
+pub(crate) mod continuation;
 pub(crate) mod generation;
 pub(crate) mod passes;
 pub(crate) mod past;
