@@ -322,12 +322,12 @@ impl Experts {
             if let Some((place, _)) = coming.iter().find(landed) {
                 return Ok(*place);
             }
-            if oldest.mark.landed_within(PATIENCE) {
-                return Ok(first);
-            }
             if self.cancel.load(Ordering::Relaxed) {
                 let block = oldest.block;
                 return Err(OffloadError::Cancelled { block });
+            }
+            if oldest.mark.landed_within(PATIENCE) {
+                return Ok(first);
             }
         }
     }

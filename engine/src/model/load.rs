@@ -11,7 +11,7 @@ use kernels::Team;
 use loader::{Access, BlockSource, DType, Form};
 use offload::{
     BlockId, Connection, DiskLink, Expectation, Home, Homes, Itinerary, Link, OffloadError,
-    RamHome, RingShape, Slab, SlabBytes, Slot, StackId, Staged, StreamedStack, VerifyingLink,
+    RamHome, RingShape, Slab, SlabBytes, Slot, Staged, StreamedStack, VerifyingLink,
 };
 
 use crate::error::EngineError;
@@ -20,9 +20,6 @@ use crate::weights::ends::Ends;
 use crate::weights::packer::Packer;
 use crate::weights::reader::STREAM_ACCESS;
 use crate::weights::verification::Verification;
-
-/// The one stack of a text model.
-pub(crate) const STACK: StackId = StackId(0);
 
 /// Told how many stored bytes were read since it was last told.
 pub type Progress<'a> = &'a mut dyn FnMut(u64);
@@ -93,7 +90,7 @@ pub(crate) fn load(
                 source.layout().weight_bytes() as u64
             }
         };
-        stack.keep(BlockId::new(STACK, layer), slab);
+        stack.keep(BlockId::new(blueprint.stack, layer), slab);
         progress(source.stored_bytes());
     }
     drop(session);
@@ -126,7 +123,7 @@ fn stream(
     wrap: WrapLink<'_>,
 ) -> Result<(StreamedStack, Option<String>), EngineError> {
     let plan = &blueprint.plan;
-    let itinerary = Itinerary::of_stack(STACK, plan);
+    let itinerary = Itinerary::of_stack(blueprint.stack, plan);
     if itinerary.is_empty() {
         return Ok((StreamedStack::resident(), None));
     }
@@ -196,7 +193,8 @@ fn home_expectations(
 fn streamed(blueprint: &Blueprint) -> impl Iterator<Item = (BlockId, &BlockSource)> {
     let (blocks, home) = (&blueprint.blocks, blueprint.link.home);
     let streamed = blueprint.plan.streamed();
-    streamed.map(move |layer| (BlockId::new(STACK, layer), blocks.streamed(layer, home)))
+    let id = |layer| BlockId::new(blueprint.stack, layer);
+    streamed.map(move |layer| (id(layer), blocks.streamed(layer, home)))
 }
 
 fn disk_link(blueprint: &Blueprint) -> Result<DiskLink, EngineError> {

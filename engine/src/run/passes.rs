@@ -14,7 +14,6 @@ use crate::compute::finite::{Culprit, all_finite, broken_weights};
 use crate::error::EngineError;
 use crate::machine::cores::CoreWatch;
 use crate::model::Model;
-use crate::model::load::STACK;
 use crate::profile::{
     Clock, OpenSpan, PassKind, PassTiming, Recording, SpanName, Stage, Startup, span, stage,
 };
@@ -142,7 +141,8 @@ impl<'m> Passes<'m> {
                 let waiting = streamed.then(|| span!(Stage::Transfer.name()));
                 let asked = Instant::now();
                 let layout = model.blueprint.layout(layer);
-                model.stack.visit(BlockId::new(STACK, layer), |slab| {
+                let block = BlockId::new(model.blueprint.stack, layer);
+                model.stack.visit(block, |slab| {
                     let from = Instant::now();
                     if let Some(waiting) = waiting {
                         waiting.close();
@@ -231,7 +231,8 @@ impl<'m> Passes<'m> {
                 return Err(EngineError::Interrupted);
             }
             let layout = model.blueprint.layout(layer);
-            let broken = model.stack.visit(BlockId::new(STACK, layer), |slab| {
+            let block = BlockId::new(model.blueprint.stack, layer);
+            let broken = model.stack.visit(block, |slab| {
                 compute.block(layer, layout, slab, runs, clock)?;
                 let fine = compute.rows_are_finite()?;
                 Ok::<_, EngineError>((!fine).then(|| broken_weights(layout, slab)))

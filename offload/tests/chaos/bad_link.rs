@@ -13,7 +13,7 @@ use offload::{Arrival, BlockId, Latch, Link, LinkError, Mark, Slab, SlabBytes, S
 
 use crate::dice::{Dice, Place};
 use crate::home::Homes;
-use crate::schedule::{FaultKind, Schedule};
+use crate::schedule::{FaultKind, Trouble};
 
 const PARTS_MAX: u64 = 3;
 
@@ -32,8 +32,12 @@ pub struct Seat {
 pub struct Watch {
     seats: Vec<(SlabBytes, Seat)>,
     broken: Mutex<Vec<String>>,
-    /// Copies that the prefetch thread has asked for, the failed ones included.
+    /// Copies that were asked for, the failed ones included.
     pub started: AtomicU64,
+    /// Of each of them the block, and the seat if it came to one.
+    copies: Mutex<Vec<(BlockId, Option<usize>)>>,
+    /// Failures that were told to whoever asked the link or a mark.
+    pub told: AtomicU64,
     pub link_is_gone: AtomicBool,
 }
 
@@ -43,6 +47,8 @@ impl Watch {
             seats: slabs.map(|bytes| (bytes, Seat::default())).collect(),
             broken: Mutex::default(),
             started: AtomicU64::new(0),
+            copies: Mutex::default(),
+            told: AtomicU64::new(0),
             link_is_gone: AtomicBool::new(false),
         }
     }
@@ -60,6 +66,18 @@ impl Watch {
     pub fn first_breach(&self) -> Option<String> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         broken.first().cloned()
+    }
+
+    /// All copies so far.
+    pub fn copies(&self) -> Vec<(BlockId, Option<usize>)> {
+        let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        copies.clone()
+    }
+
+    fn copy(&self, block: BlockId, seat: Option<usize>) {
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        copies.push((block, seat));
+        self.started.store(copies.len() as u64, SeqCst);
     }
 
     fn seat(&self, slab: &SlabBytes) -> Option<usize> {
@@ -100,7 +118,7 @@ pub struct Carriers(Sender<Part>);
 
 struct Part {
     dice: Dice,
-    schedule: Arc<Schedule>,
+    trouble: Arc<Trouble>,
     home: Arc<[u8]>,
     from: usize,
     to: usize,
@@ -128,7 +146,7 @@ impl Carriers {
 
 impl Part {
     fn carry(mut self) {
-        self.dice.pause(self.schedule.link_pace);
+        self.dice.pause(self.trouble.pace);
         if self.ending.load(SeqCst) {
             self.latch.part(Err(LinkError::WorkersGone));
         } else {
@@ -151,7 +169,7 @@ impl Part {
             self.slab
                 .write(|slab| slab[from..to].copy_from_slice(&self.home[from..to]))
                 .map_err(|error| LinkError::Slab(error.to_string()))?;
-            self.dice.pause(self.schedule.link_pace);
+            self.dice.pause(self.trouble.pace);
         }
         match self.fault {
             Some(FaultKind::BitFlips) => self
@@ -167,7 +185,7 @@ impl Part {
 
 #[derive(Debug)]
 pub struct BadLink {
-    schedule: Arc<Schedule>,
+    trouble: Arc<Trouble>,
     homes: Homes,
     watch: Arc<Watch>,
     carriers: Carriers,
@@ -177,14 +195,9 @@ pub struct BadLink {
 }
 
 impl BadLink {
-    pub fn new(
-        schedule: Arc<Schedule>,
-        homes: Homes,
-        watch: Arc<Watch>,
-        carriers: Carriers,
-    ) -> Self {
+    pub fn new(trouble: Arc<Trouble>, homes: Homes, watch: Arc<Watch>, carriers: Carriers) -> Self {
         Self {
-            schedule,
+            trouble,
             homes,
             watch,
             carriers,
@@ -194,7 +207,7 @@ impl BadLink {
     }
 
     fn fault_now(&self) -> Option<FaultKind> {
-        self.schedule.fault(self.watch.started.load(SeqCst))
+        self.trouble.fault(self.watch.started.load(SeqCst))
     }
 
     /// The slots' turns follow each other, because slots travel through queues. One that was lost
@@ -204,7 +217,7 @@ impl BadLink {
             panic!("chaos: {block} is to fill memory that is no slot");
         };
         let turn = copy as usize % self.watch.seats.len();
-        if place != turn {
+        if self.trouble.in_turn && place != turn {
             self.watch.breach(format!(
                 "copy {copy} goes to slot {place}, and it is the turn of {turn}: a slot was lost"
             ));
@@ -234,10 +247,13 @@ impl Link for BadLink {
         let slab = slot.slab().bytes();
         let copy = self.watch.started.load(SeqCst);
         let fault = self.fault_now();
-        let mut dice = Dice::new(self.schedule.seed, Place::Start, copy);
-        dice.pause(self.schedule.link_pace);
+        let mut dice = Dice::new(self.trouble.seed, Place::Start, copy);
+        dice.pause(self.trouble.pace);
         let seat = self.take_seat(copy, block, slab);
-        self.watch.started.store(copy + 1, SeqCst);
+        self.watch.copy(block, Some(seat));
+        if fault.is_some_and(FaultKind::is_at_start) {
+            self.watch.told.fetch_add(1, SeqCst);
+        }
         match fault {
             Some(kind @ (FaultKind::StartFails | FaultKind::StartFailsNameless)) => {
                 return Err(LinkError::Slab(kind.cause().into()));
@@ -260,11 +276,11 @@ impl Link for BadLink {
             };
             let part = Part {
                 dice: Dice::new(
-                    self.schedule.seed,
+                    self.trouble.seed,
                     Place::Part,
                     copy * PARTS_MAX + part as u64,
                 ),
-                schedule: Arc::clone(&self.schedule),
+                trouble: Arc::clone(&self.trouble),
                 home: Arc::clone(&home),
                 from: at(part),
                 to: at(part + 1),
@@ -283,8 +299,8 @@ impl Link for BadLink {
         }
         Ok(Arc::new(BadMark {
             latch,
-            dice: Mutex::new(Dice::new(self.schedule.seed, Place::Mark, copy)),
-            schedule: Arc::clone(&self.schedule),
+            dice: Mutex::new(Dice::new(self.trouble.seed, Place::Mark, copy)),
+            trouble: Arc::clone(&self.trouble),
             watch: Arc::clone(&self.watch),
             seat,
             fault,
@@ -295,14 +311,15 @@ impl Link for BadLink {
         let copies = self.watch.started.load(SeqCst);
         // Asked for by the stack before there is any copy, by the thread after a failed one.
         let nameless =
-            copies > 0 && self.schedule.fault(copies - 1) == Some(FaultKind::StartFailsNameless);
+            copies > 0 && self.trouble.fault(copies - 1) == Some(FaultKind::StartFailsNameless);
         assert!(!nameless, "chaos: no name");
         self.homes.origin(block)
     }
 
     fn bytes(&self, block: BlockId) -> u64 {
         if let Some(kind @ FaultKind::BytesPanics) = self.fault_now() {
-            self.watch.started.fetch_add(1, SeqCst);
+            self.watch.copy(block, None);
+            self.watch.told.fetch_add(1, SeqCst);
             panic!("{}", kind.cause());
         }
         self.homes.of(block).len() as u64
@@ -319,7 +336,7 @@ impl Drop for BadLink {
         }
         self.watch.link_is_gone.store(true, SeqCst);
         assert!(
-            !self.schedule.drop_panics || thread::panicking(),
+            !self.trouble.drop_panics || thread::panicking(),
             "chaos: the link does not want to go"
         );
     }
@@ -328,7 +345,7 @@ impl Drop for BadLink {
 struct BadMark {
     latch: Arc<Latch>,
     dice: Mutex<Dice>,
-    schedule: Arc<Schedule>,
+    trouble: Arc<Trouble>,
     watch: Arc<Watch>,
     seat: usize,
     fault: Option<FaultKind>,
@@ -337,11 +354,14 @@ struct BadMark {
 impl BadMark {
     fn pause(&self) {
         let mut dice = self.dice.lock().unwrap_or_else(PoisonError::into_inner);
-        dice.pause(self.schedule.link_pace);
+        dice.pause(self.trouble.pace);
     }
 
     /// Where it is told to: an error, or a panic.
     fn fail_if(&self, fails: FaultKind, panics: FaultKind) -> Result<(), LinkError> {
+        if [fails, panics].map(Some).contains(&self.fault) {
+            self.watch.told.fetch_add(1, SeqCst);
+        }
         assert!(self.fault != Some(panics), "{}", panics.cause());
         match self.fault == Some(fails) {
             true => Err(LinkError::Slab(fails.cause().into())),
@@ -355,6 +375,9 @@ impl Mark for BadMark {
         self.pause();
         self.fail_if(FaultKind::MarkFails, FaultKind::MarkPanics)?;
         let landed = self.latch.wait();
+        if landed.is_err() {
+            self.watch.told.fetch_add(1, SeqCst);
+        }
         self.pause();
         landed
     }

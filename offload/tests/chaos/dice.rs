@@ -18,6 +18,7 @@ pub enum Place {
     Mark,
     Visit,
     Work,
+    Call,
 }
 
 impl Dice {

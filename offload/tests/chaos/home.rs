@@ -7,7 +7,7 @@ use loader::{BlockLayout, Checksum, DType, ModelConfig, Stretch};
 use offload::{BlockId, Expectation, LayerIndex, Reference, StackId};
 
 use crate::dice::{Dice, Place};
-use crate::schedule::LAYERS_MAX;
+use crate::schedule::{EXPERTS_MAX, LAYERS_MAX, LEGS_MAX};
 
 /// A block's bytes, and what they have to be.
 type Sealed = (Arc<[u8]>, Checksum);
@@ -16,18 +16,24 @@ type Sealed = (Arc<[u8]>, Checksum);
 pub struct Homes(Arc<BTreeMap<BlockId, Sealed>>);
 
 impl Homes {
-    /// Random bytes for every block of two stacks. The second stack's blocks are smaller: slots are
-    /// as large as the largest block.
+    /// Random bytes for every block of all stacks, and for experts. Blocks of every second stack
+    /// are smaller, and so are some experts: slots are as large as the largest block.
     pub fn new(layout: &BlockLayout) -> Self {
-        let blocks = [(0, layout.slab_bytes()), (1, layout.slab_bytes() * 3 / 4)];
-        let homes = blocks.into_iter().flat_map(|(stack, bytes)| {
-            LayerIndex::first(LAYERS_MAX as usize).map(move |layer| {
-                let count = u64::from(stack) * LAYERS_MAX + u64::from(layer.0);
-                let mut dice = Dice::new(7, Place::Plan, count);
-                let content: Vec<u8> = (0..bytes).map(|_| dice.roll() as u8).collect();
-                let sum = Checksum::of(&content);
-                (BlockId::new(StackId(stack), layer), (content.into(), sum))
-            })
+        let bytes = layout.slab_bytes();
+        let blocks = (0..2 * LEGS_MAX).flat_map(|stack| {
+            let layers = LayerIndex::first(LAYERS_MAX as usize);
+            layers.map(move |layer| BlockId::new(StackId(stack), layer))
+        });
+        let sized = |block: BlockId| {
+            let quarters = 4 - usize::from(block.stack.0 + block.part) % 2;
+            (block, bytes * quarters / 4)
+        };
+        let homes = blocks.chain(experts(EXPERTS_MAX)).map(sized).zip(0..);
+        let homes = homes.map(|((block, bytes), count)| {
+            let mut dice = Dice::new(7, Place::Plan, count);
+            let content: Vec<u8> = (0..bytes).map(|_| dice.roll() as u8).collect();
+            let sum = Checksum::of(&content);
+            (block, (content.into(), sum))
         });
         Self(Arc::new(homes.collect()))
     }
@@ -37,7 +43,10 @@ impl Homes {
     }
 
     /// What a verifier is to expect of these blocks.
-    pub fn expectations(&self, blocks: &[BlockId]) -> BTreeMap<BlockId, Expectation> {
+    pub fn expectations<'a>(
+        &self,
+        blocks: impl IntoIterator<Item = &'a BlockId>,
+    ) -> BTreeMap<BlockId, Expectation> {
         let expectation = |&block: &BlockId| {
             let (bytes, sum) = &self.0[&block];
             let stretch = Stretch {
@@ -47,12 +56,18 @@ impl Homes {
             };
             (block, Expectation::new(vec![stretch], Reference::Manifest))
         };
-        blocks.iter().map(expectation).collect()
+        blocks.into_iter().map(expectation).collect()
     }
 
     pub fn origin(&self, block: BlockId) -> Arc<str> {
-        format!("shard-{}-{}", block.stack.0, block.layer).into()
+        format!("shard-{}-{}-{}", block.stack.0, block.layer, block.part).into()
     }
+}
+
+/// The experts of one layer.
+pub fn experts(count: u16) -> impl Iterator<Item = BlockId> {
+    let trunk = BlockId::new(StackId(0), LayerIndex(0));
+    (1..=count).map(move |part| trunk.part(part))
 }
 
 /// A block of a few kilobytes: the ring is what is tested, not memory.

@@ -1,7 +1,9 @@
 //! The ring under chaos: the real stack, prefetch thread and channels, a link with bad manners and
-//! a consumer with none, in a hundred thousand schedules, each decided by its seed. Whatever
-//! happens, every visit sees exactly its block's bytes, no slot is written while it is read,
-//! nothing hangs, every slot is accounted for, and the first error surfaces once, with its cause.
+//! a consumer with none, in a hundred thousand schedules, each decided by its seed: of one
+//! itinerary or of several that follow each other, with and without leads. Whatever happens, every
+//! visit sees exactly its block's bytes, no slot is written while it is read, nothing hangs, every
+//! slot is accounted for, and the first error surfaces once, with its cause. The same link plays
+//! with the cache of experts, in as many schedules of its own.
 //!
 //! Twelve ways to break the ring were tried, and found after this many schedules: a slot given back
 //! before the work was done (14), a mark not waited for (2), a latch that opens with its first part
@@ -23,18 +25,20 @@
 mod bad_link;
 mod consumer;
 mod dice;
+mod experts;
 mod home;
 mod schedule;
 
 use std::env;
 use std::panic;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use bad_link::{Carriers, message};
 use consumer::Player;
+use experts::Calls;
 use home::Homes;
 use schedule::Schedule;
 
@@ -95,6 +99,25 @@ impl Stage {
 
 #[test]
 fn a_hundred_thousand_schedules_keep_every_promise() {
+    play_all(
+        |player, seed| player.play(&Arc::new(Schedule::new(seed))),
+        |seed| format!("{:?}", Schedule::new(seed)),
+    );
+}
+
+#[test]
+fn a_hundred_thousand_schedules_of_experts_keep_every_promise() {
+    play_all(
+        |player, seed| player.play_calls(&Calls::new(seed)),
+        |seed| format!("{:?}", Calls::new(seed)),
+    );
+}
+
+/// Plays the schedule of a seed; the error says which promise was broken.
+type Play = fn(&Player, u64) -> Result<(), String>;
+
+#[track_caller]
+fn play_all(play: Play, describe: fn(u64) -> String) {
     keep_expected_panics_quiet();
     let seeds = Seeds::from_environment();
     let stage = Arc::new(Stage::default());
@@ -111,7 +134,7 @@ fn a_hundred_thousand_schedules_keep_every_promise() {
                 carriers: Carriers::new(),
             };
             let (stage, at) = (Arc::clone(&stage), Arc::clone(&playing));
-            let thread = thread::spawn(move || play(&player, seeds, &stage, &at));
+            let thread = thread::spawn(move || play_on(&player, play, seeds, &stage, &at));
             (playing, thread)
         })
         .collect();
@@ -129,21 +152,21 @@ fn a_hundred_thousand_schedules_keep_every_promise() {
     let failure = stage.failure.lock().unwrap().take();
     if let Some((seed, why)) = failure {
         panic!(
-            "seed {seed}, after {} schedules: {why}\n{:?}\nagain: CHAOS_SEED={seed} cargo test \
-             --release --workspace --test chaos",
+            "seed {seed}, after {} schedules: {why}\n{}\nagain: CHAOS_SEED={seed} cargo test \
+             --release --workspace --test chaos {}",
             stage.played.load(Relaxed),
-            Schedule::new(seed),
+            describe(seed),
+            thread::current().name().unwrap_or_default(),
         );
     }
 }
 
-fn play(player: &Player, seeds: Seeds, stage: &Stage, playing: &Playing) {
+fn play_on(player: &Player, play: Play, seeds: Seeds, stage: &Stage, playing: &Playing) {
     while !stage.over.load(Relaxed)
         && let Some(seed) = seeds.at(stage.played.fetch_add(1, Relaxed))
     {
         *playing.lock().unwrap() = Some((seed, Instant::now()));
-        let schedule = Arc::new(Schedule::new(seed));
-        let played = panic::catch_unwind(panic::AssertUnwindSafe(|| player.play(&schedule)))
+        let played = panic::catch_unwind(panic::AssertUnwindSafe(|| play(player, seed)))
             .unwrap_or_else(|panic| Err(format!("it panicked: {}", message(panic.as_ref()))));
         if let Err(why) = played {
             stage.fail(seed, why);
@@ -154,12 +177,15 @@ fn play(player: &Player, seeds: Seeds, stage: &Stage, playing: &Playing) {
 
 /// Panics that schedules ask for would fill the screen; all others are printed as ever.
 fn keep_expected_panics_quiet() {
-    let print = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let expected = info.payload().is::<bad_link::PanicsAgain>()
-            || message(info.payload()).starts_with("chaos: ");
-        if !expected {
-            print(info);
-        }
-    }));
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let expected = info.payload().is::<bad_link::PanicsAgain>()
+                || message(info.payload()).starts_with("chaos: ");
+            if !expected {
+                print(info);
+            }
+        }));
+    });
 }

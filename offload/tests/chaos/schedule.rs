@@ -1,36 +1,54 @@
-//! What happens in one schedule, all of it decided by its seed: the stacks, the ring, where it
+//! What happens in one schedule, all of it decided by its seed: the itineraries, the ring, where it
 //! fails, and when the consumer stops.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use offload::{BlockId, LayerIndex, Prefetch, StackId};
 
 use crate::dice::{Dice, Pace, Place};
 
 pub const LAYERS_MAX: u64 = 64;
-const SLOTS_MAX: u64 = 8;
+pub const LEGS_MAX: u16 = 4;
+pub const EXPERTS_MAX: u16 = 24;
+pub const SLOTS_MAX: u64 = 8;
 const VISITS_MAX: u64 = 32;
+
+/// An itinerary's units of work, with the blocks that stay resident.
+pub struct Leg {
+    pub lead: Vec<BlockId>,
+    pub cycle: Vec<BlockId>,
+}
 
 pub struct Schedule {
     pub seed: u64,
-    /// Every block of one unit of work, in visiting order; of one stack or of two.
-    pub order: Vec<BlockId>,
-    /// Of those, the ones that the ring brings.
-    pub streamed: Vec<BlockId>,
+    /// One after the other, each of stacks of its own: one or two.
+    pub legs: Vec<Leg>,
+    /// The blocks that the ring brings.
+    pub streamed: BTreeSet<BlockId>,
     pub slots: usize,
     pub prefetch: Prefetch,
-    /// Of the copies, and of the visits.
-    pub link_pace: Pace,
+    pub link: Arc<Trouble>,
     pub visit_pace: Pace,
+    /// Visits by the consumer; then it drops the stack, wherever it is.
+    pub visits: usize,
+    /// Whether it waits, before that, until the ring has come to rest.
+    pub settles: bool,
+}
+
+/// What the link does.
+#[derive(Debug)]
+pub struct Trouble {
+    pub seed: u64,
+    pub pace: Pace,
     pub faults: Vec<Fault>,
     /// Every copy is held against its checksums before a visit has it.
     pub verifies: bool,
     /// The link's own `drop` panics.
     pub drop_panics: bool,
-    /// Visits by the consumer; then it drops the stack, wherever it is.
-    pub visits: usize,
-    /// Whether it waits, before that, until the ring has come to rest.
-    pub settles: bool,
+    /// Slots take turns.
+    pub in_turn: bool,
 }
 
 /// Where a link goes wrong, counted in copies started.
@@ -134,18 +152,93 @@ pub enum Manner {
     AsksWrongly,
     /// Gives the unit of work up and begins the next.
     AbandonsUnit,
+    /// Says that another itinerary follows, if there is one.
+    Follows,
 }
 
 impl Schedule {
     pub fn new(seed: u64) -> Self {
         let dice = &mut Dice::new(seed, Place::Plan, 0);
-        let order = visiting_order(dice);
-        let streamed = streamed(dice, &order);
+        let legs: Vec<Leg> = (0..[1, 1, 2, 4][dice.below(4) as usize])
+            .map(|leg| Leg::new(dice, leg))
+            .collect();
+        let all = legs.iter().flat_map(Leg::blocks);
+        let streamed = streamed(dice, &all.collect());
         let slots = dice.up_to(SLOTS_MAX) as usize;
         // Some more than a unit's blocks can be visited, but not every schedule has to be long.
-        let visits = dice.below(VISITS_MAX.min(4 * order.len() as u64) + 1) as usize;
+        let longest = legs.iter().map(|leg| leg.blocks().count()).max();
+        let visits = VISITS_MAX.min(4 * longest.unwrap_or(0) as u64);
+        let visits = dice.below(visits + 1) as usize;
         let reach = (visits + slots + 1) as u64;
-        let mut faults: Vec<Fault> = (0..[0, 0, 1, 1, 1, 2][dice.below(6) as usize])
+        Self {
+            seed,
+            slots,
+            prefetch: match dice.one_in(4) {
+                true => Prefetch::AtNeed,
+                false => Prefetch::Ahead,
+            },
+            link: Arc::new(Trouble::new(seed, dice, [0, 0, 1, 1, 1, 2], reach)),
+            visit_pace: Pace::chosen(dice),
+            visits,
+            settles: dice.one_in(2),
+            legs,
+            streamed,
+        }
+    }
+
+    pub fn manner(&self, visit: usize) -> Manner {
+        match Dice::new(self.seed, Place::Visit, visit as u64).below(32) {
+            0..2 => Manner::WorkFails,
+            2 => Manner::WorkPanics,
+            3..5 => Manner::AsksWrongly,
+            5 => Manner::AbandonsUnit,
+            6..9 => Manner::Follows,
+            _ => Manner::Proper,
+        }
+    }
+
+    /// Those of a leg that the ring brings: its lead's and its cycle's.
+    pub fn streamed_of(&self, leg: usize) -> (Vec<BlockId>, Vec<BlockId>) {
+        let of = |blocks: &[BlockId]| {
+            let streamed = blocks.iter().filter(|it| self.streamed.contains(it));
+            streamed.copied().collect()
+        };
+        let Leg { lead, cycle } = &self.legs[leg];
+        (of(lead), of(cycle))
+    }
+}
+
+impl Leg {
+    fn new(dice: &mut Dice, leg: u16) -> Self {
+        let order = visiting_order(dice, 2 * leg);
+        let lead = match dice.below(4) {
+            0 => (order.iter().copied())
+                .filter(|_| dice.one_in(2))
+                .collect::<Vec<_>>(),
+            _ => Vec::new(),
+        };
+        let cycle = match dice.below(8) {
+            // It ends with its lead, or is nothing at all.
+            0 => Vec::new(),
+            _ => order,
+        };
+        Self { lead, cycle }
+    }
+
+    pub fn blocks(&self) -> impl Iterator<Item = BlockId> {
+        self.lead.iter().chain(&self.cycle).copied()
+    }
+}
+
+/// Which leg a block is of.
+pub fn leg_of(block: BlockId) -> usize {
+    usize::from(block.stack.0 / 2)
+}
+
+impl Trouble {
+    /// `faults`: how many, each as likely; among so many copies.
+    pub fn new(seed: u64, dice: &mut Dice, faults: [u64; 6], reach: u64) -> Self {
+        let mut faults: Vec<Fault> = (0..faults[dice.below(6) as usize])
             .map(|_| Fault {
                 copy: dice.below(reach),
                 kind: FaultKind::ALL[dice.below(FaultKind::ALL.len() as u64) as usize],
@@ -159,30 +252,11 @@ impl Schedule {
         }
         Self {
             seed,
-            slots,
-            prefetch: match dice.one_in(4) {
-                true => Prefetch::AtNeed,
-                false => Prefetch::Ahead,
-            },
-            link_pace: Pace::chosen(dice),
-            visit_pace: Pace::chosen(dice),
+            pace: Pace::chosen(dice),
             faults,
             verifies,
             drop_panics: dice.one_in(16),
-            visits,
-            settles: dice.one_in(2),
-            order,
-            streamed,
-        }
-    }
-
-    pub fn manner(&self, visit: usize) -> Manner {
-        match Dice::new(self.seed, Place::Visit, visit as u64).below(32) {
-            0..2 => Manner::WorkFails,
-            2 => Manner::WorkPanics,
-            3..5 => Manner::AsksWrongly,
-            5 => Manner::AbandonsUnit,
-            _ => Manner::Proper,
+            in_turn: true,
         }
     }
 
@@ -214,49 +288,49 @@ impl fmt::Debug for Schedule {
         let Self {
             slots,
             prefetch,
-            link_pace,
+            link,
             visit_pace,
-            faults,
-            drop_panics,
+            visits,
+            settles,
             ..
         } = self;
         write!(
             f,
-            "{slots} slots, {prefetch:?}, link {link_pace:?}, visits {visit_pace:?}, "
+            "{slots} slots, {prefetch:?}, {link:?}, visits {visit_pace:?}, "
         )?;
-        write!(
-            f,
-            "{} visits, settles {}, {faults:?}, ",
-            self.visits, self.settles
-        )?;
-        write!(f, "verifies {}, ", self.verifies)?;
-        write!(f, "drop panics {drop_panics}; a unit (* is streamed):")?;
-        for block in &self.order {
-            let star = if self.streamed.contains(block) {
-                "*"
-            } else {
-                ""
-            };
-            write!(f, " {}.{}{star}", block.stack.0, block.layer)?;
+        write!(f, "{visits} visits, settles {settles}; (* is streamed)")?;
+        for Leg { lead, cycle } in &self.legs {
+            for (unit, blocks) in [("lead", lead), ("cycle", cycle)] {
+                write!(f, "\n{unit}:")?;
+                for block in blocks {
+                    let star = match self.streamed.contains(block) {
+                        true => "*",
+                        false => "",
+                    };
+                    write!(f, " {}.{}{star}", block.stack.0, block.layer)?;
+                }
+            }
         }
         Ok(())
     }
 }
 
 /// One stack, or two: one after the other, or in turns.
-fn visiting_order(dice: &mut Dice) -> Vec<BlockId> {
+fn visiting_order(dice: &mut Dice, first: u16) -> Vec<BlockId> {
     let stack = |id: u16, layers: u64| {
         LayerIndex::first(layers as usize).map(move |layer| BlockId::new(StackId(id), layer))
     };
     let layers = dice.up_to(LAYERS_MAX);
     if !dice.one_in(3) {
-        return stack(0, layers).collect();
+        return stack(first, layers).collect();
     }
     let others = dice.up_to(LAYERS_MAX);
     if dice.one_in(2) {
-        return stack(0, layers).chain(stack(1, others)).collect();
+        return stack(first, layers)
+            .chain(stack(first + 1, others))
+            .collect();
     }
-    let (mut first, mut second) = (stack(0, layers), stack(1, others));
+    let (mut first, mut second) = (stack(first, layers), stack(first + 1, others));
     let mut order = Vec::new();
     while order.len() < (layers + others) as usize {
         order.extend(first.next());
@@ -265,15 +339,15 @@ fn visiting_order(dice: &mut Dice) -> Vec<BlockId> {
     order
 }
 
-fn streamed(dice: &mut Dice, order: &[BlockId]) -> Vec<BlockId> {
+fn streamed(dice: &mut Dice, all: &BTreeSet<BlockId>) -> BTreeSet<BlockId> {
     // All, none, or some.
     match dice.below(16) {
-        0..6 => order.to_vec(),
-        6 => Vec::new(),
+        0..6 => all.clone(),
+        6 => BTreeSet::new(),
         _ => {
             let of_eight = 1 + dice.below(7);
             let is_streamed = |_: &&BlockId| dice.below(8) < of_eight;
-            order.iter().filter(is_streamed).copied().collect()
+            all.iter().filter(is_streamed).copied().collect()
         }
     }
 }

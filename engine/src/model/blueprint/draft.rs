@@ -4,7 +4,9 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use loader::{Checkpoint, DType, RopePairing};
-use offload::{FixedBytes, Home, PlanError, PlanRequest, ReserveBytes, Residency, ResidencyPlan};
+use offload::{
+    FixedBytes, Home, PlanError, PlanRequest, ReserveBytes, Residency, ResidencyPlan, StackId,
+};
 
 use super::choice::SLOTS_DEFAULT;
 use super::limited::{Limited, limited};
@@ -154,6 +156,7 @@ impl Blueprint {
             checkpoint,
             options,
             config,
+            stack: StackId(0),
             blocks,
             dtype,
             can_be_left,

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use kernels::{CacheType, FormTimes, Timed};
 use loader::{Access, Arrangement, BlockLayout, Checkpoint, DType, Encoding, Form};
-use offload::{Costs, Home, LayerIndex, LinkInfo, Place, PlanRequest, ResidencyPlan};
+use offload::{Costs, Home, LayerIndex, LinkInfo, Place, PlanRequest, ResidencyPlan, StackId};
 
 use self::sizes::costs;
 use crate::compute::size::{ComputeSize, Needs, Room};
@@ -46,6 +46,8 @@ pub struct Blueprint {
     pub checkpoint: Checkpoint,
     pub options: ModelOptions,
     pub config: Arc<loader::ModelConfig>,
+    /// What its blocks are called where several models share a ring.
+    pub stack: StackId,
     /// Where its layers' weights are, and how they lie.
     pub blocks: Blocks,
     pub context: usize,

@@ -49,7 +49,7 @@ impl Consumer<'_> {
         self.stack.set_aside(&mut aside);
         let taken = self.stack.read(&mut aside, &mut records);
         let mut unseen = std::mem::take(&mut self.unseen);
-        let fault = self.schedule.first_fault();
+        let fault = self.schedule.link.first_fault();
         let fault = fault.filter(|fault| fault.kind.is_at_arrival());
         let missed = unseen
             .iter()
@@ -83,7 +83,7 @@ impl Consumer<'_> {
     /// is one copy that never comes.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         self.take_records()?;
-        if self.failed || self.unsaid.is_some() || self.schedule.streamed.is_empty() {
+        if self.failed || self.unsaid.is_some() {
             return Ok(());
         }
         let ahead = match self.schedule.prefetch {
@@ -91,7 +91,14 @@ impl Consumer<'_> {
             Prefetch::AtNeed => 0,
         };
         let asked_for = self.taken + ahead;
-        let comes_to = match self.schedule.thread_ends_at() {
+        let asked_for = match self.route.ends_after() {
+            // Of what was left behind, and of what follows, less is known.
+            _ if self.route.is_to_turn() => return Ok(()),
+            Some(_) if !self.began => return Ok(()),
+            Some(all) => asked_for.min(self.taken + (all - self.route.done) as u64),
+            None => asked_for,
+        };
+        let comes_to = match self.schedule.link.thread_ends_at() {
             Some(copy) => asked_for.min(copy + 1),
             None => asked_for,
         };
