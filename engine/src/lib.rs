@@ -48,7 +48,7 @@ pub use run::generation::{Ended, Generation, GenerationOptions, Output, Piece, R
 pub use run::past::Measured;
 pub use run::sequence::{Part, Saved, Sequence};
 pub use run::session::Session;
-pub use study::checkup::{Checkup, LeftOut, Role};
+pub use study::checkup::{Checkup, CheckupRun, LeftOut};
 pub use study::diagnosis;
 pub use study::perplexity::{Scored, Windows, perplexity};
 pub use study::together::Together;

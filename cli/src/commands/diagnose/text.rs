@@ -134,10 +134,10 @@ impl Text {
             ]
             .map(str::to_owned),
         );
-        for (role, run) in report.named_runs() {
+        for (which, run) in report.named_runs() {
             let plan = &run.streaming.plan;
             table.row([
-                run_name(role).into(),
+                run_name(which).into(),
                 plan.resident_count().to_string(),
                 plan.streamed_count().to_string(),
                 rates(&run.tokens_per_s()),
