@@ -44,7 +44,7 @@ pub use model::load::{Progress, WrapLink};
 pub use model::options::{ModelOptions, Source};
 pub use model::prompt::{Prompter, Rendered, chat_template_of, no_tokenizer, tokenizer_of};
 pub use model::{Beside, Blueprint, Loaded, Model, OneSlot};
-pub use run::generation::{Ended, Generation, GenerationOptions, Output, Piece, Report};
+pub use run::generation::{Ended, GeneratedToken, Generation, GenerationOptions, Output, Report};
 pub use run::past::Measured;
 pub use run::sequence::{Part, Saved, Sequence};
 pub use run::session::Session;

@@ -53,7 +53,7 @@ pub enum Ended {
 
 /// One generated token.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Piece {
+pub struct GeneratedToken {
     pub token: u32,
     /// What can be printed now; may be empty, or hold back what could become a stop string.
     pub text: String,
@@ -208,7 +208,7 @@ impl<'s, 'm> Generation<'s, 'm> {
         self.tokens.len() - self.prompt_tokens
     }
 
-    fn step(&mut self) -> Result<Option<Piece>, EngineError> {
+    fn step(&mut self) -> Result<Option<GeneratedToken>, EngineError> {
         let done = self.generated();
         if done >= self.options.max_new_tokens {
             self.ended = Some(Ended::MaxNewTokens);
@@ -231,7 +231,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             .get_or_insert_with(|| now - self.started);
         self.generating.get_or_insert((now, now)).1 = now;
         let logprobs = self.logprobs.take();
-        Ok(said.map(|(token, text)| Piece {
+        Ok(said.map(|(token, text)| GeneratedToken {
             token,
             text,
             logprobs,
@@ -319,7 +319,7 @@ impl<'s, 'm> Generation<'s, 'm> {
 }
 
 impl Iterator for Generation<'_, '_> {
-    type Item = Result<Piece, EngineError>;
+    type Item = Result<GeneratedToken, EngineError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.session.passes.forget_measured();
@@ -337,7 +337,7 @@ impl Iterator for Generation<'_, '_> {
                 self.ended = Some(Ended::Interrupted);
                 Ok(None)
             }
-            stepped => stepped.and_then(|piece| settled.map(|()| piece)),
+            stepped => stepped.and_then(|token| settled.map(|()| token)),
         };
         if next.is_err() {
             self.ended = Some(Ended::Failed);
