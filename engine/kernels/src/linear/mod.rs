@@ -235,7 +235,7 @@ impl Linear<'_> {
     fn tiled(&self, level: Level) -> Option<Products> {
         let products = Products::of(level, true, self.kind);
         let mut strips = self.weights.strips();
-        let fits = strips.all(|strip| tiled::Source::of(strip.numbers).is_some());
+        let fits = strips.all(|strip| tiled::Bf16Matrix::of(strip.numbers).is_some());
         (products != Products::F32 && fits).then_some(products)
     }
 
