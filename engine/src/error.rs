@@ -168,7 +168,7 @@ pub enum EngineError {
 impl From<OffloadError> for EngineError {
     fn from(error: OffloadError) -> Self {
         match error {
-            // Whoever waited for the block was told not to.
+            // The wait for the block was called off.
             OffloadError::Cancelled { .. } => Self::Interrupted,
             error => Self::Offload(error),
         }

@@ -1,6 +1,6 @@
 //! Checksums of weights: XXH3 in 128 bits, which runs at the speed of memory. It tells a flipped
-//! bit, a torn read or another file from the right bytes; it is no protection against somebody who
-//! chooses bytes on purpose. Nor could a stronger one be: its reference lies beside the weights.
+//! bit, a torn read or another file from the right bytes; it is no protection against an
+//! attacker who chooses bytes on purpose. Nor could a stronger one be: its reference lies beside the weights.
 
 use std::fmt;
 use std::ops::Range;

@@ -18,7 +18,7 @@ const PAGED_LEAST: usize = 64 << 10;
 pub enum Form {
     /// As its encoding says, row by row.
     Plain,
-    /// As whoever computes has packed them.
+    /// As the engine's kernels pack them.
     Compact,
 }
 

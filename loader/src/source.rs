@@ -154,7 +154,7 @@ impl Checkpoint {
     }
 
     /// The first rows of a block's matrix as they are stored, at most so many bytes: the model's
-    /// own numbers, for whoever tries something on them. With the matrix's columns. `None` where
+    /// own numbers, to try something on. Comes with the matrix's columns. `None` where
     /// they are not stored in that encoding.
     pub fn first_rows(
         &self,

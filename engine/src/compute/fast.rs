@@ -278,7 +278,7 @@ fn kind(kind: RunKind, level: Level) -> kernels::RunKind {
     }
 }
 
-/// Bytes as numbers. Whoever laid them out saw to it that they begin where numbers do.
+/// Bytes as numbers. The layout has aligned them for that.
 fn weights(encoding: Encoding, bytes: &[u8]) -> Weights<'_> {
     match encoding {
         Encoding::Bf16 => Weights::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),

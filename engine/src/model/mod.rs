@@ -374,7 +374,7 @@ impl Model {
         self.measuring.borrow_mut().push(Span { name, from, to });
     }
 
-    /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is
+    /// Waits for streamed layers, and for whatever else is on disk, are given up when this flag is
     /// raised.
     pub fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
         self.stack.cancel_with(Arc::clone(flag));

@@ -149,9 +149,9 @@ impl<'s, 'm> Generation<'s, 'm> {
         })
     }
 
-    /// The passes of which all has come to be known since `next` was called before: on the host the
-    /// last token's, or of the token that ends the text. On a device they come one call later, and
-    /// at the end all.
+    /// The passes whose measurements were completed by the last call of `next`: on the host the
+    /// last token's, or that of the token that ends the text. On a device they come one call
+    /// later, and at the end all of them.
     pub fn measured(&self) -> &[Measured] {
         self.session.measured()
     }
@@ -246,7 +246,7 @@ impl<'s, 'm> Generation<'s, 'm> {
         settled
     }
 
-    /// Adds what has come to be known to the totals, but for the first `told` passes of it.
+    /// Adds the measured passes to the totals, but for the first `told` of them.
     fn add_from(&mut self, told: usize) {
         for pass in self.session.measured().iter().skip(told) {
             self.totals.add(&pass.timing, &pass.loads);

@@ -30,9 +30,9 @@ pub(crate) struct Passes<'m> {
     /// Of the pass under way.
     pub clock: Clock,
     past: Past,
-    /// Where somebody asked for it: it reads files of the system's between tokens.
+    /// There if it was asked for: it reads files of the system's between tokens.
     watch: Option<CoreWatch>,
-    /// Takes the times of ordering work for a device, which nobody asks for.
+    /// Takes the times of ordering work for a device, which are not reported.
     ordering: Clock,
     pub startup: Startup,
 }

@@ -21,7 +21,7 @@ pub struct Ends {
     pub norm: Weight,
     /// The embedding, where the model ties the two.
     head: Head,
-    /// Raised by whoever does not want to wait for the disk any longer.
+    /// Raised when the disk is not to be waited for any longer.
     pub cancel: Arc<AtomicBool>,
 }
 

@@ -64,7 +64,7 @@ pub fn write(
     writer.partial.rename_to(dir)
 }
 
-/// The directory that `dir` is until it is whole, for whoever ends the process before that.
+/// The directory that `dir` is until it is whole, to be removed if the process ends before that.
 pub fn partial_path(dir: &Path) -> Option<PathBuf> {
     let mut partial = OsString::from(".");
     partial.push(dir.file_name()?);

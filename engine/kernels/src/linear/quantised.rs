@@ -267,7 +267,7 @@ impl Kernel for Finish<'_> {
         let rows = self.values.iter_mut().zip(self.partner);
         for (t, (values, partner)) in rows.enumerate() {
             let (values, partner) = (&mut values[..self.outputs], &mut partner[..self.outputs]);
-            // SAFETY: the outputs are this worker's, as whoever built this promises.
+            // SAFETY: the outputs are this worker's, as the code that built this promises.
             unsafe {
                 epilogue.finish::<I>(
                     self.first_token + t,

@@ -32,7 +32,7 @@ pub const SPAN: usize = 64;
 /// Threads of the one block that selects, as in `select.cu`.
 pub const SELECTING: usize = 1024;
 
-/// Where a tensor's first number lies on the device. Valid while somebody holds the tensor.
+/// Where a tensor's first number lies on the device. Valid while the tensor lives.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory(u64);
 

@@ -31,7 +31,7 @@ const OUTSIDE_SHARE: f64 = 0.5;
 /// A first wait shorter than this share of a copy means that the copy was mostly there in time.
 const COLD_COPY_SHARE: f64 = 0.25;
 
-/// And shorter than this share of a token: nobody would notice.
+/// And shorter than this share of a token, which would not be noticed.
 const COLD_TOKEN_SHARE: f64 = 0.01;
 
 /// Or than this, whatever the token takes: the wake-up of a thread.

@@ -83,7 +83,7 @@ impl GgufTokenizer {
         let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
         let mut found = Self {
             file: metadata.file().into(),
-            // Nobody is refused for one that is no text.
+            // A file is not refused for one that is not a text.
             name: text("general.name").unwrap_or(None),
             model,
             pre: text("tokenizer.ggml.pre")?,
