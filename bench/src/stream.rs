@@ -149,7 +149,7 @@ fn decode_reads(args: &Stream, blueprint: &Blueprint, checkpoint: &Checkpoint) -
     Ok(Ceiling::new(threads, bytes as usize))
 }
 
-/// Of a token.
+/// Bytes streamed for a token.
 fn streamed_bytes(blueprint: &Blueprint) -> f64 {
     let blocks = &blueprint.blocks;
     let bytes = (blueprint.plan.streamed()).map(|layer| blocks.packed(layer).stored_bytes() as f64);

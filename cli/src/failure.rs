@@ -194,7 +194,7 @@ impl Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// Of writing to stdout: everything else has a variant of its own.
+    /// An error of writing to stdout: everything else has a variant of its own.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::BrokenPipe,

@@ -32,7 +32,7 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct TensorEntry {
     /// Index into [`Checkpoint::sources`].
     pub source: usize,
-    /// From the start of the file.
+    /// Counted from the start of the file.
     pub offset: u64,
     pub bytes: u64,
     pub shape: Vec<u64>,
@@ -227,7 +227,7 @@ impl Checkpoint {
         self.tensors.get(name)
     }
 
-    /// In the order of their names.
+    /// All tensors, in the order of their names.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
         self.tensors
             .iter()

@@ -24,7 +24,7 @@ const ODD_BYTES: usize = 64 << 10;
 /// A part of a chunk and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scatter {
-    /// In the buffer.
+    /// Where it is in the buffer.
     pub from: usize,
     /// As stored.
     pub len: usize,

@@ -17,7 +17,7 @@ use crate::{
 const EMBEDDING: &str = Naming::Transformers.whole(Whole::Embedding);
 const HEAD: &str = Naming::Transformers.whole(Whole::LmHead);
 
-/// Of a stretch that is looked at when the checkpoint is opened.
+/// Bytes of a stretch that is looked at when the checkpoint is opened.
 const LOOK_BYTES: u64 = 64 << 10;
 
 /// Of the copy, read and compared at once by each thread. Huge pages make it as fast as the read of

@@ -51,7 +51,7 @@ impl Naming {
         }
     }
 
-    /// Of a tensor outside the blocks; the head is one of its own here.
+    /// The name of a tensor outside the blocks; the head is one of its own here.
     pub const fn whole(self, which: Whole) -> &'static str {
         match (self, which) {
             (Self::Transformers, Whole::Embedding) => "model.embed_tokens.weight",

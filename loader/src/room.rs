@@ -6,7 +6,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskRoom {
     pub total_bytes: u64,
-    /// For this user.
+    /// What this user may fill.
     pub free_bytes: u64,
 }
 

@@ -23,7 +23,7 @@ pub struct Piece {
     /// Where its first byte goes.
     pub slab_offset: usize,
     pub stored: Encoding,
-    /// In the slab: another one only where both are plain.
+    /// The encoding in the slab: another one only where both are plain.
     pub wanted: Encoding,
     /// The pages of the slab around its place are its own, and it lies in them as in the file's.
     pub is_paged: bool,
@@ -43,7 +43,7 @@ impl Piece {
         }
     }
 
-    /// In the slab.
+    /// Where its bytes are in the slab.
     pub fn slab_range(&self) -> Range<usize> {
         self.slab_offset..self.slab_offset + self.slab_len(self.len)
     }

@@ -21,7 +21,7 @@ const MEMORY_BUDGET: Duration = Duration::from_millis(300);
 #[derive(Debug, Serialize)]
 struct Found {
     cpu: Cpu,
-    /// Of the current folder; `null` where the system does not say.
+    /// The current folder's; `null` where the system does not say.
     disk: Option<Disk>,
     cuda: Vec<Cuda>,
 }

@@ -163,7 +163,7 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
     Ok(model)
 }
 
-/// With the tokens as the vocabulary spells them.
+/// The same with the tokens as the vocabulary spells them.
 fn spelled(all: &[Logprobs], model: &Model) -> Vec<Likely> {
     let tokenizer = model.tokenizer().ok();
     let one = |found: &Logprob| Likely {

@@ -23,7 +23,7 @@ struct Inspection {
     supported: bool,
     family: &'static str,
     dtype: &'static str,
-    /// Of what the model reads; the largest share comes first.
+    /// Encodings of what the model reads; the largest share comes first.
     encodings: Vec<Share>,
     /// Where layers are not all alike.
     mixes: Vec<Mix>,
@@ -34,7 +34,7 @@ struct Inspection {
     unread_files: Vec<String>,
     files: Vec<File>,
     layers: usize,
-    /// Of the largest.
+    /// Bytes of the largest layer.
     layer_bytes: usize,
     hidden_size: usize,
     intermediate_size: usize,
@@ -61,7 +61,7 @@ struct Inspection {
 struct Share {
     encoding: &'static str,
     bytes: u64,
-    /// Of the bytes of all weights.
+    /// Its share of the bytes of all weights.
     share: f64,
 }
 
@@ -196,7 +196,7 @@ fn encodings(checkpoint: &Checkpoint) -> Vec<Share> {
     shares
 }
 
-/// Of a vocabulary in a GGUF file as the file calls it.
+/// The kind of a vocabulary; in a GGUF file as the file calls it.
 fn kind(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> String {
     match checkpoint.gguf_tokenizer() {
         Ok(Some(found)) => match (found.model.as_str(), found.pre) {

@@ -87,7 +87,7 @@ fn remove_all(parts: MutexGuard<'_, Vec<PathBuf>>) {
         // A part that stays cannot be told to anybody.
         let _ = (0..TRIES).find(gone);
     }
-    // For good: see the module.
+    // The lock is kept for good: see the module.
     std::mem::forget(parts);
 }
 

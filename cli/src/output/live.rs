@@ -8,7 +8,7 @@ use super::Stdout;
 use super::screen::{Screen, Size, Writes};
 use crate::failure::Failure;
 
-/// Of a terminal that does not tell.
+/// The size of a terminal that does not tell.
 const USUAL: Size = Size {
     columns: 80,
     rows: 24,

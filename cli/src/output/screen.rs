@@ -127,7 +127,7 @@ impl Screen {
 /// What becomes of a text that is written from a column on.
 #[derive(Debug, PartialEq, Eq)]
 struct Laid {
-    /// Without what would end in the last column.
+    /// What would end in the last column is not among them.
     written_bytes: usize,
     /// Where that leaves the cursor.
     column: usize,

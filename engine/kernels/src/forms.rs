@@ -171,7 +171,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// In seconds.
+    /// Runs it, and gives the seconds that it took.
     fn run(&mut self, matrices: &[Matrix<'_>]) -> f64 {
         let stride = self.out.len();
         let products = Products {

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Norm,
-    /// From the query, key and value projections to the output projection.
+    /// Everything from the query, key and value projections to the output projection.
     Attention,
-    /// From the gate and up projections to the down projection.
+    /// Everything from the gate and up projections to the down projection.
     Mlp,
 }
 

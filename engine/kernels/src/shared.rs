@@ -122,7 +122,7 @@ impl Buffer {
     /// rows of activations are far apart, a page each otherwise.
     pub fn zeroed(len: usize) -> Self {
         let mut buffer = Self::growing(len);
-        // Before the first touch.
+        // This comes before the first touch.
         advise_huge_pages(&mut buffer.floats);
         buffer
     }

@@ -30,7 +30,7 @@ pub struct CoreShares {
 /// Compute that lacks a core for less is what a quiet system has, too.
 const QUIET: f64 = 0.05;
 
-/// Of all cores: what other programs may use before none is left.
+/// The share of all cores that other programs may use before none is left.
 const CROWDED: f64 = 0.9;
 
 impl CoreTime {

@@ -210,7 +210,7 @@ fn disk_link(blueprint: &Blueprint) -> Result<DiskLink, EngineError> {
     )?)
 }
 
-/// From the pages that a disk fills to a device's slots.
+/// How the pages that a disk fills come to a device's slots.
 fn staged(blueprint: &Blueprint) -> Staged {
     let moves = streamed(blueprint).map(|(block, source)| {
         let packed = blueprint.blocks.packed(block.layer);

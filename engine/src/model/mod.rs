@@ -158,7 +158,7 @@ impl Model {
             asked: threads,
             source,
         })?;
-        // Of the whole process: what an earlier model was timed with is not this one's.
+        // It is the whole process's: what an earlier model was timed with is not this one's.
         match blueprint.timed_form() {
             Some(timed) => timed.asking,
             None => Asking::usual(team.level()),

@@ -35,7 +35,7 @@ pub(crate) fn tokenizer_bytes(vocabulary_bytes: u64) -> u64 {
 /// What is known of a run before it is loaded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
-    /// Of the file.
+    /// Bytes of the tokenizer's file.
     pub tokenizer: u64,
     pub slab: usize,
     /// The largest read that loading makes in one go, in chunks.

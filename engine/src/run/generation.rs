@@ -89,7 +89,7 @@ pub struct Generation<'s, 'm> {
     sampler: Sampler,
     detokenizer: Option<Detokenizer>,
     stop: StopStrings,
-    /// Of the last token.
+    /// Those of the last token.
     logprobs: Option<Logprobs>,
     /// Prompt and generated tokens: what the repetition penalty looks at.
     tokens: Vec<u32>,

@@ -27,7 +27,7 @@ pub(crate) struct Passes<'m> {
     pub cancel: Arc<AtomicBool>,
     /// Layers that the pass under way has behind it.
     pub layers_done: Arc<AtomicUsize>,
-    /// Of the pass under way.
+    /// The clock of the pass under way.
     pub clock: Clock,
     past: Past,
     /// There if it was asked for: it reads files of the system's between tokens.

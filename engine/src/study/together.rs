@@ -72,7 +72,7 @@ impl Together {
         })
     }
 
-    /// Of all streams together.
+    /// The rate of all streams together.
     pub fn tokens_per_s(&self) -> Option<f64> {
         self.totals.tokens_per_s()
     }

@@ -112,7 +112,7 @@ pub struct Sampler {
     times: Times,
 }
 
-/// From when to when.
+/// When something began, and when it ended.
 pub type Stretch = (Instant, Instant);
 
 /// When the parts of a choice that take long were at it, where they were needed.
@@ -186,7 +186,7 @@ impl Sampler {
         Wanted::Best { count, temperature }
     }
 
-    /// Of the last choice.
+    /// What the last choice took.
     pub fn times(&self) -> Times {
         self.times
     }

@@ -51,7 +51,7 @@ impl AddedToken {
 pub struct SpecialTokens {
     /// By their names, `bos_token` and the like.
     pub named: Vec<(String, AddedToken)>,
-    /// Without a name.
+    /// Those without a name.
     pub extra: Vec<AddedToken>,
     /// What the configuration says about added tokens, in the order of its ids.
     pub described: Vec<AddedToken>,

@@ -55,7 +55,7 @@ impl RowReader {
         (Self::ROWS * row_bytes).next_multiple_of(size_of::<u32>())
     }
 
-    /// Of the rows.
+    /// The encoding of the rows.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }

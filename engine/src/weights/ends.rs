@@ -150,7 +150,7 @@ impl Ends {
     }
 }
 
-/// Of the memory that one of them is read into.
+/// Bytes of the memory that one of them is read into.
 fn memory_bytes(
     checkpoint: &Checkpoint,
     which: Whole,

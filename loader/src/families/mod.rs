@@ -20,7 +20,7 @@ use crate::synth::Synth;
 use crate::{Error, ModelConfig, Purpose, Role};
 
 impl Family {
-    /// In the order in which messages name them.
+    /// All families, in the order in which messages name them.
     pub const ALL: [&'static Self; 7] = [
         Self::LLAMA,
         Self::MISTRAL,

@@ -107,7 +107,7 @@ impl SynthSpec {
             .sum()
     }
 
-    /// In the order in which they are written.
+    /// The tensors, in the order in which they are written.
     pub(crate) fn tensors(&self) -> Vec<SynthTensor> {
         let mut tensors = Vec::new();
         let mut push = |name: String, shape: &[usize]| {

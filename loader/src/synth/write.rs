@@ -287,7 +287,7 @@ mod tests {
             done_bytes: 0,
             progress: &mut |_, _| {},
         };
-        // In place of the shard stands a device whose every write fails for want of space.
+        // A device stands in for the shard: its every write fails for want of space.
         let shard = writer.partial.path.join("model.safetensors");
         std::os::unix::fs::symlink("/dev/full", shard).unwrap();
         let tensors = spec.tensors();

@@ -24,7 +24,7 @@ pub(crate) const GROUP: usize = 128;
 pub(crate) const GROUP_BYTES: usize = GROUP / 2 + GROUP;
 /// Where its tails begin.
 pub(crate) const TAILS: usize = GROUP / 2;
-/// Of so many numbers one may be a stray.
+/// One of so many numbers may be a stray.
 const NUMBERS_A_STRAY: usize = 256;
 
 /// A compact matrix, borrowed.
@@ -48,7 +48,7 @@ pub(crate) struct RowHead {
 }
 
 impl RowHead {
-    /// Of a row whose strays are not counted yet.
+    /// The head of a row whose strays are not counted yet.
     #[inline(always)]
     fn of(base: u8, zeros: bool) -> Self {
         RowHead {
@@ -96,7 +96,7 @@ impl RowHead {
 pub(crate) struct GroupOffsets {
     /// The byte of the first code.
     pub codes: usize,
-    /// By how many bits the codes stand high in their bytes.
+    /// How many bits the codes stand high in their bytes.
     pub shift: u32,
     /// The byte of the first tail.
     pub tails: usize,
@@ -207,7 +207,7 @@ impl<'a> Compact<'a> {
         self.groups
     }
 
-    /// From one row to the next.
+    /// Bytes from one row to the next.
     pub(crate) fn row_bytes(&self) -> usize {
         self.cols / GROUP * GROUP_BYTES
     }

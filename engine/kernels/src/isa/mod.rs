@@ -65,7 +65,7 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; `b` if either is not a number.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
-    /// To the nearest whole number.
+    /// Rounds to the nearest whole number.
     unsafe fn round(v: Self::V) -> Self::V;
     /// Two to the power of whole numbers between -126 and 127.
     unsafe fn exp2_whole(v: Self::V) -> Self::V;

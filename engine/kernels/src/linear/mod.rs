@@ -74,7 +74,7 @@ impl Products {
         long.into_iter().chain([(1, Self::F32)]).collect()
     }
 
-    /// For reports.
+    /// The name for reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32 multiply-adds",

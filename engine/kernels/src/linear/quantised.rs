@@ -169,7 +169,7 @@ struct Half<'a> {
     linear: &'a Linear<'a>,
     level: Level,
     rounded: &'a [Octet],
-    /// Of the segment's outputs.
+    /// A share of the segment's outputs.
     share: Range<usize>,
     tokens: Range<usize>,
 }

@@ -34,7 +34,7 @@ pub struct ClearSize {
 /// device's are computed with as they lie.
 #[derive(Debug, Clone, Copy, Default)]
 struct Copies {
-    /// Of the largest block.
+    /// Bytes of the largest block.
     block: u64,
     /// While these are made, at most.
     making: u64,

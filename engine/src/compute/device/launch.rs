@@ -126,7 +126,7 @@ pub struct Attention {
 }
 
 impl Projection {
-    /// Without a bias.
+    /// One without a bias.
     pub fn plain(weight: Memory, count: usize, columns: usize) -> Self {
         Self {
             weight,

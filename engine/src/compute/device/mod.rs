@@ -72,7 +72,7 @@ struct Row {
     activated: Vector,
     logits: Vector,
     frequencies: Vector,
-    /// Of attention over several spans.
+    /// The parts of attention over several spans.
     parts: Vector,
 }
 
@@ -150,7 +150,7 @@ pub struct DeviceSize {
 }
 
 impl DeviceSize {
-    /// In the weights' own numbers.
+    /// One that computes in the weights' own numbers.
     pub fn on_device(config: SharedConfig, room: Room, numbers: DType) -> Self {
         Self {
             clear: ClearSize::on_device(config.clone(), room, numbers),

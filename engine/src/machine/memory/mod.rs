@@ -27,7 +27,7 @@ pub enum LimitKind {
 }
 
 impl LimitKind {
-    /// For programs.
+    /// The name for programs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Given => "given",

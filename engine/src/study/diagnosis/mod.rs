@@ -46,7 +46,7 @@ const FREE_LAYERS: f64 = 1.02;
 pub struct Runs {
     pub as_given: Symptoms,
     pub no_offload: Option<Symptoms>,
-    /// With more resident layers.
+    /// The run with more resident layers.
     pub more: Option<Symptoms>,
     /// With fewer, where more do not fit.
     pub fewer: Option<Symptoms>,
@@ -284,7 +284,7 @@ fn stage_outside(run: &Symptoms) -> Option<Diagnosis> {
     })
 }
 
-/// Of a run whose later waits are hidden: whether the first one was not.
+/// Tells whether the first wait shows, in a run whose later waits are hidden.
 fn cold_start(run: &Symptoms) -> Option<Diagnosis> {
     let copy_ms = run.copy_ms()?;
     let layer = run.layers.first()?.block.layer;
@@ -301,7 +301,7 @@ fn cold_start(run: &Symptoms) -> Option<Diagnosis> {
 }
 
 impl Diagnosis {
-    /// For programs; never changes.
+    /// The name for programs; it never changes.
     pub fn name(&self) -> &'static str {
         match self {
             Self::PrefetchNotWorking { .. } => "prefetch_not_working",

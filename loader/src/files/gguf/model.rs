@@ -339,7 +339,7 @@ impl Settings<'_> {
         }
     }
 
-    /// Of a family whose layers have the window that the file names.
+    /// Adds the window that the file names, for a family whose layers have one.
     pub fn with_window(&self, config: ModelConfig) -> Result<ModelConfig, Error> {
         let window = match self.metadata.get(&self.key(WINDOW)) {
             Some(Value::Number(Number::Whole(0))) => None,
@@ -351,14 +351,14 @@ impl Settings<'_> {
         })
     }
 
-    /// Of a family whose frequencies are divided by a tensor, where the file has it.
+    /// Adds the divisors of frequencies, where the file has a tensor of them.
     pub fn with_divisors(&self, mut config: ModelConfig) -> Result<ModelConfig, Error> {
         let pairs = config.rope.dims / 2;
         config.rope.divisors = self.vector(names::ROPE_DIVISORS, pairs, ranges::ROPE_DIVISOR)?;
         Ok(config)
     }
 
-    /// Of a family that has factors for short and for long texts, where the file has them.
+    /// Adds the factors for short and for long texts, where the file has them.
     pub fn with_factors(&self, mut config: ModelConfig) -> Result<ModelConfig, Error> {
         let pairs = config.rope.dims / 2;
         let attention_factor = self.factor(ATTENTION_FACTOR, ranges::ROPE_ATTENTION)?;

@@ -34,7 +34,7 @@ pub struct GgufTokenizer {
     pub model: String,
     /// How a text is cut into words, by the name that llama.cpp has for it.
     pub pre: Option<String>,
-    /// By id.
+    /// The tokens by id.
     pub tokens: Texts,
     /// One for each token, or none.
     pub scores: Vec<f32>,

@@ -59,7 +59,7 @@ pub(crate) struct Operands {
     weights: [(Groups, usize); 2],
     /// The stretch of the first tile of tokens: a tile a step and part.
     activations: *const u8,
-    /// From one tile of tokens to the next.
+    /// Bytes from one tile of tokens to the next.
     tile_bytes: usize,
     token_tiles: usize,
     /// [`GROUPS`] tiles of sums for each tile of tokens.
@@ -72,9 +72,9 @@ pub(crate) struct Operands {
 #[derive(Clone, Copy)]
 struct Groups {
     start: [*const u8; GROUPS],
-    /// From one row of a tile to the next.
+    /// Bytes from one row of a tile to the next.
     row_bytes: usize,
-    /// From one step to the next.
+    /// Bytes from one step to the next.
     step_bytes: usize,
 }
 

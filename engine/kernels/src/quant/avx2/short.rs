@@ -46,7 +46,7 @@ impl<const HEAD: usize, const TABLE: bool> Short<HEAD, TABLE> {
     const FIFTH: bool = HEAD >= 6;
     const LEAST: bool = HEAD == 4 || HEAD == 8;
     const BLOCK: usize = HEAD + 16;
-    /// By how much the numbers in registers are too large.
+    /// How much too large the numbers in registers are.
     const BIAS: i16 = match (TABLE, Self::LEAST, Self::FIFTH) {
         (false, false, true) => 16,
         (false, false, false) => 8,

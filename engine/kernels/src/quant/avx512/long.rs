@@ -147,7 +147,7 @@ impl Form for Q5K {
 #[derive(Clone, Copy)]
 pub(super) struct Halved {
     q: Four,
-    /// In the order of [`halves`].
+    /// The factors, in the order of [`halves`].
     factor: __m512i,
     /// In their own order, as 16-bit numbers.
     pairs: __m256i,

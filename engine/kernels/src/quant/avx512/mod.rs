@@ -36,7 +36,7 @@ pub(super) trait Form: Copy {
     const HALVES: bool = false;
     /// Whether something is taken off all numbers of a group.
     const LEAST: bool = false;
-    /// By how much the numbers in registers are too large.
+    /// How much too large the numbers in registers are.
     const BIAS: i16;
     /// An octet in registers.
     type W: Copy;

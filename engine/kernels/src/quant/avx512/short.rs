@@ -76,7 +76,7 @@ impl<const HEAD: usize, const TABLE: bool> Short<HEAD, TABLE> {
     /// Where two blocks each are loaded from; the last ones earlier, so that nothing behind them is
     /// read.
     const AT: [usize; 4] = [0, 2 * Self::BLOCK, 4 * Self::BLOCK, 8 * Self::BLOCK - 64];
-    /// By how many words earlier.
+    /// How many words earlier.
     const EARLY: i16 = (32 - Self::BLOCK) as i16;
 
     /// Of each block, the word at a place.
