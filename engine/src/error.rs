@@ -97,7 +97,7 @@ pub enum EngineError {
     },
     #[error("an emulated link carries weights from RAM, and --weights disk was asked for")]
     EmulatedDisk,
-    /// In spite of the plan, or of `--memory`.
+    /// Memory was refused in spite of the plan, or of `--memory`.
     #[error(
         "the system refused some of the {} of memory that a run with {asked} resident layers \
          takes",

@@ -28,7 +28,7 @@ pub struct Scatter {
     pub from: usize,
     /// As stored.
     pub len: usize,
-    /// In the slab, and how many bytes it is there.
+    /// Where it is in the slab, and how many bytes it is there.
     pub to: usize,
     pub slab_len: usize,
     pub stored: Encoding,

@@ -8,7 +8,7 @@ use crate::{Rope, RopeScaling, Whole};
 /// Whose names they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// Of safetensors files as transformers saves them, and of this crate.
+    /// The names in safetensors files as transformers saves them, and in this crate.
     Transformers,
     Gguf,
 }
@@ -17,7 +17,7 @@ pub(crate) enum Naming {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Description {
     ConfigJson,
-    /// Of a GGUF file.
+    /// The metadata of a GGUF file.
     Metadata,
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// Of the file system that a path is on, or would be.
+/// Room on the file system that a path is on, or would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskRoom {
     pub total_bytes: u64,

@@ -14,7 +14,7 @@ pub struct Rows {
     storage: Arc<dyn Storage>,
     /// All of them.
     piece: Piece,
-    /// Of a row, as it is stored and as it is wanted.
+    /// Bytes of a row, as it is stored and as it is wanted.
     stored_bytes: usize,
     row_bytes: usize,
 }

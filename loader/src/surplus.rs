@@ -46,8 +46,8 @@ impl Purpose {
         }
     }
 
-    /// Of a tensor outside the layers. Towers and heads may stand beside the model or inside
-    /// `model.`.
+    /// What a tensor outside the layers is for. Towers and heads may stand beside the model or
+    /// inside `model.`.
     fn of(name: &str) -> Option<Self> {
         let bare = name.strip_prefix("model.").unwrap_or(name);
         let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| bare.starts_with(prefix));

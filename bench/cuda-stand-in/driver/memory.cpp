@@ -1,6 +1,6 @@
 // Device memory: the host's, with worse manners. Fresh memory is all ones, which is NaN in every
-// number a model has, and so is freed memory; it is filled on the stream, in its turn, so that who
-// uses it on another stream too early or too late sees it. Around every allocation lie bytes that
+// number a model has, and so is freed memory; it is filled on the stream, in its turn, so that a
+// use on another stream too early or too late sees it. Around every allocation lie bytes that
 // must not be written.
 #include <future>
 #include <cstdlib>

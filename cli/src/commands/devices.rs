@@ -43,7 +43,7 @@ struct Disk {
     folder: String,
     total_bytes: u64,
     free_bytes: u64,
-    /// Of the model that was given: its own files, by the reads that streaming uses.
+    /// The rate for the model that was given: its own files, by the reads that streaming uses.
     read_gbps: Option<f64>,
     read_of: Option<String>,
     access: Option<&'static str>,

@@ -29,7 +29,7 @@ struct Inspection {
     mixes: Vec<Mix>,
     parameters: u64,
     tensors: usize,
-    /// Of these, what the model does not read.
+    /// Those of them that the model does not read.
     unread: Vec<UnreadTensors>,
     unread_files: Vec<String>,
     files: Vec<File>,
@@ -46,7 +46,7 @@ struct Inspection {
     tied_embeddings: bool,
     rope: String,
     window: Option<usize>,
-    /// In f32, as this engine keeps it on the host unless `--cache-type` says something else.
+    /// Bytes in f32, as this engine keeps it on the host unless `--cache-type` says something else.
     kv_cache_bytes_per_token: usize,
     access: &'static str,
     tokenizer_tokens: Option<usize>,

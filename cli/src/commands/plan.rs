@@ -99,7 +99,7 @@ struct Row {
     /// What is kept free for the run itself.
     reserve_bytes: u64,
     total_bytes: u64,
-    /// Of `host_bytes`, where there is one.
+    /// The total taken of `host_bytes`, where there is one.
     host_total_bytes: Option<u64>,
     fits: bool,
     /// What the link alone takes for one token; the compute is not known without running.

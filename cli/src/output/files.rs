@@ -84,7 +84,7 @@ fn remove_all(parts: MutexGuard<'_, Vec<PathBuf>>) {
             true => fs::remove_dir_all(part).is_ok(),
             false => fs::remove_file(part).is_ok() || !part.exists(),
         };
-        // A part that stays cannot be told to anybody.
+        // A part that stays cannot be reported.
         let _ = (0..TRIES).find(gone);
     }
     // The lock is kept for good: see the module.

@@ -1,5 +1,5 @@
 //! Everything that is printed goes through here: stdout through [`Stdout`], whose errors count,
-//! and stderr through [`Console`], whose errors cannot be told to anybody.
+//! and stderr through [`Console`], whose errors cannot be told.
 
 mod files;
 mod human;

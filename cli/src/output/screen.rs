@@ -38,7 +38,7 @@ pub struct Screen {
     panel: Vec<String>,
 }
 
-/// To be written in this order: the text to stdout, what is around it to stderr.
+/// What is to be written, in this order: the text to stdout, what is around it to stderr.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Writes {
     pub before: String,

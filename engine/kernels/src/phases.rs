@@ -34,7 +34,7 @@ pub(super) struct Phases {
     region_from: Instant,
     /// Nanoseconds from the region's start to the end of each phase but the last; 0 until then.
     ends_ns: [AtomicU64; ORDER.len() - 1],
-    /// Of the last call, piece by piece; keeps its memory between calls.
+    /// The spans of the last call, piece by piece; keeps its memory between calls.
     spans: Vec<PhaseSpan>,
 }
 

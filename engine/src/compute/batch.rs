@@ -19,8 +19,8 @@ pub enum RunKind {
 }
 
 impl RunKind {
-    /// Of tokens that follow `position` others and are all that is to be read: a single one is the
-    /// next token.
+    /// The kind of a run of tokens that follow `position` others and are all that is to be read: a
+    /// single one is the next token.
     pub fn of(tokens: usize, position: usize) -> Self {
         match (tokens, position) {
             (1, 1..) => Self::Decode,
@@ -53,7 +53,7 @@ pub fn rows_of(runs: &[Run<'_>], index: usize) -> std::ops::Range<usize> {
 pub enum State {
     /// The kernels' caches.
     Caches(Vec<LayerCache>),
-    /// Of the tensor library: (kv heads, capacity, head dim), on the host or on a device.
+    /// Tensors of the library: (kv heads, capacity, head dim), on the host or on a device.
     Tensors(Vec<(Tensor, Tensor)>),
 }
 

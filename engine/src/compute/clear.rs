@@ -60,7 +60,7 @@ pub struct ClearCompute {
 #[derive(Debug)]
 struct Chunk {
     run: usize,
-    /// Of its first row, among those of the run and among all of the pass's.
+    /// The index of its first row, among those of the run and among all of the pass's.
     in_run: usize,
     in_pass: usize,
     rows: Tensor,

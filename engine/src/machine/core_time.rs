@@ -66,7 +66,7 @@ impl CoreTime {
 }
 
 impl CoreShares {
-    /// Of the time, how much compute was without a core that it could have used.
+    /// The share of the time that compute was without a core that it could have used.
     pub fn lacked(&self) -> f64 {
         self.waited + self.stolen
     }

@@ -35,7 +35,7 @@ pub type WrapLink<'a> = &'a mut dyn FnMut(Box<dyn Link>) -> Box<dyn Link>;
 pub(crate) struct Loading {
     pub ends: Ends,
     pub stack: StreamedStack,
-    /// Of resident blocks, what a token reads.
+    /// The bytes of resident blocks that a token reads.
     pub resident_bytes: u64,
     /// How the streamed ones are read, where that showed only now.
     pub access: Option<String>,

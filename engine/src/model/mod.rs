@@ -223,7 +223,7 @@ impl Model {
         self.weight_bytes
     }
 
-    /// Of those, the head's.
+    /// The head's share of those.
     pub fn head_bytes(&self) -> usize {
         self.ends.head_bytes()
     }

@@ -278,7 +278,7 @@ impl<'s, 'm> Generation<'s, 'm> {
         Ok(Some((token, text)))
     }
 
-    /// Of the candidates, if they decide it; else of all logits, with the same outcome.
+    /// Samples the candidates, if they decide it; else all logits, with the same outcome.
     fn sample(&mut self, candidates: Option<Candidates>) -> Result<u32, EngineError> {
         if let Some(candidates) = candidates
             && let Ok(token) = self.sampler.choose(&candidates, &self.tokens)

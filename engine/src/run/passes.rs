@@ -297,7 +297,7 @@ fn last_look(plan: &ResidencyPlan, rows: usize) -> Option<(LayerIndex, usize)> {
         .max(by_rows.map(|layer| (layer, layers)))
 }
 
-/// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.
+/// The span of a layer's visit, the waiting included. The kind of load is known when it has landed.
 fn layer_span(layer: LayerIndex, streamed: bool) -> OpenSpan {
     let resident = (!streamed).then_some("resident");
     span!("layer", index = layer.as_usize(), kind = resident)

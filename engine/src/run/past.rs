@@ -20,7 +20,7 @@ pub struct Measured {
 #[derive(Debug)]
 pub(crate) struct Past {
     on_device: bool,
-    /// Of the pass that ended last, with its visits while they have not been read.
+    /// The clock of the pass that ended last, with its visits while they have not been read.
     clock: Clock,
     visits: Visits,
     unread: bool,

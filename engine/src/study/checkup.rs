@@ -25,7 +25,7 @@ pub enum CheckupRun {
     AsGiven,
     NoOffload,
     More,
-    /// In place of the others, where they do not fit.
+    /// Takes the place of the others, where they do not fit.
     Fewer,
 }
 
@@ -67,7 +67,7 @@ pub struct Checkup {
     left_out: Vec<LeftOut>,
     /// The form of resident layers was typed.
     is_form_typed: bool,
-    /// Of each trial, round by round.
+    /// The runs of each trial, round by round.
     runs: Vec<Vec<TrialRun>>,
 }
 

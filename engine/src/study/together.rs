@@ -78,7 +78,7 @@ impl Together {
     }
 }
 
-/// Of equals, the first.
+/// The likeliest token, the first of equals.
 fn likeliest(logits: &[f32]) -> u32 {
     let (mut best, mut largest) = (0, f32::NEG_INFINITY);
     for (token, &logit) in (0..).zip(logits) {

@@ -130,7 +130,7 @@ fn noting<T>(stretch: &mut Option<Stretch>, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Of a whole row, so many are ranked first: mostly enough. Then more, then all.
+/// So many of a whole row are ranked first: mostly enough. Then more, then all.
 const FIRST_RANKED: usize = 256;
 const MORE_RANKED: usize = 4096;
 

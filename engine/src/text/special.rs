@@ -49,7 +49,7 @@ impl AddedToken {
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// By their names, `bos_token` and the like.
+    /// Tokens by their names, `bos_token` and the like.
     pub named: Vec<(String, AddedToken)>,
     /// Those without a name.
     pub extra: Vec<AddedToken>,
@@ -58,7 +58,7 @@ pub struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// From the content of the two files, where there are such. The map is looked at only if the
+    /// Reads the content of the two files, where there are such. The map is looked at only if the
     /// configuration does not describe its added tokens, and then goes before it.
     pub fn read(config: Option<&[u8]>, map: Option<&[u8]>) -> Result<Self, TextError> {
         let config = object(TOKENIZER_CONFIG, config)?;

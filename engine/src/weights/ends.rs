@@ -48,7 +48,7 @@ impl Ends {
             .sum()
     }
 
-    /// Of these, what can be left on disk.
+    /// The bytes of these that can be left on disk.
     pub fn can_be_left(
         checkpoint: &Checkpoint,
         dtype: Option<DType>,

@@ -16,7 +16,7 @@ pub struct Head {
     /// What it is read into.
     slab: SlabBytes,
     weight: Weight,
-    /// Of the checkpoint, if it is read later.
+    /// Bytes of the checkpoint, if it is read later.
     bytes_beside: u64,
     /// It is not wanted any more. (The state's thread is waited for after this was raised.)
     dropped: Arc<AtomicBool>,

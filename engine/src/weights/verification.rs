@@ -45,7 +45,7 @@ impl Verification {
         }
     }
 
-    /// Of bytes that were just read, once.
+    /// Checks bytes that were just read, once.
     pub(crate) fn check(
         &self,
         checkpoint: &Checkpoint,

@@ -33,7 +33,7 @@ pub struct Row {
     pub label: String,
     pub words: Option<usize>,
     pub runs: Vec<TrialRun>,
-    /// Of the same rounds, several sequences at once, where that was asked for.
+    /// Several sequences at once in the same rounds, where that was asked for.
     pub together: Vec<Together>,
 }
 

@@ -121,7 +121,7 @@ fn prompt(args: &DiagnoseArgs, blueprint: &Blueprint) -> Result<Vec<u32>, Failur
     Ok(prompt)
 }
 
-/// Before minutes of measuring, not after.
+/// This is done before minutes of measuring, not after.
 fn check_save(path: Option<&Path>) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
     let parent = path

@@ -16,7 +16,7 @@ const WIDTH: usize = 48;
 
 #[derive(Debug)]
 pub struct Sweep {
-    /// By N, least first.
+    /// Points by N, least first.
     pub points: Vec<Verified>,
 }
 
@@ -218,7 +218,7 @@ impl Axes {
     }
 }
 
-/// At spaces, into lines that fit.
+/// Cuts at spaces, into lines that fit.
 fn wrapped(title: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in title.split(' ') {

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Codes of a group stand as two halves of 32 bytes: byte `j` of a half has number `j` of its 64 in
-//! the low bits and number `32 + j` in the high ones. Knows nothing of layers or of who multiplies.
+//! the low bits and number `32 + j` in the high ones. Knows nothing of layers or products.
 
 mod pack;
 

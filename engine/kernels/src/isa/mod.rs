@@ -172,7 +172,7 @@ pub(crate) trait Kernel {
     /// Runs it with the instructions of `I`. Must be `#[inline(always)]`.
     ///
     /// # Safety
-    /// Called only by [`dispatch`], plus whatever the kernel itself asks of who builds it.
+    /// Called only by [`dispatch`], plus whatever the kernel itself asks of its builder.
     unsafe fn call<I: Isa>(self);
 }
 

@@ -41,7 +41,8 @@ pub(crate) use tiled::amx_is_usable;
 pub enum Products {
     /// Multiply-adds of f32, on the vectors of the level.
     F32,
-    /// Of quantised weights with activations rounded to 8 bits: exact integers within a group.
+    /// Products of quantised weights with activations rounded to 8 bits: exact integers within a
+    /// group.
     I8,
     #[cfg(target_arch = "x86_64")]
     Bf16Vectors,

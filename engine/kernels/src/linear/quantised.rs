@@ -212,7 +212,7 @@ impl Half<'_> {
         }
     }
 
-    /// Of plain rows, with the activations as they are: as a layer of its own that stores them.
+    /// The products of plain rows with the activations as they are: a layer of its own stores them.
     ///
     /// # Safety
     /// As for [`Dot`].

@@ -50,7 +50,7 @@ pub struct DeviceCompute {
     selection: Selection,
     /// The logits of the last pass, where candidates came in their place.
     left_there: Option<Tensor>,
-    /// Of the pass under way: the runs of a single row that the kernels compute, in order. Clear
+    /// The runs of a single row that the kernels compute in the pass under way, in order. Clear
     /// computes the others.
     singles: Vec<Single>,
 }
@@ -65,7 +65,7 @@ struct Single {
 /// One row's activations, in f32.
 #[derive(Debug)]
 struct Row {
-    /// Of each sequence, as it goes from layer to layer. The rest serves one after the other.
+    /// Each sequence's, as it goes from layer to layer. The rest serves one after the other.
     x: Vec<Vector>,
     qkv: Vector,
     mixed: Vector,

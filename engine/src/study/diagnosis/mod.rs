@@ -48,7 +48,7 @@ pub struct Runs {
     pub no_offload: Option<Symptoms>,
     /// The run with more resident layers.
     pub more: Option<Symptoms>,
-    /// With fewer, where more do not fit.
+    /// The run with fewer, where more do not fit.
     pub fewer: Option<Symptoms>,
 }
 

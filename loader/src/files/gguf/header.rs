@@ -91,7 +91,7 @@ fn alignment(reader: &Reader<'_>, metadata: &Metadata) -> Result<u64, Error> {
     }
 }
 
-/// With offsets as the file has them, from the start of its data.
+/// The tensors with offsets as the file has them, from the start of its data.
 fn read_tensors(reader: &mut Reader<'_>, count: u64, alignment: u64) -> Result<Vec<Info>, Error> {
     reader.check_count("tensors", count, TENSOR_BYTES_MIN, TENSORS_MAX)?;
     let mut tensors = Vec::new();

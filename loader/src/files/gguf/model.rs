@@ -23,13 +23,13 @@ pub(crate) struct InGguf {
     pub names: fn(Role) -> &'static [&'static str],
     /// Which dimensions turn together: rows of queries and keys are in the order that this calls for.
     pub pairing: RopePairing,
-    /// Of the settings below, those that it reads itself.
+    /// Those of the settings below that it reads itself.
     pub own: &'static [&'static str],
     /// What the file says, starting from [`Settings::dense`].
     pub read: fn(&Settings<'_>) -> Result<ModelConfig, Error>,
 }
 
-/// Of settings that change the result: they are refused unless the family says that it reads them.
+/// Settings that change the result: they are refused unless the family says that it reads them.
 /// Neutral values do nothing.
 const FEW_HAVE: [(&str, &[f64]); 15] = [
     ("expert_count", &[0.0]),

@@ -28,7 +28,7 @@ pub enum TokenType {
 pub struct GgufTokenizer {
     /// The file, for messages.
     pub file: String,
-    /// Of the model, in any words.
+    /// The model's name, in any words.
     pub name: Option<String>,
     /// `gpt2`, `llama`, ...
     pub model: String,

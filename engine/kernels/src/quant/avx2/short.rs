@@ -107,7 +107,7 @@ impl<const HEAD: usize, const TABLE: bool> Form for Short<HEAD, TABLE> {
     }
 }
 
-/// Of sixteen bytes the lower four bits, then the upper.
+/// The lower four bits of sixteen bytes, then the upper.
 #[inline(always)]
 pub(super) unsafe fn four_bits(from: *const u8) -> __m256i {
     let codes = _mm_loadu_si128(from.cast());

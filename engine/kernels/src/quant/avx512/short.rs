@@ -79,7 +79,7 @@ impl<const HEAD: usize, const TABLE: bool> Short<HEAD, TABLE> {
     /// How many words earlier.
     const EARLY: i16 = (32 - Self::BLOCK) as i16;
 
-    /// Of each block, the word at a place.
+    /// The word at a place of each block.
     #[inline(always)]
     unsafe fn of_each(raw: &Four, word: i16) -> __m256 {
         let (step, early) = ((Self::BLOCK / 2) as i16, Self::EARLY);
