@@ -19,7 +19,7 @@ import contestants as who
 import machine
 import report
 
-# Nobody may look for anything outside, and threads are counted alike.
+# No program may look for anything outside, and threads are counted alike.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -225,7 +225,7 @@ def main():
         named = lambda one: any(part in one.name.lower() for part in wanted)
         contestants = list(filter(named, contestants))
     if not contestants:
-        say(f"error: --only {args.only} leaves nobody")
+        say(f"error: --only {args.only} leaves no contestant")
         return 2
 
     failures = {}

@@ -31,7 +31,7 @@ const TOKENS: &str = "4000";
 /// Loading is over, and the ring runs as it will.
 const WARM_UP_TOKENS: usize = 3;
 
-/// From going on, or stopping, until the disk is at work, or quiet.
+/// The time from going on, or stopping, until the disk is at work, or quiet.
 const SETTLE: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub struct Stream {
     model: PathBuf,
     #[arg(long, default_value_t = 25)]
     rounds: usize,
-    /// Of each slice
+    /// Seconds of each slice
     #[arg(long, default_value_t = 1.2)]
     seconds: f64,
     /// Resident layers
@@ -149,7 +149,7 @@ fn decode_reads(args: &Stream, blueprint: &Blueprint, checkpoint: &Checkpoint) -
     Ok(Ceiling::new(threads, bytes as usize))
 }
 
-/// Of a token.
+/// Bytes streamed for a token.
 fn streamed_bytes(blueprint: &Blueprint) -> f64 {
     let blocks = &blueprint.blocks;
     let bytes = (blueprint.plan.streamed()).map(|layer| blocks.packed(layer).stored_bytes() as f64);
@@ -259,7 +259,7 @@ impl Engine {
         Ok(())
     }
 
-    /// From disk so far, whatever was in the page cache.
+    /// Bytes read from disk so far, whatever was in the page cache.
     fn read_bytes(&self) -> Result<u64> {
         let path = format!("/proc/{}/io", self.0.id());
         let io = fs::read_to_string(Path::new(&path));

@@ -42,7 +42,7 @@ pub enum Failure {
     Output(#[source] io::Error),
     #[error("no thread could be started to listen for Ctrl-C")]
     Signals(#[source] io::Error),
-    /// Whoever read our output has seen enough. Not an error.
+    /// The reader of our output has seen enough. Not an error.
     #[error("the reader of stdout went away")]
     BrokenPipe,
     /// The user's wish. The text so far is written and there is nothing to say.
@@ -194,7 +194,7 @@ impl Failure {
 }
 
 impl From<io::Error> for Failure {
-    /// Of writing to stdout: everything else has a variant of its own.
+    /// An error of writing to stdout: everything else has a variant of its own.
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::BrokenPipe,

@@ -1,5 +1,5 @@
 //! Ctrl-C, and the polite kill. A run that can end by itself claims the first one and ends after
-//! what it has; the next one, or the first where nobody claimed it, ends the process at once,
+//! what it has; the next one, or the first if no run claimed it, ends the process at once,
 //! with nothing half-written left behind.
 
 use std::io::{self, Write};
@@ -49,7 +49,7 @@ pub fn watch() -> Result<(), Failure> {
     })
 }
 
-/// On a thread of its own: whoever reads stderr may not read on, and is not waited for.
+/// Writes on a thread of its own: the reader of stderr may not read on, and is not waited for.
 fn say() {
     let (said, heard) = mpsc::channel();
     let write = move || {

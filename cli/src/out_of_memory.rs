@@ -35,7 +35,7 @@ const MAPPED_BYTES: libc::c_int = 1 << 20;
 /// called before there are threads.
 pub fn map_what_is_large() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: takes two integers, and nobody else is there to allocate.
+    // SAFETY: takes two integers, and no other thread is there to allocate.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
     }
@@ -47,7 +47,7 @@ pub fn map_what_is_large() {
 pub fn share_one_heap_if_limited() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if engine::memory::address_space_limit_bytes().is_some() {
-        // SAFETY: takes two integers, and nobody else is there to allocate.
+        // SAFETY: takes two integers, and no other thread is there to allocate.
         unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     }
 }
@@ -92,7 +92,7 @@ fn end(bytes: usize) -> ! {
             thread::park();
         }
     }
-    // Nobody is left to tell of an error in telling.
+    // An error in telling cannot be told.
     let _ = writeln!(
         io::stderr().lock(),
         "error: the system refused {bytes} bytes of memory\n\

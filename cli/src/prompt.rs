@@ -152,8 +152,8 @@ fn read_text(
     Ok(text)
 }
 
-/// Without a byte order mark, and without the newline that ends the last line. More newlines are
-/// meant.
+/// The text without a byte order mark, and without the newline that ends the last line. More
+/// newlines are meant.
 fn plain(text: &str) -> &str {
     let text = without_mark(text);
     match text.strip_suffix('\n') {

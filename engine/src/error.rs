@@ -97,7 +97,7 @@ pub enum EngineError {
     },
     #[error("an emulated link carries weights from RAM, and --weights disk was asked for")]
     EmulatedDisk,
-    /// In spite of the plan, or of `--memory`.
+    /// Memory was refused in spite of the plan, or of `--memory`.
     #[error(
         "the system refused some of the {} of memory that a run with {asked} resident layers \
          takes",
@@ -168,7 +168,7 @@ pub enum EngineError {
 impl From<OffloadError> for EngineError {
     fn from(error: OffloadError) -> Self {
         match error {
-            // Whoever waited for the block was told not to.
+            // The wait for the block was called off.
             OffloadError::Cancelled { .. } => Self::Interrupted,
             error => Self::Offload(error),
         }

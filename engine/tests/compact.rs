@@ -133,7 +133,7 @@ fn what_has_no_compact_form_is_refused_with_the_reason() {
         );
         assert!(error.to_string().contains(word), "{error}");
         assert!(error.hint().is_some());
-        // Unasked they are plain, whoever wants to know.
+        // They are plain if no form is asked for.
         let unasked = ModelOptions {
             resident_form: None,
             ..options
@@ -167,7 +167,7 @@ fn change(dir: &Path, tensor: &str, change: impl FnOnce(&mut [u8])) {
 
 #[test]
 fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
-    // Where nobody would have it packed unasked, there is nothing to take back.
+    // Where it would not be packed unasked, there is nothing to take back.
     if !Level::detect().may_gain_from_compact() {
         return;
     }

@@ -312,7 +312,7 @@ fn prefetch_that_is_on_and_too_slow() {
             panic!("{found:?}");
         };
         assert!(!switched_off);
-        // The first two loads of a round have been ordered before anybody could ask.
+        // The first two loads of a round have been ordered before compute could ask.
         assert!(
             loads - loads_sync <= 2 * rounds as u64,
             "{loads_sync} of {loads}"

@@ -312,7 +312,7 @@ fn files_in(dir: &Path) -> usize {
     fs::read_dir(dir).unwrap().count()
 }
 
-/// One test, because what a process holds is everybody's.
+/// One test, because what a process holds is shared by all its tests.
 #[test]
 fn soak_memory_files_and_threads_stay() {
     let soak = soak();

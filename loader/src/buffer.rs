@@ -27,7 +27,7 @@ enum Memory {
 }
 
 impl Memory {
-    /// In huge pages if it is large and the system gives them.
+    /// It is in huge pages if it is large and the system gives them.
     fn new(bytes: usize, align: usize) -> Self {
         if align == HUGE_PAGE_BYTES
             && let Ok(mapped) = MmapMut::map_anon(bytes)

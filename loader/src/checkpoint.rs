@@ -32,7 +32,7 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 pub struct TensorEntry {
     /// Index into [`Checkpoint::sources`].
     pub source: usize,
-    /// From the start of the file.
+    /// Counted from the start of the file.
     pub offset: u64,
     pub bytes: u64,
     pub shape: Vec<u64>,
@@ -92,7 +92,7 @@ pub struct Checkpoint {
     sources: Vec<Arc<dyn Storage>>,
     /// Read when it is first asked for; `None` where there is none.
     tokenizer_config: OnceLock<Option<Map<String, Value>>>,
-    /// Of a GGUF file's vocabulary, as a file of its own would have.
+    /// Bytes of a GGUF file's vocabulary, as a file of its own would have.
     vocabulary_bytes: u64,
 }
 
@@ -218,7 +218,7 @@ impl Checkpoint {
         self.folder.display(file)
     }
 
-    /// Of most of the projections' bytes, as stored.
+    /// The encoding of most of the projections' bytes, as stored.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
@@ -227,7 +227,7 @@ impl Checkpoint {
         self.tensors.get(name)
     }
 
-    /// In the order of their names.
+    /// All tensors, in the order of their names.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
         self.tensors
             .iter()

@@ -1,6 +1,7 @@
 //! Checksums of weights: XXH3 in 128 bits, which runs at the speed of memory. It tells a flipped
-//! bit, a torn read or another file from the right bytes; it is no protection against somebody who
-//! chooses bytes on purpose. Nor could a stronger one be: its reference lies beside the weights.
+//! bit, a torn read or another file from the right bytes; it is no protection against an
+//! attacker who chooses bytes on purpose. Nor could a stronger one be: its reference lies beside
+//! the weights.
 
 use std::fmt;
 use std::ops::Range;
@@ -66,7 +67,7 @@ impl<'de> Deserialize<'de> for Checksum {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stretch {
     pub tensor: Arc<str>,
-    /// In the slab.
+    /// Where it is in the slab.
     pub range: Range<usize>,
     pub expected: Option<Checksum>,
 }
@@ -88,7 +89,7 @@ impl Checkpoint {
         source.pieces().iter().map(stretch).collect()
     }
 
-    /// Of a tensor's bytes as they are stored.
+    /// The checksum of a tensor's bytes as they are stored.
     pub(crate) fn checksum(&self, tensor: &str) -> Result<Checksum, Error> {
         let entry = self.tensor(tensor).ok_or_else(|| Error::TensorMissing {
             said_by: self.naming().description(),

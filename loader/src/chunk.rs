@@ -24,11 +24,11 @@ const ODD_BYTES: usize = 64 << 10;
 /// A part of a chunk and where it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scatter {
-    /// In the buffer.
+    /// Where it is in the buffer.
     pub from: usize,
     /// As stored.
     pub len: usize,
-    /// In the slab, and how many bytes it is there.
+    /// Where it is in the slab, and how many bytes it is there.
     pub to: usize,
     pub slab_len: usize,
     pub stored: Encoding,

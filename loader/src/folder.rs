@@ -331,7 +331,7 @@ fn homes(dir: &Path) -> Vec<PathBuf> {
     [own.clone()].into_iter().chain(store).collect()
 }
 
-/// Under which name the model in the file `single` has the file that is called `name` in a folder.
+/// The name that the model in the file `single` has for the file called `name` in a folder.
 fn own_file(single: &str, name: &str) -> Option<String> {
     (name == MANIFEST).then(|| format!("{single}.{name}"))
 }

@@ -27,7 +27,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Of a file of that name.
+    /// The format that a file of that name is in.
     pub fn of(name: &str) -> Option<Self> {
         let name = name.to_ascii_lowercase();
         let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));

@@ -17,11 +17,11 @@ use crate::{
 const EMBEDDING: &str = Naming::Transformers.whole(Whole::Embedding);
 const HEAD: &str = Naming::Transformers.whole(Whole::LmHead);
 
-/// Of a stretch that is looked at when the checkpoint is opened.
+/// Bytes of a stretch that is looked at when the checkpoint is opened.
 const LOOK_BYTES: u64 = 64 << 10;
 
-/// Of the copy, read and compared at once by each thread. Huge pages make it as fast as the read of
-/// the embedding was: 614 MB in 0.19 s, and in 0.51 s by steps of 512 KiB, in small pages.
+/// Bytes of the copy that each thread reads and compares at once. Huge pages make it as fast as the
+/// read of the embedding was: 614 MB in 0.19 s, and in 0.51 s by steps of 512 KiB, in small pages.
 const STEP_BYTES: usize = CHUNK_BYTES;
 
 impl Checkpoint {

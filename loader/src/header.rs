@@ -133,7 +133,7 @@ fn parse(
 }
 
 /// The data are the tensors, one behind the other, and nothing else: the format says so, and bytes
-/// that no tensor has are bytes that nobody has looked at. `tensors` come in the order of the file,
+/// that no tensor has are bytes that were never looked at. `tensors` come in the order of the file,
 /// an empty one before another that begins at the same place.
 fn check_coverage(
     tensors: &[HeaderTensor],

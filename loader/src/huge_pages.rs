@@ -52,7 +52,7 @@ fn whole_pages(start: *mut u8, bytes: usize) -> Option<(*mut libc::c_void, usize
     (end > first).then(|| (start.with_addr(first).cast(), end - first))
 }
 
-/// Of this system: ARM has larger ones than 4 KiB.
+/// The size of this system's pages: ARM has larger ones than 4 KiB.
 #[cfg(target_os = "linux")]
 fn page_bytes() -> Option<usize> {
     // SAFETY: it takes and returns integers.

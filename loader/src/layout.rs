@@ -18,7 +18,7 @@ const PAGED_LEAST: usize = 64 << 10;
 pub enum Form {
     /// As its encoding says, row by row.
     Plain,
-    /// As whoever computes has packed them.
+    /// As the engine's kernels pack them.
     Compact,
 }
 
@@ -59,7 +59,7 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Placement {
     pub role: Role,
-    /// In the order of its rows.
+    /// Its parts, in the order of its rows.
     pub parts: Vec<Part>,
 }
 
@@ -209,7 +209,7 @@ impl BlockLayout {
         self.placements.iter().map(Placement::bytes).sum()
     }
 
-    /// In slab order.
+    /// All placements, in slab order.
     pub fn placements(&self) -> &[Placement] {
         &self.placements
     }
@@ -219,7 +219,7 @@ impl BlockLayout {
         self.placements.iter().find(|place| place.role == role)
     }
 
-    /// Of all parts.
+    /// All parts, each with the role of its weight.
     pub fn parts(&self) -> impl Iterator<Item = (Role, &Part)> {
         let placements = self.placements.iter();
         placements.flat_map(|place| place.parts.iter().map(|part| (place.role, part)))

@@ -151,7 +151,7 @@ impl Manifest {
         files.find_map(|file| file.tensors.get(tensor).copied())
     }
 
-    /// In what the files are others than those it was made of, as far as their headers tell.
+    /// How the files differ from those it was made of, as far as their headers tell.
     fn differs_from(&self, checkpoint: &Checkpoint) -> Option<String> {
         if self.algorithm != ALGORITHM {
             return Some(format!(
@@ -188,7 +188,7 @@ impl Manifest {
     }
 }
 
-/// Of all tensors, several at once: a disk wants more than one read in flight.
+/// Checksums of all tensors, several at once: a disk wants more than one read in flight.
 fn checksums(
     checkpoint: &Checkpoint,
     progress: &mut (dyn FnMut(u64) + Send),

@@ -8,7 +8,7 @@ use crate::{Rope, RopeScaling, Whole};
 /// Whose names they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// Of safetensors files as transformers saves them, and of this crate.
+    /// The names in safetensors files as transformers saves them, and in this crate.
     Transformers,
     Gguf,
 }
@@ -17,7 +17,7 @@ pub(crate) enum Naming {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Description {
     ConfigJson,
-    /// Of a GGUF file.
+    /// The metadata of a GGUF file.
     Metadata,
 }
 
@@ -51,7 +51,7 @@ impl Naming {
         }
     }
 
-    /// Of a tensor outside the blocks; the head is one of its own here.
+    /// The name of a tensor outside the blocks; the head is one of its own here.
     pub const fn whole(self, which: Whole) -> &'static str {
         match (self, which) {
             (Self::Transformers, Whole::Embedding) => "model.embed_tokens.weight",

@@ -1,5 +1,5 @@
 //! One whole slab at once, for blocks that stay. Streamed blocks use the same chunks on the I/O
-//! threads of whoever streams them.
+//! threads of the link that streams them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-/// Of the file system that a path is on, or would be.
+/// Room on the file system that a path is on, or would be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskRoom {
     pub total_bytes: u64,
-    /// For this user.
+    /// What this user may fill.
     pub free_bytes: u64,
 }
 

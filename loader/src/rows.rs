@@ -14,7 +14,7 @@ pub struct Rows {
     storage: Arc<dyn Storage>,
     /// All of them.
     piece: Piece,
-    /// Of a row, as it is stored and as it is wanted.
+    /// Bytes of a row, as it is stored and as it is wanted.
     stored_bytes: usize,
     row_bytes: usize,
 }
@@ -41,7 +41,7 @@ impl Rows {
         self.row_bytes
     }
 
-    /// Of the numbers as they come.
+    /// The encoding of the numbers as they come.
     pub fn encoding(&self) -> Encoding {
         self.piece.wanted
     }
@@ -63,7 +63,7 @@ impl Rows {
         if let &[row] = wanted {
             return self.read_one(row, to, &mut Vec::new());
         }
-        // In the order of the file: some disks have an arm to move.
+        // They are read in the order of the file: some disks have an arm to move.
         let mut reads: Vec<_> = wanted.iter().zip(to.chunks_exact_mut(row_bytes)).collect();
         reads.sort_unstable_by_key(|(row, _)| **row);
         let threads = READ_THREADS.min(reads.len());

@@ -23,7 +23,7 @@ pub struct Piece {
     /// Where its first byte goes.
     pub slab_offset: usize,
     pub stored: Encoding,
-    /// In the slab: another one only where both are plain.
+    /// The encoding in the slab: another one only where both are plain.
     pub wanted: Encoding,
     /// The pages of the slab around its place are its own, and it lies in them as in the file's.
     pub is_paged: bool,
@@ -43,7 +43,7 @@ impl Piece {
         }
     }
 
-    /// In the slab.
+    /// Where its bytes are in the slab.
     pub fn slab_range(&self) -> Range<usize> {
         self.slab_offset..self.slab_offset + self.slab_len(self.len)
     }
@@ -154,7 +154,7 @@ impl Checkpoint {
     }
 
     /// The first rows of a block's matrix as they are stored, at most so many bytes: the model's
-    /// own numbers, for whoever tries something on them. With the matrix's columns. `None` where
+    /// own numbers, to try something on. Comes with the matrix's columns. `None` where
     /// they are not stored in that encoding.
     pub fn first_rows(
         &self,

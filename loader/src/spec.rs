@@ -37,7 +37,7 @@ pub enum Mixer {
 /// What is done outside the blocks, beside embedding, norm and head.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EndsSpec {
-    /// Of the rows that enter the first block.
+    /// What the rows that enter the first block are multiplied by.
     pub embedding_multiplier: f64,
     pub logits_divisor: f64,
 }
@@ -94,7 +94,7 @@ impl BlockSpec {
 /// What a weight is for. Fused weights stand as one: their rows follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Of what enters attention.
+    /// The norm of what enters attention.
     InputNorm,
     /// Rows of query, key, value.
     Qkv,
@@ -103,16 +103,16 @@ pub enum Role {
     KNorm,
     Out,
     OutBias,
-    /// Of what `Out` gives.
+    /// The norm of what `Out` gives.
     OutNorm,
-    /// Of what enters the feed-forward part.
+    /// The norm of what enters the feed-forward part.
     PostNorm,
     /// Rows of gate, up.
     GateUp,
     GateUpBias,
     Down,
     DownBias,
-    /// Of what `Down` gives.
+    /// The norm of what `Down` gives.
     DownNorm,
     /// Outside the blocks, as the two that follow.
     Embedding,
@@ -156,7 +156,7 @@ pub struct WeightSpec {
 /// One stored tensor of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {
-    /// After the layer's number.
+    /// What follows the layer's number.
     pub name: &'static str,
     /// `[rows, columns]` or `[elements]`.
     pub shape: Vec<usize>,

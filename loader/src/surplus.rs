@@ -34,7 +34,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// In words.
+    /// The purpose in words.
     pub const fn name(self) -> &'static str {
         match self {
             Self::HeadCopy => "a copy of the embedding",
@@ -46,8 +46,8 @@ impl Purpose {
         }
     }
 
-    /// Of a tensor outside the layers. Towers and heads may stand beside the model or inside
-    /// `model.`.
+    /// What a tensor outside the layers is for. Towers and heads may stand beside the model or
+    /// inside `model.`.
     fn of(name: &str) -> Option<Self> {
         let bare = name.strip_prefix("model.").unwrap_or(name);
         let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| bare.starts_with(prefix));
@@ -147,7 +147,7 @@ impl Checkpoint {
         Ok(unread)
     }
 
-    /// Of a tensor outside the layers. A GGUF file has its towers in files of their own.
+    /// What a tensor outside the layers is for. A GGUF file has its towers in files of their own.
     fn purpose_of(&self, name: &str) -> Option<Purpose> {
         match self.naming() {
             Naming::Transformers => Purpose::of(name),

@@ -67,7 +67,7 @@ pub fn typed(bytes: u64) -> String {
     let whole = |unit: &&(&str, u64)| bytes > 0 && bytes.is_multiple_of(unit.1);
     let binary = BINARY.iter().rev().find(whole);
     let decimal = DECIMAL.iter().rev().find(whole);
-    // The shorter number is the one that somebody meant.
+    // The shorter number is the one that was meant.
     let unit = match (binary, decimal) {
         (Some(binary), Some(decimal)) if decimal.1 > binary.1 => Some(decimal),
         (binary, decimal) => binary.or(decimal),

@@ -568,7 +568,7 @@ fn no_key_stands_twice_in_an_object() {
         config.replacen('{', nested, 1),
         "`rope_scaling.factor` is given twice, as 2 and as 4",
     );
-    // Where nobody reads, too.
+    // Parts that are not read are checked, too.
     let unread = "{\"notes\": [{\"a\": {\"b\": {}, \"c\": 1, \"b\": []}}],";
     refuse(
         config.replacen('{', unread, 1),

@@ -827,7 +827,7 @@ fn links_and_what_is_no_file() {
         std::fs::remove_file(dir.join(WEIGHTS)).unwrap();
         symlink("nothing", dir.join(WEIGHTS)).unwrap();
     });
-    // Opening one for reading waits until somebody writes: for ever.
+    // Opening one for reading waits for a writer: for ever.
     for file in [config, WEIGHTS, "generation_config.json"] {
         check("a pipe", &[file, "a pipe"], &tiny(), |dir| {
             let _ = std::fs::remove_file(dir.join(file));

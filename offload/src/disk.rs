@@ -38,7 +38,7 @@ const DETOURS: usize = 8;
 #[derive(Debug)]
 pub struct DiskLink {
     blocks: BTreeMap<BlockId, Arc<Home>>,
-    queue: Option<Sender<Copy>>,
+    queue: Option<Sender<BlockCopy>>,
     /// Raised on drop: queued chunks are then skipped, so that ending does not wait for them.
     ending: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -51,8 +51,8 @@ struct Home {
     bytes: u64,
 }
 
-/// Of one block into a slot.
-struct Copy {
+/// The copy of one block into a slot.
+struct BlockCopy {
     home: Arc<Home>,
     slab: SlabBytes,
     latch: Arc<Latch>,
@@ -196,7 +196,7 @@ impl Link for DiskLink {
         let home = self.blocks.get(&block).ok_or(LinkError::NoHome)?;
         let queue = self.queue.as_ref().ok_or(LinkError::NoHome)?;
         let latch = Arc::new(Latch::lent(home.chunks.len()));
-        let copy = Copy {
+        let copy = BlockCopy {
             home: Arc::clone(home),
             slab: slot.slab().bytes().clone(),
             latch: Arc::clone(&latch),
@@ -242,8 +242,8 @@ struct Reader {
 impl Reader {
     /// A filler's life. (Two copies that are started in the same moment may be dealt in the wrong
     /// order: not worth a lock, which small blocks would feel.)
-    fn fill(mut self, copies: &Receiver<Copy>, dealt: &Sender<Job>) {
-        for Copy { home, slab, latch } in copies {
+    fn fill(mut self, copies: &Receiver<BlockCopy>, dealt: &Sender<Job>) {
+        for BlockCopy { home, slab, latch } in copies {
             let fill = |bytes: &mut [u8]| {
                 let job = |chunk, slab| Job {
                     home: Arc::clone(&home),

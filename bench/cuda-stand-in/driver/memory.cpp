@@ -1,7 +1,7 @@
 // Device memory: the host's, with worse manners. Fresh memory is all ones, which is NaN in every
-// number a model has, and so is freed memory; it is filled on the stream, in its turn, so that who
-// uses it on another stream too early or too late sees it. Around every allocation lie bytes that
-// nobody may write.
+// number a model has, and so is freed memory; it is filled on the stream, in its turn, so that a
+// use on another stream too early or too late sees it. Around every allocation lie bytes that
+// must not be written.
 #include <future>
 #include <cstdlib>
 #include <cstring>
@@ -18,7 +18,7 @@ struct Allocation {
 };
 const size_t FENCE = 256;
 const uint8_t FENCE_BYTE = 0xa5;
-// Freed memory is kept this long, so that late users meet poison and not somebody else's data.
+// Freed memory is kept this long, so that late users meet poison and not another's data.
 const size_t KEPT_BYTES = 64 << 20;
 
 std::mutex mutex;

@@ -91,8 +91,8 @@ pub struct DevicesArgs {
 /// Write checksums.json beside a checkpoint's weights, or check them against it
 ///
 /// Reads every tensor once. With the file there, --verify knows what to expect from the first load
-/// on. It protects against damage (a bad disk, memory or download), not against somebody who
-/// changes weights on purpose: they could change the file with them.
+/// on. It protects against damage (a bad disk, memory or download), not against an
+/// attacker who changes weights on purpose: they could change the file with them.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

@@ -21,7 +21,7 @@ const MEMORY_BUDGET: Duration = Duration::from_millis(300);
 #[derive(Debug, Serialize)]
 struct Found {
     cpu: Cpu,
-    /// Of the current folder; `null` where the system does not say.
+    /// The current folder's; `null` where the system does not say.
     disk: Option<Disk>,
     cuda: Vec<Cuda>,
 }
@@ -43,7 +43,7 @@ struct Disk {
     folder: String,
     total_bytes: u64,
     free_bytes: u64,
-    /// Of the model that was given: its own files, by the reads that streaming uses.
+    /// The rate for the model that was given: its own files, by the reads that streaming uses.
     read_gbps: Option<f64>,
     read_of: Option<String>,
     access: Option<&'static str>,

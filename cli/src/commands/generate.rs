@@ -163,7 +163,7 @@ fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model
     Ok(model)
 }
 
-/// With the tokens as the vocabulary spells them.
+/// The same with the tokens as the vocabulary spells them.
 fn spelled(all: &[Logprobs], model: &Model) -> Vec<Likely> {
     let tokenizer = model.tokenizer().ok();
     let one = |found: &Logprob| Likely {
@@ -180,7 +180,7 @@ fn spelled(all: &[Logprobs], model: &Model) -> Vec<Likely> {
         .collect()
 }
 
-/// Of all that was recorded, whatever then went wrong.
+/// Writes the files of all that was recorded, whatever then went wrong.
 fn write_files(
     files: &Files,
     (model, name, origin): (&str, &str, Option<&Origin>),
@@ -293,7 +293,7 @@ struct Writer {
     ids: bool,
     text: String,
     tokens: usize,
-    /// Of each token, where they were asked for.
+    /// Those of each token, where they were asked for.
     logprobs: Vec<Logprobs>,
 }
 

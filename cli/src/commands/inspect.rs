@@ -23,18 +23,18 @@ struct Inspection {
     supported: bool,
     family: &'static str,
     dtype: &'static str,
-    /// Of what the model reads; the largest share comes first.
+    /// Encodings of what the model reads; the largest share comes first.
     encodings: Vec<Share>,
     /// Where layers are not all alike.
     mixes: Vec<Mix>,
     parameters: u64,
     tensors: usize,
-    /// Of these, what the model does not read.
+    /// Those of them that the model does not read.
     unread: Vec<UnreadTensors>,
     unread_files: Vec<String>,
     files: Vec<File>,
     layers: usize,
-    /// Of the largest.
+    /// Bytes of the largest layer.
     layer_bytes: usize,
     hidden_size: usize,
     intermediate_size: usize,
@@ -46,7 +46,7 @@ struct Inspection {
     tied_embeddings: bool,
     rope: String,
     window: Option<usize>,
-    /// In f32, as this engine keeps it on the host unless `--cache-type` says something else.
+    /// Bytes in f32, as this engine keeps it on the host unless `--cache-type` says something else.
     kv_cache_bytes_per_token: usize,
     access: &'static str,
     tokenizer_tokens: Option<usize>,
@@ -61,7 +61,7 @@ struct Inspection {
 struct Share {
     encoding: &'static str,
     bytes: u64,
-    /// Of the bytes of all weights.
+    /// Its share of the bytes of all weights.
     share: f64,
 }
 
@@ -196,7 +196,7 @@ fn encodings(checkpoint: &Checkpoint) -> Vec<Share> {
     shares
 }
 
-/// Of a vocabulary in a GGUF file as the file calls it.
+/// The kind of a vocabulary; in a GGUF file as the file calls it.
 fn kind(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> String {
     match checkpoint.gguf_tokenizer() {
         Ok(Some(found)) => match (found.model.as_str(), found.pre) {

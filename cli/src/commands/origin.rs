@@ -3,7 +3,7 @@
 use engine::Machine;
 use engine::profile::files::Origin;
 
-/// Of this process; `seed` where something is drawn.
+/// The origin of what this process reports; `seed` where something is drawn.
 pub fn of_this_run(seed: Option<u64>) -> Origin {
     // The program's own path is the machine's, and says nothing.
     let args = std::env::args_os()

@@ -94,12 +94,12 @@ struct Row {
     scratch_bytes: u64,
     buffer_bytes: u64,
     packing_bytes: u64,
-    /// In RAM, for streamed layers; part of the total unless there is a `host_bytes`.
+    /// Bytes in RAM, for streamed layers; part of the total unless there is a `host_bytes`.
     home_bytes: u64,
-    /// For the run itself.
+    /// What is kept free for the run itself.
     reserve_bytes: u64,
     total_bytes: u64,
-    /// Of `host_bytes`, where there is one.
+    /// The total taken of `host_bytes`, where there is one.
     host_total_bytes: Option<u64>,
     fits: bool,
     /// What the link alone takes for one token; the compute is not known without running.

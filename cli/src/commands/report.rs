@@ -57,7 +57,7 @@ struct Json<'a> {
     origin: Option<&'a Origin>,
     text: &'a str,
     tokens: &'a [u32],
-    /// With `--logprobs`.
+    /// There with `--logprobs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<&'a [Likely]>,
     prompt_tokens: usize,

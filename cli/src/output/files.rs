@@ -1,8 +1,8 @@
 //! Files that are whole or absent.
 //!
 //! A file is written under another name beside its place and then renamed. The files under way are
-//! on one list, whose lock is held while one is made or renamed: whoever ends the process takes the
-//! lock for good, removes what is on the list, and knows that nothing comes after it.
+//! on one list, whose lock is held while one is made or renamed: the thread that ends the process
+//! takes the lock for good, removes what is on the list, and knows that nothing comes after it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -50,7 +50,7 @@ pub fn abandon() {
     remove_all(under_way());
 }
 
-/// The same, where the list may be in the hands of whoever calls.
+/// The same, where the caller may hold the list's lock.
 pub fn abandon_if_free() {
     match UNDER_WAY.try_lock() {
         Ok(parts) => remove_all(parts),
@@ -59,7 +59,7 @@ pub fn abandon_if_free() {
     }
 }
 
-/// A folder that is made under another name first, by somebody who removes it if that fails.
+/// A folder that is made under another name first; its maker removes it if that fails.
 #[derive(Debug)]
 pub struct PartFolder(PathBuf);
 
@@ -84,10 +84,10 @@ fn remove_all(parts: MutexGuard<'_, Vec<PathBuf>>) {
             true => fs::remove_dir_all(part).is_ok(),
             false => fs::remove_file(part).is_ok() || !part.exists(),
         };
-        // A part that stays cannot be told to anybody.
+        // A part that stays cannot be reported.
         let _ = (0..TRIES).find(gone);
     }
-    // For good: see the module.
+    // The lock is kept for good: see the module.
     std::mem::forget(parts);
 }
 

@@ -8,7 +8,7 @@ use super::Stdout;
 use super::screen::{Screen, Size, Writes};
 use crate::failure::Failure;
 
-/// Of a terminal that does not tell.
+/// The size of a terminal that does not tell.
 const USUAL: Size = Size {
     columns: 80,
     rows: 24,
@@ -76,7 +76,7 @@ fn write(out: &mut Stdout, writes: &Writes) -> Result<(), Failure> {
     Ok(())
 }
 
-/// In one write, so that no half of it is seen. Errors cannot be told to anybody.
+/// Writes it at once, so that no half of it is seen. Errors cannot be told.
 fn control(text: &str) {
     if !text.is_empty() {
         let _ = io::stderr().lock().write_all(text.as_bytes());

@@ -1,5 +1,5 @@
 //! Everything that is printed goes through here: stdout through [`Stdout`], whose errors count,
-//! and stderr through [`Console`], whose errors cannot be told to anybody.
+//! and stderr through [`Console`], whose errors cannot be told.
 
 mod files;
 mod human;
@@ -107,7 +107,7 @@ impl Console {
 
     /// Printed in any case: what was asked for by name, and errors.
     pub fn print(&self, text: impl fmt::Display) {
-        // Without a stderr there is nobody left to tell.
+        // Without a stderr it cannot be told.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 

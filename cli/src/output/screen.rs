@@ -38,7 +38,7 @@ pub struct Screen {
     panel: Vec<String>,
 }
 
-/// To be written in this order: the text to stdout, what is around it to stderr.
+/// What is to be written, in this order: the text to stdout, what is around it to stderr.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Writes {
     pub before: String,
@@ -127,7 +127,7 @@ impl Screen {
 /// What becomes of a text that is written from a column on.
 #[derive(Debug, PartialEq, Eq)]
 struct Laid {
-    /// Without what would end in the last column.
+    /// What would end in the last column is not among them.
     written_bytes: usize,
     /// Where that leaves the cursor.
     column: usize,

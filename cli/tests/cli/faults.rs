@@ -17,7 +17,7 @@ use crate::shim::faulty;
 
 const WEIGHTS: &str = "model.safetensors";
 
-/// Runs for minutes if nobody ends it; every layer is read again for every token.
+/// Runs for minutes if it is not ended; every layer is read again for every token.
 fn endless(command: &mut Command, made: &Made) -> UnderWay {
     endless_with("--context 100003 --weights disk", command, made)
 }

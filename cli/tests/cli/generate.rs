@@ -108,7 +108,7 @@ fn stdout_has_the_text_alone_and_json_has_it_too() {
         );
     }
     assert!(json["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
-    // Limits are measured only where somebody looks.
+    // Limits are measured only where they are shown.
     let limits = ["link", "memory", "prompt"];
     assert!(
         limits.iter().all(|of| json["utilisation"][of].is_null()),

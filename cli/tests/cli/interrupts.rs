@@ -37,7 +37,7 @@ fn a_signal_before_the_run_begins_is_told() {
             .unwrap()
             .success()
     );
-    // Nobody writes to it.
+    // It has no writer.
     let mut under_way = UnderWay::start(command().arg("generate").arg("--txt-path").arg(&pipe));
     thread::sleep(Duration::from_millis(300));
     under_way.signal("INT");

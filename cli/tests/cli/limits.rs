@@ -208,7 +208,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // They are empty, or somebody looks after them.
+        // They are empty, or other processes still use them.
         let _ = fs::remove_dir(self.0.join("below"));
         let _ = fs::remove_dir(&self.0);
     }

@@ -225,7 +225,7 @@ fn a_prompt_that_takes_its_time_shows_how_far_it_is() {
 }
 
 #[test]
-fn nobody_is_told_of_a_prompt_who_did_not_ask_or_cannot_see() {
+fn progress_of_a_prompt_is_shown_neither_without_a_terminal_nor_under_quiet() {
     let plain = engine(SLOW_PROMPT.split(' ')).ok();
     assert!(!plain.stderr.contains("prompt ["), "{plain:?}");
     let (code, shown) = finish(on_terminal(80, 24, &format!("{SLOW_PROMPT} --quiet"), ""));

@@ -1,4 +1,4 @@
-//! `engine checksum` and `--verify`, and numbers that are none, on the built binary.
+//! `engine checksum` and `--verify`, and NaN among weights, on the built binary.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -84,7 +84,7 @@ fn a_manifest_of_other_files_is_refused() {
         ],
     );
     checksum(&other, "--check").fails(3, &["was made from other files"]);
-    // Nobody asked.
+    // It is not checked unasked.
     other.run("generate", &format!("{RUN} 0")).ok();
 }
 

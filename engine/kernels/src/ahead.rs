@@ -3,7 +3,7 @@
 //! what is read.
 #![expect(unsafe_code, unsafe_op_in_unsafe_fn, reason = "prefetch instructions")]
 // Sound because a prefetch reads nothing: any address will do. The instructions are promised by
-// whoever runs the kernel.
+// the kernel's caller.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering, compiler_fence};

@@ -152,10 +152,10 @@ struct Pass<'a> {
     rope: &'a RopeTable,
     window: Option<usize>,
     runs: &'a [Run<'a>],
-    /// Of all rows of the runs, the first that is in this chunk.
+    /// The first of all rows of the runs that is in this chunk.
     first: usize,
     rows: usize,
-    /// Of all of its rows, as far as products go.
+    /// The kind of all of its rows, as far as products go.
     kind: RunKind,
     level: Level,
     threads: usize,

@@ -1,7 +1,7 @@
 //! Keys and values of one layer, with a fixed capacity, allocated once, in f32 or in half its
 //! bytes. Knows nothing of attention beyond the layout it reads.
 #![expect(unsafe_code, reason = "hands rows of shared buffers to their writers")]
-// Sound because whoever writes a row promises that nobody else uses it meanwhile.
+// Sound because a caller that writes a row promises that nothing else uses it meanwhile.
 
 use std::ops::Range;
 
@@ -291,7 +291,7 @@ impl SharedRows<'_> {
     /// Writes the row of a key that starts at `at`.
     ///
     /// # Safety
-    /// Nobody else reads or writes that row meanwhile.
+    /// Nothing else reads or writes that row meanwhile.
     pub unsafe fn write_key(&self, at: usize, key: &[f32]) {
         // SAFETY: passed on from the caller.
         unsafe {
@@ -306,7 +306,7 @@ impl SharedRows<'_> {
     /// Writes the row of a value that starts at `at`.
     ///
     /// # Safety
-    /// Nobody else reads or writes that row meanwhile.
+    /// Nothing else reads or writes that row meanwhile.
     pub unsafe fn write_value(&self, at: usize, value: &[f32]) {
         // SAFETY: passed on from the caller.
         unsafe {
@@ -320,7 +320,7 @@ impl SharedRows<'_> {
 }
 
 /// # Safety
-/// Nobody else reads or writes that row meanwhile.
+/// Nothing else reads or writes that row meanwhile.
 unsafe fn write_row<E: CacheNumber>(rows: &Shared<'_, E>, at: usize, from: &[f32]) {
     // SAFETY: passed on from the caller.
     E::narrow(from, unsafe { rows.get_mut(at..at + from.len()) });

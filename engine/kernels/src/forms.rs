@@ -125,7 +125,7 @@ fn packed(team: &Team, rows: &[bf16], cols: usize) -> Option<Vec<u8>> {
 /// Copies of some bytes, one after the other, each beginning at a whole word.
 struct Copies {
     words: Vec<u64>,
-    /// Of one copy, and from one to the next.
+    /// The length of one copy, and from one to the next.
     len: usize,
     stride: usize,
 }
@@ -171,7 +171,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// In seconds.
+    /// Runs it, and gives the seconds that it took.
     fn run(&mut self, matrices: &[Matrix<'_>]) -> f64 {
         let stride = self.out.len();
         let products = Products {

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Norm,
-    /// From the query, key and value projections to the output projection.
+    /// Everything from the query, key and value projections to the output projection.
     Attention,
-    /// From the gate and up projections to the down projection.
+    /// Everything from the gate and up projections to the down projection.
     Mlp,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Phases {
     region_from: Instant,
     /// Nanoseconds from the region's start to the end of each phase but the last; 0 until then.
     ends_ns: [AtomicU64; ORDER.len() - 1],
-    /// Of the last call, piece by piece; keeps its memory between calls.
+    /// The spans of the last call, piece by piece; keeps its memory between calls.
     spans: Vec<PhaseSpan>,
 }
 

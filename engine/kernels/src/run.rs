@@ -20,7 +20,7 @@ pub enum RunKind {
 }
 
 impl RunKind {
-    /// Of a prompt of so many tokens: of every part of it, however it is cut.
+    /// The kind of a prompt of so many tokens, and of every part of it, however it is cut.
     pub fn of_prompt(level: Level, tokens: usize) -> Self {
         match long_rows_min(level) {
             // Nothing is made for many rows, but for attention's units.

@@ -59,8 +59,8 @@ impl<'a, T> Shared<'a, T> {
         }
     }
 
-    /// Where a range starts: for parts that are finer than slices. Whoever reads or writes through
-    /// it promises what `get` and `get_mut` ask for.
+    /// Where a range starts: for parts that are finer than slices. Code that reads or writes
+    /// through it promises what `get` and `get_mut` ask for.
     #[cfg(target_arch = "x86_64")]
     #[inline]
     pub fn pointer(&self, range: Range<usize>) -> *mut T {
@@ -74,28 +74,28 @@ impl<'a, T> Shared<'a, T> {
     /// Elements to read.
     ///
     /// # Safety
-    /// Nobody writes them while the result lives.
+    /// Nothing writes them while the result lives.
     #[inline]
     pub unsafe fn get(&self, range: Range<usize>) -> &'a [T] {
         assert!(
             range.start <= range.end && range.end <= self.len,
             "shared read out of bounds"
         );
-        // SAFETY: in bounds of the borrowed slice; the caller promises that nobody writes.
+        // SAFETY: in bounds of the borrowed slice; the caller promises that nothing writes.
         unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
     }
 
     /// Elements to write.
     ///
     /// # Safety
-    /// Nobody else reads or writes them while the result lives.
+    /// Nothing else reads or writes them while the result lives.
     #[inline]
     pub unsafe fn get_mut(&self, range: Range<usize>) -> &'a mut [T] {
         assert!(
             range.start <= range.end && range.end <= self.len,
             "shared write out of bounds"
         );
-        // SAFETY: in bounds of the borrowed slice; the caller promises that nobody else uses it.
+        // SAFETY: in bounds of the borrowed slice; the caller promises that nothing else uses it.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }
@@ -122,7 +122,7 @@ impl Buffer {
     /// rows of activations are far apart, a page each otherwise.
     pub fn zeroed(len: usize) -> Self {
         let mut buffer = Self::growing(len);
-        // Before the first touch.
+        // This comes before the first touch.
         advise_huge_pages(&mut buffer.floats);
         buffer
     }

@@ -21,8 +21,8 @@
 //!
 //! A step that panics closes the region; the caller re-raises the first panic.
 #![expect(unsafe_code, reason = "a borrowed region is handed to other threads")]
-// Sound because a worker follows the pointer in `job` only while it holds a step that it has not
-// added to `done`: its phase is then not over, so `run` has neither returned nor unwound, and
+// Sound because a worker follows the pointer in `current` only while it holds a step that it has
+// not added to `done`: its phase is then not over, so `run` has neither returned nor unwound, and
 // `gate` admits one region at a time. The pointer is written only when no phase is open, and read
 // after an acquire of the `open` word that was released after it.
 
@@ -79,8 +79,9 @@ pub(crate) trait Region: Sync {
     fn work(&self, phase: usize, steps: &mut Steps<'_>);
 }
 
+/// The region whose phases are being run, and the number of its first.
 #[derive(Clone, Copy)]
-struct Job {
+struct OpenRegion {
     region: *const (dyn Region + 'static),
     first: Number,
 }
@@ -88,7 +89,7 @@ struct Job {
 /// What the caller and the workers share.
 struct Common {
     threads: usize,
-    job: UnsafeCell<Option<Job>>,
+    current: UnsafeCell<Option<OpenRegion>>,
     /// A [`Counted`].
     open: Apart<AtomicU64>,
     /// Steps of the open phase that are done.
@@ -105,7 +106,7 @@ struct Common {
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-// SAFETY: `job` is the only field that is not shareable by itself; see the top of the file.
+// SAFETY: `current` is the only field that is not shareable by itself; see the top of the file.
 unsafe impl Sync for Common {}
 // SAFETY: as above; the pointer is only followed while its region runs.
 unsafe impl Send for Common {}
@@ -157,7 +158,7 @@ impl Team {
         let threads = threads.max(1);
         let common = Arc::new(Common {
             threads,
-            job: UnsafeCell::new(None),
+            current: UnsafeCell::new(None),
             open: Apart::default(),
             done: Apart::default(),
             queues: (0..threads).map(|_| Apart::default()).collect(),
@@ -230,15 +231,15 @@ impl Team {
             common.renew_queues(before);
             *renewed = before;
         }
-        let job = Job {
+        let current = OpenRegion {
             region: pointer,
             first: before.next(),
         };
         // SAFETY: no phase is open (`gate`), so no worker looks at the cell.
-        unsafe { *common.job.get() = Some(job) };
+        unsafe { *common.current.get() = Some(current) };
         INSIDE_REGION.set(true);
         // SAFETY: the region is borrowed for this call.
-        unsafe { common.open_after(before, job) };
+        unsafe { common.open_after(before, current) };
         loop {
             let open = common.open_now();
             if open.steps == 0 {
@@ -310,13 +311,13 @@ impl Common {
             return;
         }
         // SAFETY: this worker holds a step of an open phase; see the top of the file.
-        let Some(job) = (unsafe { *self.job.get() }) else {
+        let Some(current) = (unsafe { *self.current.get() }) else {
             unreachable!("a phase without a region");
         };
         let work = AssertUnwindSafe(|| {
             // SAFETY: as above: the steps are not added to `done` yet.
-            let region = unsafe { &*job.region };
-            region.work(open.phase.since(job.first) as usize, &mut steps);
+            let region = unsafe { &*current.region };
+            region.work(open.phase.since(current.first) as usize, &mut steps);
             assert!(steps.first.is_none(), "a worker left the step it was given");
         });
         if let Err(panic) = catch_unwind(work) {
@@ -325,7 +326,7 @@ impl Common {
         let done = self.done.0.fetch_add(steps.taken, Ordering::AcqRel) + steps.taken;
         if done == open.steps {
             // SAFETY: no other worker can close the region: its open phase is over.
-            unsafe { self.open_after(open.phase, job) };
+            unsafe { self.open_after(open.phase, current) };
         }
     }
 
@@ -338,14 +339,14 @@ impl Common {
     ///
     /// # Safety
     /// The region is alive until this closes it.
-    unsafe fn open_after(&self, phase: Number, job: Job) {
+    unsafe fn open_after(&self, phase: Number, current: OpenRegion) {
         let mut next = phase;
         let open_next = AssertUnwindSafe(|| {
             // SAFETY: as the caller promises; not used beyond this closure.
-            let region = unsafe { &*job.region };
+            let region = unsafe { &*current.region };
             loop {
                 next = next.next();
-                let index = next.since(job.first) as usize;
+                let index = next.since(current.first) as usize;
                 if index >= region.phases() || self.poisoned.load(Ordering::Acquire) {
                     return 0;
                 }

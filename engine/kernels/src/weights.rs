@@ -146,7 +146,7 @@ impl<'a> Matrix<'a> {
         self
     }
 
-    /// In the order of the rows.
+    /// The strips, in the order of the rows.
     pub fn strips(&self) -> impl Iterator<Item = Strip<'a>> + use<'a> {
         std::iter::once(self.first).chain(self.more.into_iter().flatten())
     }

@@ -19,8 +19,8 @@ pub enum RunKind {
 }
 
 impl RunKind {
-    /// Of tokens that follow `position` others and are all that is to be read: a single one is the
-    /// next token.
+    /// The kind of a run of tokens that follow `position` others and are all that is to be read: a
+    /// single one is the next token.
     pub fn of(tokens: usize, position: usize) -> Self {
         match (tokens, position) {
             (1, 1..) => Self::Decode,
@@ -36,7 +36,7 @@ impl RunKind {
 pub struct Run<'a> {
     pub state: &'a mut State,
     pub tokens: &'a [u32],
-    /// Of the first of them.
+    /// The position of the first of them.
     pub position: usize,
     pub kind: RunKind,
 }
@@ -51,9 +51,9 @@ pub fn rows_of(runs: &[Run<'_>], index: usize) -> std::ops::Range<usize> {
 /// What a sequence keeps in the layers: keys and values, as the compute that made it has them.
 #[derive(Debug)]
 pub enum State {
-    /// Of the kernels.
+    /// The kernels' caches.
     Caches(Vec<LayerCache>),
-    /// Of the tensor library: (kv heads, capacity, head dim), on the host or on a device.
+    /// Tensors of the library: (kv heads, capacity, head dim), on the host or on a device.
     Tensors(Vec<(Tensor, Tensor)>),
 }
 

@@ -51,7 +51,7 @@ pub struct ClearCompute {
     chunks: Vec<Chunk>,
     /// The last mask that was needed: all layers of a pass with the same window share it.
     mask: Option<(MaskShape, Tensor)>,
-    /// Of the rows that the head saw last.
+    /// Logits of the rows that the head saw last.
     pub(super) logits: Vec<f32>,
     pub(super) laps: Laps,
 }
@@ -60,7 +60,7 @@ pub struct ClearCompute {
 #[derive(Debug)]
 struct Chunk {
     run: usize,
-    /// Of its first row, among those of the run and among all of the pass's.
+    /// The index of its first row, among those of the run and among all of the pass's.
     in_run: usize,
     in_pass: usize,
     rows: Tensor,

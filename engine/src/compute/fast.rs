@@ -74,7 +74,7 @@ impl FastSize {
         self.room.rows() * self.config.hidden_size
     }
 
-    /// Of the rows that go through the head together.
+    /// How many rows go through the head together.
     fn chosen(&self) -> usize {
         self.room.logit_rows * self.config.hidden_size
     }
@@ -207,7 +207,7 @@ impl Compute for FastCompute {
         let runs = runs.collect::<Runs<'_>>();
         slab.bytes().read(|bytes| {
             let weights = block_weights(layout, bytes);
-            // In chunks of as many rows as the scratch holds.
+            // It runs in chunks of as many rows as the scratch holds.
             forward_block(
                 &self.team,
                 &self.shape,
@@ -278,7 +278,7 @@ fn kind(kind: RunKind, level: Level) -> kernels::RunKind {
     }
 }
 
-/// Bytes as numbers. Whoever laid them out saw to it that they begin where numbers do.
+/// Bytes as numbers. The layout has aligned them for that.
 fn weights(encoding: Encoding, bytes: &[u8]) -> Weights<'_> {
     match encoding {
         Encoding::Bf16 => Weights::Bf16(bytemuck::cast_slice::<u8, bf16>(bytes)),

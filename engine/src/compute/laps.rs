@@ -44,7 +44,7 @@ impl Laps {
         }
     }
 
-    /// A pass begins. One that was cut short left marks of its own, which nobody asks for.
+    /// A pass begins. One that was cut short left marks of its own, which are dropped.
     pub fn begin_pass(&mut self) -> Result<(), OffloadError> {
         self.marks.clear();
         if let Some(watch) = &mut self.watch {

@@ -9,7 +9,7 @@ use loader::{ModelConfig, RopePairing, RopeScaling};
 pub struct Rotation {
     /// One inverse frequency for each pair of a head's dimensions that turn.
     pub frequencies: Vec<f32>,
-    /// Of every cosine and sine.
+    /// Every cosine and sine is multiplied by it.
     pub scale: f32,
 }
 

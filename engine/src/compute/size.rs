@@ -45,7 +45,7 @@ pub struct Room {
 }
 
 impl Room {
-    /// For at least one sequence, and at least one row of logits for each.
+    /// Room for at least one sequence, and at least one row of logits for each.
     pub fn of(context: usize, sequences: usize, logit_rows: usize) -> Self {
         let sequences = sequences.max(1);
         Self {

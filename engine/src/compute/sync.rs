@@ -2,7 +2,7 @@
 //! logits, and every place that does says so; `make audit-gpu-syncs` finds those that do not.
 
 /// Announces, and then evaluates, an expression that brings data from the device to the host or
-/// waits for the device: `gpu_sync!("logits", tensor.to_vec1())`. With nobody listening it costs a
+/// waits for the device: `gpu_sync!("logits", tensor.to_vec1())`. Without a listener it costs a
 /// load. Announced on the host's own device, too: what is audited is the code.
 macro_rules! gpu_sync {
     ($what:literal, $wait:expr) => {{

@@ -30,7 +30,7 @@ pub struct CoreShares {
 /// Compute that lacks a core for less is what a quiet system has, too.
 const QUIET: f64 = 0.05;
 
-/// Of all cores: what other programs may use before none is left.
+/// The share of all cores that other programs may use before none is left.
 const CROWDED: f64 = 0.9;
 
 impl CoreTime {
@@ -66,7 +66,7 @@ impl CoreTime {
 }
 
 impl CoreShares {
-    /// Of the time, how much compute was without a core that it could have used.
+    /// The share of the time that compute was without a core that it could have used.
     pub fn lacked(&self) -> f64 {
         self.waited + self.stolen
     }

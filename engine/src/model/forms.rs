@@ -25,7 +25,7 @@ const WORTH_BYTES: usize = 64 << 20;
 /// place before anything is planned.
 const TRIAL_BUDGET: Duration = Duration::from_millis(40);
 
-/// Of the model's rows that are tried.
+/// Bytes of the model's rows that are tried.
 const TRIAL_BYTES: usize = 4 << 20;
 
 /// Repeated in memory until they take twice what the last cache holds, within these bounds: with

@@ -32,7 +32,7 @@ pub type WrapLink<'a> = &'a mut dyn FnMut(Box<dyn Link>) -> Box<dyn Link>;
 pub(crate) struct Loading {
     pub ends: Ends,
     pub stack: StreamedStack,
-    /// Of resident blocks, what a token reads.
+    /// The bytes of resident blocks that a token reads.
     pub resident_bytes: u64,
     /// How the streamed ones are read, where that showed only now.
     pub access: Option<String>,
@@ -208,7 +208,7 @@ fn disk_link(blueprint: &Blueprint) -> Result<DiskLink, EngineError> {
     )?)
 }
 
-/// From the pages that a disk fills to a device's slots.
+/// How the pages that a disk fills come to a device's slots.
 fn staged(blueprint: &Blueprint) -> Staged {
     let moves = streamed(blueprint).map(|(block, source)| {
         let packed = blueprint.blocks.packed(block.layer);

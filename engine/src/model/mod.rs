@@ -158,7 +158,7 @@ impl Model {
             asked: threads,
             source,
         })?;
-        // Of the whole process: what an earlier model was timed with is not this one's.
+        // It is the whole process's: what an earlier model was timed with is not this one's.
         match blueprint.timed_form() {
             Some(timed) => timed.asking,
             None => Asking::usual(team.level()),
@@ -223,7 +223,7 @@ impl Model {
         self.weight_bytes
     }
 
-    /// Of those, the head's.
+    /// The head's share of those.
     pub fn head_bytes(&self) -> usize {
         self.ends.head_bytes()
     }
@@ -374,7 +374,7 @@ impl Model {
         self.measuring.borrow_mut().push(Span { name, from, to });
     }
 
-    /// Whoever waits for streamed layers, or for what else is on disk, gives up when this flag is
+    /// Waits for streamed layers, and for whatever else is on disk, are given up when this flag is
     /// raised.
     pub fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
         self.stack.cancel_with(Arc::clone(flag));

@@ -124,7 +124,7 @@ impl<'a> Prompter<'a> {
         bytes.clamp(CONVERSATION_BYTES_MIN, CONVERSATION_BYTES_MAX)
     }
 
-    /// For a text that is longer than it may be; `None`: how long is not known.
+    /// The error of a text that is longer than it may be; `None`: how long is not known.
     pub fn too_long(&self, text_bytes: Option<u64>, most_bytes: u64) -> EngineError {
         EngineError::TextTooLong {
             text_bytes,
@@ -159,7 +159,7 @@ impl<'a> Prompter<'a> {
 }
 
 impl Blueprint {
-    /// From texts to tokens.
+    /// What turns texts into tokens.
     pub fn prompter(&self) -> Result<Prompter<'_>, EngineError> {
         let tokenizer = self.tokenizer()?;
         Ok(Prompter::new(&self.checkpoint, tokenizer, self.context))

@@ -21,7 +21,7 @@ const PAGE_TABLES_ONE_IN: u64 = 256;
 /// What the standard library gives a thread, and a page that guards it.
 const STACK: u64 = (2 << 20) + 4096;
 
-/// For prefetching, touching slots, the head, the embedding, checksums and copies.
+/// Threads for prefetching, touching slots, the head, the embedding, checksums and copies.
 const OTHER_THREADS: usize = 6;
 
 /// Embedding, norm, head, and a block while it is packed.
@@ -35,7 +35,7 @@ pub(crate) fn tokenizer_bytes(vocabulary_bytes: u64) -> u64 {
 /// What is known of a run before it is loaded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
-    /// Of the file.
+    /// Bytes of the tokenizer's file.
     pub tokenizer: u64,
     pub slab: usize,
     /// The largest read that loading makes in one go, in chunks.
@@ -67,7 +67,7 @@ impl Sizes {
         }
     }
 
-    /// Of that, what loading asks for itself.
+    /// The part of it that loading asks for itself.
     pub fn asked(&self) -> ReserveBytes {
         // The head is read beside the layers.
         let readers = 2 * READ_THREADS.min(self.chunks);

@@ -1,7 +1,7 @@
 //! The continuation of a prompt as a value: how its tokens are chosen, the text that they become, and
 //! when it ends. It makes no pass and borrows nothing, so that several can share passes.
 
-use super::generation::{Ended, GenerationOptions, Piece};
+use super::generation::{Ended, GeneratedToken, GenerationOptions};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::profile::PassKind;
@@ -112,9 +112,9 @@ impl Continuation {
     }
 
     /// Goes on with the token, and gives the text that can be printed now.
-    pub fn take(&mut self, token: u32) -> Piece {
+    pub fn take(&mut self, token: u32) -> GeneratedToken {
         self.tokens.push(token);
-        Piece {
+        GeneratedToken {
             token,
             text: self.text_of(token),
             logprobs: self.logprobs.take(),

@@ -51,7 +51,7 @@ pub enum Ended {
 
 /// One generated token.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Piece {
+pub struct GeneratedToken {
     pub token: u32,
     /// What can be printed now; may be empty, or hold back what could become a stop string.
     pub text: String,
@@ -156,7 +156,7 @@ impl<'s, 'm> Generation<'s, 'm> {
         self.session.take_recording()
     }
 
-    fn step(&mut self) -> Result<Option<Piece>, EngineError> {
+    fn step(&mut self) -> Result<Option<GeneratedToken>, EngineError> {
         let done = self.continuation.generated().len();
         if self.continuation.next(self.session.room()).is_none() {
             return Ok(None);
@@ -192,7 +192,7 @@ impl<'s, 'm> Generation<'s, 'm> {
     }
 
     /// One pass, and what is said after it: a token and the text that can be printed now.
-    fn say(&mut self) -> Result<Option<Piece>, EngineError> {
+    fn say(&mut self) -> Result<Option<GeneratedToken>, EngineError> {
         let wants = self.continuation.wants();
         let Some((kind, rows)) = self.continuation.next(self.session.room()) else {
             return Ok(None);
@@ -210,7 +210,7 @@ impl<'s, 'm> Generation<'s, 'm> {
         Ok(Some(stage!(clock, Decode, self.continuation.take(token))))
     }
 
-    /// Of the candidates, if they decide it; else of all logits, with the same outcome.
+    /// Samples the candidates, if they decide it; else all logits, with the same outcome.
     fn sample(&mut self, candidates: Option<Candidates>) -> Result<u32, EngineError> {
         let chosen = candidates.and_then(|candidates| self.continuation.choose(&candidates));
         let token = match chosen {
@@ -230,7 +230,7 @@ impl<'s, 'm> Generation<'s, 'm> {
 }
 
 impl Iterator for Generation<'_, '_> {
-    type Item = Result<Piece, EngineError>;
+    type Item = Result<GeneratedToken, EngineError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.session.passes.forget_measured();
@@ -248,7 +248,7 @@ impl Iterator for Generation<'_, '_> {
                 self.continuation.end(Ended::Interrupted);
                 Ok(None)
             }
-            stepped => stepped.and_then(|piece| settled.map(|()| piece)),
+            stepped => stepped.and_then(|token| settled.map(|()| token)),
         };
         if next.is_err() {
             self.continuation.end(Ended::Failed);

@@ -26,12 +26,12 @@ pub(crate) struct Passes<'m> {
     pub cancel: Arc<AtomicBool>,
     /// Layers that the pass under way has behind it.
     pub layers_done: Arc<AtomicUsize>,
-    /// Of the pass under way.
+    /// The clock of the pass under way.
     pub clock: Clock,
     past: Past,
-    /// Where somebody asked for it: it reads files of the system's between tokens.
+    /// There if it was asked for: it reads files of the system's between tokens.
     watch: Option<CoreWatch>,
-    /// Takes the times of ordering work for a device, which nobody asks for.
+    /// Takes the times of ordering work for a device, which are not reported.
     ordering: Clock,
     pub startup: Startup,
 }
@@ -298,7 +298,7 @@ fn last_look(plan: &ResidencyPlan, rows: usize) -> Option<(LayerIndex, usize)> {
         .max(by_rows.map(|layer| (layer, layers)))
 }
 
-/// Of a layer's visit, the waiting included. What kind of load it was is known when it has landed.
+/// The span of a layer's visit, the waiting included. The kind of load is known when it has landed.
 fn layer_span(layer: LayerIndex, streamed: bool) -> OpenSpan {
     let resident = (!streamed).then_some("resident");
     span!("layer", index = layer.as_usize(), kind = resident)

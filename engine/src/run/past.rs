@@ -20,12 +20,12 @@ pub struct Measured {
 #[derive(Debug)]
 pub(crate) struct Past {
     on_device: bool,
-    /// Of the pass that ended last, with its visits while they have not been read.
+    /// The clock of the pass that ended last, with its visits while they have not been read.
     clock: Clock,
     visits: Visits,
     unread: bool,
-    /// What has come to be known since somebody looked: one pass, or at the end up to two. Kept and
-    /// filled again, like all of this.
+    /// The passes measured since `forget`: one, or at the end up to two. Kept and filled again,
+    /// like all of this.
     measured: [Measured; 2],
     known: usize,
     recording: Option<Recording>,
@@ -62,7 +62,7 @@ impl Past {
         stack: &mut StreamedStack,
         compute: &mut dyn Compute,
     ) -> Result<(), EngineError> {
-        // The one before, where nobody had to wait for a device since.
+        // The one before, if no device was waited for since.
         self.read(stack, compute)?;
         clock.end_pass();
         std::mem::swap(&mut self.clock, clock);
@@ -85,7 +85,7 @@ impl Past {
             return Ok(());
         }
         if self.known == self.measured.len() {
-            // Nobody looks. The last is what may be asked for.
+            // They are not read. The last is what may be asked for.
             self.measured.rotate_left(1);
             self.known -= 1;
         }
@@ -107,7 +107,7 @@ impl Past {
         Ok(())
     }
 
-    /// What has come to be known since `forget`.
+    /// The passes measured since `forget`.
     pub fn measured(&self) -> &[Measured] {
         &self.measured[..self.known]
     }

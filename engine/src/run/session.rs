@@ -196,7 +196,7 @@ impl<'m> Session<'m> {
         self.last_timing()
     }
 
-    /// Of the pass that is over.
+    /// The timing of the pass that is over.
     fn last_timing(&mut self) -> Result<PassTiming, EngineError> {
         self.passes.settle()?;
         let last = self.passes.measured().last();

@@ -19,17 +19,17 @@ use crate::study::trial::{Trial, TrialRun};
 /// What the run beside the one that was asked for has more, or fewer: the step of the guide.
 const STEP_LAYERS: usize = 4;
 
-/// Which of them.
+/// Which of the runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum CheckupRun {
     AsGiven,
     NoOffload,
     More,
-    /// In place of the others, where they do not fit.
+    /// Takes the place of the others, where they do not fit.
     Fewer,
 }
 
-impl Role {
+impl CheckupRun {
     pub const ALL: [Self; 4] = [Self::AsGiven, Self::NoOffload, Self::More, Self::Fewer];
 
     pub fn name(self) -> &'static str {
@@ -46,25 +46,28 @@ impl Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
     TooLarge {
-        role: Role,
+        which: CheckupRun,
         resident: usize,
         needed_bytes: u64,
         memory_bytes: u64,
     },
     /// It would be another one again.
-    SameAs { role: Role, other: Role },
+    SameAs {
+        which: CheckupRun,
+        other: CheckupRun,
+    },
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Checkup {
     source: Source,
-    roles: Vec<Role>,
+    planned: Vec<CheckupRun>,
     trials: Vec<Trial>,
     left_out: Vec<LeftOut>,
     /// The form of resident layers was typed.
     is_form_typed: bool,
-    /// Of each trial, round by round.
+    /// The runs of each trial, round by round.
     runs: Vec<Vec<TrialRun>>,
 }
 
@@ -89,20 +92,20 @@ impl Checkup {
                 ..GenerationOptions::default()
             },
         };
-        let (mut roles, mut trials) = (vec![Role::AsGiven], vec![trial(given)]);
+        let (mut planned, mut trials) = (vec![CheckupRun::AsGiven], vec![trial(given)]);
         let mut left_out = Vec::new();
         let more = (given + STEP_LAYERS).min(layers);
-        for (role, resident) in [(Role::NoOffload, layers), (Role::More, more)] {
+        for (which, resident) in [(CheckupRun::NoOffload, layers), (CheckupRun::More, more)] {
             if resident == given {
-                let other = Role::AsGiven;
-                left_out.push(LeftOut::SameAs { role, other });
-            } else if role == Role::More && resident == layers {
-                let other = Role::NoOffload;
-                left_out.push(LeftOut::SameAs { role, other });
-            } else if let Some(too_large) = too_large(blueprint, role, resident) {
+                let other = CheckupRun::AsGiven;
+                left_out.push(LeftOut::SameAs { which, other });
+            } else if which == CheckupRun::More && resident == layers {
+                let other = CheckupRun::NoOffload;
+                left_out.push(LeftOut::SameAs { which, other });
+            } else if let Some(too_large) = too_large(blueprint, which, resident) {
                 left_out.push(too_large);
             } else {
-                roles.push(role);
+                planned.push(which);
                 trials.push(trial(resident));
             }
         }
@@ -110,21 +113,21 @@ impl Checkup {
         let nothing_fits = trials.len() == 1
             && (left_out.iter()).any(|left_out| matches!(left_out, LeftOut::TooLarge { .. }));
         if nothing_fits && given > 0 {
-            roles.push(Role::Fewer);
+            planned.push(CheckupRun::Fewer);
             trials.push(trial(given.saturating_sub(STEP_LAYERS)));
         }
         Self {
             source,
             runs: trials.iter().map(|_| Vec::new()).collect(),
-            roles,
+            planned,
             trials,
             left_out,
             is_form_typed: blueprint.options.resident_form.is_some(),
         }
     }
 
-    pub fn roles(&self) -> &[Role] {
-        &self.roles
+    pub fn planned(&self) -> &[CheckupRun] {
+        &self.planned
     }
 
     pub fn left_out(&self) -> &[LeftOut] {
@@ -141,7 +144,7 @@ impl Checkup {
     pub fn round(
         &mut self,
         cancel: &Arc<AtomicBool>,
-        on_run: &mut dyn FnMut(Role),
+        on_run: &mut dyn FnMut(CheckupRun),
     ) -> Result<(), EngineError> {
         let round = match self.try_round(cancel, on_run) {
             Err(EngineError::TooManyStrays { .. }) if !self.is_form_typed => {
@@ -162,40 +165,40 @@ impl Checkup {
     fn try_round(
         &self,
         cancel: &Arc<AtomicBool>,
-        on_run: &mut dyn FnMut(Role),
+        on_run: &mut dyn FnMut(CheckupRun),
     ) -> Result<Vec<TrialRun>, EngineError> {
-        let run = |(&role, trial): (&Role, &Trial)| {
-            on_run(role);
+        let run = |(&which, trial): (&CheckupRun, &Trial)| {
+            on_run(which);
             match self.rounds() {
                 0 => trial.run_beside_limits(&self.source, cancel),
                 _ => trial.run(&self.source, cancel),
             }
         };
-        self.roles.iter().zip(&self.trials).map(run).collect()
+        self.planned.iter().zip(&self.trials).map(run).collect()
     }
 
-    pub fn runs_of(&self, role: Role) -> &[TrialRun] {
-        let index = self.roles.iter().position(|&other| other == role);
+    pub fn runs_of(&self, which: CheckupRun) -> &[TrialRun] {
+        let index = self.planned.iter().position(|&other| other == which);
         index.map_or(&[], |index| &self.runs[index])
     }
 
     /// What can be said so far; nothing before the first round is complete.
     pub fn findings(&self) -> Option<Runs> {
-        let symptoms = |role| Symptoms::of(self.runs_of(role));
+        let symptoms = |which| Symptoms::of(self.runs_of(which));
         Some(Runs {
-            as_given: symptoms(Role::AsGiven)?,
-            no_offload: symptoms(Role::NoOffload),
-            more: symptoms(Role::More),
-            fewer: symptoms(Role::Fewer),
+            as_given: symptoms(CheckupRun::AsGiven)?,
+            no_offload: symptoms(CheckupRun::NoOffload),
+            more: symptoms(CheckupRun::More),
+            fewer: symptoms(CheckupRun::Fewer),
         })
     }
 }
 
-fn too_large(blueprint: &Blueprint, role: Role, resident: usize) -> Option<LeftOut> {
+fn too_large(blueprint: &Blueprint, which: CheckupRun, resident: usize) -> Option<LeftOut> {
     let plan: ResidencyPlan = blueprint.plan_for(resident);
     let memory_bytes = blueprint.memory_bytes?;
     (plan.total_bytes() > memory_bytes).then(|| LeftOut::TooLarge {
-        role,
+        which,
         resident,
         needed_bytes: plan.total_bytes(),
         memory_bytes,
@@ -250,13 +253,13 @@ mod tests {
         assert_eq!(
             limited.left_out(),
             [LeftOut::TooLarge {
-                role: Role::NoOffload,
+                which: CheckupRun::NoOffload,
                 resident: 28,
                 needed_bytes: blueprint.plan_for(28).total_bytes(),
                 memory_bytes: limit,
             }]
         );
-        assert_eq!(limited.roles(), [Role::AsGiven, Role::More]);
+        assert_eq!(limited.planned(), [CheckupRun::AsGiven, CheckupRun::More]);
         assert!(
             limited
                 .trials
@@ -268,7 +271,7 @@ mod tests {
 
     #[test]
     fn where_nothing_larger_fits_the_run_below_is_made() {
-        let roles = |resident: usize| {
+        let planned = |resident: usize| {
             let options = ModelOptions {
                 residency: Residency::Auto,
                 link_gbps: Some(1.0),
@@ -280,12 +283,12 @@ mod tests {
                 memory_bytes: Some(blueprint.plan_for(resident).total_bytes()),
                 ..options
             });
-            (limited.roles().to_vec(), resident_of(&limited))
+            (limited.planned().to_vec(), resident_of(&limited))
         };
         let n = Residency::Layers;
-        let both = vec![Role::AsGiven, Role::Fewer];
-        assert_eq!(roles(20), (both.clone(), vec![n(20), n(16)]));
-        assert_eq!(roles(3), (both, vec![n(3), n(0)]));
-        assert_eq!(roles(0), (vec![Role::AsGiven], vec![n(0)]));
+        let both = vec![CheckupRun::AsGiven, CheckupRun::Fewer];
+        assert_eq!(planned(20), (both.clone(), vec![n(20), n(16)]));
+        assert_eq!(planned(3), (both, vec![n(3), n(0)]));
+        assert_eq!(planned(0), (vec![CheckupRun::AsGiven], vec![n(0)]));
     }
 }

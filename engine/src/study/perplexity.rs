@@ -76,7 +76,7 @@ impl Windows {
 }
 
 impl Scored {
-    /// Of the text: e to the mean of the negative logarithms.
+    /// The text's perplexity: e to the mean of the negative logarithms.
     pub fn perplexity(&self) -> f64 {
         self.mean().exp()
     }
@@ -88,7 +88,7 @@ impl Scored {
         self.perplexity() * (variance / (count - 1.0).max(1.0)).sqrt()
     }
 
-    /// Of the negative logarithms.
+    /// The mean of the negative logarithms.
     pub fn mean(&self) -> f64 {
         self.nll / self.tokens as f64
     }
@@ -131,7 +131,7 @@ pub fn perplexity(
     Ok(scored)
 }
 
-/// Of the probability that these logits give to a token.
+/// The negative logarithm of the probability that these logits give to a token.
 fn negative_log(logits: &[f32], token: usize) -> f64 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits

@@ -72,13 +72,13 @@ impl Together {
         })
     }
 
-    /// Of all streams together.
+    /// The rate of all streams together.
     pub fn tokens_per_s(&self) -> Option<f64> {
         self.totals.tokens_per_s()
     }
 }
 
-/// Of equals, the first.
+/// The likeliest token, the first of equals.
 fn likeliest(logits: &[f32]) -> u32 {
     let (mut best, mut largest) = (0, f32::NEG_INFINITY);
     for (token, &logit) in (0..).zip(logits) {

@@ -1,5 +1,5 @@
 //! What this machine reaches with this model, and the plans that would make the most of it.
-//! Predictions are the planner's; whoever recommends one verifies it by running it.
+//! Predictions are the planner's; a caller that recommends one verifies it by running it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

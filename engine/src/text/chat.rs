@@ -47,7 +47,7 @@ const RECURSION_MAX: usize = 200;
 const SOURCE_BYTES_MAX: usize = 1 << 20;
 
 /// Output may be this much, and a few times the messages. A macro's output is written twice, once
-/// by the macro and once by who called it, and counts twice.
+/// by the macro and once by its caller, and counts twice.
 const OUTPUT_BYTES_MIN: usize = 4 << 20;
 const OUTPUT_PER_GIVEN_BYTE: usize = 16;
 

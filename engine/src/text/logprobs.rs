@@ -11,11 +11,11 @@ pub struct Logprob {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Logprobs {
     pub chosen: Logprob,
-    /// From the likeliest on; of equals, the lower token first.
+    /// The likeliest first; among equals, the lower token first.
     pub top: Vec<Logprob>,
 }
 
-/// Of one row, before a token was chosen.
+/// The likely tokens of one row, before one was chosen.
 #[derive(Debug, Clone)]
 pub struct LikelyTokens {
     logprobs: Vec<f32>,

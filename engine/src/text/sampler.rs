@@ -112,7 +112,7 @@ pub struct Sampler {
     times: Times,
 }
 
-/// From when to when.
+/// When something began, and when it ended.
 pub type Stretch = (Instant, Instant);
 
 /// When the parts of a choice that take long were at it, where they were needed.
@@ -130,7 +130,7 @@ fn noting<T>(stretch: &mut Option<Stretch>, work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Of a whole row, so many are ranked first: mostly enough. Then more, then all.
+/// So many of a whole row are ranked first: mostly enough. Then more, then all.
 const FIRST_RANKED: usize = 256;
 const MORE_RANKED: usize = 4096;
 
@@ -186,7 +186,7 @@ impl Sampler {
         Wanted::Best { count, temperature }
     }
 
-    /// Of the last choice.
+    /// What the last choice took.
     pub fn times(&self) -> Times {
         self.times
     }

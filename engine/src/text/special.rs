@@ -49,16 +49,16 @@ impl AddedToken {
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
-    /// By their names, `bos_token` and the like.
+    /// Tokens by their names, `bos_token` and the like.
     pub named: Vec<(String, AddedToken)>,
-    /// Without a name.
+    /// Those without a name.
     pub extra: Vec<AddedToken>,
     /// What the configuration says about added tokens, in the order of its ids.
     pub described: Vec<AddedToken>,
 }
 
 impl SpecialTokens {
-    /// From the content of the two files, where there are such. The map is looked at only if the
+    /// Reads the content of the two files, where there are such. The map is looked at only if the
     /// configuration does not describe its added tokens, and then goes before it.
     pub fn read(config: Option<&[u8]>, map: Option<&[u8]>) -> Result<Self, TextError> {
         let config = object(TOKENIZER_CONFIG, config)?;
@@ -68,13 +68,13 @@ impl SpecialTokens {
     /// The same of a configuration that was read before.
     pub fn of(config: &Map<String, Value>, map: Option<&[u8]>) -> Result<Self, TextError> {
         let mut found = Self::default();
-        let config = Source::new(TOKENIZER_CONFIG, config);
+        let config = ConfigFile::new(TOKENIZER_CONFIG, config);
         found.described = config.described()?;
         let map = match config.fields.contains_key("added_tokens_decoder") {
             true => Map::new(),
             false => object(SPECIAL_TOKENS_MAP, map)?,
         };
-        let map = Source::new(SPECIAL_TOKENS_MAP, &map);
+        let map = ConfigFile::new(SPECIAL_TOKENS_MAP, &map);
         let mut names: Vec<String> = NAMES.map(str::to_owned).to_vec();
         names.extend(map.own_names().chain(config.own_names()));
         let described: HashMap<_, _> = found
@@ -127,13 +127,13 @@ fn object(file: &'static str, json: Option<&[u8]>) -> Result<Map<String, Value>,
     })
 }
 
-/// One of the files.
-struct Source<'a> {
+/// One of the files that describe special tokens.
+struct ConfigFile<'a> {
     file: &'static str,
     fields: &'a Map<String, Value>,
 }
 
-impl<'a> Source<'a> {
+impl<'a> ConfigFile<'a> {
     fn new(file: &'static str, fields: &'a Map<String, Value>) -> Self {
         Self { file, fields }
     }

@@ -1,5 +1,5 @@
 //! A thread whose answers are waited for with an eye on a flag: a disk that hangs must not keep
-//! whoever waits from giving up.
+//! the waiting thread from giving up.
 
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ pub struct Background<T> {
 const PATIENCE: Duration = Duration::from_millis(50);
 
 impl<T: Send + 'static> Background<T> {
-    /// One answer has room: the thread does not wait until somebody takes it.
+    /// One answer has room: the thread does not wait until it is taken.
     pub fn start(
         name: &str,
         work: impl FnOnce(&Sender<T>) + Send + 'static,
@@ -63,7 +63,7 @@ impl<T: Send + 'static> Background<T> {
 impl<T> Drop for Background<T> {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // Whoever waited for an answer has heard of a panic.
+            // The thread that waited for an answer has heard of a panic.
             let _ = thread.join();
         }
     }

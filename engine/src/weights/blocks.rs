@@ -13,14 +13,14 @@ pub struct Blocks(Vec<Block>);
 #[derive(Debug, Clone)]
 struct Block {
     packed: BlockSource,
-    /// In the host's memory, as a disk brings it.
+    /// Its place in the host's memory, as a disk brings it.
     paged: BlockSource,
     /// Where it stays: packed, or some of it compact.
     resident: Arc<BlockLayout>,
 }
 
 impl Blocks {
-    /// Of all layers; plain numbers become `dtype`, where one is given.
+    /// The blocks of all layers; plain numbers become `dtype`, where one is given.
     pub fn of(checkpoint: &Checkpoint, dtype: Option<DType>) -> Result<Self, loader::Error> {
         let block = |layer| {
             let packed = checkpoint.block(layer, dtype, Arrangement::Packed)?;
@@ -82,7 +82,7 @@ impl Blocks {
         LayerIndex::first(self.0.len())
     }
 
-    /// Of the largest, as it is read.
+    /// Bytes of the largest, as it is read.
     pub fn largest_bytes(&self) -> usize {
         let bytes = self.0.iter().map(|block| block.packed.slab_bytes());
         bytes.max().unwrap_or(0)
@@ -97,7 +97,7 @@ impl Blocks {
         }
     }
 
-    /// Of the weights of all blocks, the encodings with their bytes; the most first.
+    /// The encodings of all blocks' weights with their bytes; the most first.
     pub fn encodings(&self) -> Vec<(Encoding, u64)> {
         let mut found: Vec<(Encoding, u64)> = Vec::new();
         for (_, part) in self

@@ -55,7 +55,7 @@ impl RowReader {
         (Self::ROWS * row_bytes).next_multiple_of(size_of::<u32>())
     }
 
-    /// Of the rows.
+    /// The encoding of the rows.
     pub fn encoding(&self) -> Encoding {
         self.encoding
     }
@@ -70,7 +70,7 @@ impl RowReader {
             for mut batch in asked {
                 let bytes = bytemuck::cast_slice_mut(&mut batch.rows);
                 batch.done = read(&batch.wanted, &mut bytes[..batch.wanted.len() * row_bytes]);
-                // It is taken, or nobody asks any more.
+                // It is taken, or the asking side is gone.
                 let _ = answer.send(batch);
             }
         })?;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_hangs_is_given_up_and_its_rows_are_nobody_elses() {
+    fn a_read_that_hangs_is_given_up_and_its_rows_are_not_given_to_another() {
         let (go_on, hang) = bounded::<()>(0);
         let mut reader = RowReader::over(2, Encoding::Bf16, move |wanted, to| {
             if wanted == [7] {

@@ -21,7 +21,7 @@ pub struct Ends {
     pub norm: Weight,
     /// The embedding, where the model ties the two.
     head: Head,
-    /// Raised by whoever does not want to wait for the disk any longer.
+    /// Raised when the disk is not to be waited for any longer.
     pub cancel: Arc<AtomicBool>,
 }
 
@@ -48,7 +48,7 @@ impl Ends {
             .sum()
     }
 
-    /// Of these, what can be left on disk.
+    /// The bytes of these that can be left on disk.
     pub fn can_be_left(
         checkpoint: &Checkpoint,
         dtype: Option<DType>,
@@ -150,7 +150,7 @@ impl Ends {
     }
 }
 
-/// Of the memory that one of them is read into.
+/// Bytes of the memory that one of them is read into.
 fn memory_bytes(
     checkpoint: &Checkpoint,
     which: Whole,

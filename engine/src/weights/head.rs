@@ -16,9 +16,9 @@ pub struct Head {
     /// What it is read into.
     slab: SlabBytes,
     weight: Weight,
-    /// Of the checkpoint, if it is read later.
+    /// Bytes of the checkpoint, if it is read later.
     bytes_beside: u64,
-    /// Nobody wants it any more. (The state's thread is waited for after this was raised.)
+    /// It is not wanted any more. (The state's thread is waited for after this was raised.)
     dropped: Arc<AtomicBool>,
     state: Mutex<State>,
 }
@@ -57,7 +57,7 @@ impl Head {
         Self::new(weight.bytes.clone(), weight, 0, State::There)
     }
 
-    /// One that is read into `slab`, host memory that nobody else uses, when [`Head::begin`] says
+    /// One that is read into `slab`, host memory that nothing else uses, when [`Head::begin`] says
     /// so.
     pub fn later(slab: SlabBytes, reading: Reading) -> Self {
         let weight = Weight::of(&reading.source, &slab);
@@ -88,7 +88,7 @@ impl Head {
                 to.write(|to| reading.run(to, &stop))?
                     .map_err(|error| EngineError::unread("the head", error))
             };
-            // Nobody may want it any more.
+            // It may not be wanted any more.
             let _ = answer.send(done());
         })?);
         Ok(())
@@ -112,7 +112,7 @@ impl Head {
         }
     }
 
-    /// Bytes of the checkpoint that nobody waits for before it is asked for.
+    /// Bytes of the checkpoint that are not waited for before the head is asked for.
     pub fn bytes_beside(&self) -> u64 {
         self.bytes_beside
     }
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_nobody_wants_any_more_is_not_read_to_its_end() {
+    fn a_head_that_is_not_wanted_any_more_is_not_read_to_its_end() {
         // Ten reads.
         let spec = SynthSpec {
             hidden_size: 512,
@@ -241,7 +241,7 @@ mod tests {
         }
         // Those that have begun end; none of the others waits to be told.
         for _ in 0..loader::READ_THREADS {
-            // Nobody listens if none had begun.
+            // There is no receiver if none had begun.
             let _ = tell.send(true);
         }
         is_over.recv_timeout(Duration::from_secs(20)).unwrap();

@@ -45,7 +45,7 @@ impl Verification {
         }
     }
 
-    /// Of bytes that were just read, once.
+    /// Checks bytes that were just read, once.
     pub(crate) fn check(
         &self,
         checkpoint: &Checkpoint,
@@ -58,7 +58,7 @@ impl Verification {
         }
     }
 
-    /// For a block that is read from the checkpoint at each visit.
+    /// The expectation for a block that is read from the checkpoint at each visit.
     pub(crate) fn of_file(&self, checkpoint: &Checkpoint, source: &BlockSource) -> Expectation {
         let stretches = match &self.manifest {
             Some(manifest) => manifest.stretches(checkpoint, source),
@@ -67,7 +67,7 @@ impl Verification {
         Expectation::new(stretches, Reference::Manifest)
     }
 
-    /// For blocks that were packed into memory, as they are there now.
+    /// The expectations for blocks that were packed into memory, as they are there now.
     pub(crate) fn of_homes<'a>(
         checkpoint: &Checkpoint,
         homes: &BTreeMap<BlockId, RamHome>,

@@ -9,7 +9,7 @@ use crate::error::EngineError;
 
 #[derive(Debug, Clone)]
 pub struct Weight {
-    /// Of this weight alone.
+    /// The bytes of this weight alone.
     pub bytes: SlabBytes,
     pub encoding: Encoding,
     pub rows: usize,

@@ -42,7 +42,7 @@ impl Storage for Strict {
 struct Random(u64);
 
 impl Random {
-    /// From 0 to `end - 1`.
+    /// A number from 0 to `end - 1`.
     fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1);
         ((self.0 >> 33) as usize) % end

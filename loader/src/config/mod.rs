@@ -1,5 +1,5 @@
-//! One description of a model for every family, with every number checked. Whoever holds a
-//! [`ModelConfig`] may multiply its sizes without fear of overflow; nothing here knows tensors.
+//! One description of a model for every family, with every number checked. The sizes
+//! of a [`ModelConfig`] may be multiplied without fear of overflow; nothing here knows tensors.
 //! What is common to the families' files is read here; what is a family's own is in `families/`.
 
 mod read;

@@ -74,7 +74,7 @@ pub(crate) fn dense(
     })
 }
 
-/// Of all projections of attention, or of none.
+/// The biases of all projections of attention, or of none.
 pub(crate) fn attention_biases(fields: &Fields<'_>) -> Result<AttentionBiases, Error> {
     Ok(match fields.bool("attention_bias")? {
         Some(true) => AttentionBiases::All,

@@ -65,7 +65,7 @@ pub(crate) struct RopeFields<'a> {
     pub(super) fields: Fields<'a>,
     pub(super) rotations: &'static Rotations,
     pub(super) max_positions: usize,
-    /// Of each head, those that turn.
+    /// The dimensions of each head that turn.
     pub(super) dims: usize,
 }
 

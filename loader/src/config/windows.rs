@@ -93,7 +93,7 @@ fn switched(
     layers: usize,
 ) -> Result<Vec<Option<usize>>, Error> {
     let on = fields.bool(SWITCH)?.unwrap_or(false);
-    // Whoever writes the list writes the number it was made of, too: the list counts.
+    // A file that has the list has the number it was made of, too: the list counts.
     if let Some(types) = types {
         return match types.iter().position(|kind| kind.slides()) {
             Some(at) if !on => Err(contradiction(

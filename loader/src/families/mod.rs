@@ -20,7 +20,7 @@ use crate::synth::Synth;
 use crate::{Error, ModelConfig, Purpose, Role};
 
 impl Family {
-    /// In the order in which messages name them.
+    /// All families, in the order in which messages name them.
     pub const ALL: [&'static Self; 7] = [
         Self::LLAMA,
         Self::MISTRAL,
@@ -41,8 +41,8 @@ pub struct Family {
     /// `model_type` of its config.json.
     pub model_type: &'static str,
     pub(crate) read: fn(&Fields<'_>) -> Result<ModelConfig, Error>,
-    /// After the layer's number: of the stored tensors that make up a weight, in the order of its
-    /// rows.
+    /// The names, after the layer's number, of the stored tensors that make up a weight, in the
+    /// order of its rows.
     pub(crate) names: fn(Role) -> &'static [&'static str],
     /// What a tensor of a layer is for that its checkpoints may have and the model does not read.
     pub(crate) extra: fn(&str) -> Option<Purpose>,

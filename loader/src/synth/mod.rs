@@ -39,7 +39,7 @@ pub struct SynthSpec {
     pub rope_scaling: RopeScaling,
     /// Biases of q, k, v and the output projection, where the family has such a field.
     pub attention_bias: bool,
-    /// Of all projections of the feed-forward part, where the family has such a field.
+    /// All projections of the feed-forward part have biases, where the family has such a field.
     pub mlp_bias: bool,
     pub tied_embeddings: bool,
     pub sliding_window: Option<usize>,
@@ -107,7 +107,7 @@ impl SynthSpec {
             .sum()
     }
 
-    /// In the order in which they are written.
+    /// The tensors, in the order in which they are written.
     pub(crate) fn tensors(&self) -> Vec<SynthTensor> {
         let mut tensors = Vec::new();
         let mut push = |name: String, shape: &[usize]| {

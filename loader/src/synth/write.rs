@@ -28,25 +28,25 @@ pub fn write(
     ModelConfig::parse(config.as_bytes())?;
     refuse_existing(dir)?;
     check_room(dir, spec.weight_bytes(), disk_room(dir))?;
-    let mut job = Job {
+    let mut writer = ModelWriter {
         partial: Partial::create(dir)?,
         dir,
         total_bytes: spec.weight_bytes(),
         done_bytes: 0,
         progress,
     };
-    job.small_file("config.json", &config)?;
+    writer.small_file("config.json", &config)?;
     let generation = json!({"bos_token_id": 0, "eos_token_id": 1, "do_sample": false});
-    job.small_file("generation_config.json", &pretty(&generation))?;
+    writer.small_file("generation_config.json", &pretty(&generation))?;
     let tensors = spec.tensors();
     let shards = shards(&tensors, spec);
     if let [all] = shards.as_slice() {
-        job.shard("model.safetensors", all, spec)?;
+        writer.shard("model.safetensors", all, spec)?;
     } else {
         let name =
             |index: usize| format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
         for (index, shard) in shards.iter().enumerate() {
-            job.shard(&name(index), shard, spec)?;
+            writer.shard(&name(index), shard, spec)?;
         }
         let map: Map<String, Value> = shards
             .iter()
@@ -58,13 +58,13 @@ pub fn write(
                     .map(move |tensor| (tensor.name.clone(), Value::from(file.clone())))
             })
             .collect();
-        let index = json!({"metadata": {"total_size": job.total_bytes}, "weight_map": map});
-        job.small_file("model.safetensors.index.json", &pretty(&index))?;
+        let index = json!({"metadata": {"total_size": writer.total_bytes}, "weight_map": map});
+        writer.small_file("model.safetensors.index.json", &pretty(&index))?;
     }
-    job.partial.rename_to(dir)
+    writer.partial.rename_to(dir)
 }
 
-/// The directory that `dir` is until it is whole, for whoever ends the process before that.
+/// The directory that `dir` is until it is whole, to be removed if the process ends before that.
 pub fn partial_path(dir: &Path) -> Option<PathBuf> {
     let mut partial = OsString::from(".");
     partial.push(dir.file_name()?);
@@ -138,7 +138,8 @@ fn header(shard: &[&SynthTensor], spec: &SynthSpec) -> Vec<u8> {
     bytes
 }
 
-struct Job<'a> {
+/// Writes the files of one model.
+struct ModelWriter<'a> {
     partial: Partial,
     dir: &'a Path,
     total_bytes: u64,
@@ -146,7 +147,7 @@ struct Job<'a> {
     progress: &'a mut dyn FnMut(u64, u64),
 }
 
-impl Job<'_> {
+impl ModelWriter<'_> {
     fn small_file(&self, name: &str, text: &str) -> Result<(), Error> {
         fs::write(self.partial.path.join(name), text).map_err(|error| self.failed(name, error))
     }
@@ -279,18 +280,18 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("model");
         let spec = SynthSpec::tiny(Family::QWEN2);
-        let mut job = Job {
+        let mut writer = ModelWriter {
             partial: Partial::create(&dir).unwrap(),
             dir: &dir,
             total_bytes: spec.weight_bytes(),
             done_bytes: 0,
             progress: &mut |_, _| {},
         };
-        // In place of the shard stands a device whose every write fails for want of space.
-        let shard = job.partial.path.join("model.safetensors");
+        // A device stands in for the shard: its every write fails for want of space.
+        let shard = writer.partial.path.join("model.safetensors");
         std::os::unix::fs::symlink("/dev/full", shard).unwrap();
         let tensors = spec.tensors();
-        let error = job
+        let error = writer
             .shard(
                 "model.safetensors",
                 &tensors.iter().collect::<Vec<_>>(),
@@ -300,7 +301,7 @@ mod tests {
         assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
         assert!(error.to_string().contains("filled up"), "{error}");
         assert!(error.hint().unwrap().contains("free at least 1 MiB"));
-        drop(job);
+        drop(writer);
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 }

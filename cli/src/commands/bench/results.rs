@@ -33,7 +33,7 @@ pub struct Row {
     pub label: String,
     pub words: Option<usize>,
     pub runs: Vec<TrialRun>,
-    /// Of the same rounds, several sequences at once, where that was asked for.
+    /// Several sequences at once in the same rounds, where that was asked for.
     pub together: Vec<Together>,
 }
 
@@ -131,7 +131,7 @@ pub fn prompt_rate(run: &TrialRun) -> Option<PromptRate> {
     run.prompt.prompt_rate(&run.streaming)
 }
 
-/// From the start of the prompt's pass to the last token.
+/// The time from the start of the prompt's pass to the last token.
 pub fn wall_ms(run: &TrialRun) -> f64 {
     run.timing.prefill_ms + run.timing.generate_ms
 }
@@ -193,7 +193,7 @@ struct JsonRow<'a> {
     prompt_gflops: JsonSample,
     prompt_peak_gflops: JsonSample,
     memory_bytes: Option<u64>,
-    /// With `--parallel`.
+    /// There with `--parallel`.
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel: Option<JsonTogether>,
 }
@@ -201,7 +201,7 @@ struct JsonRow<'a> {
 #[derive(Debug, Serialize)]
 struct JsonTogether {
     streams: usize,
-    /// Of all streams.
+    /// The rate of all streams.
     tokens_per_s: JsonSample,
     tokens_per_s_each: JsonSample,
     /// Over one stream, round by round.

@@ -2,7 +2,7 @@
 
 use engine::diagnosis::Symptoms;
 use engine::profile::Sample;
-use engine::{LeftOut, Role};
+use engine::{CheckupRun, LeftOut};
 use serde_json::{Value, json};
 
 use super::text::first_middle_last;
@@ -95,10 +95,10 @@ pub fn of(report: &Report) -> Value {
     })
 }
 
-fn one_run((role, run): (Role, &Symptoms)) -> Value {
+fn one_run((which, run): (CheckupRun, &Symptoms)) -> Value {
     let plan = &run.streaming.plan;
     json!({
-        "run": role.name(),
+        "run": which.name(),
         "resident": plan.resident_count(),
         "streamed": plan.streamed_count(),
         "slots": plan.slots(),
@@ -133,20 +133,20 @@ fn sample(sample: &Sample) -> Value {
 fn left_out(left_out: &LeftOut) -> Value {
     match *left_out {
         LeftOut::TooLarge {
-            role,
+            which,
             resident,
             needed_bytes,
             memory_bytes,
         } => json!({
-            "run": role.name(),
+            "run": which.name(),
             "reason": "too_large",
             "resident": resident,
             "needed_bytes": needed_bytes,
             "memory_bytes": memory_bytes,
             "text": why(left_out),
         }),
-        LeftOut::SameAs { role, other } => json!({
-            "run": role.name(),
+        LeftOut::SameAs { which, other } => json!({
+            "run": which.name(),
             "reason": "same_as",
             "other": other.name(),
             "text": why(left_out),

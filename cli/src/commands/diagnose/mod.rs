@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engine::diagnosis::Runs;
-use engine::{Blueprint, Checkup, EngineError, LeftOut, Machine, Role};
+use engine::{Blueprint, Checkup, CheckupRun, EngineError, LeftOut, Machine};
 use loader::units;
 
 use super::preface;
@@ -94,10 +94,10 @@ pub fn run(args: &DiagnoseArgs) -> Result<(), Failure> {
 /// All rounds, or those until Ctrl-C: whether it came.
 fn measure(checkup: &mut Checkup, repeats: usize, console: &Console) -> Result<bool, Failure> {
     let cancel: Arc<AtomicBool> = interrupt::flag();
-    let steps = Steps::new(console, repeats * checkup.roles().len());
+    let steps = Steps::new(console, repeats * checkup.planned().len());
     for round in 1..=repeats {
-        let done = checkup.round(&cancel, &mut |role| {
-            steps.next(format!("round {round} of {repeats}, {}", run_name(role)));
+        let done = checkup.round(&cancel, &mut |which| {
+            steps.next(format!("round {round} of {repeats}, {}", run_name(which)));
         });
         match done {
             Ok(()) => {}
@@ -121,7 +121,7 @@ fn prompt(args: &DiagnoseArgs, blueprint: &Blueprint) -> Result<Vec<u32>, Failur
     Ok(prompt)
 }
 
-/// Before minutes of measuring, not after.
+/// This is done before minutes of measuring, not after.
 fn check_save(path: Option<&Path>) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
     let parent = path
@@ -158,12 +158,12 @@ impl Facts {
 }
 
 /// A run as people call it.
-fn run_name(role: Role) -> &'static str {
-    match role {
-        Role::AsGiven => "as given",
-        Role::NoOffload => "no offload",
-        Role::More => "N+4",
-        Role::Fewer => "N-4",
+fn run_name(which: CheckupRun) -> &'static str {
+    match which {
+        CheckupRun::AsGiven => "as given",
+        CheckupRun::NoOffload => "no offload",
+        CheckupRun::More => "N+4",
+        CheckupRun::Fewer => "N-4",
     }
 }
 
@@ -171,7 +171,7 @@ fn run_name(role: Role) -> &'static str {
 fn why(left_out: &LeftOut) -> String {
     match *left_out {
         LeftOut::TooLarge {
-            role,
+            which,
             resident,
             needed_bytes,
             memory_bytes,
@@ -180,19 +180,19 @@ fn why(left_out: &LeftOut) -> String {
             format!(
                 "without the run `{}`: {resident} resident layers need {needed}, {available} are \
                  available",
-                run_name(role)
+                run_name(which)
             )
         }
-        LeftOut::SameAs { role, other } => format!(
+        LeftOut::SameAs { which, other } => format!(
             "without a run `{}` of its own: it is the run `{}` again",
-            run_name(role),
+            run_name(which),
             run_name(other)
         ),
     }
 }
 
 impl Report {
-    fn named_runs(&self) -> Vec<(Role, &engine::diagnosis::Symptoms)> {
+    fn named_runs(&self) -> Vec<(CheckupRun, &engine::diagnosis::Symptoms)> {
         let Runs {
             as_given,
             no_offload,
@@ -200,13 +200,13 @@ impl Report {
             fewer,
         } = &self.runs;
         let others = [
-            (Role::NoOffload, no_offload),
-            (Role::More, more),
-            (Role::Fewer, fewer),
+            (CheckupRun::NoOffload, no_offload),
+            (CheckupRun::More, more),
+            (CheckupRun::Fewer, fewer),
         ];
         let others = others.into_iter();
-        std::iter::once((Role::AsGiven, as_given))
-            .chain(others.filter_map(|(role, run)| Some((role, run.as_ref()?))))
+        std::iter::once((CheckupRun::AsGiven, as_given))
+            .chain(others.filter_map(|(which, run)| Some((which, run.as_ref()?))))
             .collect()
     }
 

@@ -51,7 +51,7 @@ fn spread(sample: &Sample, digits: usize) -> String {
     )
 }
 
-/// Of rates, which may be small.
+/// Rates, which may be small.
 fn rates(sample: &Sample) -> String {
     if sample.is_empty() {
         return "-".into();
@@ -134,10 +134,10 @@ impl Text {
             ]
             .map(str::to_owned),
         );
-        for (role, run) in report.named_runs() {
+        for (which, run) in report.named_runs() {
             let plan = &run.streaming.plan;
             table.row([
-                run_name(role).into(),
+                run_name(which).into(),
                 plan.resident_count().to_string(),
                 plan.streamed_count().to_string(),
                 rates(&run.tokens_per_s()),
@@ -306,7 +306,7 @@ pub fn bundle(report: &Report) -> String {
     lines.join("\n")
 }
 
-/// Of few layers, only those there are.
+/// If there are few layers, only those there are.
 pub fn first_middle_last<T>(layers: &[T]) -> Vec<(&'static str, &T)> {
     let last = layers.len().saturating_sub(1);
     let mut picked = vec![("first", 0), ("middle", last / 2), ("last", last)];

@@ -13,7 +13,7 @@ pub const SHOWN_MAX: usize = 8;
 #[derive(Debug, Serialize)]
 pub struct Mix {
     layers: Vec<usize>,
-    /// Of the tensors that are in other formats in other layers.
+    /// The encodings of the tensors that are in other formats in other layers.
     encodings: BTreeMap<String, &'static str>,
 }
 

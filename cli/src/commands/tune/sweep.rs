@@ -16,7 +16,7 @@ const WIDTH: usize = 48;
 
 #[derive(Debug)]
 pub struct Sweep {
-    /// By N, least first.
+    /// Points by N, least first.
     pub points: Vec<Verified>,
 }
 
@@ -218,7 +218,7 @@ impl Axes {
     }
 }
 
-/// At spaces, into lines that fit.
+/// Cuts at spaces, into lines that fit.
 fn wrapped(title: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in title.split(' ') {
@@ -243,7 +243,7 @@ fn most(rows: &[Row]) -> f64 {
         .fold(f64::MIN_POSITIVE, f64::max)
 }
 
-/// To a number that divides into readable ticks.
+/// Rounds up to a number that divides into readable ticks.
 fn round_up(value: f64) -> f64 {
     let unit = 10_f64.powf(value.log10().floor());
     let steps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Codes of a group stand as two halves of 32 bytes: byte `j` of a half has number `j` of its 64 in
-//! the low bits and number `32 + j` in the high ones. Knows nothing of layers or of who multiplies.
+//! the low bits and number `32 + j` in the high ones. Knows nothing of layers or products.
 
 mod pack;
 
@@ -24,7 +24,7 @@ pub(crate) const GROUP: usize = 128;
 pub(crate) const GROUP_BYTES: usize = GROUP / 2 + GROUP;
 /// Where its tails begin.
 pub(crate) const TAILS: usize = GROUP / 2;
-/// Of so many numbers one may be a stray.
+/// One of so many numbers may be a stray.
 const NUMBERS_A_STRAY: usize = 256;
 
 /// A compact matrix, borrowed.
@@ -39,7 +39,7 @@ pub struct Compact<'a> {
 
 /// What the codes of a row mean, and where its strays begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(crate) struct Head {
+pub(crate) struct RowHead {
     pub strays: u32,
     /// The exponent that code 0 stands for: `base`, or that of zero in a row that has zeros.
     pub of_zero: u8,
@@ -47,11 +47,11 @@ pub(crate) struct Head {
     pub base: u8,
 }
 
-impl Head {
-    /// Of a row whose strays are not counted yet.
+impl RowHead {
+    /// The head of a row whose strays are not counted yet.
     #[inline(always)]
     fn of(base: u8, zeros: bool) -> Self {
-        Head {
+        RowHead {
             strays: 0,
             of_zero: if zeros { 0 } else { base },
             base,
@@ -63,7 +63,7 @@ impl Head {
     }
 
     pub fn from_bits(bits: u64) -> Self {
-        Head {
+        RowHead {
             strays: bits as u32,
             of_zero: (bits >> 32) as u8,
             base: (bits >> 40) as u8,
@@ -93,19 +93,19 @@ impl Head {
 
 /// Where the parts of numbers are in a group: the codes and tails of those from a place on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
+pub(crate) struct GroupOffsets {
     /// The byte of the first code.
     pub codes: usize,
-    /// By how many bits the codes stand high in their bytes.
+    /// How many bits the codes stand high in their bytes.
     pub shift: u32,
     /// The byte of the first tail.
     pub tails: usize,
 }
 
-impl Place {
+impl GroupOffsets {
     #[inline(always)]
     pub fn of(at: usize) -> Self {
-        Place {
+        GroupOffsets {
             codes: at / 64 * 32 + at % 32,
             shift: (at % 64 / 32 * 4) as u32,
             tails: TAILS + at,
@@ -198,7 +198,7 @@ impl<'a> Compact<'a> {
 
     /// Bytes that reading all of it takes.
     pub fn bytes(&self) -> usize {
-        let strays = Head::from_bits(self.heads[self.rows]).strays as usize;
+        let strays = RowHead::from_bits(self.heads[self.rows]).strays as usize;
         self.groups.len() + size_of_val(self.heads) + strays.min(self.strays.len()) * 4
     }
 
@@ -207,13 +207,13 @@ impl<'a> Compact<'a> {
         self.groups
     }
 
-    /// From one row to the next.
+    /// Bytes from one row to the next.
     pub(crate) fn row_bytes(&self) -> usize {
         self.cols / GROUP * GROUP_BYTES
     }
 
-    pub(crate) fn head(&self, row: usize) -> Head {
-        Head::from_bits(self.heads[row])
+    pub(crate) fn head(&self, row: usize) -> RowHead {
+        RowHead::from_bits(self.heads[row])
     }
 
     /// The strays of a row, by column.
@@ -258,13 +258,13 @@ impl<'a> Compact<'a> {
 
 /// The numbers of a group but for its strays.
 #[inline(always)]
-pub(crate) fn unpack_group(head: Head, group: &[u8], out: &mut [u16; GROUP]) {
+pub(crate) fn unpack_group(head: RowHead, group: &[u8], out: &mut [u16; GROUP]) {
     for (quarter, out) in out.chunks_exact_mut(32).enumerate() {
-        let place = Place::of(quarter * 32);
-        let codes = &group[place.codes..][..32];
-        let tails = &group[place.tails..][..32];
+        let offsets = GroupOffsets::of(quarter * 32);
+        let codes = &group[offsets.codes..][..32];
+        let tails = &group[offsets.tails..][..32];
         for ((out, &codes), &tail) in out.iter_mut().zip(codes).zip(tails) {
-            *out = number(head.exponent(codes >> place.shift & 15), tail);
+            *out = number(head.exponent(codes >> offsets.shift & 15), tail);
         }
     }
 }

@@ -7,7 +7,9 @@
 
 use half::bf16;
 
-use super::{GROUP, GROUP_BYTES, Head, NUMBERS_A_STRAY, Parts, Stray, TAILS, exponent_of, tail_of};
+use super::{
+    GROUP, GROUP_BYTES, NUMBERS_A_STRAY, Parts, RowHead, Stray, TAILS, exponent_of, tail_of,
+};
 use crate::isa::{Isa, Kernel, dispatch};
 use crate::shared::Shared;
 use crate::team::{Cut, Team};
@@ -59,19 +61,19 @@ pub fn pack(team: &Team, from: &[bf16], cols: usize, to: &mut [u8]) -> Result<()
     });
     let mut first = 0;
     for head in &mut heads[..rows] {
-        let own = Head::from_bits(*head);
+        let own = RowHead::from_bits(*head);
         // Beyond the last row stands where its strays end.
         let count = own.strays as usize;
-        *head = Head {
+        *head = RowHead {
             strays: first as u32,
             ..own
         }
         .to_bits();
         first += count;
     }
-    heads[rows] = Head {
+    heads[rows] = RowHead {
         strays: first as u32,
-        ..Head::default()
+        ..RowHead::default()
     }
     .to_bits();
     if first > strays.len() {
@@ -85,7 +87,7 @@ pub fn pack(team: &Team, from: &[bf16], cols: usize, to: &mut [u8]) -> Result<()
     let (groups, strays) = (Shared::new(groups), Shared::new(strays));
     team.deal(cut, |share, _| {
         for row in share {
-            let [head, next] = [row, row + 1].map(|row| Head::from_bits(heads[row]));
+            let [head, next] = [row, row + 1].map(|row| RowHead::from_bits(heads[row]));
             let from = &from[row * cols..(row + 1) * cols];
             // SAFETY: as above.
             unsafe {
@@ -126,19 +128,19 @@ impl Kernel for Heads<'_> {
 /// two below: as long as leaving out the large ones gains more of the small. A row for which that
 /// does badly, such as one with a single number far above all others, has its exponents counted.
 #[inline(always)]
-fn head_of(row: &[u16]) -> Head {
+fn head_of(row: &[u16]) -> RowHead {
     let top = row.iter().fold(0, |top, &bits| top.max(bits & 0x7f80));
     let top = exponent_of(top);
     if top < 16 {
-        return Head::default();
+        return RowHead::default();
     }
     let zeros = row.iter().any(|&bits| exponent_of(bits) == 0);
     let at = |base: u8| {
-        let head = Head::of(base, zeros);
+        let head = RowHead::of(base, zeros);
         let strays = row
             .iter()
             .map(|&bits| u32::from(!head.code(exponent_of(bits)).1));
-        Head {
+        RowHead {
             strays: strays.sum(),
             ..head
         }
@@ -159,16 +161,16 @@ fn head_of(row: &[u16]) -> Head {
 
 #[cold]
 #[inline(never)]
-fn best_of_counts(row: &[u16], zeros: bool) -> Head {
+fn best_of_counts(row: &[u16], zeros: bool) -> RowHead {
     let mut counts = [0u32; 256];
     for &bits in row {
         counts[usize::from(exponent_of(bits))] += 1;
     }
     let at = |base: u8| {
-        let head = Head::of(base, zeros);
+        let head = RowHead::of(base, zeros);
         let stray = (0..=255u8).filter(|&exponent| !head.code(exponent).1);
         let strays = stray.map(|exponent| counts[usize::from(exponent)]).sum();
-        Head { strays, ..head }
+        RowHead { strays, ..head }
     };
     let heads = (0..=240).map(at);
     heads.min_by_key(|head| head.strays).unwrap_or_default()
@@ -176,7 +178,7 @@ fn best_of_counts(row: &[u16], zeros: bool) -> Head {
 
 /// One row, whose strays have their places.
 struct Row<'a> {
-    head: Head,
+    head: RowHead,
     from: &'a [u16],
     groups: &'a mut [u8],
     strays: &'a mut [u32],

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::Isa;
-use crate::compact::{Head, Place};
+use crate::compact::{GroupOffsets, RowHead};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
@@ -60,7 +60,7 @@ impl Isa for Avx2 {
     /// The exponents that the codes stand for.
     type Key = __m128i;
     #[inline(always)]
-    unsafe fn key(head: Head) -> __m128i {
+    unsafe fn key(head: RowHead) -> __m128i {
         let codes = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         let above = _mm_add_epi8(codes, _mm_set1_epi8(head.base.cast_signed()));
         let zero = _mm_set1_epi8(head.of_zero.cast_signed());
@@ -68,9 +68,9 @@ impl Isa for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_compact_pair(group: *const u8, at: usize, key: __m128i) -> [__m256; 2] {
-        let place = Place::of(at);
-        let codes = _mm_loadu_si128(group.add(place.codes).cast());
-        let codes = if place.shift == 0 {
+        let offsets = GroupOffsets::of(at);
+        let codes = _mm_loadu_si128(group.add(offsets.codes).cast());
+        let codes = if offsets.shift == 0 {
             codes
         } else {
             _mm_srli_epi16::<4>(codes)
@@ -78,7 +78,7 @@ impl Isa for Avx2 {
         let codes = _mm_and_si128(codes, _mm_set1_epi8(15));
         let exponents = _mm256_cvtepu8_epi16(_mm_shuffle_epi8(key, codes));
         // Widened with its sign, a tail has it at both ends of the number: the upper one is wanted.
-        let tails = _mm256_cvtepi8_epi16(_mm_loadu_si128(group.add(place.tails).cast()));
+        let tails = _mm256_cvtepi8_epi16(_mm_loadu_si128(group.add(offsets.tails).cast()));
         let tails = _mm256_and_si256(tails, _mm256_set1_epi16(0x807f_u16.cast_signed()));
         part_bf16(_mm256_or_si256(tails, _mm256_slli_epi16::<7>(exponents)))
     }

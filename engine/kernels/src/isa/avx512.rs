@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::Isa;
-use crate::compact::{Head, Place};
+use crate::compact::{GroupOffsets, RowHead};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const ASKS_TWICE: bool = false>;
@@ -22,7 +22,7 @@ pub(crate) struct Key(__m512i);
 
 impl Key {
     #[inline(always)]
-    pub unsafe fn of(head: Head) -> Self {
+    pub unsafe fn of(head: RowHead) -> Self {
         let codes = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
         let codes = _mm512_cvtepi8_epi16(_mm256_broadcastsi128_si256(codes));
         let above = _mm512_add_epi16(codes, _mm512_set1_epi16(i16::from(head.base)));
@@ -39,16 +39,16 @@ impl Key {
     /// The group is readable.
     #[inline(always)]
     pub unsafe fn numbers(self, group: *const u8, at: usize) -> __m512i {
-        let place = Place::of(at);
-        let codes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(group.add(place.codes).cast()));
-        let codes = if place.shift == 0 {
+        let offsets = GroupOffsets::of(at);
+        let codes = _mm512_cvtepu8_epi16(_mm256_loadu_si256(group.add(offsets.codes).cast()));
+        let codes = if offsets.shift == 0 {
             codes
         } else {
             _mm512_srli_epi16::<4>(codes)
         };
         let exponents = _mm512_permutexvar_epi16(codes, self.0);
         // Widened with its sign, a tail has it at both ends of the number: the upper one is wanted.
-        let tails = _mm512_cvtepi8_epi16(_mm256_loadu_si256(group.add(place.tails).cast()));
+        let tails = _mm512_cvtepi8_epi16(_mm256_loadu_si256(group.add(offsets.tails).cast()));
         let kept = _mm512_set1_epi16(0x807f_u16 as i16);
         const EITHER_OF_BOTH: i32 = 0b1110_1010;
         _mm512_ternarylogic_epi64::<EITHER_OF_BOTH>(tails, kept, exponents)
@@ -99,7 +99,7 @@ impl<const ASKS_TWICE: bool> Isa for Avx512<ASKS_TWICE> {
     }
     type Key = Key;
     #[inline(always)]
-    unsafe fn key(head: Head) -> Key {
+    unsafe fn key(head: RowHead) -> Key {
         Key::of(head)
     }
     #[inline(always)]

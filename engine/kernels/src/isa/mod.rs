@@ -21,7 +21,7 @@ use half::{bf16, f16};
 
 #[cfg(target_arch = "x86_64")]
 use super::ahead::Asking;
-use super::compact::Head;
+use super::compact::RowHead;
 use super::level::Level;
 
 #[cfg(target_arch = "x86_64")]
@@ -51,7 +51,7 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn part(pair: [Self::V; 2]) -> [Self::V; 2];
     /// What the codes of a compact row stand for.
     type Key: Copy;
-    unsafe fn key(head: Head) -> Self::Key;
+    unsafe fn key(head: RowHead) -> Self::Key;
     /// The numbers of two vectors from place `at` of a compact group on, in the order of
     /// [`Isa::load_bf16_pair`]. `at` is a multiple of two vectors; the group is readable.
     unsafe fn load_compact_pair(group: *const u8, at: usize, key: Self::Key) -> [Self::V; 2];
@@ -65,7 +65,7 @@ pub(crate) trait Isa: Copy + 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// The smaller; `b` if either is not a number.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
-    /// To the nearest whole number.
+    /// Rounds to the nearest whole number.
     unsafe fn round(v: Self::V) -> Self::V;
     /// Two to the power of whole numbers between -126 and 127.
     unsafe fn exp2_whole(v: Self::V) -> Self::V;
@@ -172,7 +172,7 @@ pub(crate) trait Kernel {
     /// Runs it with the instructions of `I`. Must be `#[inline(always)]`.
     ///
     /// # Safety
-    /// Called only by [`dispatch`], plus whatever the kernel itself asks of who builds it.
+    /// Called only by [`dispatch`], plus whatever the kernel itself asks of its builder.
     unsafe fn call<I: Isa>(self);
 }
 

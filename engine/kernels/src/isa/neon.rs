@@ -11,7 +11,7 @@ use std::arch::asm;
 use half::{bf16, f16};
 
 use super::Isa;
-use crate::compact::{Head, Place};
+use crate::compact::{GroupOffsets, RowHead};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon;
@@ -61,22 +61,22 @@ impl Isa for Neon {
     /// The exponents that the codes stand for.
     type Key = uint8x16_t;
     #[inline(always)]
-    unsafe fn key(head: Head) -> uint8x16_t {
+    unsafe fn key(head: RowHead) -> uint8x16_t {
         let exponents: [u8; 16] = std::array::from_fn(|code| head.exponent(code as u8));
         vld1q_u8(exponents.as_ptr())
     }
     #[inline(always)]
     unsafe fn load_compact_pair(group: *const u8, at: usize, key: uint8x16_t) -> [float32x4_t; 2] {
-        let place = Place::of(at);
-        let codes = vld1_u8(group.add(place.codes));
-        let codes = if place.shift == 0 {
+        let offsets = GroupOffsets::of(at);
+        let codes = vld1_u8(group.add(offsets.codes));
+        let codes = if offsets.shift == 0 {
             vand_u8(codes, vdup_n_u8(15))
         } else {
             vshr_n_u8::<4>(codes)
         };
         let exponents = vshll_n_u8::<7>(vqtbl1_u8(key, codes));
         // Widened with its sign, a tail has it at both ends of the number: the upper one is wanted.
-        let tails = vreinterpretq_u16_s16(vmovl_s8(vld1_s8(group.add(place.tails).cast())));
+        let tails = vreinterpretq_u16_s16(vmovl_s8(vld1_s8(group.add(offsets.tails).cast())));
         part_bf16(vorrq_u16(vandq_u16(tails, vdupq_n_u16(0x807f)), exponents))
     }
     #[inline(always)]

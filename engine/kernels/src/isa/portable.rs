@@ -9,7 +9,7 @@
 use half::{bf16, f16};
 
 use super::Isa;
-use crate::compact::{Head, Place, number};
+use crate::compact::{GroupOffsets, RowHead, number};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
@@ -70,18 +70,18 @@ impl Isa for Portable {
     unsafe fn part(pair: [Self::V; 2]) -> [Self::V; 2] {
         pair
     }
-    type Key = Head;
+    type Key = RowHead;
     #[inline(always)]
-    unsafe fn key(head: Head) -> Head {
+    unsafe fn key(head: RowHead) -> RowHead {
         head
     }
     #[inline(always)]
-    unsafe fn load_compact_pair(group: *const u8, at: usize, head: Head) -> [Self::V; 2] {
-        let place = Place::of(at);
-        let codes = group.add(place.codes).cast::<[u8; 2 * LANES]>().read();
-        let tails = group.add(place.tails).cast::<[u8; 2 * LANES]>().read();
+    unsafe fn load_compact_pair(group: *const u8, at: usize, head: RowHead) -> [Self::V; 2] {
+        let offsets = GroupOffsets::of(at);
+        let codes = group.add(offsets.codes).cast::<[u8; 2 * LANES]>().read();
+        let tails = group.add(offsets.tails).cast::<[u8; 2 * LANES]>().read();
         let number = |i: usize| {
-            let code = codes[i] >> place.shift & 15;
+            let code = codes[i] >> offsets.shift & 15;
             f32::from_bits(u32::from(number(head.exponent(code), tails[i])) << 16)
         };
         [

@@ -15,7 +15,7 @@ use half::bf16;
 
 use super::dot::Rows;
 use crate::ahead::{Ahead, LINE_BYTES};
-use crate::compact::{Compact, GROUP, GROUP_BYTES, Head, Stray, unpack_group};
+use crate::compact::{Compact, GROUP, GROUP_BYTES, RowHead, Stray, unpack_group};
 use crate::isa::{Element, Isa};
 
 impl Rows for Compact<'_> {
@@ -30,7 +30,7 @@ impl Rows for Compact<'_> {
         let row_bytes = self.row_bytes();
         let rows = &self.groups()[first * row_bytes..(first + R) * row_bytes];
         let rows: [*const u8; R] = std::array::from_fn(|r| rows.as_ptr().add(r * row_bytes));
-        let heads: [Head; R] = std::array::from_fn(|r| self.head(first + r));
+        let heads: [RowHead; R] = std::array::from_fn(|r| self.head(first + r));
         // Loops, where a closure would be compiled without the instructions of `I`.
         let mut keys = [I::key(heads[0]); R];
         for r in 1..R {

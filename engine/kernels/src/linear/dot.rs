@@ -147,7 +147,7 @@ pub(super) struct Dot<'a, W: ?Sized> {
     /// The rows for these outputs, from one on; and of a gated layer the values'.
     pub weights: (&'a W, usize),
     pub partner: (&'a W, usize),
-    /// Of the layer's outputs.
+    /// The first output, counted in the layer's.
     pub first: usize,
     pub count: usize,
 }

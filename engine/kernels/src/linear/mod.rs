@@ -41,7 +41,8 @@ pub(crate) use tiled::amx_is_usable;
 pub enum Products {
     /// Multiply-adds of f32, on the vectors of the level.
     F32,
-    /// Of quantised weights with activations rounded to 8 bits: exact integers within a group.
+    /// Products of quantised weights with activations rounded to 8 bits: exact integers within a
+    /// group.
     I8,
     #[cfg(target_arch = "x86_64")]
     Bf16Vectors,
@@ -74,7 +75,7 @@ impl Products {
         long.into_iter().chain([(1, Self::F32)]).collect()
     }
 
-    /// For reports.
+    /// The name for reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32 multiply-adds",
@@ -235,7 +236,7 @@ impl Linear<'_> {
     fn tiled(&self, level: Level) -> Option<Products> {
         let products = Products::of(level, true, self.kind);
         let mut strips = self.weights.strips();
-        let fits = strips.all(|strip| tiled::Source::of(strip.numbers).is_some());
+        let fits = strips.all(|strip| tiled::Bf16Matrix::of(strip.numbers).is_some());
         (products != Products::F32 && fits).then_some(products)
     }
 

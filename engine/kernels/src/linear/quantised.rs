@@ -169,7 +169,7 @@ struct Half<'a> {
     linear: &'a Linear<'a>,
     level: Level,
     rounded: &'a [Octet],
-    /// Of the segment's outputs.
+    /// A share of the segment's outputs.
     share: Range<usize>,
     tokens: Range<usize>,
 }
@@ -212,7 +212,7 @@ impl Half<'_> {
         }
     }
 
-    /// Of plain rows, with the activations as they are: as a layer of its own that stores them.
+    /// The products of plain rows with the activations as they are: a layer of its own stores them.
     ///
     /// # Safety
     /// As for [`Dot`].
@@ -267,7 +267,7 @@ impl Kernel for Finish<'_> {
         let rows = self.values.iter_mut().zip(self.partner);
         for (t, (values, partner)) in rows.enumerate() {
             let (values, partner) = (&mut values[..self.outputs], &mut partner[..self.outputs]);
-            // SAFETY: the outputs are this worker's, as whoever built this promises.
+            // SAFETY: the outputs are this worker's, as the code that built this promises.
             unsafe {
                 epilogue.finish::<I>(
                     self.first_token + t,

@@ -61,7 +61,7 @@ impl Instructions {
 #[derive(Clone, Copy, Debug)]
 pub struct Quantised<'a> {
     encoding: Encoding,
-    /// At any alignment.
+    /// They may lie at any alignment.
     bytes: &'a [u8],
     rows: usize,
     cols: usize,

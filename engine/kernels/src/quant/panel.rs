@@ -53,7 +53,7 @@ type Lanes = [[f32; ROWS]; 8];
 pub(super) struct Spread {
     /// Unsigned: `Form::BIAS` more than they are.
     pub q: Four,
-    /// Of each group, as the fields of a [`Strip`].
+    /// Factors of each group, as the fields of a [`Strip`].
     pub first: __m256,
     pub second: __m256,
     pub first_minus: __m256,

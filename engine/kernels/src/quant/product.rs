@@ -39,7 +39,7 @@ pub(crate) const MAX_IN_PANEL: usize = 128;
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a> {
     pub encoding: Encoding,
-    /// Of these rows alone.
+    /// The bytes of these rows alone.
     pub bytes: &'a [u8],
     /// Not zero.
     pub row_bytes: usize,

@@ -34,7 +34,7 @@ pub struct ClearSize {
 /// device's are computed with as they lie.
 #[derive(Debug, Clone, Copy, Default)]
 struct Copies {
-    /// Of the largest block.
+    /// Bytes of the largest block.
     block: u64,
     /// While these are made, at most.
     making: u64,
@@ -44,8 +44,8 @@ struct Copies {
 }
 
 impl ClearSize {
-    /// On the host: in f32, since its matrix products in anything else are of no use. Keys and values
-    /// are rounded as a cache of that type does, and stay in f32.
+    /// The size on the host: in f32, since its matrix products in anything else are of no use. Keys
+    /// and values are rounded as a cache of that type does, and stay in f32.
     pub fn on_host(
         config: SharedConfig,
         room: Room,
@@ -81,7 +81,7 @@ impl ClearSize {
         }
     }
 
-    /// On a device, in the weights' own numbers.
+    /// The size on a device, in the weights' own numbers.
     pub fn on_device(config: SharedConfig, room: Room, numbers: DType) -> Self {
         Self {
             config,

@@ -32,7 +32,7 @@ pub const SPAN: usize = 64;
 /// Threads of the one block that selects, as in `select.cu`.
 pub const SELECTING: usize = 1024;
 
-/// Where a tensor's first number lies on the device. Valid while somebody holds the tensor.
+/// Where a tensor's first number lies on the device. Valid while the tensor lives.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory(u64);
 
@@ -126,7 +126,7 @@ pub struct Attention {
 }
 
 impl Projection {
-    /// Without a bias.
+    /// One without a bias.
     pub fn plain(weight: Memory, count: usize, columns: usize) -> Self {
         Self {
             weight,

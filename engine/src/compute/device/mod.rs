@@ -50,7 +50,7 @@ pub struct DeviceCompute {
     selection: Selection,
     /// The logits of the last pass, where candidates came in their place.
     left_there: Option<Tensor>,
-    /// Of the pass under way: the runs of a single row that the kernels compute, in order. Clear
+    /// The runs of a single row that the kernels compute in the pass under way, in order. Clear
     /// computes the others.
     singles: Vec<Single>,
 }
@@ -65,14 +65,14 @@ struct Single {
 /// One row's activations, in f32.
 #[derive(Debug)]
 struct Row {
-    /// Of each sequence, as it goes from layer to layer. The rest serves one after the other.
+    /// Each sequence's, as it goes from layer to layer. The rest serves one after the other.
     x: Vec<Vector>,
     qkv: Vector,
     mixed: Vector,
     activated: Vector,
     logits: Vector,
     frequencies: Vector,
-    /// Of attention over several spans.
+    /// The parts of attention over several spans.
     parts: Vector,
 }
 
@@ -150,7 +150,7 @@ pub struct DeviceSize {
 }
 
 impl DeviceSize {
-    /// In the weights' own numbers.
+    /// One that computes in the weights' own numbers.
     pub fn on_device(config: SharedConfig, room: Room, numbers: DType) -> Self {
         Self {
             clear: ClearSize::on_device(config.clone(), room, numbers),

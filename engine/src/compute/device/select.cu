@@ -142,8 +142,8 @@ __device__ void sort(Ranked *numbers, unsigned size) {
 }  // namespace
 
 // To `found`: how many logits are not finite, and beside it, as bits, what the others weigh; then the
-// likeliest `wanted`, or all there are. Where a logit is not finite, nothing but their number. Of one
-// that is wanted, nobody asks what the others weigh. A block of THREADS.
+// likeliest `wanted`, or all there are. Where a logit is not finite, nothing but their number. Where
+// one is wanted, what the others weigh is not needed. A block of THREADS.
 extern "C" __global__ void __launch_bounds__(THREADS)
     select_best(const float *logits, unsigned long long *found, unsigned count, unsigned wanted, float temperature) {
     __shared__ Tally tally;

@@ -12,7 +12,7 @@ use crate::text::{Candidates, Ranked};
 #[derive(Debug)]
 pub struct Selection(Tensor);
 
-/// In numbers of 64 bits, of two of the tensor's: how it went, and the tokens.
+/// Numbers of 64 bits, each two of the tensor's: how it went, and the tokens.
 const SIZE: usize = 1 + Candidates::MOST;
 
 impl Selection {

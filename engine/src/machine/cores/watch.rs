@@ -12,7 +12,7 @@ use crate::machine::CoreTime;
 /// The system counts the time of cores in ticks of ten milliseconds: shorter stretches say little.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// Of the kernel's interface, on every processor.
+/// The ticks of the kernel's interface, on every processor.
 const TICKS_PER_SECOND: u32 = 100;
 
 /// The calling thread's entry among the system's files.
@@ -37,7 +37,7 @@ pub struct CoreWatch {
 #[derive(Debug, Clone, Copy)]
 struct Counts {
     at: Instant,
-    /// Of all threads: ready to run, without a core.
+    /// How long all threads were ready to run, without a core.
     waited: Duration,
     ticks: Option<Ticks>,
 }

@@ -27,7 +27,7 @@ pub enum LimitKind {
 }
 
 impl LimitKind {
-    /// For programs.
+    /// The name for programs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Given => "given",
@@ -46,7 +46,7 @@ impl LimitKind {
         matches!(self, Self::AddressSpace | Self::DataSize | Self::Committed)
     }
 
-    /// What stays free for others where nobody has said how much to take. The system's own
+    /// What stays free for others where the user has not said how much to take. The system's own
     /// estimate knows only this moment; what fills a control group gets its process killed. The
     /// other limits are this process's alone.
     pub fn spare_bytes(self, left_bytes: u64) -> u64 {

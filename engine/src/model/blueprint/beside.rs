@@ -50,7 +50,7 @@ impl Blueprint {
         if self.tokenizer.get().is_none() {
             let before = memory::held_bytes();
             let tokenizer = prompt::tokenizer_of(&self.checkpoint)?;
-            // Nobody can have set these in between: a `OnceCell` is not shared between threads.
+            // These cannot have been set in between: a `OnceCell` is not shared between threads.
             if let (Some(before), Some(after)) = (before, memory::held_bytes()) {
                 let _ = self.tokenizer_bytes.set(after.saturating_sub(before));
             }

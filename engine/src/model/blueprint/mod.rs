@@ -65,7 +65,7 @@ pub struct Blueprint {
     pub verification: Option<Verification>,
     /// What plain numbers become; `None`: they stay as they are stored.
     pub(crate) dtype: Option<DType>,
-    /// Of the weights outside the layers, what can stay on disk.
+    /// Bytes of the weights outside the layers that can stay on disk.
     can_be_left: u64,
     /// Where it computes.
     pub(crate) place: Arc<dyn Place>,
@@ -186,7 +186,7 @@ impl Blueprint {
         self.blocks.form()
     }
 
-    /// Of most of the layers' bytes, as they are computed with.
+    /// The encoding of most of the layers' bytes, as they are computed with.
     pub fn encoding(&self) -> Encoding {
         let encoding = self.checkpoint.encoding();
         match self.dtype.filter(|_| encoding.is_plain()) {

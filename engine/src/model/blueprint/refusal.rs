@@ -57,8 +57,8 @@ impl Blueprint {
             })
     }
 
-    /// After a refusal: plans with fewer layers, if it was `auto` that chose them, or says how many
-    /// would do.
+    /// What follows a refusal: plans with fewer layers, if it was `auto` that chose them, or says
+    /// how many would do.
     pub(crate) fn after_refusal(&mut self, refused: EngineError) -> Result<(), EngineError> {
         let roomier = self.roomier();
         match (self.options.residency, roomier) {

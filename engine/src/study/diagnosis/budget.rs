@@ -18,7 +18,7 @@ pub struct Budget {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BudgetRow {
     pub part: &'static str,
-    /// Of how many layers.
+    /// How many layers it stands for.
     pub layers: Option<usize>,
     pub predicted_ms: f64,
     pub measured_ms: f64,

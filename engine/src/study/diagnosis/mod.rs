@@ -31,7 +31,7 @@ const OUTSIDE_SHARE: f64 = 0.5;
 /// A first wait shorter than this share of a copy means that the copy was mostly there in time.
 const COLD_COPY_SHARE: f64 = 0.25;
 
-/// And shorter than this share of a token: nobody would notice.
+/// And shorter than this share of a token, which would not be noticed.
 const COLD_TOKEN_SHARE: f64 = 0.01;
 
 /// Or than this, whatever the token takes: the wake-up of a thread.
@@ -46,9 +46,9 @@ const FREE_LAYERS: f64 = 1.02;
 pub struct Runs {
     pub as_given: Symptoms,
     pub no_offload: Option<Symptoms>,
-    /// With more resident layers.
+    /// The run with more resident layers.
     pub more: Option<Symptoms>,
-    /// With fewer, where more do not fit.
+    /// The run with fewer, where more do not fit.
     pub fewer: Option<Symptoms>,
 }
 
@@ -284,7 +284,7 @@ fn stage_outside(run: &Symptoms) -> Option<Diagnosis> {
     })
 }
 
-/// Of a run whose later waits are hidden: whether the first one was not.
+/// Tells whether the first wait shows, in a run whose later waits are hidden.
 fn cold_start(run: &Symptoms) -> Option<Diagnosis> {
     let copy_ms = run.copy_ms()?;
     let layer = run.layers.first()?.block.layer;
@@ -301,7 +301,7 @@ fn cold_start(run: &Symptoms) -> Option<Diagnosis> {
 }
 
 impl Diagnosis {
-    /// For programs; never changes.
+    /// The name for programs; it never changes.
     pub fn name(&self) -> &'static str {
         match self {
             Self::PrefetchNotWorking { .. } => "prefetch_not_working",

@@ -17,7 +17,7 @@ const OUTSIDE: [Stage; 4] = [Stage::Embed, Stage::Head, Stage::Sampling, Stage::
 /// have a value a round.
 #[derive(Debug, Clone)]
 pub struct Symptoms {
-    /// With the best of the link's peaks, and of what was reached.
+    /// It has the best of the link's peaks, and of what was reached.
     pub streaming: Streaming,
     /// Mean time of a token after the first.
     pub token_ms: Sample,
@@ -27,7 +27,7 @@ pub struct Symptoms {
     pub token: TokenTime,
     /// Weights and cache read while it was computing; `None` where the limit was not measured.
     pub memory_read: Option<Utilisation>,
-    /// Of a token, outside the layers.
+    /// The stages of a token, outside the layers.
     pub stages: Vec<(Stage, f64)>,
     pub tree: StageTree,
     /// The streamed layers, without the prompt's pass.

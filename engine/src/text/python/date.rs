@@ -102,7 +102,7 @@ pub(super) fn strftime(format: &str, since_1970: Duration, ahead: i64) -> String
 /// Year, month, day and day of the year of a day since 1970 in the Gregorian calendar.
 /// Years are counted from March, so that the leap day comes last and months have a formula.
 pub(super) fn civil(days: u64) -> (u64, u64, u64, u64) {
-    // From 1 March of year 0.
+    // Days are counted from 1 March of year 0.
     let days = days + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =

@@ -31,7 +31,7 @@ pub(super) struct Ranking {
     held: Vec<f64>,
     /// Whether min-p or the end of the vocabulary ends `held`, and not that of `best`.
     ends: bool,
-    /// For looking for the largest logits.
+    /// A buffer for looking for the largest logits.
     top: Vec<f32>,
 }
 

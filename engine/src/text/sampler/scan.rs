@@ -32,7 +32,7 @@ pub(super) fn likeliest(logits: &[f32]) -> Result<u32, TextError> {
     Ok(best.0 as u32)
 }
 
-/// Of numbers that are not NaN.
+/// The numbers are not NaN.
 fn largest(numbers: &[f32]) -> f32 {
     let larger = |a: f32, b: f32| if b > a { b } else { a };
     let mut lanes = [f32::NEG_INFINITY; 8];

@@ -27,7 +27,7 @@ const DIMENSIONS_MAX: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Header {
     pub metadata: Metadata,
-    /// In the order of the file.
+    /// The tensors, in the order of the file.
     pub tensors: Vec<Info>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Info {
     /// Rows first: the file has it the other way round.
     pub shape: Vec<u64>,
     pub encoding: Encoding,
-    /// From the start of the file.
+    /// Counted from the start of the file.
     pub offset: u64,
     pub bytes: u64,
 }
@@ -91,7 +91,7 @@ fn alignment(reader: &Reader<'_>, metadata: &Metadata) -> Result<u64, Error> {
     }
 }
 
-/// With offsets as the file has them, from the start of its data.
+/// The tensors with offsets as the file has them, from the start of its data.
 fn read_tensors(reader: &mut Reader<'_>, count: u64, alignment: u64) -> Result<Vec<Info>, Error> {
     reader.check_count("tensors", count, TENSOR_BYTES_MIN, TENSORS_MAX)?;
     let mut tensors = Vec::new();

@@ -54,7 +54,7 @@ impl Texts {
         self.ends.is_empty()
     }
 
-    /// Of all texts together.
+    /// Bytes of all texts together.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
@@ -88,7 +88,7 @@ pub(super) enum NumberKind {
 }
 
 impl NumberKind {
-    /// By its number in the file.
+    /// The kind that has this number in the file.
     const fn of(kind: u32) -> Option<Self> {
         Some(match kind {
             0 => Self::U8,
@@ -114,7 +114,7 @@ impl NumberKind {
         }
     }
 
-    /// Of as many bytes as it takes.
+    /// Reads a number from as many bytes as it takes.
     fn read(self, bytes: &[u8]) -> Number {
         let mut wide = [0; 8];
         wide[..bytes.len()].copy_from_slice(bytes);

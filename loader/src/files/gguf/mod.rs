@@ -38,7 +38,7 @@ pub(crate) struct Opened {
     pub tensors: BTreeMap<String, TensorEntry>,
     /// What `tokenizer_config.json` would say.
     pub tokenizer_config: Map<String, Json>,
-    /// Of its vocabulary.
+    /// Bytes of its vocabulary.
     pub vocabulary_bytes: u64,
     /// The name of the file that describes the model.
     pub name: String,
@@ -69,7 +69,7 @@ pub(crate) fn tokenizer(storage: &dyn Storage) -> Result<Option<GgufTokenizer>, 
 }
 
 struct Parts {
-    /// Of the first.
+    /// That of the first file.
     metadata: metadata::Metadata,
     sources: Vec<Arc<dyn Storage>>,
     tensors: BTreeMap<String, TensorEntry>,

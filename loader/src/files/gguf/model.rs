@@ -23,13 +23,13 @@ pub(crate) struct InGguf {
     pub names: fn(Role) -> &'static [&'static str],
     /// Which dimensions turn together: rows of queries and keys are in the order that this calls for.
     pub pairing: RopePairing,
-    /// Of the settings below, those that it reads itself.
+    /// Those of the settings below that it reads itself.
     pub own: &'static [&'static str],
     /// What the file says, starting from [`Settings::dense`].
     pub read: fn(&Settings<'_>) -> Result<ModelConfig, Error>,
 }
 
-/// Of settings that change the result: they are refused unless the family says that it reads them.
+/// Settings that change the result: they are refused unless the family says that it reads them.
 /// Neutral values do nothing.
 const FEW_HAVE: [(&str, &[f64]); 15] = [
     ("expert_count", &[0.0]),
@@ -339,7 +339,7 @@ impl Settings<'_> {
         }
     }
 
-    /// Of a family whose layers have the window that the file names.
+    /// Adds the window that the file names, for a family whose layers have one.
     pub fn with_window(&self, config: ModelConfig) -> Result<ModelConfig, Error> {
         let window = match self.metadata.get(&self.key(WINDOW)) {
             Some(Value::Number(Number::Whole(0))) => None,
@@ -351,14 +351,14 @@ impl Settings<'_> {
         })
     }
 
-    /// Of a family whose frequencies are divided by a tensor, where the file has it.
+    /// Adds the divisors of frequencies, where the file has a tensor of them.
     pub fn with_divisors(&self, mut config: ModelConfig) -> Result<ModelConfig, Error> {
         let pairs = config.rope.dims / 2;
         config.rope.divisors = self.vector(names::ROPE_DIVISORS, pairs, ranges::ROPE_DIVISOR)?;
         Ok(config)
     }
 
-    /// Of a family that has factors for short and for long texts, where the file has them.
+    /// Adds the factors for short and for long texts, where the file has them.
     pub fn with_factors(&self, mut config: ModelConfig) -> Result<ModelConfig, Error> {
         let pairs = config.rope.dims / 2;
         let attention_factor = self.factor(ATTENTION_FACTOR, ranges::ROPE_ATTENTION)?;

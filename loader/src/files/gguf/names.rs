@@ -17,7 +17,8 @@ pub(crate) const ROPE_LONG: &str = "rope_factors_long.weight";
 
 pub(super) const FUSED_QKV_BIAS: &str = "attn_qkv.bias";
 
-/// Of a block's tensors, after the layer's number: query, key and value apart, gate and up apart.
+/// The names of a block's tensors, after the layer's number: query, key and value apart, gate and
+/// up apart.
 pub(crate) fn usual(role: Role) -> &'static [&'static str] {
     match role {
         Role::InputNorm => &["attn_norm.weight"],

@@ -32,7 +32,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// From the start of the file.
+    /// Where it is, from the start of the file.
     pub fn at(&self) -> u64 {
         self.at
     }

@@ -46,7 +46,7 @@ impl<'a> PartName<'a> {
         })
     }
 
-    /// Of the part of that number, with the ending that `name` has.
+    /// The name of the part of that number, with the ending that `name` has.
     pub fn name(self, number: u64, name: &str) -> String {
         let ending = &name[name.len() - ENDING.len()..];
         format!("{}-{number:05}-of-{:05}{ending}", self.stem, self.count)

@@ -28,13 +28,13 @@ pub enum TokenType {
 pub struct GgufTokenizer {
     /// The file, for messages.
     pub file: String,
-    /// Of the model, in any words.
+    /// The model's name, in any words.
     pub name: Option<String>,
     /// `gpt2`, `llama`, ...
     pub model: String,
     /// How a text is cut into words, by the name that llama.cpp has for it.
     pub pre: Option<String>,
-    /// By id.
+    /// The tokens by id.
     pub tokens: Texts,
     /// One for each token, or none.
     pub scores: Vec<f32>,
@@ -83,7 +83,7 @@ impl GgufTokenizer {
         let flag = |name: &str| metadata.bool(&format!("tokenizer.ggml.{name}"));
         let mut found = Self {
             file: metadata.file().into(),
-            // Nobody is refused for one that is no text.
+            // A file is not refused for one that is not a text.
             name: text("general.name").unwrap_or(None),
             model,
             pre: text("tokenizer.ggml.pre")?,

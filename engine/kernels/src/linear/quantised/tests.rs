@@ -183,7 +183,7 @@ fn bits(out: &[f32]) -> Vec<u32> {
     out.iter().map(|value| value.to_bits()).collect()
 }
 
-/// At all levels and with several numbers of threads.
+/// Checks it at all levels and with several numbers of threads.
 fn check_everywhere(teams: &[Team], layer: &Layer, tokens: usize, same_at_all_levels: bool) {
     let mut last: Option<(Level, Vec<u32>)> = None;
     for team in teams {

@@ -114,7 +114,7 @@ impl Multiplier for Tiles {
 }
 
 impl Tiles {
-    /// Registers ready for use, for who multiplies without operands.
+    /// Registers ready for use, for code that multiplies without operands.
     ///
     /// # Safety
     /// [`is_usable`] has said yes.

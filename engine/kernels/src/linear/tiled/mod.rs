@@ -5,18 +5,17 @@
 //! Order of the work, for each block of tokens: the workers pack its activations together; then
 //! each takes its panels of weights (64 rows), a stretch of columns at a time, short enough for the
 //! packed activations of the stretch to stay in the second-level cache for all panels. Weights are
-//! read as they lie; only the edges of a matrix are copied, to be padded, and panels of a compact one,
-//! to be plain. While one panel is
-//! computed the next is asked for from memory.
+//! read as they lie; only the edges of a matrix are copied, to be padded, and panels of a compact
+//! one, to be plain. While one panel is computed the next is asked for from memory.
 #![expect(unsafe_code, reason = "shared buffers and vector instructions")]
 // Sound because packed activations are written in disjoint tiles in a phase of their own and only
 // read after it; each worker has its own packed weights; sums belong to a panel, which one worker
 // has in a phase; and sizes are checked against `Plan` on entry.
 
 mod amx;
+mod matrix;
 mod pack;
 mod plan;
-mod source;
 mod vectors;
 
 use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
@@ -30,8 +29,8 @@ use crate::isa::Avx512;
 use crate::team::{Cut, Steps};
 pub(crate) use amx::Tiles;
 pub(crate) use amx::is_usable as amx_is_usable;
+pub(super) use matrix::Bf16Matrix;
 use plan::{DEPTH, GROUPS, Limits, Plan, SIDE, TILE_BYTES, TILE_FLOATS};
-pub(super) use source::Source;
 pub(super) use vectors::Vectors;
 
 /// The instructions that multiply panels of weights with packed activations.
@@ -60,7 +59,7 @@ pub(crate) struct Operands {
     weights: [(Groups, usize); 2],
     /// The stretch of the first tile of tokens: a tile a step and part.
     activations: *const u8,
-    /// From one tile of tokens to the next.
+    /// Bytes from one tile of tokens to the next.
     tile_bytes: usize,
     token_tiles: usize,
     /// [`GROUPS`] tiles of sums for each tile of tokens.
@@ -73,9 +72,9 @@ pub(crate) struct Operands {
 #[derive(Clone, Copy)]
 struct Groups {
     start: [*const u8; GROUPS],
-    /// From one row of a tile to the next.
+    /// Bytes from one row of a tile to the next.
     row_bytes: usize,
-    /// From one step to the next.
+    /// Bytes from one step to the next.
     step_bytes: usize,
 }
 
@@ -91,18 +90,18 @@ pub(super) fn buffer_floats<M: Multiplier>(
 
 /// Phases that the layer takes on `M`.
 pub(super) fn phases<M: Multiplier>(linear: &Linear<'_>, threads: usize) -> usize {
-    let job = Job::<M>::new(linear, threads);
-    let block = job.plan.token_tiles * SIDE;
-    linear.rows.div_ceil(block) * job.phases_a_block()
+    let layer = TiledLayer::<M>::new(linear, threads);
+    let block = layer.plan.token_tiles * SIDE;
+    linear.rows.div_ceil(block) * layer.phases_a_block()
 }
 
 /// Steps of a phase.
 pub(super) fn steps<M: Multiplier>(linear: &Linear<'_>, phase: usize, threads: usize) -> usize {
-    let job = Job::<M>::new(linear, threads);
-    let (block, part) = job.at(phase);
+    let layer = TiledLayer::<M>::new(linear, threads);
+    let (block, part) = layer.at(phase);
     match part {
-        Part::Pack => job.pack_cut(block.tokens, threads).steps(),
-        Part::Multiply(_) => job.segments.pieces(job.panel_outputs()),
+        Part::Pack => layer.pack_cut(block.tokens, threads).steps(),
+        Part::Multiply(_) => layer.segments.pieces(layer.panel_outputs()),
     }
 }
 
@@ -111,24 +110,25 @@ pub(super) fn steps<M: Multiplier>(linear: &Linear<'_>, phase: usize, threads: u
 /// # Safety
 /// As for [`Linear::work`], at a level that has the instructions of `M`.
 pub(super) unsafe fn work<M: Multiplier>(linear: &Linear<'_>, phase: usize, steps: &mut Steps<'_>) {
-    let job = Job::<M>::new(linear, steps.threads());
-    let need = job.plan.floats(steps.threads());
+    let layer = TiledLayer::<M>::new(linear, steps.threads());
+    let need = layer.plan.floats(steps.threads());
     assert!(
         linear.tiles.len() >= need,
         "tiles need {need} floats, {}",
         linear.tiles.len()
     );
-    let (block, part) = job.at(phase);
+    let (block, part) = layer.at(phase);
     // SAFETY: passed on; a phase that packs is over before those that read what it packed.
     unsafe {
         match part {
-            Part::Pack => job.pack(block, steps),
-            Part::Multiply(stretch) => job.multiply(block, stretch, steps),
+            Part::Pack => layer.pack(block, steps),
+            Part::Multiply(stretch) => layer.multiply(block, stretch, steps),
         }
     }
 }
 
-struct Job<'a, M> {
+/// A linear layer, and how it is cut for `M`.
+struct TiledLayer<'a, M> {
     linear: &'a Linear<'a>,
     segments: Segments<'a>,
     plan: Plan,
@@ -150,10 +150,10 @@ enum Part {
     Multiply(usize),
 }
 
-impl<'a, M: Multiplier> Job<'a, M> {
+impl<'a, M: Multiplier> TiledLayer<'a, M> {
     fn new(linear: &'a Linear<'a>, threads: usize) -> Self {
         let weights = linear.weights;
-        Job {
+        TiledLayer {
             linear,
             segments: linear.segments(),
             plan: Plan::new(
@@ -252,7 +252,7 @@ impl<'a, M: Multiplier> Job<'a, M> {
             unsafe {
                 let sums = linear.tiles.get_mut(start..start + plan.panel_floats());
                 let panel = Panel {
-                    job: self,
+                    layer: self,
                     segment,
                     halves: [segment.weights, segment.partner].map(Half::of),
                     first: share.start,
@@ -273,17 +273,17 @@ impl<'a, M: Multiplier> Job<'a, M> {
 /// there.
 #[derive(Clone, Copy)]
 struct Half<'a> {
-    source: Source<'a>,
+    matrix: Bf16Matrix<'a>,
     first: usize,
 }
 
 impl<'a> Half<'a> {
     fn of(rows: Rows<'a>) -> Self {
-        let Some(source) = Source::of(rows.numbers) else {
+        let Some(matrix) = Bf16Matrix::of(rows.numbers) else {
             unreachable!("only bf16 is multiplied in tiles");
         };
         Half {
-            source,
+            matrix,
             first: rows.first,
         }
     }
@@ -291,7 +291,7 @@ impl<'a> Half<'a> {
 
 /// A panel of weights, for a stretch of columns.
 struct Panel<'a, M> {
-    job: &'a Job<'a, M>,
+    layer: &'a TiledLayer<'a, M>,
     segment: &'a Segment<'a>,
     halves: [Half<'a>; 2],
     /// The first output, and where the worker's outputs end; of the segment's.
@@ -303,21 +303,21 @@ struct Panel<'a, M> {
 
 impl<'a, M: Multiplier> Panel<'a, M> {
     /// Where a group's weight rows are, the first of them, and how many the group has.
-    fn group(&self, group: usize) -> (Source<'a>, usize, usize) {
-        let (half, output) = match self.job.linear.epilogue.then {
+    fn group(&self, group: usize) -> (Bf16Matrix<'a>, usize, usize) {
+        let (half, output) = match self.layer.linear.epilogue.then {
             Then::SwiGlu => (self.halves[group / 2], self.first + group % 2 * SIDE),
             Then::Store | Then::Add | Then::AddScaled(_) => {
                 (self.halves[0], self.first + group * SIDE)
             }
         };
         let rows = self.end.saturating_sub(output).min(SIDE);
-        (half.source, half.first + output, rows)
+        (half.matrix, half.first + output, rows)
     }
 
     /// Where a group's steps from the panel's first on begin, and from one row to the next.
     fn at(&self, group: usize) -> (*const u8, usize) {
-        let (source, row, _) = self.group(group);
-        source.at(row, self.step, self.job.linear.weights.cols())
+        let (matrix, row, _) = self.group(group);
+        matrix.at(row, self.step, self.layer.linear.weights.cols())
     }
 
     /// # Safety
@@ -329,11 +329,12 @@ impl<'a, M: Multiplier> Panel<'a, M> {
         edge: &mut [f32],
         sums: &mut [f32],
     ) {
-        let Job { linear, plan, .. } = self.job;
+        let TiledLayer { linear, plan, .. } = self.layer;
         let cols = linear.weights.cols();
         let full_rows = (0..GROUPS).all(|group| self.group(group).2 == SIDE);
         let full_cols = (self.step + self.steps) * DEPTH <= cols;
-        let all_plain = (self.halves.iter()).all(|half| matches!(half.source, Source::Plain(_)));
+        let all_plain =
+            (self.halves.iter()).all(|half| matches!(half.matrix, Bf16Matrix::Plain(_)));
         // Steps whose weights can be read as they lie; the others are copied.
         let direct = match all_plain && full_rows {
             true => self.steps - usize::from(!full_cols),
@@ -352,7 +353,7 @@ impl<'a, M: Multiplier> Panel<'a, M> {
             let copied = self.copy_edge(self.step + direct, edge);
             let operands = Operands {
                 weights: [(lying, direct), (copied, self.steps - direct)],
-                activations: self.job.activations().add(self.step * plan.step_bytes()),
+                activations: self.layer.activations().add(self.step * plan.step_bytes()),
                 tile_bytes: plan.steps * plan.step_bytes(),
                 token_tiles,
                 sums: sums.as_mut_ptr(),
@@ -367,7 +368,7 @@ impl<'a, M: Multiplier> Panel<'a, M> {
     /// # Safety
     /// `edge` is the worker's own.
     unsafe fn copy_edge(&self, step: usize, edge: &mut [f32]) -> Groups {
-        let cols = self.job.linear.weights.cols();
+        let cols = self.layer.linear.weights.cols();
         let end = self.step + self.steps;
         let to: *mut u8 = edge.as_mut_ptr().cast();
         if step < end {
@@ -375,11 +376,11 @@ impl<'a, M: Multiplier> Panel<'a, M> {
             let first = step * DEPTH;
             let count = (end * DEPTH).min(cols) - first;
             for group in 0..GROUPS {
-                let (source, row, rows) = self.group(group);
+                let (matrix, row, rows) = self.group(group);
                 // SAFETY: the group has its own tiles.
                 let to = unsafe { to.add(group * TILE_BYTES) };
-                match source {
-                    Source::Plain(data) => {
+                match matrix {
+                    Bf16Matrix::Plain(data) => {
                         let range = match rows {
                             0 => 0..0,
                             rows => row * cols + first..(row + rows - 1) * cols + first + count,
@@ -387,7 +388,7 @@ impl<'a, M: Multiplier> Panel<'a, M> {
                         // SAFETY: the range covers what is read.
                         unsafe { pack::pack_weights(data[range].as_ptr(), cols, rows, count, to) };
                     }
-                    Source::Compact(data) => {
+                    Bf16Matrix::Compact(data) => {
                         let rows = match rows {
                             0 => 0..0,
                             rows => row..row + rows,
@@ -408,13 +409,13 @@ impl<'a, M: Multiplier> Panel<'a, M> {
     /// What to ask for from memory while this panel is computed: the next one.
     fn ahead(&self) -> Ahead {
         let next = Panel {
-            first: self.first + self.job.panel_outputs(),
+            first: self.first + self.layer.panel_outputs(),
             ..*self
         };
         Ahead {
             halves: [next.at(0).0, next.at(GROUPS / 2).0],
             row_bytes: self.at(0).1,
-            lines: self.halves[0].source.lines(self.steps),
+            lines: self.halves[0].matrix.lines(self.steps),
             row: 0,
             line: 0,
         }
@@ -426,9 +427,9 @@ impl<'a, M: Multiplier> Panel<'a, M> {
     /// The sums are complete, and the panel is this worker's.
     unsafe fn finish(&self, token: usize, tokens: usize, sums: &[f32]) {
         const WIDTH: usize = GROUPS * SIDE;
-        let linear = self.job.linear;
+        let linear = self.layer.linear;
         let outputs = linear.epilogue.outputs(linear.weights.rows());
-        let width = self.job.panel_outputs();
+        let width = self.layer.panel_outputs();
         let first = self.segment.first + self.first;
         let count = width.min(self.end - self.first);
         for tile in 0..tokens.div_ceil(SIDE) {

@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use half::bf16;
 
-use crate::compact::{Compact, GROUP, GROUP_BYTES, Head};
+use crate::compact::{Compact, GROUP, GROUP_BYTES, RowHead};
 use crate::isa::Key;
 
 use super::plan::{DEPTH, GROUPS, SIDE, TILE_BYTES};
@@ -108,7 +108,7 @@ pub(super) unsafe fn unpack_weights(
     let row_bytes = weights.row_bytes();
     let from = &weights.groups()[rows.start * row_bytes..rows.end * row_bytes];
     assert!(rows.len() <= SIDE && steps.end * DEPTH <= weights.cols());
-    let mut keys = [Key::of(Head::default()); SIDE];
+    let mut keys = [Key::of(RowHead::default()); SIDE];
     for (key, row) in keys.iter_mut().zip(rows.clone()) {
         *key = Key::of(weights.head(row));
     }

@@ -46,7 +46,7 @@ impl<const HEAD: usize, const TABLE: bool> Short<HEAD, TABLE> {
     const FIFTH: bool = HEAD >= 6;
     const LEAST: bool = HEAD == 4 || HEAD == 8;
     const BLOCK: usize = HEAD + 16;
-    /// By how much the numbers in registers are too large.
+    /// How much too large the numbers in registers are.
     const BIAS: i16 = match (TABLE, Self::LEAST, Self::FIFTH) {
         (false, false, true) => 16,
         (false, false, false) => 8,
@@ -107,7 +107,7 @@ impl<const HEAD: usize, const TABLE: bool> Form for Short<HEAD, TABLE> {
     }
 }
 
-/// Of sixteen bytes the lower four bits, then the upper.
+/// The lower four bits of sixteen bytes, then the upper.
 #[inline(always)]
 pub(super) unsafe fn four_bits(from: *const u8) -> __m256i {
     let codes = _mm_loadu_si128(from.cast());

@@ -30,7 +30,7 @@ pub(super) struct WithLeast {
 }
 
 impl WithLeast {
-    /// From a block of Q4_K or Q5_K, which start alike.
+    /// Reads a block of Q4_K or Q5_K, which start alike.
     #[inline(always)]
     unsafe fn of_k(q: Four, from: *const u8) -> Self {
         let a = from.add(4).cast::<u64>().read_unaligned();
@@ -147,7 +147,7 @@ impl Form for Q5K {
 #[derive(Clone, Copy)]
 pub(super) struct Halved {
     q: Four,
-    /// In the order of [`halves`].
+    /// The factors, in the order of [`halves`].
     factor: __m512i,
     /// In their own order, as 16-bit numbers.
     pairs: __m256i,
@@ -157,7 +157,7 @@ pub(super) struct Halved {
 }
 
 impl Halved {
-    /// With the factors as bytes, and no minima.
+    /// One with the factors as bytes, and no minima.
     #[inline(always)]
     unsafe fn of(q: Four, factors: __m128i, d: *const u8) -> Self {
         let order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);

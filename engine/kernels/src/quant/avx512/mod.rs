@@ -36,7 +36,7 @@ pub(super) trait Form: Copy {
     const HALVES: bool = false;
     /// Whether something is taken off all numbers of a group.
     const LEAST: bool = false;
-    /// By how much the numbers in registers are too large.
+    /// How much too large the numbers in registers are.
     const BIAS: i16;
     /// An octet in registers.
     type W: Copy;
@@ -213,7 +213,7 @@ unsafe fn halves<const BITS: u32>(w: &Four, x: *const Octet) -> __m512i {
         p[c] = _mm512_dpbusd_epi32(p[c], w[c], _mm512_load_si512(x.add(c * 64).cast()));
     }
     let one = _mm512_set1_epi16(1);
-    // Of each two vectors, sums of two neighbours: as 16-bit numbers where these have room for four
+    // Sums of two neighbours, of each two vectors: as 16-bit numbers where these have room for four
     // products of 127.
     let (s, t) = if BITS <= 6 {
         (
@@ -241,7 +241,7 @@ unsafe fn neighbours(a: __m512i, b: __m512i) -> __m512i {
     _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b))
 }
 
-/// Of each group, the sum of its halves, from the order of [`halves`].
+/// The sum of each group's halves, from the order of [`halves`].
 #[inline(always)]
 unsafe fn wholes(v: __m512i) -> __m256i {
     let order = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);

@@ -72,7 +72,7 @@ pub(in super::super) unsafe fn round(x: &[[f32; OCTET]], out: &mut [Octet]) {
         }
         // Products with ones.
         let sums = halves::<1>(&[_mm512_set1_epi8(1); 4], out);
-        // From the order of `halves`.
+        // Undoes the order of `halves`.
         let back = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
         let sums = _mm512_cvtepi32_epi16(_mm512_permutexvar_epi32(back, sums));
         _mm256_store_si256(out.sums.as_mut_ptr().cast(), sums);

@@ -76,10 +76,10 @@ impl<const HEAD: usize, const TABLE: bool> Short<HEAD, TABLE> {
     /// Where two blocks each are loaded from; the last ones earlier, so that nothing behind them is
     /// read.
     const AT: [usize; 4] = [0, 2 * Self::BLOCK, 4 * Self::BLOCK, 8 * Self::BLOCK - 64];
-    /// By how many words earlier.
+    /// How many words earlier.
     const EARLY: i16 = (32 - Self::BLOCK) as i16;
 
-    /// Of each block, the word at a place.
+    /// The word at a place of each block.
     #[inline(always)]
     unsafe fn of_each(raw: &Four, word: i16) -> __m256 {
         let (step, early) = ((Self::BLOCK / 2) as i16, Self::EARLY);

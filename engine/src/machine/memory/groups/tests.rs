@@ -17,7 +17,7 @@ const OTHERS: &str = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n\
 struct System(tempfile::TempDir);
 
 impl System {
-    /// With the lines of `/proc/self/cgroup`, and those mounts.
+    /// A system with those lines of `/proc/self/cgroup`, and those mounts.
     fn new(groups: &str, mounts: &[&str]) -> Self {
         let system = Self(tempfile::tempdir().unwrap());
         let mounts = [&[OTHERS], mounts].concat().join("\n");
@@ -148,7 +148,7 @@ fn a_group_that_does_not_count_for_those_above_ends_the_walk() {
 
 #[test]
 fn a_container_sees_its_own_group_at_the_mounts_root() {
-    // With a namespace of its own.
+    // It has a namespace of its own.
     let system = System::new("0::/\n", &[SECOND]);
     system.second("", "512", 12, 0).leaves(500);
     // Without, over a part of the hierarchy that is mounted.

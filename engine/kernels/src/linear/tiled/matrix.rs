@@ -9,18 +9,18 @@ use crate::weights::{Numbers, Weights};
 
 /// A matrix of bf16 weights, in either form.
 #[derive(Clone, Copy)]
-pub(in super::super) enum Source<'a> {
+pub(in super::super) enum Bf16Matrix<'a> {
     Plain(&'a [bf16]),
     Compact(Compact<'a>),
 }
 
-impl<'a> Source<'a> {
+impl<'a> Bf16Matrix<'a> {
     /// `None` for numbers of other formats.
     pub fn of(numbers: Numbers<'a>) -> Option<Self> {
         match numbers {
-            Numbers::Plain(Weights::Bf16(data)) => Some(Source::Plain(data)),
+            Numbers::Plain(Weights::Bf16(data)) => Some(Bf16Matrix::Plain(data)),
             Numbers::Plain(Weights::F16(_) | Weights::F32(_)) | Numbers::Quantised(_) => None,
-            Numbers::Compact(data) => Some(Source::Compact(data)),
+            Numbers::Compact(data) => Some(Bf16Matrix::Compact(data)),
         }
     }
 
@@ -28,11 +28,11 @@ impl<'a> Source<'a> {
     /// the next.
     pub(super) fn at(self, row: usize, step: usize, cols: usize) -> (*const u8, usize) {
         match self {
-            Source::Plain(data) => {
+            Bf16Matrix::Plain(data) => {
                 let at = data.as_ptr().wrapping_add(row * cols + step * DEPTH);
                 (at.cast(), cols * size_of::<bf16>())
             }
-            Source::Compact(data) => {
+            Bf16Matrix::Compact(data) => {
                 let row_bytes = data.row_bytes();
                 let at = row * row_bytes + step * DEPTH / GROUP * GROUP_BYTES;
                 (data.groups().as_ptr().wrapping_add(at), row_bytes)
@@ -43,8 +43,8 @@ impl<'a> Source<'a> {
     /// Lines of memory that so many steps of a row take.
     pub(super) fn lines(self, steps: usize) -> usize {
         match self {
-            Source::Plain(_) => steps,
-            Source::Compact(_) => (steps * DEPTH * GROUP_BYTES / GROUP).div_ceil(LINE_BYTES),
+            Bf16Matrix::Plain(_) => steps,
+            Bf16Matrix::Compact(_) => (steps * DEPTH * GROUP_BYTES / GROUP).div_ceil(LINE_BYTES),
         }
     }
 }
