@@ -242,8 +242,13 @@ impl EngineError {
                     names.join(" or ")
                 ));
             }
+            Self::NoTokenizer { location, .. } if location.ends_with(".gguf") => {
+                "use a file that has a tokenizer in it, or give token ids where the command takes \
+                 them (--prompt-tokens)"
+            }
             Self::NoTokenizer { instead: None, .. } => {
-                "give token ids with --prompt-tokens, or add the model's tokenizer.json"
+                "add the model's tokenizer.json, or give token ids where the command takes them \
+                 (--prompt-tokens)"
             }
             Self::NoChatTemplate { .. } => {
                 "leave out --chat, and write the model's format yourself"
@@ -270,7 +275,7 @@ impl EngineError {
             Self::ComputeThreadRefused { .. } => {
                 return Some(format!("use fewer --threads; or {THREADS_HINT}"));
             }
-            Self::StopWithoutText => "leave out --stop, or add the model's tokenizer.json",
+            Self::StopWithoutText => "leave out --stop, or use a model with a tokenizer",
             Self::EmulatedDisk => "use --weights ram with --link-gbps, or leave --link-gbps out",
             Self::NotFinite { culprit, .. } => culprit.hint(),
             Self::PlainTooLarge { source, .. } => {

@@ -20,7 +20,7 @@ Examples:
 A prompts file has one prompt a line, with a label and a tab before it if you like; empty lines
 and lines that begin with # are skipped.
 
---compare takes two sets of flags. Each is added to the rest of the command line, the two sides
+--compare takes two sets of flags, of what runs, not of what measures. Each is added to the rest of the command line, the two sides
 run in turns, and the ratio is taken round by round; where the rounds disagree about which side is
 faster, or differ by less than they scatter, the difference is called noise.";
 
@@ -80,6 +80,18 @@ struct Line {
     bench: BenchArgs,
 }
 
+/// The flags of one side: those of the setup, and no other. What measures is shared.
+#[derive(Debug, Parser)]
+#[command(
+    name = "engine bench --compare",
+    no_binary_name = true,
+    args_override_self = true
+)]
+struct Side {
+    #[command(flatten)]
+    _setup: SetupArgs,
+}
+
 /// The setup of one side: the command line without `--compare`, with the side's flags added.
 /// What is typed twice counts as typed last, so a side may change what both would share.
 pub fn side(typed: &[OsString], flags: &str) -> Result<SetupArgs, clap::Error> {
@@ -87,6 +99,7 @@ pub fn side(typed: &[OsString], flags: &str) -> Result<SetupArgs, clap::Error> {
         let text = format!("a quote in `{flags}` is not closed\n");
         clap::Error::raw(clap::error::ErrorKind::ValueValidation, text)
     })?;
+    Side::try_parse_from(&flags)?;
     let compare = typed.iter().position(|word| word == "--compare");
     let shared = typed.iter().enumerate().filter_map(|(index, word)| {
         let compared = compare.is_some_and(|at| (at..at + 3).contains(&index));
@@ -128,5 +141,16 @@ mod tests {
         assert!(side(&typed("--tokens 9"), "--num-gpu-layer 7").is_err());
         assert!(side(&typed("--num-gpu-layers 4"), "--no-offload").is_err());
         assert!(side(&[], "'open").is_err());
+        for shared in [
+            "--tokens 16",
+            "--repeats 5",
+            "--parallel 2",
+            "--json",
+            "--save x",
+        ] {
+            let refused = side(&typed("--num-gpu-layers 4"), shared).unwrap_err();
+            let flag = shared.split(' ').next().unwrap();
+            assert!(refused.to_string().contains(flag), "{refused}");
+        }
     }
 }

@@ -37,7 +37,9 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         .map_err(engine::EngineError::from)?;
     // Only where it is written: it takes a look at the machine.
     let told = files.any() || args.output.json;
-    let origin = told.then(|| origin::of_this_run(Some(options.sampling.seed)));
+    let drawn = options.sampling.temperature > 0.0;
+    let seed = drawn.then_some(options.sampling.seed);
+    let origin = told.then(|| origin::of_this_run(seed));
     let prompt = prompt::tokens(input, &blueprint, &console)?;
     // What reading it takes for a moment is then given back before weights need the memory. Without
     // one, tokens are printed as numbers.
