@@ -2,14 +2,14 @@
 //! that add up, pictures and pages that parse.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
 use engine::profile::files::{self, Origin, RunRecord};
 use engine::profile::{LinkPeak, Recording, Stage, Streaming, Timing};
 use engine::{GenerationOptions, Model, ModelOptions, Source};
-use offload::{Home, Prefetch, Residency};
+use offload::{Home, Prefetch, Residency, StackId};
 use serde_json::Value;
 
 const TOKENS: usize = 24;
@@ -272,6 +272,48 @@ fn the_lanes_of_a_trace_hold_what_they_promise() {
             assert!(inside.next().is_some(), "{compute:?}");
         }
     }
+}
+
+/// Made-up records: the prompt's pass is another stack's, and a step serves four sequences.
+#[test]
+fn a_trace_of_two_stacks_names_them_and_its_rate_counts_tokens() {
+    let mut ran = ran(twenty(), 3);
+    let layers = |trace: &Value, step: u64| -> BTreeSet<String> {
+        let compute = lanes(trace).remove(&2).unwrap();
+        let of_step = |event: &&Event| event.args["step"] == step && event.stage() == "layer";
+        let named = compute.iter().filter(of_step).map(|it| it.name.clone());
+        named.collect()
+    };
+    let one = trace(&ran);
+    assert!(layers(&one, 0).contains("layer 3"));
+    assert!(!one.to_string().contains("\"stack\""));
+    let rate = |trace: &Value| {
+        let counters = trace["traceEvents"].as_array().unwrap().iter();
+        let mut rates = counters.filter(|event| event["name"] == "tok/s");
+        rates.next().unwrap()["args"]["tok/s"].as_f64().unwrap()
+    };
+    let one_rate = rate(&one);
+    ran.recording.steps[0].timing.stack = StackId(1);
+    for load in &mut ran.recording.steps[0].loads {
+        load.block.stack = StackId(1);
+    }
+    ran.recording.steps[1].timing.units = 4;
+    let two = trace(&ran);
+    assert!(layers(&two, 0).contains("layer 1.3"));
+    assert!(layers(&two, 1).contains("layer 0.3"));
+    let lanes = lanes(&two);
+    let stacks = |lane: u64| -> BTreeSet<u64> {
+        let stacks = lanes[&lane].iter().map(|it| it.args["stack"].as_u64());
+        stacks.map(Option::unwrap).collect()
+    };
+    // Compute, copies, and the first slot.
+    for lane in [2, 3, 10] {
+        assert_eq!(stacks(lane), BTreeSet::from([0, 1]), "lane {lane}");
+    }
+    let streamed = |event: &&Event| event.args["step"] == 0 && event.args["streamed"] == true;
+    let streamed = lanes[&2].iter().filter(streamed).count();
+    assert_eq!(streamed, ran.recording.steps[0].loads.len());
+    assert!((rate(&two) / one_rate - 4.0).abs() < 0.01);
 }
 
 #[test]

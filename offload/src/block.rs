@@ -4,7 +4,7 @@
 use std::fmt;
 
 /// A stack of equal blocks: the only one of a text model, or one of several experts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct StackId(pub u16);
 
 /// A block's place in its stack, counted from 0.

@@ -1,9 +1,11 @@
 //! The panel of `--profile=live`, drawn: figures and a width in, lines of text out. Knows no
 //! terminal and no clock.
 
+use std::collections::BTreeMap;
+
 use engine::profile::{Streaming, Window};
 use loader::units::rate;
-use offload::{LayerIndex, LoadKind};
+use offload::{LayerIndex, LoadKind, StackId};
 
 use crate::output::{Console, Style, memory, tokens};
 
@@ -52,7 +54,13 @@ impl Panel<'_> {
                 lines.extend(page.flow(label, words(&text)));
             }
         }
-        lines.extend(page.strip(&self.cells()));
+        let stacks = self.cells();
+        for (stack, cells) in &stacks {
+            if stacks.len() > 1 {
+                lines.extend(page.flow("", vec![(None, format!("stack {}", stack.0))]));
+            }
+            lines.extend(page.strip(cells));
+        }
         lines.extend(page.flow("", legend()));
         lines
     }
@@ -71,19 +79,21 @@ impl Panel<'_> {
             Some(rate) => format!(", {} mean", tokens(rate)),
             None => String::new(),
         };
+        // A pass that serves several sequences gives each of them a token.
+        let each = now.tokens_per_pass();
         let mut facts = vec![
             (
                 "Speed:",
-                format!("{} now{mean}", tokens(1000.0 / now.token_ms())),
+                format!("{} now{mean}", tokens(now.tokens_per_s())),
             ),
             (
                 "Token:",
                 format!(
                     "{:.1} ms = compute {:.1} + stalled {:.1} + other {:.1} ({:.0}% stalled)",
-                    now.token_ms(),
-                    now.compute_ms(),
-                    now.stalled_ms(),
-                    now.other_ms(),
+                    now.token_ms() / each,
+                    now.compute_ms() / each,
+                    now.stalled_ms() / each,
+                    now.other_ms() / each,
                     now.stalled_ms() / now.token_ms() * 100.0,
                 ),
             ),
@@ -135,25 +145,29 @@ impl Panel<'_> {
         }
     }
 
-    fn cells(&self) -> Vec<Cell> {
+    /// Of each stack. What stays is known of the one that the plan is for; of others, as many layers
+    /// as were loaded.
+    fn cells(&self) -> BTreeMap<StackId, Vec<Cell>> {
         let plan = &self.streaming.plan;
-        let mut cells: Vec<Cell> = LayerIndex::first(plan.layers())
-            .map(|layer| match plan.is_streamed(layer) {
-                true => Cell::Unseen,
-                false => Cell::Resident,
-            })
-            .collect();
+        let planned = LayerIndex::first(plan.layers()).map(|layer| match plan.is_streamed(layer) {
+            true => Cell::Unseen,
+            false => Cell::Resident,
+        });
+        let mut stacks = BTreeMap::from([(self.streaming.stack, planned.collect::<Vec<_>>())]);
         // A layer's part of what all of them may wait together: where every cell says `ready`, the
         // stalls of a token are hidden.
         let hidden_ms = self.now.token_ms() * HIDDEN_SHARE / plan.streamed_count().max(1) as f64;
         for layer in self.now.layers() {
-            cells[layer.block.layer.as_usize()] = match layer.kind {
+            let cells = stacks.entry(layer.block.stack).or_default();
+            let place = layer.block.layer.as_usize();
+            cells.resize(cells.len().max(place + 1), Cell::Unseen);
+            cells[place] = match layer.kind {
                 LoadKind::Sync => Cell::Sync,
                 LoadKind::Async if layer.pre_ms < hidden_ms => Cell::Ready,
                 LoadKind::Async => Cell::Late,
             };
         }
-        cells
+        stacks
     }
 }
 

@@ -279,6 +279,7 @@ impl Model {
     pub fn streaming(&self, peak: Option<LinkPeak>) -> Streaming {
         Streaming {
             plan: self.blueprint.plan.clone(),
+            stack: self.blueprint.stack,
             link: self.blueprint.link.clone(),
             prefetch: self.blueprint.options.prefetch == offload::Prefetch::Ahead,
             peak_gbps: peak.map(|peak| peak.gbps),

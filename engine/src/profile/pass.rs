@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use offload::StackId;
+
 use super::stage::{Stage, StageTimes};
 use crate::machine::CoreTime;
 
@@ -19,6 +21,8 @@ pub enum PassKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PassTiming {
     pub kind: PassKind,
+    /// Whose layers it went through.
+    pub stack: StackId,
     /// What it gave: a token for each sequence.
     pub units: usize,
     /// Rows that went through: the prompt's tokens, or one for each sequence.
@@ -51,6 +55,7 @@ impl PassTiming {
     pub fn add(&mut self, other: &Self) {
         self.units += other.units;
         self.rows += other.rows;
+        self.seen += other.seen;
         self.total += other.total;
         self.stages += &other.stages;
         self.cores.add(&other.cores);

@@ -7,7 +7,7 @@ use loader::units::{gigabytes, rate};
 use offload::LoadKind;
 
 use super::peak::PercentOf;
-use super::window::{Streaming, Window};
+use super::window::{Streaming, Window, label};
 use crate::machine::CoreShares;
 
 /// A summary is due after this long even if its tokens have not all come.
@@ -54,8 +54,11 @@ impl Summary<'_> {
             let mark = if layer.problem { "   <-- PROBLEM!" } else { "" };
             writeln!(
                 f,
-                "  Layer {:2}: Pre={:6.2}ms  Post={:6.2}ms  [{}]{mark}",
-                layer.block.layer, layer.pre_ms, layer.post_ms, layer.kind
+                "  Layer {:>2}: Pre={:6.2}ms  Post={:6.2}ms  [{}]{mark}",
+                label(layer.block, self.window.has_stacks()),
+                layer.pre_ms,
+                layer.post_ms,
+                layer.kind
             )?;
         }
         Ok(())
@@ -64,6 +67,8 @@ impl Summary<'_> {
     fn limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let means = self.window.means();
         let limit = self.streaming.limit(means);
+        // A pass that serves several sequences gives each of them a token.
+        let tokens = means.tokens_per_pass();
         let emulated = match self.streaming.link.emulated_gbps {
             Some(_) => " (emulated)",
             None => "",
@@ -80,7 +85,7 @@ impl Summary<'_> {
             write!(
                 f,
                 "Link:  {}/token at {} GB/s",
-                gigabytes(means.bytes_per_pass() as u64),
+                gigabytes((means.bytes_per_pass() / tokens) as u64),
                 rate(gbps)
             )?;
             match self
@@ -117,19 +122,20 @@ impl Summary<'_> {
         if let Some(verify_ms) = means.verify_ms() {
             writeln!(
                 f,
-                "Verify: {verify_ms:.2} ms/token for checksums, {:.1}% of a token, on a thread of its own",
+                "Verify: {:.2} ms/token for checksums, {:.1}% of a token, on a thread of its own",
+                verify_ms / tokens,
                 verify_ms / means.token_ms() * 100.0
             )?;
         }
         write!(
             f,
             "Token: {:.1} ms = compute {:.1} + stalled {:.1} + other {:.1}",
-            means.token_ms(),
-            means.compute_ms(),
-            means.stalled_ms(),
-            means.other_ms(),
+            means.token_ms() / tokens,
+            means.compute_ms() / tokens,
+            means.stalled_ms() / tokens,
+            means.other_ms() / tokens,
         )?;
-        let tokens_per_s = 1000.0 / means.token_ms();
+        let tokens_per_s = means.tokens_per_s(means.token_ms());
         match self.window.cores().lacking() {
             // The floor has the window's own compute in it, which was held up.
             Some(_) => writeln!(
@@ -140,9 +146,9 @@ impl Summary<'_> {
             None => writeln!(
                 f,
                 " | floor {:.1} ms | {} tok/s of {} possible{emulated}",
-                limit.floor_ms,
+                limit.floor_ms / tokens,
                 rate(tokens_per_s),
-                rate(1000.0 / limit.floor_ms),
+                rate(means.tokens_per_s(limit.floor_ms)),
             )?,
         }
         writeln!(

@@ -10,6 +10,7 @@ use super::{PassKind, PassTiming, ms};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     pub prompt: PassTiming,
+    pub prompt_passes: usize,
     /// Sums over the passes that only generate. Its units are tokens.
     pub decode: PassTiming,
     pub decode_passes: usize,
@@ -24,8 +25,13 @@ pub struct Totals {
 impl Totals {
     pub fn add(&mut self, pass: &PassTiming, loads: &[LoadRecord]) {
         match pass.kind {
-            PassKind::Prompt if self.prompt.rows == 0 => self.prompt = *pass,
-            PassKind::Prompt => self.prompt.add(pass),
+            PassKind::Prompt => {
+                match self.prompt_passes {
+                    0 => self.prompt = *pass,
+                    _ => self.prompt.add(pass),
+                }
+                self.prompt_passes += 1;
+            }
             PassKind::Decode => {
                 self.decode.add(pass);
                 self.decode_passes += 1;
@@ -51,7 +57,7 @@ impl Totals {
     /// What verifying took a pass, in ms, and its share of the passes' time. `None` where nothing
     /// was verified.
     pub fn verify_per_pass(&self) -> Option<(f64, f64)> {
-        let passes = self.decode_passes + 1;
+        let passes = self.prompt_passes + self.decode_passes;
         let total = self.prompt.total + self.decode.total;
         let share = self.verify.as_secs_f64() / total.as_secs_f64();
         (!self.verify.is_zero()).then(|| (ms(self.verify) / passes as f64, share))

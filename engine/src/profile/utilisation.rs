@@ -214,8 +214,7 @@ impl Streaming {
         let passes = totals.decode_passes as f64;
         let (total_ms, stalled_ms) = (ms(totals.decode.total), ms(totals.decode.stalled()));
         let prompt = &totals.prompt;
-        // The first token after the prompt sees the prompt and itself.
-        let positions = (prompt.position + prompt.rows) as f64 + f64::midpoint(1.0, passes);
+        let positions = totals.decode.seen as f64 / passes.max(1.0);
         let token = (passes > 0.0).then_some((total_ms - stalled_ms) / passes);
         let link_bytes = self.plan.streamed_bytes_per_pass() as f64 * passes;
         let mut cores = totals.prompt.cores;

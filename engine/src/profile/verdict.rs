@@ -125,7 +125,7 @@ impl Streaming {
                 prefetch: true,
                 ..rates
             };
-            let possible_tokens_per_s = predict(&self.plan, &ahead).tokens_per_s();
+            let possible_tokens_per_s = means.tokens_per_s(predict(&self.plan, &ahead).token_ms);
             return Verdict::NotPrefetched {
                 loads_sync,
                 layers,
@@ -148,7 +148,7 @@ impl Streaming {
         let as_planned = predict(&self.plan, &rates).token_ms;
         let spread = predict(&self.plan.respread(2), &rates);
         if spread.token_ms < as_planned * RING_GAIN {
-            let spread_tokens_per_s = spread.tokens_per_s();
+            let spread_tokens_per_s = means.tokens_per_s(spread.token_ms);
             return Verdict::RingBound {
                 spread_tokens_per_s,
             };
@@ -164,7 +164,7 @@ impl Streaming {
         }
         let all_ahead = window.layers().all(|layer| layer.kind == LoadKind::Async);
         Verdict::LinkBound {
-            more: self.gain(&rates),
+            more: self.gain(means, &rates),
             all_ahead,
             slow_share: (link_share < CARRIES_SHARE).then_some(link_share),
         }
@@ -185,8 +185,8 @@ impl Streaming {
             each_ms,
             copy_ms,
             layers,
-            tokens_per_s: 1000.0 / means.token_ms(),
-            resident_tokens_per_s: 1000.0 / (means.compute_ms() + means.other_ms()),
+            tokens_per_s: means.tokens_per_s(means.token_ms()),
+            resident_tokens_per_s: means.tokens_per_s(means.compute_ms() + means.other_ms()),
             all_fit: self.plan.resized(self.plan.layers()).fits(),
         })
     }
@@ -207,11 +207,11 @@ impl Streaming {
     }
 
     /// One more resident layer, or two where there are two: predicted, not extrapolated.
-    fn gain(&self, rates: &Rates) -> Option<Gain> {
+    fn gain(&self, means: &Means, rates: &Rates) -> Option<Gain> {
         let layers = self.plan.streamed_count().min(2);
         let more: ResidencyPlan = self.plan.resized(self.plan.resident_count() + layers);
-        let now = predict(&self.plan, rates).tokens_per_s();
-        let tokens_per_s = predict(&more, rates).tokens_per_s() - now;
+        let rate = |plan| means.tokens_per_s(predict(plan, rates).token_ms);
+        let tokens_per_s = rate(&more) - rate(&self.plan);
         (tokens_per_s > 0.0).then_some(Gain {
             layers,
             tokens_per_s,

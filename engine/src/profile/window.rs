@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan};
+use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan, StackId};
 
 use super::{ArithmeticLimit, CoreShares, CoreTime, MemoryLimit, PassKind, PassTiming, PromptRate};
 
@@ -11,6 +11,8 @@ use super::{ArithmeticLimit, CoreShares, CoreTime, MemoryLimit, PassKind, PassTi
 #[derive(Debug, Clone)]
 pub struct Streaming {
     pub plan: ResidencyPlan,
+    /// Whose plan it is.
+    pub stack: StackId,
     pub link: LinkInfo,
     pub prefetch: bool,
     /// What the link reaches when it does nothing else, measured on this machine in this run.
@@ -43,6 +45,8 @@ pub struct Window {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Means {
     pub passes: u32,
+    /// What they gave: tokens.
+    pub units: u64,
     /// Positions that the passes' last rows saw.
     pub positions: u64,
     pub total: Duration,
@@ -91,6 +95,7 @@ impl Window {
         };
         self.cores.add(&pass.cores);
         means.passes += 1;
+        means.units += pass.units as u64;
         means.positions += pass.seen as u64;
         means.total += pass.total;
         means.compute += pass.compute();
@@ -146,6 +151,12 @@ impl Window {
         })
     }
 
+    /// Whether layers of more than one stack were streamed: they are then named with it.
+    pub fn has_stacks(&self) -> bool {
+        let stacks = || self.layers.keys().map(|block| block.stack);
+        stacks().min() != stacks().max()
+    }
+
     /// Whether compute had the cores that it asked for.
     pub fn cores(&self) -> &CoreTime {
         match self.cores.watched.is_zero() {
@@ -173,8 +184,18 @@ impl Window {
         (passes > 0).then(|| positions as f64 / f64::from(passes))
     }
 
+    /// Of a pass.
     pub fn token_ms(&self) -> f64 {
         self.means().token_ms()
+    }
+
+    /// Tokens that a pass gave, in the mean: several where it served several sequences.
+    pub fn tokens_per_pass(&self) -> f64 {
+        self.means().tokens_per_pass()
+    }
+
+    pub fn tokens_per_s(&self) -> f64 {
+        self.means().tokens_per_s(self.token_ms())
     }
 
     /// Inside the layers, a pass.
@@ -214,6 +235,20 @@ impl Window {
 }
 
 impl Means {
+    /// Passes that gave nothing, as a prompt's first parts do, are told like one token each.
+    pub fn tokens_per_pass(&self) -> f64 {
+        match self.units {
+            0 => 1.0,
+            units => units as f64 / f64::from(self.passes.max(1)),
+        }
+    }
+
+    /// With passes that take so long.
+    pub fn tokens_per_s(&self, pass_ms: f64) -> f64 {
+        self.tokens_per_pass() * 1000.0 / pass_ms
+    }
+
+    /// Of a pass.
     pub fn token_ms(&self) -> f64 {
         self.per_pass_ms(self.total)
     }
@@ -258,6 +293,21 @@ impl Means {
     fn per_pass_ms(&self, sum: Duration) -> f64 {
         ms(sum) / f64::from(self.passes.max(1))
     }
+}
+
+/// A block in a list or a lane: its layer, with the stack where there are several, and with its part
+/// if that is not the layer's trunk.
+pub(super) fn label(block: BlockId, has_stacks: bool) -> String {
+    let BlockId { stack, layer, part } = block;
+    let stack = match has_stacks {
+        true => format!("{}.", stack.0),
+        false => String::new(),
+    };
+    let part = match part {
+        0 => String::new(),
+        part => format!("/{part}"),
+    };
+    format!("{stack}{layer}{part}")
 }
 
 pub(crate) fn ms(duration: Duration) -> f64 {

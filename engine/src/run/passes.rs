@@ -115,6 +115,7 @@ impl<'m> Passes<'m> {
         }
         clock.begin_pass(PassTiming {
             kind,
+            stack: model.blueprint.stack,
             units,
             rows,
             position: runs.first().map_or(0, |run| run.position),

@@ -34,7 +34,7 @@ pub struct TrialRun {
     pub text: String,
     pub tokens: Vec<u32>,
     pub ended: Option<Ended>,
-    /// Each pass after the prompt's.
+    /// Of each pass after the prompt's, what a token of it took.
     pub token_ms: Vec<f64>,
     /// The prompt's pass.
     pub prompt: Window,
@@ -127,7 +127,7 @@ impl TrialRun {
                     PassKind::Prompt => prompt.add(timing, loads),
                     PassKind::Decode => {
                         decode.add(timing, loads);
-                        token_ms.push(ms(timing.total));
+                        token_ms.push(ms(timing.total) / timing.units.max(1) as f64);
                     }
                 }
             }
@@ -168,7 +168,7 @@ impl TrialRun {
     }
 
     pub fn tokens_per_s(&self) -> Option<f64> {
-        self.mean_token_ms().map(|ms| 1000.0 / ms)
+        self.timing.tokens_per_s
     }
 }
 

@@ -22,6 +22,7 @@ fn streaming(layers: usize, resident: usize, emulated_gbps: Option<f64>) -> Stre
             host: None,
         })
         .unwrap(),
+        stack: StackId(0),
         link: LinkInfo {
             home: Home::Ram,
             access: "memory copy".into(),
@@ -202,4 +203,60 @@ fn before_the_first_token_there_is_only_the_plan() {
     let lines = drawn(&streaming, &Window::default(), 80, false);
     assert_eq!(lines[1], "0 ?.?.");
     assert_eq!(lines.len(), 3);
+}
+
+/// Made-up records: a second stack's layers have a row of their own, however many there are.
+#[test]
+fn each_stack_has_its_own_rows() {
+    let streaming = streaming(28, 20, None);
+    let mut now = window(&streaming, mixed);
+    let load = |layer, kind| LoadRecord {
+        block: BlockId::new(StackId(1), offload::LayerIndex(layer)),
+        kind,
+        slot: 0,
+        bytes: 1,
+        issued_at: Instant::now(),
+        copy_from: Instant::now(),
+        copy_to: Instant::now(),
+        asked_at: Instant::now(),
+        visit_to: Instant::now(),
+        pre: Duration::ZERO,
+        post: Duration::ZERO,
+        verify: Duration::ZERO,
+    };
+    let loads = [load(31, LoadKind::Sync), load(29, LoadKind::Async)];
+    let pass = PassTiming {
+        stack: StackId(1),
+        total: ms(10.0),
+        ..PassTiming::default()
+    };
+    now.add(&pass, &loads);
+    let lines = drawn(&streaming, &now, 80, false);
+    let at = |what: &str| lines.iter().position(|line| line == what).unwrap();
+    let (first, second) = (at("stack 0"), at("stack 1"));
+    assert_eq!(second, first + 2, "{lines:?}");
+    assert!(lines[first + 1].len() == "28 ".len() + 28, "{lines:?}");
+    assert_eq!(lines[second + 1], format!(" 0 {}=?!", "?".repeat(29)));
+    // One stack is not named.
+    let lines = drawn(&streaming, &window(&streaming, mixed), 80, false);
+    assert!(!lines.iter().any(|line| line.starts_with("stack")));
+}
+
+/// A pass that serves four sequences gives four tokens.
+#[test]
+fn speed_counts_tokens_and_not_passes() {
+    let streaming = streaming(28, 28, None);
+    let mut now = Window::default();
+    now.add(
+        &PassTiming {
+            units: 4,
+            rows: 4,
+            total: ms(200.0),
+            ..PassTiming::default()
+        },
+        &[],
+    );
+    let lines = drawn(&streaming, &now, 80, false);
+    assert!(lines[1].contains("20.0 tok/s now"), "{lines:?}");
+    assert!(lines[2].contains("50.0 ms = "), "{lines:?}");
 }

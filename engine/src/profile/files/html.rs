@@ -97,6 +97,7 @@ struct Steps {
     from: Vec<i64>,
     took: Vec<i64>,
     rows: Vec<usize>,
+    units: Vec<usize>,
     memory_kib: Vec<Option<u64>>,
     /// What a step does outside its layers: stage, ticks since its beginning, ticks it took.
     outside: Vec<Vec<(&'static str, i64, i64)>>,
@@ -244,6 +245,7 @@ impl Steps {
             steps.from.push(difference(&mut last, ticks.at(step.from)));
             steps.took.push(took(step.from, step.to));
             steps.rows.push(step.timing.rows);
+            steps.units.push(step.timing.units);
             steps
                 .memory_kib
                 .push(step.memory_bytes.map(|bytes| bytes / 1024));

@@ -49,6 +49,10 @@ mod stretch;
 mod trace;
 mod tsv;
 
+use std::collections::BTreeSet;
+
+use offload::StackId;
+
 use super::recording::Recording;
 use super::timing::Timing;
 use super::window::{Streaming, Window};
@@ -91,6 +95,14 @@ impl RunRecord<'_> {
             let step = &self.recording.steps[index];
             window.add(&step.timing, &step.loads);
         }
+    }
+
+    /// Whether layers of more than one stack were visited: they are then named with it.
+    fn has_stacks(&self) -> bool {
+        let passes = self.recording.steps.iter().map(|step| step.timing.stack);
+        let loads = self.recording.loads().map(|load| load.block.stack);
+        let stacks: BTreeSet<StackId> = passes.chain(loads).collect();
+        stacks.len() > 1
     }
 
     fn streams(&self) -> bool {

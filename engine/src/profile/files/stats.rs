@@ -37,6 +37,8 @@ pub(super) struct Stats<'a> {
     generate_ms: f64,
     decode_ms: f64,
     decode_passes: usize,
+    /// What these passes gave: tokens.
+    decode_units: usize,
     loads: Loads,
     link: Option<Link<'a>>,
     utilisation: RunUtilisation,
@@ -131,6 +133,7 @@ impl<'a> Stats<'a> {
             generate_ms: timing.generate_ms,
             decode_ms: ms(totals.decode.total),
             decode_passes: totals.decode_passes,
+            decode_units: totals.decode.units,
             loads: Loads {
                 r#async: totals.loads_async,
                 sync: totals.loads_sync,

@@ -5,12 +5,13 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use offload::{LoadKind, LoadRecord};
+use offload::{BlockId, LoadKind, LoadRecord};
 use serde_json::{Value, json};
 
+use super::super::pass::{PassKind, PassTiming};
 use super::super::recording::{MEASURING, Span, SpanName};
 use super::super::stage::Stage;
-use super::super::window::ms;
+use super::super::window::{label, ms};
 use super::RunRecord;
 use super::stretch::stretches;
 
@@ -211,46 +212,69 @@ fn measured(span: &Span) -> Event<'static> {
 }
 
 fn computes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
+    let has_stacks = run.has_stacks();
     for (index, step) in run.recording.steps.iter().enumerate() {
         for span in &step.spans {
             let SpanName::Layer(layer) = span.name else {
                 continue;
             };
-            let load = step.loads.iter().find(|load| load.block.layer == layer);
+            let block = BlockId::new(step.timing.stack, layer);
+            let named = label(block, has_stacks);
+            let load = step.loads.iter().find(|load| load.block == block);
+            let streamed = match block.stack == run.streaming.stack {
+                true => run.streaming.plan.is_streamed(layer),
+                false => load.is_some(),
+            };
             if let Some(load) = load.filter(|load| !load.pre.is_zero()) {
                 trace.event(&Event {
-                    name: &format!("wait {layer}"),
+                    name: &format!("wait {named}"),
                     category: category(run, "wait"),
                     lane: COMPUTE,
                     from: load.asked_at,
                     to: load.visit_from(),
-                    args: json!({
-                        "layer": layer.0,
-                        "step": index,
-                        "kind": load.kind.to_string(),
-                        "pre_ms": ms(load.pre),
-                    }),
+                    args: with_stack(
+                        has_stacks,
+                        block,
+                        json!({
+                            "layer": layer.0,
+                            "step": index,
+                            "kind": load.kind.to_string(),
+                            "pre_ms": ms(load.pre),
+                        }),
+                    ),
                 })?;
             }
             trace.event(&Event {
-                name: &format!("layer {layer}"),
+                name: &format!("layer {named}"),
                 category: "compute",
                 lane: COMPUTE,
                 from: span.from,
                 to: span.to,
-                args: json!({
-                    "layer": layer.0,
-                    "step": index,
-                    "streamed": run.streaming.plan.is_streamed(layer),
-                }),
+                args: with_stack(
+                    has_stacks,
+                    block,
+                    json!({
+                        "layer": layer.0,
+                        "step": index,
+                        "streamed": streamed,
+                    }),
+                ),
             })?;
         }
     }
     Ok(())
 }
 
+/// The stack of a block, where there is more than one.
+fn with_stack(has_stacks: bool, block: BlockId, mut args: Value) -> Value {
+    if has_stacks {
+        args["stack"] = block.stack.0.into();
+    }
+    args
+}
+
 /// What is said of a load wherever it shows.
-fn load_args(run: &RunRecord<'_>, trace_at: String, load: &LoadRecord) -> Value {
+fn load_args(run: &RunRecord<'_>, trace_at: String, load: &LoadRecord, has_stacks: bool) -> Value {
     let seconds = load.copy().as_secs_f64();
     let mut args = json!({
         "layer": load.block.layer.0,
@@ -265,7 +289,7 @@ fn load_args(run: &RunRecord<'_>, trace_at: String, load: &LoadRecord) -> Value 
     if let Some(gbps) = run.emulated_gbps() {
         args["emulated_gbps"] = gbps.into();
     }
-    args
+    with_stack(has_stacks, load.block, args)
 }
 
 /// Copies share the link, and on a disk link neighbours overlap: an event begins where the one
@@ -273,14 +297,14 @@ fn load_args(run: &RunRecord<'_>, trace_at: String, load: &LoadRecord) -> Value 
 fn copies<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
     let mut loads: Vec<&LoadRecord> = run.recording.loads().collect();
     loads.sort_by_key(|load| load.copy_from);
-    let mut busy_to = trace.origin;
+    let (mut busy_to, has_stacks) = (trace.origin, run.has_stacks());
     for load in loads {
         let from = load.copy_from.max(busy_to);
         let to = load.copy_to.max(from);
         busy_to = to;
-        let args = load_args(run, trace.at(load.copy_from), load);
+        let args = load_args(run, trace.at(load.copy_from), load, has_stacks);
         trace.event(&Event {
-            name: &load.block.to_string(),
+            name: &format!("layer {}", label(load.block, has_stacks)),
             category: category(run, "copy"),
             lane: COPIES,
             from,
@@ -307,6 +331,7 @@ fn slots<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<
         offload::Home::Disk => "read",
         offload::Home::Ram => "copy",
     };
+    let has_stacks = run.has_stacks();
     for load in run.recording.loads() {
         let states = [
             ("queued", load.issued_at, load.copy_from),
@@ -314,7 +339,7 @@ fn slots<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<
             ("ready", load.copy_to, load.visit_from()),
             ("visit", load.visit_from(), load.visit_to),
         ];
-        let args = load_args(run, trace.at(load.copy_from), load);
+        let args = load_args(run, trace.at(load.copy_from), load, has_stacks);
         for (state, from, to) in states {
             // A late load counts as ordered when it was issued in fact: it was never queued.
             if to <= from && state != copy && state != "visit" {
@@ -325,7 +350,7 @@ fn slots<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<
                 LoadKind::Async => "",
             };
             trace.event(&Event {
-                name: &format!("{state} {}{sync}", load.block.layer),
+                name: &format!("{state} {}{sync}", label(load.block, has_stacks)),
                 category: category(run, "slot"),
                 lane: FIRST_SLOT + usize::from(load.slot),
                 from,
@@ -338,14 +363,17 @@ fn slots<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<
 }
 
 fn counters<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<()> {
-    for (index, step) in run.recording.steps.iter().enumerate() {
+    for step in &run.recording.steps {
         if let Some(bytes) = step.memory_bytes {
             let mebibytes = bytes as f64 / f64::from(1 << 20);
             trace.counter("memory", step.to, "MiB", mebibytes)?;
         }
-        let seconds = step.timing.total.as_secs_f64();
-        if index > 0 && seconds > 0.0 {
-            trace.counter("tok/s", step.from, "tok/s", 1.0 / seconds)?;
+        let PassTiming {
+            kind, units, total, ..
+        } = step.timing;
+        if kind == PassKind::Decode && !total.is_zero() {
+            let tokens_per_s = units as f64 / total.as_secs_f64();
+            trace.counter("tok/s", step.from, "tok/s", tokens_per_s)?;
         }
     }
     Ok(())

@@ -28,6 +28,7 @@ fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
     };
     Streaming {
         plan,
+        stack: StackId(0),
         link,
         prefetch: true,
         peak_gbps: Some(25.6),
@@ -444,4 +445,46 @@ fn a_resident_run_is_bound_by_its_compute() {
     assert!(text.contains("Async usage: no layer is streamed"), "{text}");
     assert!(text.contains("Verdict: compute-bound"), "{text}");
     assert!(!text.contains("Link"), "{text}");
+}
+
+/// A pass that serves four sequences gives four tokens, and each has a quarter of its time.
+#[test]
+fn rates_count_tokens_and_not_passes() {
+    let mut window = Window::default();
+    let four = PassTiming {
+        units: 4,
+        rows: 4,
+        ..pass()
+    };
+    window.add(&four, &eight(LoadKind::Async));
+    let streaming = streaming(20, None);
+    let text = Summary {
+        token: 4,
+        window: &window,
+        streaming: &streaming,
+    }
+    .to_string();
+    assert!(text.contains("Link:  932 MB/token at 24.7 GB/s"), "{text}");
+    assert!(
+        text.contains("Token: 37.8 ms = compute 5.0 + stalled 32.7 + other 0.1 | floor 36.4 ms | 26.5 tok/s of 27.5 possible"),
+        "{text}"
+    );
+}
+
+/// Made-up records of two stacks: each layer is named with its own.
+#[test]
+fn layers_of_several_stacks_are_named_with_them() {
+    let mut window = Window::default();
+    let mut loads = eight(LoadKind::Async);
+    loads[3].block.stack = StackId(1);
+    window.add(&pass(), &loads);
+    let streaming = streaming(20, None);
+    let text = Summary {
+        token: 1,
+        window: &window,
+        streaming: &streaming,
+    }
+    .to_string();
+    assert!(text.contains("  Layer 0.0: Pre="), "{text}");
+    assert!(text.contains("  Layer 1.9: Pre="), "{text}");
 }

@@ -76,7 +76,7 @@ impl TokenTime {
 impl Symptoms {
     /// `None` without a single run.
     pub fn of(runs: &[TrialRun]) -> Option<Self> {
-        let token_ms = |run: &TrialRun| run.decode.means().token_ms();
+        let token_ms = |run: &TrialRun| 1000.0 / run.decode.tokens_per_s();
         let middle = {
             let mut order: Vec<&TrialRun> = runs.iter().collect();
             order.sort_by(|a, b| token_ms(a).total_cmp(&token_ms(b)));

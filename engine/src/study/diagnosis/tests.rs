@@ -74,6 +74,7 @@ impl Made {
         .unwrap();
         Streaming {
             plan,
+            stack: StackId(0),
             link: LinkInfo {
                 home: Home::Ram,
                 access: "memory copy".into(),

@@ -104,7 +104,7 @@ function startCharts() {
   const rates = { xs: [], ys: [] };
   for (let i = 1; i < steps.count; i++) {
     rates.xs.push(steps.to[i] / 1e7);
-    rates.ys.push(1e7 / Math.max(1, steps.to[i] - steps.from[i]));
+    rates.ys.push(steps.units[i] * 1e7 / Math.max(1, steps.to[i] - steps.from[i]));
   }
   const decoded = rates.xs.length;
   chart(byId("speed"), byId("speed-readout"), {
