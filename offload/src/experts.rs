@@ -12,7 +12,8 @@
 //! * A failed load ends the cache. What a visit's own work ends in does not: copies that are under
 //!   way then stay so, and their blocks can be asked for again.
 //!
-//! Never asked for inside a visit of the ring, nor the other way round. Knows no router and no model.
+//! Never asked for inside a visit of the ring, nor the other way round. Knows no router and no
+//! model.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,7 +78,8 @@ struct Cached {
 }
 
 impl Experts {
-    /// An empty cache. `blocks`: all that the link can bring; the slots are as large as the largest.
+    /// An empty cache. `blocks`: all that the link can bring; the slots are as large as the
+    /// largest.
     pub fn new(slots: Vec<Slot>, blocks: &[BlockId], link: Box<dyn Link>) -> Self {
         assert!(!slots.is_empty(), "a cache without slots");
         let origins = blocks.iter().map(|&block| (block, link.origin(block)));
@@ -120,8 +122,8 @@ impl Experts {
         let mut wanted = self.wanted(blocks)?;
         while !wanted.is_empty() {
             self.start_missing(&wanted)?;
-            let there = |seat: &&mut Seat| matches!(seat, Seat::There(cached) if wanted.contains(&cached.block));
-            let Some(Seat::There(cached)) = self.seats.iter_mut().find(there) else {
+            let mut there = self.seats.iter_mut().filter_map(Seat::there);
+            let Some(cached) = there.find(|it| wanted.contains(&it.block)) else {
                 self.wait_for_one(&wanted)?;
                 continue;
             };
@@ -150,8 +152,8 @@ impl Experts {
 
     /// Moves the records of loads to the end of `into`, each with its first visit: a load that was
     /// not visited yet, because the call that asked for it was cut short, comes later or not at
-    /// all. They are all `SYNC`: ordered because they were needed. To be called once a unit of work,
-    /// when compute has been waited for.
+    /// all. They are all `SYNC`: ordered because they were needed. To be called once a unit of
+    /// work, when compute has been waited for.
     pub fn records(&mut self, into: &mut Vec<LoadRecord>) -> Result<(), OffloadError> {
         for visited in std::mem::take(&mut self.visited) {
             let block = visited.record.block;
@@ -224,7 +226,8 @@ impl Experts {
         std::mem::replace(&mut self.seats[place], Seat::Gone)
     }
 
-    /// The slot of a vacant seat. The last read of what is in it was ordered: another copy may come.
+    /// The slot of a vacant seat. The last read of what is in it was ordered: another copy may
+    /// come.
     fn empty(&mut self, place: usize) -> Result<Slot, OffloadError> {
         let cached = match self.take(place) {
             Seat::Empty(slot) => return Ok(slot),
@@ -360,6 +363,13 @@ impl Drop for Experts {
 }
 
 impl Seat {
+    fn there(&mut self) -> Option<&mut Cached> {
+        match self {
+            Self::There(cached) => Some(cached),
+            _ => None,
+        }
+    }
+
     /// The block that is there or coming.
     fn block(&self) -> Option<BlockId> {
         match self {

@@ -12,9 +12,9 @@ use crate::slot::Slot;
 /// Moves blocks from their home into slots.
 ///
 /// One owner is its only caller: the prefetch thread, or a cache of experts. `start` must not wait
-/// for the bytes: the copies of all slots are in flight at once. Dropping the link ends its threads;
-/// the marks of copies that it then leaves out come as errors, so that nobody waits for them for
-/// ever.
+/// for the bytes: the copies of all slots are in flight at once. Dropping the link ends its
+/// threads; the marks of copies that it then leaves out come as errors, so that nobody waits for
+/// them for ever.
 pub trait Link: Send {
     /// Starts filling the slot's slab with `block`. The bytes may be written until the mark has
     /// come; the caller keeps everybody else away from the slab until then. A slot that was used

@@ -99,8 +99,8 @@ impl StreamedStack {
         self.resident.insert(block, slab);
     }
 
-    /// Goes on with another itinerary, from the next unit of work on: from the one under way if none
-    /// of its blocks was visited yet. Copies that were begun for the next unit of the old one are
+    /// Goes on with another itinerary, from the next unit of work on: from the one under way if
+    /// none of its blocks was visited yet. Copies that were begun for the next unit of the old one are
     /// given back unseen, before the first visit of the new one; they are no more than there are
     /// slots, and none where this is said early enough.
     pub fn follow(&mut self, next: Itinerary) -> Result<(), OffloadError> {

@@ -142,7 +142,7 @@ impl Player {
             watch: &watch,
             experts: Experts::new(slots, &blocks, link),
             failed: false,
-            last: BTreeSet::new(),
+            whole: Some(Vec::new()),
             seen: BTreeSet::new(),
             unseen: Vec::new(),
         };
@@ -171,8 +171,9 @@ struct Caller<'a> {
     experts: Experts,
     /// The fault was reported.
     failed: bool,
-    /// Those of the last call, if all of them were visited and none had to go for another.
-    last: BTreeSet<BlockId>,
+    /// What each call asked for, while all of them were visited: copies of one that was cut short
+    /// may be in the way of others.
+    whole: Option<Vec<BTreeSet<BlockId>>>,
     /// Copies that were visited.
     seen: BTreeSet<usize>,
     /// Of those, the ones whose records were not taken yet.
@@ -236,23 +237,35 @@ impl Caller<'_> {
         let counted = match refused {
             true => hits + misses == 0 && copies == 0,
             false => {
-                let kept = self.last.intersection(&asked).count() as u64;
+                let kept = self.recent().intersection(&asked).count() as u64;
                 hits + misses == asked.len() as u64 && copies <= misses && hits >= kept
             }
         };
         check(counted, || {
             format!("call {number}: {hits} hits, {misses} misses and {copies} copies; {came:?}")
         })?;
-        if !refused {
-            self.last = match came {
-                Came::Fine if asked.len() <= self.calls.slots => asked,
-                _ => BTreeSet::new(),
-            };
+        match (came, &mut self.whole) {
+            (Came::Fine, Some(whole)) => whole.push(asked),
+            _ if refused => {}
+            _ => self.whole = None,
         }
         match number % 3 {
             0 => self.take_records(),
             _ => Ok(()),
         }
+    }
+
+    /// The blocks of the last calls for which there were slots enough together: they are there.
+    fn recent(&self) -> BTreeSet<BlockId> {
+        let mut recent = BTreeSet::new();
+        for asked in self.whole.iter().flatten().rev() {
+            let more: BTreeSet<BlockId> = recent.union(asked).copied().collect();
+            if more.len() > self.calls.slots {
+                break;
+            }
+            recent = more;
+        }
+        recent
     }
 
     fn visit(

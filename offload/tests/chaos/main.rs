@@ -13,6 +13,13 @@
 //! and a link dropped before its copies have landed (110; it hangs). Eleven of the seeds were
 //! played again: each failed within four plays.
 //!
+//! Seven ways to break itineraries that follow each other: loads under way are forgotten (35), one
+//! that was left behind is not taken (24) or its slot lost (35), its release's error is dropped
+//! (2,589), more are left behind than were under way (20), the rest of a unit is cut off (1), a
+//! unit is finished that is over (4,713). And six to break the cache of experts: a block goes
+//! without its mark's release (10), though it is wanted (9), or though it was used last (88), its
+//! record is lost (1), it is visited twice (4), and the link outlives the cache (4).
+//!
 //! A failure prints its seed. What a seed decides is always the same; how the threads interleave
 //! is not, so one seed is played many times:
 //!
