@@ -23,7 +23,9 @@ static COUNTING: Counting = Counting;
 /// which may become programs of ten megabytes.
 const OPENING_BYTES_MAX: usize = 32 << 20;
 
-const TIME_MAX: Duration = Duration::from_secs(1);
+/// Of the processor. The slowest take half a second on a core of their own, and twice that beside a
+/// busy neighbour.
+const TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Everything that is read before the first weight.
 fn open(directory: &Path) -> Result<(), EngineError> {

@@ -332,8 +332,9 @@ fn a_plan_counts_the_cache_in_its_own_bytes() {
             "{half} of {bytes}"
         );
         assert_eq!(total - less, bytes - half);
-        // The clear blocks keep what they compute with.
-        assert_eq!(cache(Some(two_bytes), Kernels::Clear).0, bytes);
+        // The clear blocks keep what they compute with, without lines of their own.
+        let clear = cache(Some(two_bytes), Kernels::Clear).0;
+        assert!((bytes - 128 * 2 * 5..=bytes).contains(&clear), "{clear}");
     }
 }
 
