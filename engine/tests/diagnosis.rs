@@ -350,7 +350,12 @@ fn a_slot_that_is_given_back_slowly() {
 #[test]
 fn one_slot_with_compute_like_the_copies() {
     measured(|rounds| {
-        let case = case(&blocky(6), rounds);
+        // On a fast core small blocks take no longer than waking up a thread a few times.
+        let large = SynthSpec {
+            intermediate_size: 6144,
+            ..blocky(6)
+        };
+        let case = case(&large, rounds);
         let layer_ms = case.token_ms(&options(0)) / 6.0;
         let one_slot = ModelOptions {
             slots: Some(1),
