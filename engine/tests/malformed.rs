@@ -23,9 +23,8 @@ static COUNTING: Counting = Counting;
 /// which may become programs of ten megabytes.
 const OPENING_BYTES_MAX: usize = 32 << 20;
 
-/// Of the processor. The slowest take half a second on a core of their own, and twice that beside a
-/// busy neighbour.
-const TIME_MAX: Duration = Duration::from_secs(2);
+/// Of the processor.
+const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Everything that is read before the first weight.
 fn open(directory: &Path) -> Result<(), EngineError> {
@@ -64,9 +63,16 @@ fn each_is_refused_in_its_own_words_quickly_and_without_memory() {
     }));
     let mut wrong = Vec::new();
     for (name, expected) in cases {
-        let before = processor_time();
-        let (result, peak) = Counting::peak_of(|| open(&corpus.path(name)));
-        let took = processor_time() - before;
+        let measured = || {
+            let before = processor_time();
+            let (result, peak) = Counting::peak_of(|| open(&corpus.path(name)));
+            (result, peak, processor_time() - before)
+        };
+        let (result, peak, mut took) = measured();
+        if took > TIME_MAX {
+            // A neighbour on the same core makes its time longer.
+            took = measured().2;
+        }
         let (text, hint) = match result {
             Ok(()) => ("(no error)".to_owned(), None),
             Err(error) => (error.to_string(), error.hint()),

@@ -7,7 +7,7 @@ use offload::StackId;
 use super::stage::{Stage, StageTimes};
 use crate::machine::CoreTime;
 
-/// What a pass is for. Whoever drives the passes says it.
+/// What a pass is for. The caller that makes the passes says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PassKind {
     /// Reads a prompt, or a part of one, for some of its sequences.
