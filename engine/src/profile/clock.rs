@@ -112,7 +112,7 @@ impl Clock {
     }
 
     /// The same where a device did it, by its own clock. That time is what the pass took for it;
-    /// what ordering it took the host is nobody's question.
+    /// the host's time for ordering it is not reported.
     pub fn device_stage(&mut self, stage: Stage, from: Instant, to: Instant) {
         let device = &mut self.pass.stages[stage].device;
         *device.get_or_insert_default() += to.saturating_duration_since(from);

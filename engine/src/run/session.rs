@@ -169,17 +169,8 @@ impl<'m> Session<'m> {
     ) -> Result<PassTiming, EngineError> {
         self.passes.begin()?;
         let Self { passes, own, seat } = self;
-        let own = match own {
-            Some(own) => own,
-            None => own.insert(new_sequence(passes, seat)?),
-        };
-        let position = own.tokens.len();
-        let mut run = [Run {
-            state: &mut own.state,
-            tokens,
-            position,
-            kind: RunKind::of(tokens.len(), position),
-        }];
+        let own = own_of(own, passes, seat)?;
+        let mut run = [run_of(own, tokens)];
         passes.blocks(PassKind::Prompt, rows.len(), &mut run)?;
         let together = passes.model.blueprint.room().logit_rows;
         let rows: Vec<usize> = rows.filter(|row| *row < tokens.len()).collect();
@@ -212,17 +203,8 @@ impl<'m> Session<'m> {
         wanted: Wanted,
     ) -> Result<Option<Candidates>, EngineError> {
         let Self { passes, own, seat } = self;
-        let own = match own {
-            Some(own) => own,
-            None => own.insert(new_sequence(passes, seat)?),
-        };
-        let position = own.tokens.len();
-        let mut run = [Run {
-            state: &mut own.state,
-            tokens,
-            position,
-            kind: RunKind::of(tokens.len(), position),
-        }];
+        let own = own_of(own, passes, seat)?;
+        let mut run = [run_of(own, tokens)];
         passes.blocks(kind, 1, &mut run)?;
         let candidates = passes.head_wanted(&mut run, wanted)?;
         own.tokens.extend(tokens);
@@ -293,6 +275,29 @@ impl<'m> Session<'m> {
         options: GenerationOptions,
     ) -> Result<Generation<'_, 'm>, EngineError> {
         Generation::new(self, prompt, options)
+    }
+}
+
+/// The session's own sequence, begun if it was taken.
+fn own_of<'a>(
+    own: &'a mut Option<Sequence>,
+    passes: &Passes<'_>,
+    seat: &Seat,
+) -> Result<&'a mut Sequence, EngineError> {
+    Ok(match own {
+        Some(own) => own,
+        None => own.insert(new_sequence(passes, seat)?),
+    })
+}
+
+/// All that is to be read of a sequence.
+fn run_of<'a>(sequence: &'a mut Sequence, tokens: &'a [u32]) -> Run<'a> {
+    let position = sequence.tokens.len();
+    Run {
+        state: &mut sequence.state,
+        tokens,
+        position,
+        kind: RunKind::of(tokens.len(), position),
     }
 }
 
