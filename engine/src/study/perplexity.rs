@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
 use crate::run::session::Session;
+use crate::text::logprobs::log_total;
 
 /// How a text is cut. A stride shorter than the window gives later tokens more to go by, and takes as
 /// many more passes.
@@ -133,12 +134,7 @@ pub fn perplexity(
 
 /// The negative logarithm of the probability that these logits give to a token.
 fn negative_log(logits: &[f32], token: usize) -> f64 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f64 = logits
-        .iter()
-        .map(|logit| f64::from((logit - largest).exp()))
-        .sum();
-    total.ln() - f64::from(logits[token] - largest)
+    log_total(logits) - f64::from(logits[token])
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::error::EngineError;
 use crate::model::Model;
 use crate::profile::Totals;
 use crate::run::sequence::{Part, Sequence};
+use crate::text::{Sampler, Sampling};
 
 /// What a run of several sequences came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +31,7 @@ impl Together {
     ) -> Result<Self, EngineError> {
         let mut session = model.session()?;
         session.cancel_with(Arc::clone(cancel));
+        let mut sampler = Sampler::new(Sampling::default(), session.model().config().vocab_size)?;
         let mut totals = Totals::default();
         let mut sequences = vec![session.take_own()?];
         while sequences.len() < streams {
@@ -46,7 +48,7 @@ impl Together {
                 kind,
             }])?;
             totals.add(&timing, session.loads());
-            found.push(likeliest(session.logits()));
+            found.push(sampler.sample(session.logits(), found)?);
         }
         for _ in 1..tokens {
             let parts = sequences.iter_mut().zip(&found);
@@ -60,9 +62,9 @@ impl Together {
             let timing = session.batch(&mut parts)?;
             totals.add(&timing, session.loads());
             let logits = session.logits();
-            let each = logits.chunks_exact(logits.len() / streams);
+            let each = logits.chunks_exact_mut(logits.len() / streams);
             for (found, logits) in found.iter_mut().zip(each) {
-                found.push(likeliest(logits));
+                found.push(sampler.sample(logits, found)?);
             }
         }
         Ok(Self {
@@ -76,15 +78,4 @@ impl Together {
     pub fn tokens_per_s(&self) -> Option<f64> {
         self.totals.tokens_per_s()
     }
-}
-
-/// The likeliest token, the first of equals.
-fn likeliest(logits: &[f32]) -> u32 {
-    let (mut best, mut largest) = (0, f32::NEG_INFINITY);
-    for (token, &logit) in (0..).zip(logits) {
-        if logit > largest {
-            (best, largest) = (token, logit);
-        }
-    }
-    best
 }

@@ -1,5 +1,14 @@
 //! How likely tokens were, as the model says it: of the logits before a penalty or a temperature.
 
+/// What is taken off a logit to have the logarithm of its token's probability.
+pub fn log_total(logits: &[f32]) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let shares = logits
+        .iter()
+        .map(|logit| f64::from((logit - largest).exp()));
+    f64::from(largest) + shares.sum::<f64>().ln()
+}
+
 /// A token, and the natural logarithm of its probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Logprob {
@@ -25,12 +34,8 @@ pub struct LikelyTokens {
 impl LikelyTokens {
     /// The `count` likeliest, as many as there are.
     pub fn of(logits: &[f32], count: usize) -> Self {
-        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let shares = logits
-            .iter()
-            .map(|logit| f64::from((logit - largest).exp()));
-        let total = shares.sum::<f64>().ln();
-        let logprob = |logit: &f32| (f64::from(logit - largest) - total) as f32;
+        let total = log_total(logits);
+        let logprob = |logit: &f32| (f64::from(*logit) - total) as f32;
         let logprobs: Vec<f32> = logits.iter().map(logprob).collect();
         let mut tokens: Vec<u32> = (0..).take(logits.len()).collect();
         let by_rank = |a: &u32, b: &u32| {
