@@ -15,6 +15,8 @@ use minijinja::{Error, ErrorKind, Value};
 const VALUE_BYTES: u64 = 32;
 /// Visiting a value takes as long as reading this much text.
 const VALUE_WORK: u64 = 256;
+/// Going through a map takes that much more, beside its keys and values.
+const MAP_WORK: u64 = 1024;
 /// As many digits as a float can print.
 const FLOAT_BYTES: u64 = 350;
 /// What a letter may become when it is printed within a list.
@@ -127,6 +129,7 @@ impl Meter {
             total += bytes;
             match value.kind() {
                 ValueKind::Map => {
+                    self.work(MAP_WORK)?;
                     let pairs = value.as_object().and_then(|map| map.try_iter_pairs());
                     for (key, value) in pairs.into_iter().flatten() {
                         open.extend([key, value]);
