@@ -4,5 +4,6 @@ pub(crate) mod continuation;
 pub(crate) mod generation;
 pub(crate) mod passes;
 pub(crate) mod past;
+pub(crate) mod schedule;
 pub(crate) mod sequence;
 pub(crate) mod session;
