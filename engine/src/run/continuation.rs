@@ -147,6 +147,11 @@ impl Continuation {
         text
     }
 
+    /// The prompt and what was generated.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
     /// Tokens of the prompt.
     pub fn prompt_tokens(&self) -> usize {
         self.prompt_tokens
