@@ -131,6 +131,9 @@ fn a_call_after_a_failed_one_is_read() {
         let expected = [&[text(bad)], &call(0, "f", "{}")[..]].concat();
         assert_eq!(read(&with_tools(HERMES), [answer.as_str()]), expected);
     }
+    // The prompt has begun the message already.
+    let again = "<|start|>assistant<|channel|>final<|message|>x";
+    assert_eq!(read(&harmony(), [again]), [text("x")]);
     let answer = "<|start|>tool<|channel|>final<|message|>x<|start|><|start|>assistant<|channel|>final<|message|>y";
     let expected = [text("<|start|>toolx<|start|>y")];
     assert_eq!(read(&harmony(), [answer]), expected);
