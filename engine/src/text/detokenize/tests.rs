@@ -230,3 +230,46 @@ fn little_is_kept_however_long_the_text() {
         }
     }
 }
+
+#[test]
+fn special_tokens_print_where_they_are_to_be_shown() {
+    let words = sentence_words();
+    let window = words.len() as u32;
+    let cases = [
+        // A space and the first two bytes of an emoji, which never becomes one.
+        (
+            byte_level(),
+            SPECIAL,
+            [0x20, 0xf0, 0x9f],
+            " \u{fffd}",
+            [0x20, 0x61],
+            " a",
+        ),
+        (
+            tokenizer(&words, sequence(1)),
+            window,
+            [2, 11 + 0xf0, 11 + 0x9f],
+            "the\u{fffd}\u{fffd}",
+            [3, 4],
+            " cats",
+        ),
+    ];
+    for (tokenizer, special, before, text_before, after, text_after) in cases {
+        let mut ids = before.to_vec();
+        ids.push(special);
+        ids.extend(after);
+        let print = |mut detokenizer: Detokenizer| {
+            let mut text: String = ids.iter().map(|&id| detokenizer.push(id)).collect();
+            text.push_str(&detokenizer.finish());
+            text
+        };
+        let hidden = format!("{text_before}{text_after}");
+        let shown = format!("{text_before}<|end|>{text_after}");
+        let detokenizer = || tokenizer.detokenizer();
+        assert_eq!(print(detokenizer()), hidden);
+        assert_eq!(print(detokenizer().showing(&["<|end|>"])), shown);
+        // Neither unknown tokens nor ordinary ones print otherwise.
+        let others = ["<|call|>", "<a tool>", "\u{2581}the"];
+        assert_eq!(print(detokenizer().showing(&others)), hidden);
+    }
+}
