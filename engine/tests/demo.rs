@@ -203,7 +203,7 @@ fn a_bias_and_penalties_reach_what_is_generated() {
     });
     // The first time nothing was said yet; 11 times 2 are less than the bias.
     assert!(both.unwrap().iter().all(|it| it.token == 7));
-    let bias = vec![(7, 20.0)];
+    let bias = vec![(7, 30.0)];
     let both = run(GenerationOptions {
         bias,
         sampling,
