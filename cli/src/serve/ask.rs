@@ -78,13 +78,23 @@ pub struct Asked {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
     /// So many tokens of the prompt are read, of so many.
-    Prompt { read: usize, of: usize },
+    Prompt {
+        read: usize,
+        of: usize,
+    },
     Reasoning(String),
     Text(String),
     /// A call of a tool begins; `index` counts the calls of one answer.
-    Call { index: usize, id: String, name: String },
+    Call {
+        index: usize,
+        id: String,
+        name: String,
+    },
     /// More of its arguments, which are JSON when all of them are there.
-    Arguments { index: usize, json: String },
+    Arguments {
+        index: usize,
+        json: String,
+    },
     /// One for each token, where they were asked for; beside the text that came of it.
     Likely(Vec<Likely>),
     End(Finish, Account),
