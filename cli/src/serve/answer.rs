@@ -36,8 +36,14 @@ struct Answer {
 
 impl Answers {
     /// Hands the request to the model's thread.
-    pub fn begin(server: &Server, ready: &Ready, prepared: &Prepared) -> Result<Self, Refusal> {
-        let name: Arc<str> = super::server::name("req-").into();
+    /// `name`: what the log calls it.
+    pub fn begin(
+        server: &Server,
+        ready: &Ready,
+        prepared: &Prepared,
+        name: &str,
+    ) -> Result<Self, Refusal> {
+        let name: Arc<str> = name.into();
         let (news, present) = server.door.enter(prepared.orders(), &name)?;
         let tokenizer = ready.texts.tokenizer();
         let mut each = Vec::new();

@@ -98,10 +98,11 @@ fn host(headers: &HeaderMap, uri: &Uri) -> Result<String, Refusal> {
 
 /// Without the port.
 fn name_of(host: &str) -> &str {
-    if let Some(end) = host.find(']').filter(|_| host.starts_with('[')) {
-        return &host[1..end];
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    match bracketed {
+        Some((address, rest)) if rest.is_empty() || rest.starts_with(':') => address,
+        _ => host.rsplit_once(':').map_or(host, |(name, _)| name),
     }
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
 }
 
 /// An address cannot be pointed elsewhere; of names, only those that the server was given.
@@ -199,6 +200,7 @@ mod tests {
             ("127.0.0.1:1", "127.0.0.1"),
             ("[::1]:8080", "::1"),
             ("[::1]", "::1"),
+            ("[::1].evil", "[:"),
         ] {
             assert_eq!(name_of(host), name, "{host}");
         }

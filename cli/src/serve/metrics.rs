@@ -54,6 +54,11 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// Whether a layer came over the link.
+    pub fn streamed(&self) -> bool {
+        self.loads > 0
+    }
+
     pub fn of<'a>(
         began: Instant,
         tokens: usize,

@@ -206,7 +206,7 @@ async fn answer(
         answers: prepared.answers,
         peak_gbps: ready.peak_gbps,
     };
-    let answers = Answers::begin(server, ready, &prepared)?;
+    let answers = Answers::begin(server, ready, &prepared, &envelope.id)?;
     drop(prepared);
     let done = match stream {
         Some(options) => Done::Stream(envelope, options, answers),

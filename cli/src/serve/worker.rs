@@ -33,6 +33,8 @@ pub fn work(
     server: &Server,
 ) -> Result<(), EngineError> {
     let mut session = model.session()?;
+    // The scheduler's sequences take every place that the plan counted.
+    drop(session.take_own()?);
     session.cancel_with(server.door.cancel());
     server.metrics.watch_layers(session.layers_done());
     let mut scheduler = Scheduler::new(session, options);
@@ -61,9 +63,10 @@ pub fn work(
             continue;
         }
         let began = Instant::now();
-        let mut tokens = 0;
+        let (mut tokens, mut prompts) = (0, 0);
         let stepped = scheduler.step(&mut |id, told| {
             tokens += usize::from(matches!(told, Told::Token(_)));
+            prompts += usize::from(matches!(told, Told::Prompt { .. }));
             let ended = open
                 .get_mut(&id)
                 .is_some_and(|open| tell(open, told, server));
@@ -75,7 +78,11 @@ pub fn work(
             Ok(true) => {
                 let loads = scheduler.session().loads();
                 let of_this = loads.iter().filter(|load| load.visit_to >= began);
-                server.metrics.pass(Pass::of(began, tokens, of_this));
+                let pass = Pass::of(began, tokens, of_this);
+                // Else there were only ends to tell.
+                if tokens + prompts > 0 || pass.streamed() {
+                    server.metrics.pass(pass);
+                }
                 server.metrics.load(scheduler.load());
             }
             // Nothing could run now: it need not be asked again at once.

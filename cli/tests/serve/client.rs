@@ -1,6 +1,6 @@
 //! A client of HTTP/1.1 that knows just enough: one request a connection, whole or as it comes.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 

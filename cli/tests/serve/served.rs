@@ -167,7 +167,7 @@ const TEMPLATE: &str = "{% for m in messages %} {{ m.role }} {{ m.content }}{% e
     {% if enable_thinking is defined %} thinking {{ enable_thinking }}{% endif %}\
     {% if add_generation_prompt %} assistant{% endif %}";
 
-fn chatty() -> TempDir {
+pub fn chatty() -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     let dir: PathBuf = temp.path().join("model");
     synth::write(&dir, &SynthSpec::tiny(Family::QWEN2), &mut |_, _| {}).unwrap();
