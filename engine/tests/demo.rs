@@ -4,7 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use engine::{GenerationOptions, Kernels, Model, ModelOptions, Source};
+use engine::{Continuation, Ended, GenerationOptions, Kernels, Model, ModelOptions, Source};
 use offload::{Home, Residency};
 use serde::Deserialize;
 
@@ -125,4 +125,37 @@ fn a_seed_pins_a_sampled_text_for_every_residency() {
     assert_eq!(sampled(0, 1), first);
     assert_eq!(sampled(20, 1), first);
     assert_ne!(sampled(20, 2), first);
+}
+
+#[test]
+fn a_continuation_shows_marks_and_says_what_stopped_it() {
+    let model = Model::open(&Source::Demo, ModelOptions::default()).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let said = "One <|im_start|>house<|endoftext|> and one";
+    let tokens = tokenizer.encode(said, false).unwrap();
+    for (stop, text, stopped_by) in [
+        (["tree", "and o", "d o"], "One <|im_start|>house ", Some(1)),
+        (["start|>h", "tree", "house"], "One <|im_", Some(0)),
+        (
+            ["tree", "<|endoftext|>", "cat"],
+            "One <|im_start|>house and one",
+            None,
+        ),
+    ] {
+        let options = GenerationOptions {
+            stop: stop.map(str::to_owned).to_vec(),
+            show: vec!["<|im_start|>".to_owned()],
+            ..Default::default()
+        };
+        let mut continuation = Continuation::new(&model, vec![1], options).unwrap();
+        assert_eq!(continuation.stopped_by(), None);
+        let mut printed = String::new();
+        for &token in &tokens {
+            printed.push_str(&continuation.take(token).text);
+        }
+        printed.push_str(&continuation.rest());
+        assert_eq!(printed, text);
+        assert_eq!(continuation.stopped_by(), stopped_by);
+        assert_eq!(continuation.ended(), stopped_by.map(|_| Ended::StopString));
+    }
 }

@@ -28,6 +28,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         max_new_tokens: args.length.max_new_tokens,
         sampling: args.sampling.over(&blueprint.checkpoint.generation),
         stop: args.length.stop,
+        show: Vec::new(),
         ignore_eos: args.length.ignore_eos,
         logprobs: args.output.logprobs,
     };

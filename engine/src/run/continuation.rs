@@ -22,6 +22,8 @@ pub struct Continuation {
     tokens: Vec<u32>,
     prompt_tokens: usize,
     ended: Option<Ended>,
+    /// Which of the stop strings ended it.
+    stopped_by: Option<usize>,
 }
 
 impl Continuation {
@@ -40,7 +42,7 @@ impl Continuation {
         };
         let stop = StopStrings::new(options.stop.clone())?;
         let detokenizer = match model.tokenizer() {
-            Ok(tokenizer) => Some(tokenizer.detokenizer()),
+            Ok(tokenizer) => Some(tokenizer.detokenizer().showing(&options.show)),
             // Token ids came in, token ids go out.
             Err(EngineError::NoTokenizer { .. }) if options.stop.is_empty() => None,
             Err(EngineError::NoTokenizer { .. }) => return Err(EngineError::StopWithoutText),
@@ -55,6 +57,7 @@ impl Continuation {
             prompt_tokens: prompt.len(),
             tokens: prompt,
             ended: None,
+            stopped_by: None,
             options,
         })
     }
@@ -126,8 +129,9 @@ impl Continuation {
             return String::new();
         };
         let emit = self.stop.push(&detokenizer.push(token));
-        if emit.stopped {
+        if emit.stopped.is_some() {
             self.ended = Some(Ended::StopString);
+            self.stopped_by = emit.stopped;
         }
         emit.text
     }
@@ -158,6 +162,11 @@ impl Continuation {
 
     pub fn ended(&self) -> Option<Ended> {
         self.ended
+    }
+
+    /// The index of the stop string that ended it, if it was one.
+    pub fn stopped_by(&self) -> Option<usize> {
+        self.stopped_by
     }
 
     /// It ends here, for a reason that the maker of its passes has.

@@ -18,6 +18,8 @@ pub struct GenerationOptions {
     pub sampling: Sampling,
     /// Texts that end the generation and are not part of it.
     pub stop: Vec<String>,
+    /// Special tokens that are printed, where others are not.
+    pub show: Vec<String>,
     /// Go on past the model's own end-of-text.
     pub ignore_eos: bool,
     /// Tell with each token how likely it was, and as many of the likeliest.
@@ -31,6 +33,7 @@ impl Default for GenerationOptions {
             max_new_tokens: 128,
             sampling,
             stop: Vec::new(),
+            show: Vec::new(),
             ignore_eos: false,
             logprobs: None,
         }

@@ -31,6 +31,8 @@ const CONTEXT_TOKENS_MAX: usize = 8;
 pub struct Detokenizer {
     tokenizer: Tokenizer,
     state: State,
+    /// Special tokens that are printed all the same.
+    shown: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]
@@ -51,12 +53,27 @@ impl Detokenizer {
         Self {
             tokenizer: tokenizer.clone(),
             state,
+            shown: Vec::new(),
         }
     }
 
-    /// What can be printed now that this token is known. Special and unknown tokens print
-    /// nothing.
+    /// Prints these special tokens too, as the vocabulary spells them: the marks of a format that is
+    /// read from the text. Other tokens print as they do anyway.
+    pub fn showing<T: AsRef<str>>(mut self, tokens: &[T]) -> Self {
+        let ids = (tokens.iter()).filter_map(|token| self.tokenizer.id(token.as_ref()));
+        self.shown = ids.filter(|&id| self.tokenizer.is_special(id)).collect();
+        self
+    }
+
+    /// What can be printed now that this token is known. Unknown tokens print nothing, and special
+    /// ones only where they are to be shown.
     pub fn push(&mut self, id: u32) -> String {
+        if self.shown.contains(&id) {
+            // It stands between texts, and is no neighbour of either.
+            let mut printed = self.finish();
+            printed.extend(self.tokenizer.token(id));
+            return printed;
+        }
         let Some(token) = self.tokenizer.printable(id) else {
             return String::new();
         };

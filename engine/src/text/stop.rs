@@ -2,22 +2,25 @@
 //! it does (and is dropped) or does not (and is released). The outcome does not depend on
 //! where the text was cut into pieces. It must not know tokens.
 
+use std::cmp::Reverse;
+
 use super::error::TextError;
 
 /// Text that may be printed now, and whether generation should end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emit {
     pub text: String,
-    pub stopped: bool,
+    /// Which of the stop strings ended the text.
+    pub stopped: Option<usize>,
 }
 
 /// Watches a stream for the first stop string to be completed; where several end at the
-/// same byte, the longest counts.
+/// same byte, the longest counts, and of the same string given twice the first.
 #[derive(Debug, Clone)]
 pub struct StopStrings {
     stops: Vec<Stop>,
     held: String,
-    stopped: bool,
+    stopped: Option<usize>,
 }
 
 impl StopStrings {
@@ -28,21 +31,24 @@ impl StopStrings {
         Ok(Self {
             stops: stops.into_iter().map(Stop::new).collect(),
             held: String::new(),
-            stopped: false,
+            stopped: None,
         })
     }
 
     /// Takes the next piece of text. After a stop everything further is swallowed.
     pub fn push(&mut self, text: &str) -> Emit {
-        if self.stopped {
+        if self.stopped.is_some() {
             return self.emit(String::new());
         }
         self.held.push_str(text);
         let already_seen = self.held.len() - text.len();
         for (offset, &byte) in text.as_bytes().iter().enumerate() {
-            let completed = self.stops.iter_mut().filter_map(|stop| stop.step(byte));
-            if let Some(stop_bytes) = completed.max() {
-                self.stopped = true;
+            let stops = self.stops.iter_mut().enumerate();
+            let completed = stops.filter_map(|(index, stop)| Some((stop.step(byte)?, index)));
+            if let Some((stop_bytes, index)) =
+                completed.max_by_key(|&(bytes, index)| (bytes, Reverse(index)))
+            {
+                self.stopped = Some(index);
                 self.held.truncate(already_seen + offset + 1 - stop_bytes);
                 let text = std::mem::take(&mut self.held);
                 return self.emit(text);
@@ -129,11 +135,11 @@ mod tests {
         StopStrings::new(list.iter().map(|&s| s.to_owned()).collect()).unwrap()
     }
 
-    /// Everything printed, and whether it stopped.
-    fn stream(list: &[&str], pieces: &[&str]) -> (String, bool) {
+    /// Everything printed, and what stopped it.
+    fn stream(list: &[&str], pieces: &[&str]) -> (String, Option<usize>) {
         let mut watch = stops(list);
         let mut printed = String::new();
-        let mut stopped = false;
+        let mut stopped = None;
         for piece in pieces {
             let emit = watch.push(piece);
             printed.push_str(&emit.text);
@@ -144,19 +150,20 @@ mod tests {
     }
 
     /// The same by brute force: look at every end, shortest text first.
-    fn expected(list: &[&str], text: &str) -> (String, bool) {
+    fn expected(list: &[&str], text: &str) -> (String, Option<usize>) {
         for end in (1..=text.len()).filter(|&end| text.is_char_boundary(end)) {
-            let hits = list.iter().filter(|stop| text[..end].ends_with(**stop));
-            if let Some(stop) = hits.max_by_key(|stop| stop.len()) {
-                return (text[..end - stop.len()].to_owned(), true);
+            let stops = list.iter().enumerate().rev();
+            let hits = stops.filter(|(_, stop)| text[..end].ends_with(**stop));
+            if let Some((index, stop)) = hits.max_by_key(|(_, stop)| stop.len()) {
+                return (text[..end - stop.len()].to_owned(), Some(index));
             }
         }
-        (text.to_owned(), false)
+        (text.to_owned(), None)
     }
 
     #[test]
     fn text_passes_when_there_is_nothing_to_watch() {
-        assert_eq!(stream(&[], &["a", "", "b"]), ("ab".to_owned(), false));
+        assert_eq!(stream(&[], &["a", "", "b"]), ("ab".to_owned(), None));
     }
 
     #[test]
@@ -180,24 +187,24 @@ mod tests {
         let mut watch = stops(&["\nUser:"]);
         assert_eq!(watch.push("hi\nUs").text, "hi");
         let emit = watch.push("er: more");
-        assert_eq!((emit.text.as_str(), emit.stopped), ("", true));
+        assert_eq!((emit.text.as_str(), emit.stopped), ("", Some(0)));
         let emit = watch.push("again");
-        assert_eq!((emit.text.as_str(), emit.stopped), ("", true));
+        assert_eq!((emit.text.as_str(), emit.stopped), ("", Some(0)));
         assert_eq!(watch.finish(), "");
     }
 
     #[test]
     fn an_overlapping_start_is_not_missed() {
-        assert_eq!(stream(&["aab"], &["aaab", "c"]), ("a".to_owned(), true));
+        assert_eq!(stream(&["aab"], &["aaab", "c"]), ("a".to_owned(), Some(0)));
         assert_eq!(
             stream(&["abab"], &["aba", "aba", "b"]),
-            ("aba".to_owned(), true)
+            ("aba".to_owned(), Some(0))
         );
     }
 
     #[test]
     fn every_way_of_cutting_the_text_gives_the_same() {
-        let cases: [(&[&str], &str); 7] = [
+        let cases: [(&[&str], &str); 8] = [
             (&["aab"], "aaab"),
             (&["abcd", "bc"], "xabcdx"),
             (&["bc", "abc"], "xabcx"),
@@ -205,6 +212,7 @@ mod tests {
             (&["é!", "🙂"], "xèéé!🙂"),
             (&["🙂", "🙃"], "🙄🙃🙂"),
             (&["ab", "b"], "aaaa"),
+            (&["c", "b", "ab", "b", "ab"], "aab"),
         ];
         for (list, text) in cases {
             let edges: Vec<usize> = (1..text.len())

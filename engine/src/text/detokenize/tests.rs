@@ -246,4 +246,45 @@ fn a_token_stands_for_the_bytes_that_it_adds_to_a_text() {
     let spaced = spaced.unwrap();
     let wanted = words[spaced].replace('\u{2581}', " ");
     assert_eq!(pieces.bytes(spaced as u32), wanted.as_bytes());
+
+fn special_tokens_print_where_they_are_to_be_shown() {
+    let words = sentence_words();
+    let window = words.len() as u32;
+    let cases = [
+        // A space and the first two bytes of an emoji, which never becomes one.
+        (
+            byte_level(),
+            SPECIAL,
+            [0x20, 0xf0, 0x9f],
+            " \u{fffd}",
+            [0x20, 0x61],
+            " a",
+        ),
+        (
+            tokenizer(&words, sequence(1)),
+            window,
+            [2, 11 + 0xf0, 11 + 0x9f],
+            "the\u{fffd}\u{fffd}",
+            [3, 4],
+            " cats",
+        ),
+    ];
+    for (tokenizer, special, before, text_before, after, text_after) in cases {
+        let mut ids = before.to_vec();
+        ids.push(special);
+        ids.extend(after);
+        let print = |mut detokenizer: Detokenizer| {
+            let mut text: String = ids.iter().map(|&id| detokenizer.push(id)).collect();
+            text.push_str(&detokenizer.finish());
+            text
+        };
+        let hidden = format!("{text_before}{text_after}");
+        let shown = format!("{text_before}<|end|>{text_after}");
+        let detokenizer = || tokenizer.detokenizer();
+        assert_eq!(print(detokenizer()), hidden);
+        assert_eq!(print(detokenizer().showing(&["<|end|>"])), shown);
+        // Neither unknown tokens nor ordinary ones print otherwise.
+        let others = ["<|call|>", "<a tool>", "\u{2581}the"];
+        assert_eq!(print(detokenizer().showing(&others)), hidden);
+    }
 }
