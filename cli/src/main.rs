@@ -14,6 +14,9 @@ mod out_of_memory;
 mod output;
 #[forbid(unsafe_code)]
 mod prompt;
+#[forbid(unsafe_code)]
+#[expect(dead_code, reason = "wired with the routes")]
+mod serve;
 
 use std::process::ExitCode;
 

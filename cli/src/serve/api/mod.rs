@@ -1,1 +1,10 @@
 //! The APIs that clients speak: each translates requests into asks, and pieces of answers into events.
+
+pub mod conversation;
+pub mod errors;
+pub mod events;
+pub mod fields;
+pub mod notes;
+pub mod refuse;
+pub mod tools;
+pub mod usage;
