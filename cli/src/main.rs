@@ -15,7 +15,10 @@ mod output;
 #[forbid(unsafe_code)]
 mod prompt;
 #[forbid(unsafe_code)]
-#[expect(dead_code, reason = "wired with the routes")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "wired with the routes")
+)]
 mod serve;
 
 use std::process::ExitCode;

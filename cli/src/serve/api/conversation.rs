@@ -2,15 +2,13 @@
 //! front, calls with their arguments as objects, nothing that is null. Each API brings its messages
 //! here, and what it calls things is its own matter.
 
-mod chat;
+pub mod chat;
 pub mod parts;
 
 use serde_json::{Map, Value, json};
 
 use super::{refuse, tools};
 use crate::serve::ask::{Conversation, Refusal};
-
-pub use chat::from_chat;
 
 /// Between the texts of one message.
 const PARTS: &str = "\n";

@@ -33,6 +33,28 @@ pub fn likely(likely: &Likely) -> Value {
     whole
 }
 
+/// Appends the events of a test to the file that DUMP names, a line for each stream: clients' own
+/// packages read them there (`bench/clients/shapes.py`).
+#[cfg(test)]
+pub fn dump(api: &str, events: &[Event]) {
+    use std::io::Write;
+
+    let Some(path) = std::env::var_os("DUMP") else {
+        return;
+    };
+    let events: Vec<Value> = events
+        .iter()
+        .map(|event| json!({"event": event.name, "data": event.data}))
+        .collect();
+    let line = format!("{}\n", json!({"api": api, "events": events}));
+    let mut file = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(path)
+        .unwrap();
+    file.write_all(line.as_bytes()).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use engine::text::Logprobs;

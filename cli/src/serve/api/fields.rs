@@ -29,10 +29,15 @@ impl Fields {
             });
         }
         match serde_json::from_slice(body) {
-            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(Value::Object(fields)) => Ok(Self::of(fields)),
             Ok(_) => Err(refuse::body("The body must be a JSON object.".to_owned())),
             Err(error) => Err(refuse::body(format!("The body is no JSON: {error}."))),
         }
+    }
+
+    /// Those of a body that was read elsewhere.
+    pub fn of(fields: Map<String, Value>) -> Self {
+        Self(fields)
     }
 
     /// What is null was not given.

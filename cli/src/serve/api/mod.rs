@@ -6,5 +6,7 @@ pub mod events;
 pub mod fields;
 pub mod notes;
 pub mod refuse;
+pub mod responses;
+pub mod sampling;
 pub mod tools;
 pub mod usage;

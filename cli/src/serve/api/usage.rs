@@ -15,14 +15,13 @@ pub fn engine(account: &Account) -> Value {
     put("prompt_ms", milliseconds(account.prompt));
     // From the first token to the last there is one step less than there are tokens.
     let steps = account.generated_tokens.saturating_sub(1);
-    if let Some(rate) = per_second(steps as f64, account.generating) {
-        put("tokens_per_s", rounded(rate, 100.0));
-    }
+    put("tokens_per_s", rate(steps as f64, account.generating));
     put("stall_ms", milliseconds(account.stalled));
     put("link_bytes", json!(account.link_bytes));
-    if let Some(rate) = per_second(account.link_bytes as f64, account.passes) {
-        put("link_gb_per_s", rounded(rate / 1e9, 1000.0));
-    }
+    put(
+        "link_gbps",
+        rate(account.link_bytes as f64 / 1e9, account.passes),
+    );
     Value::Object(told)
 }
 
@@ -52,16 +51,18 @@ pub fn of_messages(account: &Account) -> Value {
 }
 
 fn milliseconds(time: Duration) -> Value {
-    rounded(time.as_secs_f64() * 1e3, 1000.0)
+    json!(round(time.as_secs_f64() * 1e3))
 }
 
-fn per_second(amount: f64, time: Duration) -> Option<f64> {
+/// Null: nothing tells it.
+fn rate(amount: f64, time: Duration) -> Value {
     let seconds = time.as_secs_f64();
-    (amount > 0.0 && seconds > 0.0).then(|| amount / seconds)
+    let known = amount > 0.0 && seconds > 0.0;
+    json!(known.then(|| round(amount / seconds)))
 }
 
-fn rounded(number: f64, parts: f64) -> Value {
-    json!((number * parts).round() / parts)
+fn round(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
 }
 
 #[cfg(test)]
@@ -85,7 +86,7 @@ pub mod tests {
     pub fn engine_of_account() -> Value {
         json!({
             "queue_ms": 1.5, "prompt_ms": 20.0, "tokens_per_s": 4.0, "stall_ms": 750.0,
-            "link_bytes": 6_000_000_000_u64, "link_gb_per_s": 1.5,
+            "link_bytes": 6_000_000_000_u64, "link_gbps": 1.5,
         })
     }
 
@@ -95,12 +96,15 @@ pub mod tests {
     }
 
     #[test]
-    fn a_rate_that_nothing_tells_is_left_out() {
+    fn a_rate_that_nothing_tells_is_null() {
         let one = Account {
             generated_tokens: 1,
             ..Account::default()
         };
-        let wanted = json!({"queue_ms": 0.0, "prompt_ms": 0.0, "stall_ms": 0.0, "link_bytes": 0});
+        let wanted = json!({
+            "queue_ms": 0.0, "prompt_ms": 0.0, "tokens_per_s": null, "stall_ms": 0.0,
+            "link_bytes": 0, "link_gbps": null,
+        });
         assert_eq!(engine(&one), wanted);
     }
 

@@ -1,3 +1,4 @@
+use super::chat::from_chat;
 use super::*;
 use crate::serve::api::notes::Notes;
 
