@@ -101,6 +101,14 @@ impl Draft {
         }
     }
 
+    /// Whether calls are the last, with nothing that they gave.
+    pub fn ends_with_calls(&self) -> bool {
+        match self.turns.last() {
+            Some(Turn::Assistant(said)) => !said.calls.is_empty(),
+            _ => false,
+        }
+    }
+
     /// `field`: where the messages were.
     pub fn finish(self, tools: Vec<Value>, field: &str) -> Result<Conversation, Refusal> {
         let mut messages = Vec::with_capacity(self.turns.len() + 1);

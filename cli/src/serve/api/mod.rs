@@ -4,6 +4,7 @@ pub mod conversation;
 pub mod errors;
 pub mod events;
 pub mod fields;
+pub mod messages;
 pub mod notes;
 pub mod refuse;
 pub mod responses;
