@@ -246,7 +246,9 @@ fn a_token_stands_for_the_bytes_that_it_adds_to_a_text() {
     let spaced = spaced.unwrap();
     let wanted = words[spaced].replace('\u{2581}', " ");
     assert_eq!(pieces.bytes(spaced as u32), wanted.as_bytes());
+}
 
+#[test]
 fn special_tokens_print_where_they_are_to_be_shown() {
     let words = sentence_words();
     let window = words.len() as u32;
