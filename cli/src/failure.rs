@@ -42,6 +42,12 @@ pub enum Failure {
     Output(#[source] io::Error),
     #[error("no thread could be started to listen for Ctrl-C")]
     Signals(#[source] io::Error),
+    #[error("{address} cannot be listened on")]
+    Listen { address: String, source: io::Error },
+    #[error("requests cannot be served")]
+    Serve(#[source] io::Error),
+    #[error("the model's thread ended without a word")]
+    ModelThread,
     /// The reader of our output has seen enough. Not an error.
     #[error("the reader of stdout went away")]
     BrokenPipe,
@@ -113,7 +119,10 @@ impl Failure {
             | Self::Synth(_)
             | Self::Write { .. }
             | Self::Output(_)
-            | Self::Signals(_) => Code::RunTime,
+            | Self::Signals(_)
+            | Self::Listen { .. }
+            | Self::Serve(_)
+            | Self::ModelThread => Code::RunTime,
             Self::BrokenPipe => Code::Fine,
             Self::Interrupted => Code::Interrupted,
         }
@@ -169,7 +178,14 @@ impl Failure {
                 "run `engine checksum DIR` while the weights are known to be good"
             }
             Self::Write { .. } => "check that the folder exists, can be written to, and has room",
-            Self::Signals(_) => offload::THREADS_HINT,
+            Self::Signals(_) | Self::Serve(_) => offload::THREADS_HINT,
+            Self::Listen { .. } => {
+                "another program may listen there, or the address is not this machine's: use another \
+                 --port or --host"
+            }
+            Self::ModelThread => {
+                "this is a fault of the program: what was said before may tell why"
+            }
             Self::Output(_) => "check the disk or the program that stdout goes to",
             Self::BrokenPipe | Self::Interrupted => return None,
         };

@@ -14,6 +14,8 @@ mod out_of_memory;
 mod output;
 #[forbid(unsafe_code)]
 mod prompt;
+#[forbid(unsafe_code)]
+mod serve;
 
 use std::process::ExitCode;
 
@@ -52,6 +54,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Generate(args) => commands::spans::generate(*args),
         #[cfg(not(feature = "profiling"))]
         Command::Generate(args) => commands::generate::run(*args),
+        Command::Serve(args) => commands::serve::run(*args),
         Command::Logits(args) => commands::logits::run(&args),
         Command::Perplexity(args) => commands::perplexity::run(&args),
         Command::Plan(args) => commands::plan::run(&args),

@@ -13,6 +13,7 @@ mod perplexity;
 mod prompt;
 mod residency;
 mod sampling;
+mod serve;
 mod setup;
 mod size;
 mod small;
@@ -35,6 +36,7 @@ pub use perplexity::PerplexityArgs;
 pub use prompt::{ChatInput, PromptInput, TextInput, forgotten_text};
 pub use residency::{LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
+pub use serve::{ListenArgs, ServeArgs};
 pub use setup::SetupArgs;
 pub use small::{ChecksumArgs, CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};
 pub use synth::SynthArgs;
@@ -89,6 +91,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Generate(Box<GenerateArgs>),
+    Serve(Box<ServeArgs>),
     Logits(LogitsArgs),
     Perplexity(Box<PerplexityArgs>),
     Plan(PlanArgs),

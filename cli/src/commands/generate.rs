@@ -125,8 +125,21 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
 }
 
 fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model, Failure> {
+    load_telling(blueprint, measured, console, &mut |_| {})
+}
+
+/// The same for somebody else who is told of bytes as they arrive.
+pub fn load_telling(
+    blueprint: Blueprint,
+    measured: bool,
+    console: &Console,
+    arrived: &mut dyn FnMut(u64),
+) -> Result<Model, Failure> {
     let bar = Bar::new(console, "loading", Model::bytes_to_load(&blueprint)?);
-    let model = Model::load(blueprint, &mut |bytes| bar.add(bytes))?;
+    let model = Model::load(blueprint, &mut |bytes| {
+        bar.add(bytes);
+        arrived(bytes);
+    })?;
     drop(bar);
     if measured {
         // Over the head, which is then there.

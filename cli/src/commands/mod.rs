@@ -18,6 +18,7 @@ pub mod plan;
 mod preface;
 mod profile;
 mod report;
+pub mod serve;
 #[cfg(feature = "profiling")]
 pub mod spans;
 pub mod synth;

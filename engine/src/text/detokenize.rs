@@ -95,6 +95,27 @@ impl Detokenizer {
     }
 }
 
+impl Tokenizer {
+    /// The bytes of text that the token stands for in the middle of a text. Special tokens are spelled
+    /// out; an id that the tokenizer does not know stands for nothing.
+    pub fn bytes(&self, id: u32) -> Vec<u8> {
+        let Some(token) = self.token(id) else {
+            return Vec::new();
+        };
+        if self.is_special(id) {
+            return token.into_bytes();
+        }
+        let byte = fallback_byte(&token);
+        match (self.decoder(), byte) {
+            (Some(DecoderWrapper::ByteLevel(_)), _) => byte_level_bytes(&token),
+            (decoder, Some(byte)) if decoder.is_some_and(has_byte_fallback) => vec![byte],
+            // What stands for a space between words, there.
+            (Some(_), _) => token.replace('\u{2581}', " ").into_bytes(),
+            (None, _) => token.into_bytes(),
+        }
+    }
+}
+
 fn has_byte_fallback(decoder: &DecoderWrapper) -> bool {
     match decoder {
         DecoderWrapper::ByteFallback(_) => true,

@@ -232,6 +232,23 @@ fn little_is_kept_however_long_the_text() {
 }
 
 #[test]
+fn a_token_stands_for_the_bytes_that_it_adds_to_a_text() {
+    let tokenizer_of_bytes = byte_level();
+    let bytes: Vec<u8> = [257, 259, 260, SPECIAL, 0x21, 9999]
+        .into_iter()
+        .flat_map(|id| tokenizer_of_bytes.bytes(id))
+        .collect();
+    assert_eq!(bytes, "né🙂<|end|>!".as_bytes());
+    let words = sentence_words();
+    let pieces = tokenizer(&words, sequence(1));
+    assert_eq!(pieces.bytes(11 + 0xff), [0xff]);
+    let spaced = words.iter().position(|word| word.starts_with('\u{2581}'));
+    let spaced = spaced.unwrap();
+    let wanted = words[spaced].replace('\u{2581}', " ");
+    assert_eq!(pieces.bytes(spaced as u32), wanted.as_bytes());
+}
+
+#[test]
 fn special_tokens_print_where_they_are_to_be_shown() {
     let words = sentence_words();
     let window = words.len() as u32;

@@ -1,0 +1,294 @@
+//! The answers to one request, as they come: what the model's thread tells of each becomes pieces.
+//! Dropping it drops the request. It knows no API and no HTTP.
+
+use std::sync::Arc;
+
+use engine::text::{Detokenizer, Logprob, Logprobs, Tokenizer};
+use engine::{Account, Ended, EngineError, GeneratedToken, Told};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+
+use super::ask::{Finish, Likely, Piece, Refusal, RefusalKind};
+use super::door::{Heard, News, Present};
+use super::prepare::Prepared;
+use super::server::{Phase, Ready, Server};
+use super::split::Split;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Answers {
+    news: UnboundedReceiver<News>,
+    phase: watch::Receiver<Phase>,
+    each: Vec<Answer>,
+    open: usize,
+    _present: Present,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Answer {
+    split: Split,
+    tokenizer: Option<Tokenizer>,
+    prompt_tokens: usize,
+    which: Which,
+    ended: bool,
+}
+
+impl Answers {
+    /// Hands the request to the model's thread.
+    /// `name`: what the log calls it.
+    pub fn begin(
+        server: &Server,
+        ready: &Ready,
+        prepared: &Prepared,
+        name: &str,
+    ) -> Result<Self, Refusal> {
+        let name: Arc<str> = name.into();
+        let (news, present) = server.door.enter(prepared.orders(), &name)?;
+        let tokenizer = ready.texts.tokenizer();
+        let mut each = Vec::new();
+        for prompt in &prepared.prompts {
+            let (text, has_tools) = match &prompt.rendered {
+                Some(rendered) => (rendered.text.as_str(), rendered.has_tools),
+                None => ("", false),
+            };
+            let source = match &prompt.rendered {
+                Some(_) => ready.texts.template_source(has_tools),
+                None => "",
+            };
+            for _ in 0..prepared.answers {
+                each.push(Answer {
+                    split: Split::new(source, text, has_tools),
+                    tokenizer: tokenizer.cloned(),
+                    prompt_tokens: prompt.tokens.len(),
+                    which: Which::new(&prepared.options.stop, tokenizer),
+                    ended: false,
+                });
+            }
+        }
+        Ok(Self {
+            news,
+            phase: server.phase(),
+            open: each.len(),
+            each,
+            _present: present,
+        })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.each.len()
+    }
+
+    /// What comes next of one of them, which may be nothing to show yet. `None`: all have ended.
+    pub async fn next(&mut self) -> Option<Result<(usize, Vec<Piece>), Refusal>> {
+        if self.open == 0 {
+            return None;
+        }
+        let cut = async {
+            // Without a sender the server is gone, and so are we.
+            let _ = self.phase.wait_for(|phase| *phase == Phase::Over).await;
+        };
+        let heard = tokio::select! {
+            heard = self.news.recv() => heard,
+            () = cut => {
+                self.open = 0;
+                return Some(Err(failed("the server was told to stop")));
+            }
+        };
+        let (index, told) = match heard {
+            Some((index, Heard::Told(told))) => (index, told),
+            Some((_, Heard::Broken(why))) => {
+                self.open = 0;
+                return Some(Err(failed(&why)));
+            }
+            None => {
+                self.open = 0;
+                return Some(Err(failed("the model has stopped")));
+            }
+        };
+        let answer = &mut self.each[index];
+        let pieces = match told {
+            Told::Failed(error) => {
+                self.open = 0;
+                return Some(Err(of_engine(&error)));
+            }
+            told => answer.pieces(told),
+        };
+        if answer.ended {
+            self.open -= 1;
+        }
+        Some(Ok((index, pieces)))
+    }
+}
+
+impl Answer {
+    fn pieces(&mut self, told: Told) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        match told {
+            Told::Prompt { read } => pieces.push(Piece::Prompt {
+                read,
+                of: self.prompt_tokens,
+            }),
+            Told::Token(GeneratedToken {
+                token,
+                text,
+                logprobs,
+            }) => {
+                self.which.take(token, &text);
+                if let Some(logprobs) = logprobs {
+                    pieces.push(Piece::Likely(vec![self.likely(logprobs)]));
+                }
+                self.split.push(&text, &mut pieces);
+            }
+            Told::Ended {
+                rest,
+                ended,
+                account,
+            } => {
+                self.split.push(&rest, &mut pieces);
+                self.split.finish(&mut pieces);
+                pieces.push(Piece::End(self.finish(ended), account));
+                self.ended = true;
+            }
+            // Told apart by the caller.
+            Told::Failed(_) => {}
+        }
+        pieces
+    }
+
+    fn finish(&mut self, ended: Ended) -> Finish {
+        match ended {
+            Ended::MaxNewTokens => Finish::Length,
+            Ended::ContextFull => Finish::ContextFull,
+            Ended::StopString => Finish::Stopped(self.which.stop()),
+            Ended::EndOfText | Ended::Interrupted | Ended::Failed if self.split.called() => {
+                Finish::Calls
+            }
+            Ended::EndOfText | Ended::Interrupted | Ended::Failed => Finish::Done,
+        }
+    }
+
+    fn likely(&self, logprobs: Logprobs) -> Likely {
+        let tokenizer = self.tokenizer.as_ref();
+        let bytes = |found: &Logprob| {
+            tokenizer.map_or_else(Vec::new, |tokenizer| tokenizer.bytes(found.token))
+        };
+        Likely {
+            bytes: bytes(&logprobs.chosen),
+            top_bytes: logprobs.top.iter().map(bytes).collect(),
+            logprobs,
+        }
+    }
+}
+
+/// Which of the texts to stop at did: the text that was held back begins with it.
+#[derive(Debug)]
+struct Which {
+    stops: Vec<String>,
+    /// Where there is a choice.
+    detokenizer: Option<Detokenizer>,
+    /// Text that was not given out.
+    held: String,
+}
+
+impl Which {
+    fn new(stops: &[String], tokenizer: Option<&Tokenizer>) -> Self {
+        let choice = stops.len() > 1;
+        Self {
+            stops: stops.to_vec(),
+            detokenizer: tokenizer.filter(|_| choice).map(Tokenizer::detokenizer),
+            held: String::new(),
+        }
+    }
+
+    fn take(&mut self, token: u32, given_out: &str) {
+        let Some(detokenizer) = &mut self.detokenizer else {
+            return;
+        };
+        self.held.push_str(&detokenizer.push(token));
+        if self.held.starts_with(given_out) {
+            self.held.drain(..given_out.len());
+        }
+    }
+
+    fn stop(&self) -> usize {
+        let begins = |(_, stop): &(usize, &String)| self.held.starts_with(stop.as_str());
+        let found = self.stops.iter().enumerate().filter(begins);
+        // Of those that begin there the shortest was complete first.
+        found
+            .min_by_key(|(_, stop)| stop.len())
+            .map_or(0, |(index, _)| index)
+    }
+}
+
+fn failed(why: &str) -> Refusal {
+    Refusal {
+        status: 503,
+        kind: RefusalKind::Failed,
+        message: why.to_owned(),
+        field: None,
+    }
+}
+
+fn of_engine(error: &EngineError) -> Refusal {
+    let hint = error.hint().map(|hint| format!("; {hint}"));
+    Refusal {
+        status: 500,
+        kind: RefusalKind::Failed,
+        message: format!("{error}{}", hint.unwrap_or_default()),
+        field: None,
+    }
+}
+
+/// An answer as a whole.
+#[derive(Debug, Default)]
+pub struct Whole {
+    pub reasoning: String,
+    pub text: String,
+    pub calls: Vec<Called>,
+    pub likely: Vec<Likely>,
+    pub end: Option<(Finish, Account)>,
+}
+
+#[derive(Debug, Default)]
+pub struct Called {
+    pub id: String,
+    pub name: String,
+    pub arguments: String,
+}
+
+impl Whole {
+    pub fn take(&mut self, piece: Piece) {
+        match piece {
+            Piece::Prompt { .. } => {}
+            Piece::Reasoning(text) => self.reasoning.push_str(&text),
+            Piece::Text(text) => self.text.push_str(&text),
+            Piece::Call { id, name, .. } => self.calls.push(Called {
+                id,
+                name,
+                arguments: String::new(),
+            }),
+            Piece::Arguments { index, json } => {
+                if let Some(call) = self.calls.get_mut(index) {
+                    call.arguments.push_str(&json);
+                }
+            }
+            Piece::Likely(likely) => self.likely.extend(likely),
+            Piece::End(finish, account) => self.end = Some((finish, account)),
+        }
+    }
+}
+
+/// Waits for all of them.
+pub async fn wholes(mut answers: Answers) -> Result<Vec<Whole>, Refusal> {
+    let mut wholes: Vec<Whole> = Vec::new();
+    wholes.resize_with(answers.count(), Whole::default);
+    while let Some(next) = answers.next().await {
+        let (index, pieces) = next?;
+        for piece in pieces {
+            wholes[index].take(piece);
+        }
+    }
+    Ok(wholes)
+}

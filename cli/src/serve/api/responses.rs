@@ -1,0 +1,13 @@
+//! OpenAI's responses API, which Codex-like clients speak: a request becomes an ask, the pieces of an
+//! answer become items and events. Nothing is stored: a conversation comes whole with each request.
+
+pub mod answer;
+mod input;
+mod items;
+mod request;
+
+pub use answer::Answer;
+pub use request::{Shape, read, read_fields};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! `/v1/completions`.
+
+use engine::Account;
+use serde_json::{Map, Value, json};
+
+use super::fields::{Fields, Known, Unsupported, unsupported_field, wrong};
+use super::usage::usage;
+use super::{Asked, Envelope, StreamOptions, finish_reason, logprob, request};
+use crate::serve::answer::Whole;
+use crate::serve::ask::{Input, Likely, Piece, Refusal};
+use crate::serve::failure::{self, Form};
+use crate::serve::sse::{Events, Writer};
+
+const TOP_MOST: u64 = 20;
+
+/// Without a length, as many tokens as clients of this API expect.
+const TOKENS: usize = 16;
+
+/// A list of prompts may have so many.
+const PROMPTS_MOST: usize = 128;
+
+pub const KNOWN: Known = Known {
+    fields: &[
+        "best_of",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_tokens",
+        "min_p",
+        "model",
+        "n",
+        "presence_penalty",
+        "prompt",
+        "repetition_penalty",
+        "seed",
+        "stop",
+        "stream",
+        "stream_options",
+        "temperature",
+        "top_k",
+        "top_p",
+    ],
+    unsupported: &[
+        Unsupported {
+            name: "echo",
+            fine: &[],
+        },
+        Unsupported {
+            name: "suffix",
+            fine: &[r#""""#],
+        },
+        Unsupported {
+            name: "response_format",
+            fine: &[r#"{"type":"text"}"#],
+        },
+        Unsupported {
+            name: "grammar",
+            fine: &[],
+        },
+        Unsupported {
+            name: "guided_json",
+            fine: &[],
+        },
+    ],
+};
+
+pub fn read(object: &Map<String, Value>, strict: bool) -> Result<Asked, Refusal> {
+    let mut ignored = KNOWN.check(object, strict)?;
+    let fields = Fields(object);
+    let stream = request::stream(object, strict, &mut ignored)?;
+    let mut asks = Vec::new();
+    for input in inputs(fields)? {
+        let mut ask = request::ask(fields, input)?;
+        let most = fields.count("max_tokens", 1..=u64::MAX)?;
+        ask.max_tokens = Some(most.unwrap_or(TOKENS));
+        ask.logprobs = fields.count("logprobs", 0..=TOP_MOST)?;
+        if fields
+            .count("best_of", 1..=u64::MAX)?
+            .is_some_and(|best| best != ask.answers)
+        {
+            let why = "other than `n` is not supported: leave it out";
+            return Err(unsupported_field("best_of", why));
+        }
+        asks.push(ask);
+    }
+    Ok(Asked {
+        asks,
+        stream,
+        ignored,
+    })
+}
+
+/// A text, token ids, or a list of either.
+fn inputs(fields: Fields<'_>) -> Result<Vec<Input>, Refusal> {
+    const FIELD: &str = "prompt";
+    let must_be = || wrong(FIELD, "a text, a list of texts, or lists of token ids");
+    let id = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(must_be)
+    };
+    let ids = |ids: &Vec<Value>| ids.iter().map(id).collect::<Result<Vec<_>, _>>();
+    let given = fields.get(FIELD).ok_or_else(must_be)?;
+    let items = match given {
+        Value::String(text) => return Ok(vec![Input::Text(text.clone())]),
+        Value::Array(items) if items.first().is_some_and(Value::is_number) => {
+            return Ok(vec![Input::Tokens(ids(items)?)]);
+        }
+        Value::Array(items) => items,
+        _ => return Err(must_be()),
+    };
+    if items.is_empty() || items.len() > PROMPTS_MOST {
+        let must_be = format!("a list of 1 to {PROMPTS_MOST} prompts");
+        return Err(wrong(FIELD, &must_be));
+    }
+    let input = |item: &Value| match item {
+        Value::String(text) => Ok(Input::Text(text.clone())),
+        Value::Array(list) => Ok(Input::Tokens(ids(list)?)),
+        _ => Err(must_be()),
+    };
+    items.iter().map(input).collect()
+}
+
+/// The response to one that is not streamed.
+pub fn whole(envelope: &Envelope, wholes: Vec<Whole>) -> Value {
+    let ends = wholes.iter().filter_map(|whole| whole.end);
+    let accounts: Vec<Account> = ends.map(|(_, account)| account).collect();
+    let choices = wholes.into_iter().enumerate().map(|(index, whole)| {
+        let finish = whole.end.map(|(finish, _)| finish_reason(finish));
+        let logprobs = (!whole.likely.is_empty()).then(|| logprobs_of(&whole.likely, &mut 0));
+        json!({
+            "index": index,
+            "text": whole.text,
+            "logprobs": logprobs,
+            "finish_reason": finish,
+        })
+    });
+    let mut response = envelope.of("text_completion", choices.collect());
+    response["usage"] = usage(envelope, &accounts);
+    response
+}
+
+/// `offset`: where the next token's text begins, in characters.
+fn logprobs_of(likely: &[Likely], offset: &mut usize) -> Value {
+    let mut tokens = Vec::new();
+    let mut token_logprobs = Vec::new();
+    let mut tops = Vec::new();
+    let mut offsets = Vec::new();
+    for likely in likely {
+        let text = String::from_utf8_lossy(&likely.bytes).into_owned();
+        let top = likely.logprobs.top.iter().zip(&likely.top_bytes);
+        let top = top.map(|(found, bytes)| {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            (text, Value::from(logprob(found.logprob)))
+        });
+        offsets.push(*offset);
+        *offset += text.chars().count();
+        tops.push(Value::Object(top.collect()));
+        token_logprobs.push(logprob(likely.logprobs.chosen.logprob));
+        tokens.push(text);
+    }
+    json!({
+        "tokens": tokens,
+        "token_logprobs": token_logprobs,
+        "top_logprobs": tops,
+        "text_offset": offsets,
+    })
+}
+
+/// The events of one that is streamed.
+#[derive(Debug)]
+pub struct Chunks {
+    envelope: Envelope,
+    options: StreamOptions,
+    accounts: Vec<Account>,
+    offsets: Vec<usize>,
+}
+
+impl Chunks {
+    pub fn new(envelope: Envelope, options: StreamOptions, answers: usize) -> Self {
+        Self {
+            envelope,
+            options,
+            accounts: vec![Account::default(); answers],
+            offsets: vec![0; answers],
+        }
+    }
+
+    fn chunk(&self, choices: Vec<Value>) -> Value {
+        let mut chunk = self.envelope.of("text_completion", choices);
+        if self.options.usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+}
+
+impl Writer for Chunks {
+    fn begin(&mut self, _: &mut Events) {}
+
+    fn pieces(&mut self, index: usize, pieces: Vec<Piece>, out: &mut Events) {
+        let (mut text, mut likely, mut finish) = (String::new(), Vec::new(), None);
+        for piece in pieces {
+            match piece {
+                Piece::Prompt { read, of } if self.options.progress => {
+                    let mut chunk = self.chunk(Vec::new());
+                    chunk["engine"] = json!({"prompt": {"read": read, "of": of}});
+                    out.data(chunk);
+                }
+                Piece::Prompt { .. } | Piece::Call { .. } | Piece::Arguments { .. } => {}
+                // A plain text is not split: these do not come.
+                Piece::Reasoning(more) | Piece::Text(more) => text.push_str(&more),
+                Piece::Likely(more) => likely.extend(more),
+                Piece::End(how, account) => {
+                    self.accounts[index] = account;
+                    finish = Some(finish_reason(how));
+                }
+            }
+        }
+        if text.is_empty() && likely.is_empty() && finish.is_none() {
+            return;
+        }
+        let offset = &mut self.offsets[index];
+        let logprobs = (!likely.is_empty()).then(|| logprobs_of(&likely, offset));
+        let choice = json!({
+            "index": index,
+            "text": text,
+            "logprobs": logprobs,
+            "finish_reason": finish,
+        });
+        out.data(self.chunk(vec![choice]));
+    }
+
+    fn end(&mut self, out: &mut Events) {
+        if self.options.usage {
+            let mut chunk = self.chunk(Vec::new());
+            chunk["usage"] = usage(&self.envelope, &self.accounts);
+            out.data(chunk);
+        }
+        out.data("[DONE]");
+    }
+
+    fn refusal(&mut self, refusal: &Refusal, out: &mut Events) {
+        out.data(failure::body(refusal, Form::OpenAi));
+    }
+}

@@ -1,0 +1,115 @@
+//! From an ask to what the model's thread takes: tokens, and how to go on from them. Renders and
+//! tokenizes, which takes time: not for a thread that others wait for.
+
+use engine::GenerationOptions;
+use engine::text::Sampling;
+
+use super::ask::{Ask, Asked, Refusal, RefusalKind};
+use super::server::Ready;
+use super::texts::Prompt;
+
+/// An ask that can be answered.
+#[derive(Debug)]
+pub struct Prepared {
+    /// One for each prompt; each is answered `answers` times.
+    pub prompts: Vec<Prompt>,
+    pub options: GenerationOptions,
+    pub answers: usize,
+}
+
+impl Prepared {
+    /// What was given to templates that never name it.
+    pub fn unnamed(&self) -> impl Iterator<Item = String> {
+        let rendered = self
+            .prompts
+            .iter()
+            .filter_map(|prompt| prompt.rendered.as_ref());
+        rendered.flat_map(|rendered| rendered.unnamed.iter().cloned())
+    }
+
+    /// The orders, those of the first prompt first. Each draws otherwise.
+    pub fn orders(&self) -> Vec<(Vec<u32>, GenerationOptions)> {
+        let mut orders = Vec::with_capacity(self.prompts.len() * self.answers);
+        for prompt in &self.prompts {
+            for answer in 0..self.answers {
+                let mut options = self.options.clone();
+                options.sampling.seed = options.sampling.seed.wrapping_add(answer as u64);
+                orders.push((prompt.tokens.clone(), options));
+            }
+        }
+        orders
+    }
+}
+
+/// Several asks differ in their prompts alone.
+pub fn prepare(ready: &Ready, asks: &[Ask]) -> Result<Prepared, Refusal> {
+    let Some(first) = asks.first() else {
+        return Err(invalid("prompt", "there is no prompt".to_owned()));
+    };
+    if first.stop.iter().any(String::is_empty) {
+        return Err(invalid("stop", "a text to stop at is empty".to_owned()));
+    }
+    let prompts = asks.iter().map(|ask| ready.texts.prompt(&ask.input));
+    let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+    Ok(Prepared {
+        prompts,
+        options: options_of(ready, first)?,
+        answers: first.answers,
+    })
+}
+
+/// How the sampler is to go on.
+fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
+    let tokens: Vec<u32> = ask.bias.iter().map(|(token, _)| *token).collect();
+    ready.texts.check(&tokens).map_err(|refusal| Refusal {
+        field: Some("logit_bias".to_owned()),
+        ..refusal
+    })?;
+    let sampling = sampling_of(&ready.sampling, &ask.sampling);
+    sampling.validate().map_err(|error| Refusal {
+        status: 400,
+        kind: RefusalKind::Invalid,
+        message: error.to_string(),
+        field: None,
+    })?;
+    Ok(GenerationOptions {
+        max_new_tokens: ask.max_tokens.unwrap_or(ready.texts.context),
+        sampling,
+        stop: ask.stop.clone(),
+        ignore_eos: false,
+        logprobs: ask.logprobs,
+        bias: ask.bias.clone(),
+        show: Vec::new(),
+    })
+}
+
+/// What was asked over what the server has. What shapes a draw asks for a draw.
+fn sampling_of(base: &Sampling, asked: &Asked) -> Sampling {
+    let off = Sampling::default();
+    let draws = asked.top_k.is_some_and(|k| k != off.top_k)
+        || asked.top_p.is_some_and(|p| p != off.top_p)
+        || asked.min_p.is_some_and(|p| p != off.min_p);
+    let temperature = match base.temperature {
+        0.0 if draws => 1.0,
+        temperature => temperature,
+    };
+    Sampling {
+        temperature: asked.temperature.unwrap_or(temperature),
+        top_k: asked.top_k.unwrap_or(base.top_k),
+        top_p: asked.top_p.unwrap_or(base.top_p),
+        min_p: asked.min_p.unwrap_or(base.min_p),
+        repetition_penalty: asked.repetition_penalty.unwrap_or(base.repetition_penalty),
+        presence_penalty: asked.presence_penalty.unwrap_or(base.presence_penalty),
+        frequency_penalty: asked.frequency_penalty.unwrap_or(base.frequency_penalty),
+        seed: asked.seed.unwrap_or_else(super::server::chance),
+    }
+}
+
+fn invalid(field: &str, message: String) -> Refusal {
+    Refusal {
+        status: 400,
+        kind: RefusalKind::Invalid,
+        message,
+        field: Some(field.to_owned()),
+    }
+}

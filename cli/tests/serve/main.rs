@@ -1,0 +1,11 @@
+//! The server from the outside, over TCP as clients meet it. One crate, one link.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod answers;
+mod client;
+mod end;
+mod hostile;
+mod served;
+mod shapes;
