@@ -250,6 +250,7 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::StopWithoutText
         | EngineError::Text(
             TextError::Sampling { .. }
+            | TextError::BiasedToken { .. }
             | TextError::EmptyStopString { .. }
             | TextError::ChatInput { .. },
         )

@@ -47,7 +47,7 @@ pub use model::{Beside, Blueprint, Loaded, Model, OneSlot};
 pub use run::continuation::Continuation;
 pub use run::generation::{Ended, GeneratedToken, Generation, GenerationOptions, Output, Report};
 pub use run::past::Measured;
-pub use run::schedule::{Account, Load, ScheduleOptions, Scheduler, Told};
+pub use run::schedule::{Account, Leaver, Load, ScheduleOptions, Scheduler, Told};
 pub use run::sequence::{Part, Saved, Sequence};
 pub use run::session::Session;
 pub use study::checkup::{Checkup, CheckupRun, LeftOut};

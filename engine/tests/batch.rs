@@ -83,11 +83,7 @@ fn together(session: &mut Session<'_>) -> Vec<Vec<Vec<u32>>> {
                 _ => continue,
             };
             of.push(index);
-            parts.push(Part {
-                sequence,
-                tokens,
-                kind,
-            });
+            parts.push(Part::new(sequence, tokens, kind));
         }
         if parts.is_empty() {
             continue;
@@ -160,11 +156,7 @@ fn a_sequence_is_saved_restored_and_forked_at_any_position() {
         let mut long = session.take_own().unwrap();
         let prompt = RunKind::Prompt { whole: 24 };
         let mut next = |sequence: &mut Sequence, tokens: &[u32], kind: RunKind| {
-            let part = Part {
-                sequence,
-                tokens,
-                kind,
-            };
+            let part = Part::new(sequence, tokens, kind);
             session.batch(&mut [part]).unwrap();
             bits(session.logits())
         };
@@ -184,7 +176,7 @@ fn a_sequence_is_saved_restored_and_forked_at_any_position() {
             // The one that was forked knows nothing of it.
             assert_eq!(long.tokens(), text);
             let saved = long.save(at).unwrap();
-            fork.restore(&saved).unwrap();
+            fork.restore(&saved, saved.tokens().len()).unwrap();
             assert_eq!(fork.tokens(), saved.tokens());
             let found = next(&mut fork, &[7, 8], RunKind::Verify);
             assert!(agree(kernels, &found, &expected), "{kernels:?} {at}");
@@ -217,11 +209,7 @@ fn a_draft_and_a_prompt_in_parts_give_the_same_bits() {
     let mut run = |parts: &[(std::ops::Range<usize>, RunKind)]| {
         let mut sequence = session.take_own().unwrap();
         for (range, kind) in parts {
-            let part = Part {
-                sequence: &mut sequence,
-                tokens: &text[range.clone()],
-                kind: *kind,
-            };
+            let part = Part::new(&mut sequence, &text[range.clone()], *kind);
             session.batch(&mut [part]).unwrap();
         }
         bits(session.logits())
@@ -260,11 +248,7 @@ fn all_logits_of_a_pass_are_those_of_each_token() {
         drop(session.take_own());
         for (row, logits) in found {
             let mut sequence = session.sequence().unwrap();
-            let part = Part {
-                sequence: &mut sequence,
-                tokens: &text[..=row],
-                kind: RunKind::Prompt { whole: 40 },
-            };
+            let part = Part::new(&mut sequence, &text[..=row], RunKind::Prompt { whole: 40 });
             session.batch(&mut [part]).unwrap();
             let alone = bits(session.logits());
             assert!(agree(kernels, &logits, &alone), "{kernels:?} {row}");
@@ -310,9 +294,5 @@ fn what_there_is_no_room_for_is_refused() {
 }
 
 fn part<'a>(sequence: &'a mut Sequence, tokens: &'a [u32]) -> Part<'a> {
-    Part {
-        sequence,
-        tokens,
-        kind: RunKind::of(tokens.len(), 0),
-    }
+    Part::new(sequence, tokens, RunKind::of(tokens.len(), 0))
 }

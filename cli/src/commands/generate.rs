@@ -31,6 +31,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         show: Vec::new(),
         ignore_eos: args.length.ignore_eos,
         logprobs: args.output.logprobs,
+        bias: Vec::new(),
     };
     options
         .sampling

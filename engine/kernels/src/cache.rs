@@ -120,6 +120,13 @@ impl LayerCache {
         2 * Buffer::bytes_for(Self::words(kind, kv_heads, head_dim, capacity))
     }
 
+    /// Bytes of pages that a cache may have begun and not filled: those at both ends of what each of
+    /// its heads holds.
+    pub fn begun_bytes(kv_heads: usize) -> usize {
+        const PAGE: usize = 4096;
+        2 * kv_heads * 2 * PAGE
+    }
+
     /// Bytes that a position takes.
     pub fn position_bytes(kind: CacheType, kv_heads: usize, head_dim: usize) -> usize {
         2 * kv_heads * round_up(head_dim, MAX_LANES) * kind.bytes()
@@ -188,22 +195,38 @@ impl LayerCache {
     /// # Panics
     /// If either cache has not so many.
     pub fn copied(&self, positions: usize, capacity: usize) -> Self {
+        let mut to = Self::new(self.kind, self.kv_heads, self.head_dim, capacity);
+        to.copy_from(self, positions);
+        to
+    }
+
+    /// Takes over the first positions of another cache of the same model. What is behind them stays
+    /// what it was, and is written over in time.
+    pub fn copy_from(&mut self, from: &Self, positions: usize) {
         assert!(
-            positions <= self.capacity && positions <= capacity,
-            "{positions} positions of {} into {capacity}",
+            positions <= from.capacity && positions <= self.capacity,
+            "{positions} positions of {} into {}",
+            from.capacity,
             self.capacity
         );
-        let mut to = Self::new(self.kind, self.kv_heads, self.head_dim, capacity);
+        assert!(
+            (self.kind, self.kv_heads, self.head_dim) == (from.kind, from.kv_heads, from.head_dim)
+        );
         // Words of a row of one head.
         let row = round_up(self.head_dim, MAX_LANES) * self.kind.bytes() / size_of::<f32>();
+        let count = positions * row;
         for head in 0..self.kv_heads {
-            let from = head * self.capacity * row..;
-            let into = head * capacity * row..;
-            let count = positions * row;
-            to.keys[into.clone()][..count].copy_from_slice(&self.keys[from.clone()][..count]);
-            to.values[into][..count].copy_from_slice(&self.values[from][..count]);
+            let start = head * from.capacity * row;
+            let into = head * self.capacity * row;
+            let (keys, values) = (&mut self.keys[into..], &mut self.values[into..]);
+            keys[..count].copy_from_slice(&from.keys[start..][..count]);
+            values[..count].copy_from_slice(&from.values[start..][..count]);
         }
-        to
+    }
+
+    /// Bytes that a cache like it allocates for so many positions.
+    pub fn bytes_of(&self, positions: usize) -> usize {
+        Self::bytes_for(self.kind, self.kv_heads, self.head_dim, positions)
     }
 
     /// Shares it with the workers of a region.

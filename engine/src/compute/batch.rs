@@ -60,14 +60,9 @@ pub enum State {
 impl State {
     /// The first `positions` positions, in a state with room for `capacity`.
     pub(crate) fn copied(&self, positions: usize, capacity: usize) -> Result<Self, EngineError> {
-        let tensor = |from: &Tensor| -> candle_core::Result<Tensor> {
+        let room = |from: &Tensor| -> candle_core::Result<Tensor> {
             let (heads, _, dim) = from.dims3()?;
-            let to = Tensor::zeros((heads, capacity, dim), from.dtype(), from.device())?;
-            if positions > 0 {
-                let kept = from.narrow(1, 0, positions)?.contiguous()?;
-                to.slice_set(&kept, 1, 0)?;
-            }
-            Ok(to)
+            Tensor::zeros((heads, capacity, dim), from.dtype(), from.device())
         };
         Ok(match self {
             Self::Caches(caches) => {
@@ -75,12 +70,59 @@ impl State {
                 Self::Caches(copied.collect())
             }
             Self::Tensors(caches) => {
-                let copied = caches
+                let empty = caches
                     .iter()
-                    .map(|(keys, values)| Ok((tensor(keys)?, tensor(values)?)));
-                Self::Tensors(copied.collect::<Result<_, candle_core::Error>>()?)
+                    .map(|(keys, values)| Ok((room(keys)?, room(values)?)));
+                let mut to = Self::Tensors(empty.collect::<Result<_, candle_core::Error>>()?);
+                to.copy_from(self, positions)?;
+                to
             }
         })
+    }
+
+    /// Takes over the first `positions` positions of another one of the same model.
+    pub(crate) fn copy_from(&mut self, from: &Self, positions: usize) -> Result<(), EngineError> {
+        match (self, from) {
+            (Self::Caches(to), Self::Caches(from)) => {
+                let both = to.iter_mut().zip(from);
+                both.for_each(|(to, from)| to.copy_from(from, positions));
+            }
+            (Self::Tensors(to), Self::Tensors(from)) if positions > 0 => {
+                for (to, from) in to.iter().zip(from) {
+                    for (to, from) in [(&to.0, &from.0), (&to.1, &from.1)] {
+                        to.slice_set(&from.narrow(1, 0, positions)?.contiguous()?, 1, 0)?;
+                    }
+                }
+            }
+            (Self::Tensors(_), Self::Tensors(_)) => {}
+            _ => unreachable!("a state of another compute"),
+        }
+        Ok(())
+    }
+
+    /// Bytes that it has allocated.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes: usize = match self {
+            Self::Caches(caches) => caches.iter().map(LayerCache::bytes).sum(),
+            Self::Tensors(caches) => caches
+                .iter()
+                .map(|(keys, values)| tensor_bytes(keys) + tensor_bytes(values))
+                .sum(),
+        };
+        bytes as u64
+    }
+
+    /// Bytes that one of so many positions allocates.
+    pub(crate) fn bytes_for(&self, positions: usize) -> u64 {
+        let bytes: usize = match self {
+            Self::Caches(caches) => caches.iter().map(|cache| cache.bytes_of(positions)).sum(),
+            Self::Tensors(caches) => caches
+                .iter()
+                .flat_map(|(keys, values)| [keys, values])
+                .map(|all| tensor_bytes(all) / all.dims()[1].max(1) * positions)
+                .sum(),
+        };
+        bytes as u64
     }
 
     pub(crate) fn caches(&mut self) -> &mut [LayerCache] {
@@ -96,4 +138,8 @@ impl State {
             Self::Caches(_) => unreachable!("a state of another compute"),
         }
     }
+}
+
+fn tensor_bytes(tensor: &Tensor) -> usize {
+    tensor.elem_count() * tensor.dtype().size_in_bytes()
 }

@@ -97,11 +97,16 @@ impl FastSize {
         let config = &self.config;
         let (heads, dim) = (config.kv_heads, config.head_dim);
         let context = self.room.context;
-        let cache = LayerCache::bytes_for(self.cache_type, heads, dim, context);
+        let room = &self.room;
+        let whole = room.sequences * LayerCache::bytes_for(self.cache_type, heads, dim, context);
+        // Positions that were never written take no memory.
+        let position = LayerCache::position_bytes(self.cache_type, heads, dim);
+        let begun = room.sequences * LayerCache::begun_bytes(heads);
+        let cache = whole.min(room.positions * position + begun);
         let turns = RopeTable::bytes_for(config.rope.dims / 2, context);
         let numbers = (self.hidden() + self.chosen() + self.logits()) * size_of::<f32>();
         Needs {
-            cache: (self.room.sequences * config.layers * cache) as u64,
+            cache: (config.layers * cache) as u64,
             scratch: (self.scratch.bytes() + turns + numbers) as u64,
             kept: 0,
         }

@@ -33,7 +33,7 @@ pub enum ComputeSize {
     Device(DeviceSize),
 }
 
-/// How much passes through the layers at once.
+/// How much passes through the layers at once, and is kept in them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     /// Positions of a sequence.
@@ -42,6 +42,10 @@ pub struct Room {
     pub sequences: usize,
     /// Rows whose logits are computed together.
     pub logit_rows: usize,
+    /// The most rows of a prompt that pass through together.
+    pub prompt_rows: usize,
+    /// Positions of all sequences together.
+    pub positions: usize,
 }
 
 impl Room {
@@ -52,12 +56,33 @@ impl Room {
             context,
             sequences,
             logit_rows: logit_rows.max(sequences),
+            prompt_rows: context,
+            positions: sequences * context,
         }
     }
 
-    /// Rows of a pass: one sequence's whole prompt, beside the next token of each other.
+    /// No more rows of a prompt together than these.
+    pub fn in_chunks(self, rows: Option<usize>) -> Self {
+        let rows = rows.unwrap_or(self.context);
+        Self {
+            prompt_rows: rows.clamp(1, self.context),
+            ..self
+        }
+    }
+
+    /// Sequences that share these positions; one alone may have all of its context.
+    pub fn sharing(self, positions: Option<usize>) -> Self {
+        let all = self.sequences * self.context;
+        let positions = positions.unwrap_or(all);
+        Self {
+            positions: positions.clamp(self.context, all),
+            ..self
+        }
+    }
+
+    /// Rows of a pass: one sequence's prompt, or a chunk of it, beside the next token of each other.
     pub fn rows(&self) -> usize {
-        self.context + self.sequences - 1
+        self.prompt_rows + self.sequences - 1
     }
 }
 

@@ -8,6 +8,7 @@ use loader::{Checkpoint, DType, Form};
 use offload::{Home, PlaceChoice, Prefetch, Residency, Spread};
 
 use crate::compute::Kernels;
+use crate::compute::size::Room;
 use crate::error::EngineError;
 use crate::model::demo;
 
@@ -51,6 +52,13 @@ pub struct ModelOptions {
     pub sequences: usize,
     /// Rows whose logits are computed together, and kept; at least one for each sequence.
     pub logit_rows: usize,
+    /// The most tokens of prompts that pass through the layers together; `None`: a whole prompt.
+    pub prompt_rows: Option<usize>,
+    /// Positions that all sequences share; `None`: a whole context for each. On the host only: a
+    /// device's caches are allocated whole.
+    pub positions: Option<usize>,
+    /// Memory that the plan leaves for states that are kept beside the sequences.
+    pub kept_bytes: u64,
     /// What keys and values are kept in; `None`: f32, or on a device the model's numbers.
     pub cache_type: Option<CacheType>,
     /// `None`: what the system says is available.
@@ -67,6 +75,15 @@ pub struct ModelOptions {
     pub tf32: bool,
 }
 
+impl ModelOptions {
+    /// How much passes through the layers of a model with that context, and is kept in them.
+    pub(crate) fn room(&self, context: usize) -> Room {
+        Room::of(context, self.sequences, self.logit_rows)
+            .in_chunks(self.prompt_rows)
+            .sharing(self.positions)
+    }
+}
+
 impl Default for ModelOptions {
     fn default() -> Self {
         Self {
@@ -80,6 +97,9 @@ impl Default for ModelOptions {
             context: None,
             sequences: 1,
             logit_rows: 1,
+            prompt_rows: None,
+            positions: None,
+            kept_bytes: 0,
             cache_type: None,
             memory_bytes: None,
             resident_form: None,

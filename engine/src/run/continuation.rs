@@ -18,7 +18,7 @@ pub struct Continuation {
     stop: StopStrings,
     /// Of the token that was chosen last.
     logprobs: Option<Logprobs>,
-    /// Prompt and generated tokens: what the repetition penalty looks at.
+    /// Prompt and generated tokens: what the penalties look at.
     tokens: Vec<u32>,
     prompt_tokens: usize,
     ended: Option<Ended>,
@@ -35,7 +35,9 @@ impl Continuation {
         if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let sampler = Sampler::new(options.sampling, model.config().vocab_size)?;
+        let sampler = Sampler::new(options.sampling, model.config().vocab_size)?
+            .after_prompt(prompt.len())
+            .with_bias(options.bias.clone())?;
         let eos_token_ids = match options.ignore_eos {
             true => Vec::new(),
             false => model.eos_token_ids().to_vec(),
@@ -149,6 +151,11 @@ impl Continuation {
             text.push_str(&self.stop.finish());
         }
         text
+    }
+
+    /// The prompt and what was generated.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
     /// Tokens of the prompt.

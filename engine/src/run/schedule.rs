@@ -1,23 +1,53 @@
 //! Who is in the next pass: requests that arrive while others run, their prompts cut into chunks that
-//! hold nobody up for long, the next tokens of all that run beside them. A pass serves them all with
-//! one visit of each layer. It knows nothing of networks, and waits for nothing but its passes.
+//! hold nobody up for long, and beside them the next tokens of all that run. One pass serves them all
+//! with one visit of each layer. It knows nothing of networks, and waits for nothing but its passes.
+//!
+//! First come, first served. A request begins from what was seen of its prompt before ([`places`]).
+//! Where sequences share fewer positions than they may grow to, the youngest gives way: it waits, and
+//! is computed again from its tokens, with the same bits.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::continuation::Continuation;
 use super::generation::{Ended, GeneratedToken, GenerationOptions};
-use super::sequence::{Part, Sequence};
+use super::sequence::Part;
 use super::session::Session;
 use crate::compute::batch::RunKind;
 use crate::error::EngineError;
+use crate::profile::PassTiming;
 
-/// How a server schedules.
+mod leaver;
+mod pace;
+mod places;
+
+pub use leaver::Leaver;
+use pace::Pace;
+use places::{Places, in_common};
+
+/// A prompt that has so much more in common with one that is being read waits until it is read.
+const WORTH_WAITING_TOKENS: usize = 64;
+
+/// How requests are served.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScheduleOptions {
-    /// Tokens of a prompt's chunk; `None`: as many as take 200 ms.
+    /// Tokens of prompts in a pass; `None`: as many as take 200 ms beside others' next tokens.
     pub chunk: Option<usize>,
-    /// Memory for states that no request uses, to begin others from.
+    /// Memory for states that no request uses, to begin others from. The model was opened with as
+    /// much in its plan.
     pub kept_bytes: u64,
+    /// Whether requests begin from what others have seen.
+    pub reuse: bool,
+}
+
+impl Default for ScheduleOptions {
+    fn default() -> Self {
+        Self {
+            chunk: None,
+            kept_bytes: 0,
+            reuse: true,
+        }
+    }
 }
 
 /// What becomes of a request, in order: chunks of its prompt, tokens, its end.
@@ -48,7 +78,7 @@ pub struct Account {
     pub queued: Duration,
     /// From there to its first token.
     pub prompt: Duration,
-    /// From its first token to its last.
+    /// From its first token to its end.
     pub generating: Duration,
     /// Its passes' waiting for streamed layers.
     pub stalled: Duration,
@@ -58,11 +88,11 @@ pub struct Account {
 }
 
 /// What is going on.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
     pub running: usize,
     pub waiting: usize,
-    /// Positions that running sequences hold, and that there are.
+    /// Positions whose memory is taken, and that there are.
     pub held: usize,
     pub positions: usize,
     /// Bytes of states that no request uses.
@@ -73,10 +103,15 @@ pub struct Load {
 #[derive(Debug)]
 pub struct Scheduler<'m> {
     session: Session<'m>,
-    #[expect(dead_code, reason = "chunks and kept states come next")]
-    options: ScheduleOptions,
-    waiting: std::collections::VecDeque<Request>,
-    running: Vec<(Request, Sequence)>,
+    chunk: Option<usize>,
+    places: Places,
+    pace: Pace,
+    leaver: Leaver,
+    waiting: VecDeque<Request>,
+    /// Those that have a place; the one that has waited longest first.
+    running: Vec<Request>,
+    /// After a pass that failed: each runs alone for a pass, so that only the culprit fails.
+    apart: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -85,21 +120,92 @@ struct Request {
     continuation: Continuation,
     account: Account,
     submitted: Instant,
+    /// When it first had a place.
+    began: Option<Instant>,
+    first_token: Option<Instant>,
+    place: usize,
+    /// Tokens that its sequence has seen.
+    seen: usize,
+}
+
+impl Request {
+    /// The next tokens to read, at most so many, and how.
+    fn next(&self, chunk: usize) -> (&[u32], RunKind) {
+        let prompt = self.continuation.prompt_tokens();
+        let tokens = self.continuation.tokens();
+        if self.seen < prompt {
+            let end = prompt.min(self.seen + chunk);
+            return (&tokens[self.seen..end], RunKind::Prompt { whole: prompt });
+        }
+        if !self.reads() {
+            return (&tokens[self.seen..], RunKind::Decode);
+        }
+        // It gave way, and comes to where it was with the same bits.
+        let end = tokens.len().min(self.seen + chunk);
+        (&tokens[self.seen..end], RunKind::Verify)
+    }
+
+    /// Whether it has more to read than the token that it was given last.
+    fn reads(&self) -> bool {
+        self.seen < self.continuation.prompt_tokens()
+            || self.seen + 1 < self.continuation.tokens().len()
+    }
+
+    /// Whether a pass that reads so many of its tokens gives it the next one.
+    fn says_after(&self, tokens: usize) -> bool {
+        self.seen + tokens == self.continuation.tokens().len()
+    }
+
+    fn finished(&mut self) -> Account {
+        let now = Instant::now();
+        let began = self.began.unwrap_or(now);
+        let first = self.first_token.unwrap_or(now);
+        Account {
+            prompt_tokens: self.continuation.prompt_tokens(),
+            generated_tokens: self.continuation.generated().len(),
+            queued: began - self.submitted,
+            prompt: first.saturating_duration_since(began),
+            generating: now - first,
+            ..self.account
+        }
+    }
+}
+
+/// A request's part of the next pass.
+#[derive(Debug, Clone, Copy)]
+struct Planned {
+    /// Its index among those that run.
+    at: usize,
+    /// How many tokens are read, of its prompt or the next one.
+    tokens: usize,
 }
 
 impl<'m> Scheduler<'m> {
     /// The model must be open for as many sequences as shall run together.
-    pub fn new(session: Session<'m>, options: ScheduleOptions) -> Self {
-        Self {
+    pub fn new(mut session: Session<'m>, options: ScheduleOptions) -> Result<Self, EngineError> {
+        let leaver = Leaver::default();
+        session.cancel_with(leaver.flag());
+        // All places are the scheduler's.
+        drop(session.take_own()?);
+        Ok(Self {
+            places: Places::new(&session, options.kept_bytes, options.reuse),
             session,
-            options,
-            waiting: Default::default(),
+            chunk: options.chunk,
+            pace: Pace::default(),
+            leaver,
+            waiting: VecDeque::new(),
             running: Vec::new(),
-        }
+            apart: Vec::new(),
+        })
     }
 
     pub fn session(&self) -> &Session<'m> {
         &self.session
+    }
+
+    /// What ends passes from another thread.
+    pub fn leaver(&self) -> Leaver {
+        self.leaver.clone()
     }
 
     /// Takes a request; `id` is the caller's. What can be said at once against it is said here.
@@ -117,6 +223,10 @@ impl<'m> Scheduler<'m> {
             continuation,
             account: Account::default(),
             submitted: Instant::now(),
+            began: None,
+            first_token: None,
+            place: 0,
+            seen: 0,
         });
         Ok(())
     }
@@ -124,80 +234,272 @@ impl<'m> Scheduler<'m> {
     /// Nobody wants it any more. It is told nothing further.
     pub fn drop_request(&mut self, id: u64) {
         self.waiting.retain(|request| request.id != id);
-        self.running.retain(|(request, _)| request.id != id);
+        if let Some(at) = self.running.iter().position(|request| request.id == id) {
+            let request = self.running.remove(at);
+            self.places.free(request.place);
+        }
     }
 
     pub fn load(&self) -> Load {
+        let (held, positions) = self.places.positions();
         Load {
             running: self.running.len(),
             waiting: self.waiting.len(),
-            ..Load::default()
+            held,
+            positions,
+            kept_bytes: self.places.kept_bytes(),
         }
     }
 
     /// One pass, and what it told whom. `false`: there was nothing to do.
     pub fn step(&mut self, tell: &mut dyn FnMut(u64, Told)) -> Result<bool, EngineError> {
-        let most = self.session.model().blueprint().options.sequences;
-        while self.running.len() < most {
-            let Some(request) = self.waiting.pop_front() else {
-                break;
-            };
-            self.running.push((request, self.session.sequence()?));
-        }
-        let Self {
-            session, running, ..
-        } = self;
-        if running.is_empty() {
+        self.end_the_full(tell);
+        self.admit(tell)?;
+        // Some want no token at all.
+        self.end_the_full(tell);
+        let planned = self.plan();
+        if planned.is_empty() {
             return Ok(false);
         }
-        let mut parts = Vec::new();
-        for (request, sequence) in running.iter_mut() {
-            if let Some((_, tokens)) = request.continuation.next(sequence.room()) {
-                let kind = RunKind::of(tokens.len(), sequence.len());
-                parts.push(Part {
-                    sequence,
-                    tokens,
-                    kind,
-                });
-            }
+        match self.pass(&planned) {
+            Ok(timing) => self.tell_all(&planned, &timing, tell),
+            // Whoever it was made for is gone, or will be.
+            Err(EngineError::Interrupted) => {}
+            Err(error) => self.failed(&planned, error, tell),
         }
-        let count = parts.len();
-        if count > 0 {
-            session.batch(&mut parts)?;
-        }
-        drop(parts);
-        let logits = session.logits();
-        let size = logits.len() / count.max(1);
-        let mut at = 0;
-        let mut ended = Vec::new();
-        for (request, _) in running.iter_mut() {
-            let id = request.id;
-            if request.continuation.ended().is_none() {
-                let token = request
-                    .continuation
-                    .sample(&mut logits[at * size..][..size])?;
-                at += 1;
-                if !request.continuation.is_end(token) {
-                    tell(id, Told::Token(request.continuation.take(token)));
-                }
-            }
-            if let Some(why) = request.continuation.ended() {
-                request.account.generated_tokens = request.continuation.generated().len();
-                request.account.prompt_tokens = request.continuation.prompt_tokens();
-                request.account.generating = request.submitted.elapsed();
-                let rest = request.continuation.rest();
-                tell(
-                    id,
-                    Told::Ended {
-                        rest,
-                        ended: why,
-                        account: request.account,
-                    },
-                );
-                ended.push(id);
-            }
-        }
-        running.retain(|(request, _)| !ended.contains(&request.id));
         Ok(true)
+    }
+
+    /// Those that have no further token to come: asked for none, or the context is full.
+    fn end_the_full(&mut self, tell: &mut dyn FnMut(u64, Told)) {
+        let context = self.session.model().blueprint().context;
+        for request in &mut self.running {
+            let room = context - (request.continuation.tokens().len() - 1);
+            let _ = request.continuation.next(room);
+        }
+        self.take_out(tell);
+    }
+
+    /// Tells those that have ended, and frees their places.
+    fn take_out(&mut self, tell: &mut dyn FnMut(u64, Told)) {
+        let places = &mut self.places;
+        self.running.retain_mut(|request| {
+            let Some(ended) = request.continuation.ended() else {
+                return true;
+            };
+            let account = request.finished();
+            let rest = request.continuation.rest();
+            let told = Told::Ended {
+                rest,
+                ended,
+                account,
+            };
+            tell(request.id, told);
+            places.free(request.place);
+            false
+        });
+    }
+
+    /// Gives places to those that wait.
+    fn admit(&mut self, tell: &mut dyn FnMut(u64, Told)) -> Result<(), EngineError> {
+        let mut at = 0;
+        while let Some(request) = self.waiting.get(at) {
+            let tokens = request.continuation.tokens();
+            if self.comes_soon(tokens) {
+                at += 1;
+                continue;
+            }
+            let Some((place, seen)) = self.places.take(&self.session, tokens)? else {
+                // Those behind it do not go first: it might wait for ever.
+                break;
+            };
+            let Some(mut request) = self.waiting.remove(at) else {
+                break;
+            };
+            if request.began.is_none() {
+                request.began = Some(Instant::now());
+                request.account.cached_tokens = seen.min(request.continuation.prompt_tokens());
+                tell(request.id, Told::Prompt { read: seen });
+            }
+            (request.place, request.seen) = (place, seen);
+            self.running.push(request);
+        }
+        Ok(())
+    }
+
+    /// Whether one that runs is reading what this one begins with.
+    fn comes_soon(&self, tokens: &[u32]) -> bool {
+        let known = self.places.known(tokens);
+        let reading = self.running.iter().filter(|request| request.reads());
+        self.places.reuses()
+            && reading
+                .map(|request| {
+                    let prompt = request.continuation.prompt_tokens();
+                    in_common(&request.continuation.tokens()[..prompt], tokens)
+                })
+                .any(|common| common >= known + WORTH_WAITING_TOKENS)
+    }
+
+    /// Who reads how much in the next pass.
+    fn plan(&mut self) -> Vec<Planned> {
+        if let Some(alone) = self.next_apart() {
+            let tokens = self.running[alone].next(self.rows_max()).0.len();
+            return vec![Planned { at: alone, tokens }];
+        }
+        self.make_room();
+        let says = |request: &&Request| !request.reads();
+        let others = self.running.iter().filter(says).count();
+        let chunk = self.chunk.unwrap_or_else(|| self.pace.rows(others));
+        let mut left = chunk.min(self.rows_max());
+        let mut planned = Vec::with_capacity(self.running.len());
+        for (at, request) in self.running.iter().enumerate() {
+            if left == 0 && request.reads() {
+                continue;
+            }
+            let tokens = request.next(left).0.len();
+            if request.reads() {
+                left -= tokens;
+            }
+            planned.push(Planned { at, tokens });
+        }
+        planned
+    }
+
+    /// Rows of prompts that a pass has room for.
+    fn rows_max(&self) -> usize {
+        self.session.model().blueprint().room().prompt_rows
+    }
+
+    /// The next of those that run alone, because a pass of theirs failed.
+    fn next_apart(&mut self) -> Option<usize> {
+        while let Some(id) = self.apart.pop() {
+            let at = self.running.iter().position(|request| request.id == id);
+            if at.is_some() {
+                return at;
+            }
+        }
+        None
+    }
+
+    /// A position more for each that gets a token; where there are too few, the youngest gives way.
+    fn make_room(&mut self) {
+        loop {
+            let grow = self.running.iter().filter(|request| !request.reads());
+            let grow: Vec<usize> = grow.map(|request| request.place).collect();
+            if self.places.grow(&grow) || self.running.len() < 2 {
+                return;
+            }
+            let youngest = self.running.iter().enumerate();
+            let youngest = youngest.max_by_key(|(_, request)| request.submitted);
+            let Some((at, _)) = youngest else {
+                return;
+            };
+            let mut request = self.running.remove(at);
+            self.places.clear(request.place);
+            request.seen = 0;
+            self.waiting.push_front(request);
+        }
+    }
+
+    fn pass(&mut self, planned: &[Planned]) -> Result<PassTiming, EngineError> {
+        let only_reads = planned
+            .iter()
+            .all(|planned| self.running[planned.at].reads());
+        let readers = planned.iter().map(|planned| self.running[planned.at].id);
+        let readers: Vec<u64> = readers.filter(|_| only_reads).collect();
+        self.leaver.begin(readers.into_iter());
+        // Each place's sequence once, in the order of the parts.
+        let mut sequences: Vec<_> = self.places.sequences().collect();
+        let mut parts = Vec::with_capacity(planned.len());
+        for planned in planned {
+            let request = &self.running[planned.at];
+            let Some(sequence) = sequences[request.place].take() else {
+                continue;
+            };
+            let (tokens, kind) = request.next(planned.tokens);
+            parts.push(Part {
+                sequence,
+                tokens,
+                kind,
+                logits: request.says_after(planned.tokens),
+            });
+        }
+        self.session.batch(&mut parts)
+    }
+
+    /// What came of a pass: for each that took part, more of its prompt, or a token.
+    fn tell_all(
+        &mut self,
+        planned: &[Planned],
+        timing: &PassTiming,
+        tell: &mut dyn FnMut(u64, Told),
+    ) {
+        let loads = self.session.loads().iter();
+        let bytes: u64 = loads.map(|load| load.bytes).sum();
+        let reads = |planned: &&Planned| self.running[planned.at].reads();
+        let readers = planned.iter().filter(reads).count();
+        let rows = planned.iter().filter(reads).map(|planned| planned.tokens);
+        self.pace.learn(timing, rows.sum(), planned.len() - readers);
+        let says = planned
+            .iter()
+            .filter(|planned| self.running[planned.at].says_after(planned.tokens))
+            .count();
+        let logits = if says > 0 {
+            self.session.logits()
+        } else {
+            &mut []
+        };
+        let size = (logits.len() / says.max(1)).max(1);
+        let mut each = logits.chunks_exact_mut(size);
+        let mut failed = Vec::new();
+        for planned in planned {
+            let request = &mut self.running[planned.at];
+            let said = request.says_after(planned.tokens);
+            let prompt = request.continuation.prompt_tokens();
+            let of_prompt = request.seen < prompt;
+            request.seen += planned.tokens;
+            request.account.passes += timing.total;
+            request.account.stalled += timing.stalled();
+            request.account.link_bytes += bytes;
+            if of_prompt {
+                tell(request.id, Told::Prompt { read: request.seen });
+            }
+            if !said {
+                continue;
+            }
+            let Some(logits) = each.next() else {
+                continue;
+            };
+            match request.continuation.sample(logits) {
+                Ok(token) => {
+                    request.first_token.get_or_insert_with(Instant::now);
+                    if !request.continuation.is_end(token) {
+                        tell(request.id, Told::Token(request.continuation.take(token)));
+                    }
+                }
+                Err(error) => failed.push((request.id, error)),
+            }
+        }
+        for (id, error) in failed {
+            self.drop_request(id);
+            tell(id, Told::Failed(error));
+        }
+        self.take_out(tell);
+    }
+
+    /// A pass failed. If it was one request's, that one fails; else each runs alone once.
+    fn failed(&mut self, planned: &[Planned], error: EngineError, tell: &mut dyn FnMut(u64, Told)) {
+        match planned {
+            [one] => {
+                let request = self.running.remove(one.at);
+                // What it has seen may be why.
+                self.places.clear(request.place);
+                tell(request.id, Told::Failed(error));
+            }
+            several => {
+                let ids = several.iter().map(|planned| self.running[planned.at].id);
+                self.apart = ids.rev().collect();
+            }
+        }
     }
 }

@@ -31,6 +31,20 @@ pub struct Part<'a> {
     /// What follows what it has seen.
     pub tokens: &'a [u32],
     pub kind: RunKind,
+    /// Whether the logits after the last of them are wanted: not within a prompt.
+    pub logits: bool,
+}
+
+impl<'a> Part<'a> {
+    /// The logits after its last token are wanted.
+    pub fn new(sequence: &'a mut Sequence, tokens: &'a [u32], kind: RunKind) -> Self {
+        Self {
+            sequence,
+            tokens,
+            kind,
+            logits: true,
+        }
+    }
 }
 
 /// A place for a sequence. There are as many as the plan counted.
@@ -125,14 +139,35 @@ impl Sequence {
         })
     }
 
-    /// Goes on from what was saved; what it has seen itself is forgotten.
-    pub fn restore(&mut self, saved: &Saved) -> Result<(), EngineError> {
+    /// The memory that its first `len` tokens would take, saved.
+    pub(crate) fn saved_bytes(&self, len: usize) -> u64 {
+        self.state.bytes_for(len) + (len * size_of::<u32>()) as u64
+    }
+
+    /// Goes on from the first `len` tokens that were saved; what it has seen itself is forgotten.
+    pub fn restore(&mut self, saved: &Saved, len: usize) -> Result<(), EngineError> {
         if !Arc::ptr_eq(&saved.of, &self.seat.of) {
             return Err(EngineError::OtherModel);
         }
-        self.state = saved.state.copied(saved.tokens.len(), self.context)?;
+        let seen = saved.tokens.len();
+        if len > seen {
+            return Err(EngineError::NotSeen { asked: len, seen });
+        }
+        self.state.copy_from(&saved.state, len)?;
         self.tokens.clear();
-        self.tokens.extend(&saved.tokens);
+        self.tokens.extend(&saved.tokens[..len]);
+        Ok(())
+    }
+
+    /// Goes on from the first `len` tokens that another sequence has seen.
+    pub fn adopt(&mut self, other: &Self, len: usize) -> Result<(), EngineError> {
+        other.check(len)?;
+        if !other.belongs_to(&self.seat) {
+            return Err(EngineError::OtherModel);
+        }
+        self.state.copy_from(&other.state, len)?;
+        self.tokens.clear();
+        self.tokens.extend(&other.tokens[..len]);
         Ok(())
     }
 
@@ -150,5 +185,10 @@ impl Sequence {
 impl Saved {
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// The memory that it takes.
+    pub fn bytes(&self) -> u64 {
+        self.state.bytes() + size_of_val(&*self.tokens) as u64
     }
 }

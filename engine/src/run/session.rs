@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use offload::LoadRecord;
+use smallvec::SmallVec;
 
 use super::generation::{Generation, GenerationOptions, Output};
 use super::passes::Passes;
@@ -118,8 +119,8 @@ impl<'m> Session<'m> {
     }
 
     /// Sends tokens of several sequences through the model: one visit of each layer serves them all.
-    /// Each gives the bits that it gives alone. The logits after the last token of each part are then
-    /// in [`Session::logits`], one part's after the other's.
+    /// Each gives the bits that it gives alone. The logits of the parts that want some are then in
+    /// [`Session::logits`], one part's after the other's.
     pub fn batch(&mut self, parts: &mut [Part<'_>]) -> Result<PassTiming, EngineError> {
         let most = self.passes.model.blueprint.room().logit_rows;
         if parts.is_empty() {
@@ -135,12 +136,13 @@ impl<'m> Session<'m> {
             return Err(EngineError::OtherModel);
         }
         self.passes.begin()?;
-        let units = parts.len();
         let all_decode = parts.iter().all(|part| part.kind == RunKind::Decode);
         let kind = match all_decode {
             true => PassKind::Decode,
             false => PassKind::Prompt,
         };
+        let wanted: SmallVec<[bool; 4]> = parts.iter().map(|part| part.logits).collect();
+        let units = wanted.iter().filter(|&&wanted| wanted).count();
         let runs = parts.iter_mut().map(|part| Run {
             position: part.sequence.tokens.len(),
             state: &mut part.sequence.state,
@@ -149,9 +151,12 @@ impl<'m> Session<'m> {
         });
         let mut runs: Vec<Run<'_>> = runs.collect();
         self.passes.blocks(kind, units, &mut runs)?;
-        let last = |run| rows_of(&runs, run).end - 1;
-        let rows: Vec<usize> = (0..runs.len()).map(last).collect();
-        self.passes.head(&mut runs, &rows)?;
+        if units > 0 {
+            let last = |run| rows_of(&runs, run).end - 1;
+            let rows = (0..runs.len()).filter(|&run| wanted[run]).map(last);
+            let rows: SmallVec<[usize; 4]> = rows.collect();
+            self.passes.head(&mut runs, &rows)?;
+        }
         for part in parts {
             part.sequence.tokens.extend(part.tokens);
         }

@@ -42,21 +42,15 @@ impl Together {
             let kind = RunKind::Prompt {
                 whole: prompt.len(),
             };
-            let timing = session.batch(&mut [Part {
-                sequence,
-                tokens: prompt,
-                kind,
-            }])?;
+            let timing = session.batch(&mut [Part::new(sequence, prompt, kind)])?;
             totals.add(&timing, session.loads());
             found.push(sampler.sample(session.logits(), found)?);
         }
         for _ in 1..tokens {
             let parts = sequences.iter_mut().zip(&found);
             let mut parts: Vec<Part<'_>> = parts
-                .map(|(sequence, found): (&mut Sequence, &Vec<u32>)| Part {
-                    sequence,
-                    tokens: &found[found.len() - 1..],
-                    kind: RunKind::Decode,
+                .map(|(sequence, found): (&mut Sequence, &Vec<u32>)| {
+                    Part::new(sequence, &found[found.len() - 1..], RunKind::Decode)
                 })
                 .collect();
             let timing = session.batch(&mut parts)?;

@@ -13,7 +13,7 @@ use super::limited::{Limited, limited};
 use super::link::{link_info, link_to};
 use super::sizes::{costs, sizes};
 use super::{Blueprint, arrangement};
-use crate::compute::size::{ComputeSize, Needs, Room, Setup, Weights};
+use crate::compute::size::{ComputeSize, Needs, Setup, Weights};
 use crate::compute::{self, Kernels};
 use crate::error::EngineError;
 use crate::machine::cores;
@@ -97,7 +97,7 @@ impl Blueprint {
             Arc::clone(&config),
             Setup {
                 kernels: options.kernels,
-                room: Room::of(context, options.sequences, options.logit_rows),
+                room: options.room(context),
                 cache_type,
                 threads,
                 of_device: on_device.then_some(dtype.unwrap_or(DType::Bf16)),
@@ -117,7 +117,7 @@ impl Blueprint {
             costs: costs(&blocks, &link, on_device, can_be_left),
             fixed: FixedBytes {
                 ends: Ends::bytes(&checkpoint, dtype, arrangement(on_device))?,
-                cache,
+                cache: cache + options.kept_bytes,
                 scratch: scratch + kept,
             },
             residency: options.residency,

@@ -172,8 +172,7 @@ impl Blueprint {
 
     /// How much passes through the layers at once.
     pub(crate) fn room(&self) -> Room {
-        let options = &self.options;
-        Room::of(self.context, options.sequences, options.logit_rows)
+        self.options.room(self.context)
     }
 
     /// Whether it computes on a device with memory of its own.
