@@ -171,14 +171,13 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
             self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
 
-    def until(self, expression, what, patience_s=PATIENCE_S):
-        """Waits until `expression` holds in the page, and gives its value."""
+    def until(self, expression, what, patience_s=20):
+        """Waits until `expression` holds in the page."""
         deadline = time.monotonic() + patience_s
-        while not (value := self.value(expression)):
+        while not self.value(f"!!({expression})"):
             if time.monotonic() > deadline:
-                stop("waited in vain for", what)
+                stop("waited in vain for", what, self.complaints() or "")
             time.sleep(0.02)
-        return value
 
     def close(self):
         os.close(self.write)
