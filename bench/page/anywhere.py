@@ -41,7 +41,7 @@ def conversation(reader):
         body = reader.server.bodies[-1]
         check(body["messages"] == [{"role": "user", "content": "plain question,\nin two lines"}] and body["stream"] is True
               and body["model"] == "bench-1.3b", "asked was", body)
-        check("naïve as that is 🚌" in answer and answer.endswith("the notes (example.test)."), "the answer is", answer)
+        check("naïve as that is for 𝔹" in answer and answer.endswith("the notes (example.test)."), "the answer is", answer)
         code = reader.text(".assistant .code code")
         check(code == MARKDOWN.split("```python\n")[1].split("\n```")[0], "the code is", code)
         figures = reader.text(".stats")

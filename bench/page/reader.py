@@ -8,7 +8,7 @@ from browser import check
 
 TOO_WIDE = """[...document.querySelectorAll("body *")].filter((element) => {
     const box = element.getBoundingClientRect();
-    return element.checkVisibility({ visibilityProperty: true }) && !element.closest(".unseen, .skip")
+    return element.checkVisibility({ visibilityProperty: true }) && !element.closest(".unseen")
       && (box.right > innerWidth + 1 || box.left < -1)
       && ![...ancestors(element)].some((one) => getComputedStyle(one).overflowX === "auto" && one.tagName !== "MAIN");
     function* ancestors(one) { while ((one = one.parentElement)) yield one; }
@@ -47,7 +47,7 @@ CONTRASTS = """(() => {
     const element = walk.currentNode.parentElement;
     const text = walk.currentNode.data;
     if (!text.trim() || ["SCRIPT", "STYLE", "NOSCRIPT", "OPTION"].includes(element.tagName)) continue;
-    if (element.closest(":disabled, .unseen, .skip") || !element.checkVisibility({ visibilityProperty: true })) continue;
+    if (element.closest(".unseen, :disabled") || !element.checkVisibility({ visibilityProperty: true })) continue;
     look(element, getComputedStyle(element).color, text);
   }
   for (const field of root.querySelectorAll("input, textarea, select")) {

@@ -33,8 +33,7 @@ HOSTILE = """Before <script>window.ran = "script"</script> after.
 
 MARKDOWN = """## A bus, in short
 
-A bus carries bytes between two parts of a machine. It has a **width** and a *rate*, and what it
-carries at most is their product: a value like `25.6 GB/s`, naïve as that is 🚌.
+A bus carries bytes between two parts of a machine. It has a **width** and a *rate*, and what it carries at most is their product: a value like `25.6 GB/s`, naïve as that is for 𝔹.
 
 1. The weights of a layer are read once for each token.
 2. So the time of a token is at least

@@ -273,9 +273,11 @@ def streams(reader):
 MARKDOWN = {
     "a **b** *c* `d*e*` ~~f~~": "<p>a <strong>b</strong> <em>c</em> <code>d*e*</code> <s>f</s></p>",
     "snake_case_name and 2 * 3 * 4": "<p>snake_case_name and 2 * 3 * 4</p>",
-    "***both***": "<p><em><strong>both</strong></em></p>|<p><strong><em>both</em></strong></p>",
+    "***both***": "<p><em><strong>both</strong></em></p>",
     "**a *b* c**": "<p><strong>a <em>b</em> c</strong></p>",
     "*a **b** c*": "<p><em>a <strong>b</strong> c</em></p>",
+    "**a *b***": "<p><strong>a <em>b</em></strong></p>",
+    "*a **b***": "<p><em>a <strong>b</strong></em></p>",
     "open **bold": "<p>open **bold</p>",
     "# T\nx\ny": "<h3>T</h3><p>x<br>y</p>",
     "### C# ###": "<h4>C#</h4>",
@@ -287,7 +289,7 @@ MARKDOWN = {
     "|a|b|\n|-|-|\n|1|**2**|": '<div class="scroll" tabindex="0"><table><tbody><tr><th>a</th><th>b</th></tr><tr><td>1</td><td><strong>2</strong></td></tr></tbody></table></div>',
     "\\*no\\*": "<p>*no*</p>",
     "``a`b``": "<p><code>a`b</code></p>",
-    "(see https://a.test/x_(y).)": None,
+    "(see https://a.test/x_y.)": '<p>(see <a href="https://a.test/x_y" title="https://a.test/x_y" target="_blank" rel="noopener noreferrer nofollow">https://a.test/x_y</a>.)</p>',
 }
 # Each is a text of a hundred thousand letters.
 HEAVY = ["*a ", "**a ", "[", "[a](", "`a ``b ", "> ", "- ", "|", "_a", " ", "# ", "\\", "<http://", "***", "~~", "1. a\n", "> > > > > a\n", "a|b\n", "``` "]
@@ -298,7 +300,7 @@ def markdown(reader):
     html = lambda text: reader.value(f"((box) => {{ showText(box, {json.dumps(text)}); return box.innerHTML; }})(document.createElement('div'))")
     for text, wanted in MARKDOWN.items():
         if wanted:
-            check(html(text) in wanted.split("|<p>") + [wanted] or html(text) in [w if w.startswith("<") else "<p>" + w for w in wanted.split("|<p>")], repr(text), "becomes", html(text))
+            check(html(text) == wanted, repr(text), "becomes", html(text))
     listed = html("1. a\n\n   ```c\n   x\n   ```\n2. b")
     check(listed.count("<ol") == 1 and "<code>x</code>" in listed, "a list with code becomes", listed)
     # Grown letter by letter it is the same as at once.
@@ -311,7 +313,8 @@ def markdown(reader):
     for part in HEAVY:
         took = reader.value(f"""(() => {{ const text = {json.dumps(part)}.repeat(Math.ceil(1e5 / {len(part)})), start = performance.now();
           showText(document.createElement("div"), text); return performance.now() - start; }})()""")
-        check(took < 1500, "a text of", repr(part), "takes", round(took), "ms")
+        print(repr(part), round(took))
+        check(took < 500, "a text of", repr(part), "takes", round(took), "ms")
 
 
 def long(reader):
