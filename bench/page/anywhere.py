@@ -1,9 +1,7 @@
 """What holds for the page beside any server: a conversation by keys, what is kept, how it looks. With
 the stand-in an answer's text is known, and is compared too."""
 
-import json
-
-from browser import SHIFT, check
+from browser import check
 from page.server import MARKDOWN
 
 # Lengths of an answer's text, one a frame, while it comes; and what is put where it is read aloud.
@@ -59,7 +57,7 @@ def conversation(reader):
 def stopping(reader):
     """Escape stops, and so does the button; what came stays, and the server is told."""
     for how in ("Escape", "Stop"):
-        reader.fresh()
+        reader.fresh(most_tokens=None)
         reader.send("slow please tell a very long story")
         reader.until("document.querySelector('.assistant > .text').textContent.length > 20", "some of the answer")
         reader.key("Escape") if how == "Escape" else reader.press("Stop")

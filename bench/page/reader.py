@@ -1,6 +1,7 @@
 """A reader of the page: opens it, writes, waits for answers, and looks at what is there. It knows the
 page's parts by name, and no answer's text."""
 
+import base64
 import json
 import urllib.parse
 
@@ -63,14 +64,17 @@ class Reader:
         self.host = urllib.parse.urlsplit(url).netloc
         self.value, self.until, self.key = browser.value, browser.until, browser.key
 
-    def fresh(self, width=1360, dark=False, height=860, forget=True):
+    def fresh(self, width=1360, dark=False, height=860, forget=True, most_tokens=80):
         """The page, as one sees it who was never here; with `forget` off, one who was."""
         self.browser.events.clear()
         self.browser.shape(width, dark, height)
         if forget:
             self.browser.call("Page.navigate", url=self.url)
             self.until("document.documentElement?.dataset.ready === 'true'", "the page")
-            self.value("removeEventListener('pagehide', () => {}), localStorage.clear(), sessionStorage.clear()")
+            self.value("localStorage.clear(), sessionStorage.clear()")
+            # A real model may have much to say.
+            if not self.server and most_tokens:
+                self.value(f"localStorage.setItem('engine.settings', '{{\"max_tokens\": {most_tokens}}}')")
         self.browser.call("Page.navigate", url="about:blank")
         self.browser.call("Page.navigate", url=self.url)
         self.until("document.documentElement?.dataset.ready === 'true'", "the page")
@@ -119,12 +123,12 @@ class Reader:
         check(found, "there is no button", words)
 
     def text(self, selector):
-        return self.value(f"document.querySelector({json.dumps(selector)})?.textContent ?? ''")
+        found = self.value(f"document.querySelector({json.dumps(selector)})?.textContent ?? ''")
+        return found.replace("\u00a0", " ")
 
     def shot(self, name):
         self.browser.settle()
         shot = self.browser.call("Page.captureScreenshot")
-        import base64
         (self.shots / f"{name}.png").write_bytes(base64.b64decode(shot["data"]))
 
     def fits(self, what):

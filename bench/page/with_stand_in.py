@@ -7,7 +7,7 @@ import tempfile
 import time
 
 from browser import check
-from page.server import ANSWERS, KEY
+from page.server import KEY
 
 # Nothing of a model's text may become one of these.
 FOREIGN = "#messages :is(script, img, iframe, svg, style, form, object, embed, link, video, audio)"
@@ -20,7 +20,7 @@ def loading(reader):
     reader.fresh()
     reader.server.loading = 6
     reader.fresh(forget=False)
-    reader.until("document.getElementById('loading-words').textContent.includes('40 %')", "the progress")
+    reader.until("document.getElementById('loading-words').textContent.includes('40\u00a0%')", "the progress")
     reader.write("plain early")
     reader.key("Enter")
     check(reader.talk() == [] and "still loading" in reader.text("#status"), "sent while loading:", reader.text("#status"))
@@ -313,7 +313,6 @@ def markdown(reader):
     for part in HEAVY:
         took = reader.value(f"""(() => {{ const text = {json.dumps(part)}.repeat(Math.ceil(1e5 / {len(part)})), start = performance.now();
           showText(document.createElement("div"), text); return performance.now() - start; }})()""")
-        print(repr(part), round(took))
         check(took < 500, "a text of", repr(part), "takes", round(took), "ms")
 
 
