@@ -310,6 +310,21 @@ def markdown(reader):
       showText(b, text);
       return a.innerHTML === b.innerHTML; }})()""")
     check(same, "an answer that grows is shown otherwise than a whole one")
+    # So is any text, and it comes to an end.
+    odd = reader.value("""(() => {
+      let seed = 7;
+      const next = (most) => (seed = (seed * 48271) % 2147483647) % most;
+      const parts = ["*", "**", "_", "~~", "`", "```", "[", "](", ")", "!", "<", ">", "http://a.b", "\\n", "\\n\\n", "- ", "1. ", "  ", "# ", "|", "|-|", "a", "é ", "\\\\", "***", "> "];
+      for (let i = 0; i < 3000; i++) {
+        let text = "";
+        const [a, b] = [document.createElement("div"), document.createElement("div")];
+        for (let n = next(24); n >= 0; n--) { text += parts[next(parts.length)]; showText(a, text); }
+        showText(b, text);
+        if (a.innerHTML !== b.innerHTML) return text;
+      }
+      return null;
+    })()""")
+    check(odd is None, "grown otherwise than whole:", repr(odd))
     for part in HEAVY:
         took = reader.value(f"""(() => {{ const text = {json.dumps(part)}.repeat(Math.ceil(1e5 / {len(part)})), start = performance.now();
           showText(document.createElement("div"), text); return performance.now() - start; }})()""")
