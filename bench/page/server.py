@@ -70,7 +70,7 @@ ANSWERS = {
     "broken": ("", "Half of an answer", 0.01, "error"),
     "cut": ("", "Half of an answer", 0.01, "cut"),
     "short": ("", "Up to here", 0.01, "length"),
-    "long": ("", "\n\n".join(f"Paragraph {n} of a long answer, **bold** and `code`." for n in range(400)), 0, "done"),
+    "long": ("", "\n\n".join(f"Paragraph {n} of a long answer, **bold** and `code`." for n in range(400)), 0.003, "done"),
 }
 PLAIN = (REASONING, MARKDOWN, 0.004, "done")
 KEY = "sesame"
@@ -194,7 +194,7 @@ class Server:
                     events.append("data: [DONE]\n\n")
                 raw = "".join(events).encode()
                 # Odd lengths, so that letters, lines and ends of lines are cut anywhere.
-                fast = pause_s == 0
+                fast = pause_s < 0.004
                 at, step = 0, 0
                 while at < len(raw):
                     size = 4099 if fast else (1, 7, 64, 3, 129, 2)[step % 6]

@@ -208,8 +208,9 @@ def files(reader):
         give(file)
         reader.until("document.querySelectorAll('#list .open').length === 2", "two conversations")
         check("2 conversations imported; 1 could not be read" in reader.text("#notices"), "told was", reader.text("#notices"))
-        for _ in range(2):
-            reader.value("document.querySelector('#list li:not(.here) .open').click()")
+        # What is there already is not overwritten: a second time, they stand beside it.
+        give(file)
+        reader.until("document.querySelectorAll('#list .open').length === 4", "four conversations")
         for title in ("plain to export", "<img"):
             reader.press(title, "#list")
             if title.startswith("plain"):
@@ -254,9 +255,9 @@ def panel(reader):
 def streams(reader):
     """Events are read the same however their bytes are cut; comments and half events are none."""
     found = reader.value("""(async () => {
-      const said = ": hi\\r\\n\\r\\ndata: é🚌\\r\\n\\r\\nevent: x\\rdata:a\\rdata: b\\r\\rdata\\n\\nid: 3\\ndata:  c\\n\\ndata: half";
+      const said = ": hi\\r\\n\\r\\ndata: é🚌\\r\\n\\r\\nevent: x\\rdata:a\\rdata: b\\r\\rdata\\n\\nid: 3\\ndata:  c\\n\\ndata: d\\r\\ndata: e\\r\\n\\r\\ndata: half";
       const bytes = new TextEncoder().encode(said);
-      const wanted = JSON.stringify(["é🚌", "a\\nb", " c"]);
+      const wanted = JSON.stringify(["é🚌", "a\\nb", " c", "d\\ne"]);
       for (let cut = 0; cut <= bytes.length; cut++) for (const size of [1, 2, 3, bytes.length]) {
         const parts = [bytes.slice(0, cut)];
         for (let at = cut; at < bytes.length; at += size) parts.push(bytes.slice(at, at + size));
