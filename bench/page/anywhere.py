@@ -102,6 +102,26 @@ def again(reader):
     check(reader.talk() == first, "not had back:", reader.talk())
 
 
+def apart(reader):
+    """Two conversations are answered at a time, each in its place; a reload keeps what came."""
+    length = "document.querySelector('.assistant > .text')?.textContent.length ?? 0"
+    reader.fresh(most_tokens=None)
+    reader.send("slow first")
+    reader.until(f"({length}) > 10", "some of the first answer")
+    reader.press("New conversation")
+    check(reader.talk() == [], "the new one has", reader.talk())
+    second = reader.ask("plain second") if reader.server else "?"
+    check(reader.value("document.querySelectorAll('#list .busy').length") == 1 and "word word" not in second, "mixed up:", second)
+    reader.value("[...document.querySelectorAll('#list .open')].find((one) => one.textContent === 'slow first').click()")
+    seen = reader.value(length)
+    reader.until(f"({length}) > {seen} && document.querySelector('.assistant.busy')", "the first answer to go on")
+    before = reader.answer()
+    reader.fresh(forget=False)
+    reader.press("slow first", "#list")
+    check(reader.answer().startswith(before[:10]) and len(reader.answer()) >= len(before), "kept was", reader.answer()[:80])
+    check(not reader.value("document.querySelector('.assistant.busy')"), "it is still waited for")
+
+
 def kept(reader):
     """Conversations are there after a reload; they are renamed and deleted, by keys too."""
     reader.ask("plain to keep")
@@ -197,5 +217,5 @@ def looks(reader):
     check(moving == 0, moving, "things move although that is not wanted")
 
 
-CHECKS = {"conversation": conversation, "stopping": stopping, "again": again, "kept": kept,
+CHECKS = {"conversation": conversation, "stopping": stopping, "again": again, "apart": apart, "kept": kept,
           "keyboard": keyboard, "looks": looks}

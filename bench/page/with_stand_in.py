@@ -240,7 +240,7 @@ def panel(reader):
     cells = reader.value("[...document.querySelectorAll('#strip i')].map((one) => one.classList.contains('r') ? 'R' : 'S').join('')")
     check(cells == "RRSRRRSRRSRRRSRRSRRRSRRSRRRS", "the strip is", cells)
     check(reader.value("document.querySelectorAll('#strip .now').length") == 1, "no layer is the one now")
-    for id, words in (("p-link", "23.9 GB/s of 25.0, 96 %"), ("p-stall", "108 ms"), ("p-async", "100 %"), ("p-running", "2"), ("p-waiting", "1")):
+    for id, words in (("p-link", "23.9 GB/s of 25.0, 96 %"), ("p-stall", "108 ms a pass"), ("p-async", "100 %"), ("p-running", "2"), ("p-waiting", "1")):
         check(reader.text(f"#{id}") == words, id, "is", reader.text(f"#{id}"))
     check("The link is the limit" in reader.text("#panel-words"), "in words:", reader.text("#panel-words"))
     before = reader.value("document.querySelector('#spark .line').getAttribute('d')")
