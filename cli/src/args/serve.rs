@@ -96,6 +96,10 @@ pub struct SharingArgs {
     /// Answers that may wait for their turn; one more is told to come back later (429)
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = tokens)]
     pub queue: usize,
+    /// Positions that all answers share; where they run out, the youngest waits and is computed again
+    /// [default: a whole context for each]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
+    pub kv_tokens: Option<usize>,
     /// Tokens of a prompt that are read in one pass, beside the next tokens of those that run
     /// [default: as many as take 200 ms]
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
@@ -128,6 +132,12 @@ pub struct DefaultsArgs {
     /// Make tokens that were already seen less likely; 1 is off
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = decimal)]
     pub repetition_penalty: Option<f32>,
+    /// Take this off the logits of tokens that were generated before (from -2 to 2); 0 is off
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
+    pub presence_penalty: Option<f32>,
+    /// The same, as often as the token was generated; 0 is off
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
+    pub frequency_penalty: Option<f32>,
 }
 
 impl ListenArgs {
@@ -145,6 +155,8 @@ impl DefaultsArgs {
             top_p: self.top_p,
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
             ..SamplingArgs::default()
         };
         typed.over(suggested)

@@ -91,6 +91,9 @@ fn model(
     let mut options = args.setup.options();
     options.sequences = args.sharing.parallel;
     options.logit_rows = args.sharing.parallel;
+    options.positions = args.sharing.kv_tokens;
+    options.prompt_rows = args.sharing.prefill_chunk;
+    options.kept_bytes = args.sharing.cache_memory.map_or(0, |size| size.0);
     let blueprint = Blueprint::new(&args.setup.source(), options)?;
     let idle = args.setup.idle(&blueprint.plan)?;
     let sampling = args.defaults.over(&blueprint.checkpoint.generation);
@@ -126,6 +129,7 @@ fn model(
     let options = ScheduleOptions {
         chunk: args.sharing.prefill_chunk,
         kept_bytes: args.sharing.cache_memory.map_or(0, |size| size.0),
+        reuse: true,
     };
     Ok(serve::work(model, options, orders, server)?)
 }

@@ -1,12 +1,13 @@
 //! The way in to the thread that the model runs on: as many answers may be under way or wait as there
 //! are places, and a request whose client went away is noticed here. It must not know what is asked.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use engine::{GenerationOptions, Told};
+use engine::{GenerationOptions, Leaver, Told};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -25,6 +26,7 @@ pub enum Heard {
 /// One answer to compute.
 #[derive(Debug)]
 pub struct Order {
+    pub id: u64,
     pub prompt: Vec<u32>,
     pub options: GenerationOptions,
     /// What the log calls it.
@@ -60,19 +62,18 @@ pub struct Door {
     orders: SyncSender<Order>,
     places: Arc<Semaphore>,
     most: usize,
-    company: Arc<Company>,
+    next_id: AtomicU64,
+    /// There once the model is.
+    leaver: OnceLock<Leaver>,
 }
 
-/// Who is still there. When nobody is, the pass under way is for nobody.
-#[derive(Debug, Default)]
-struct Company {
-    present: Mutex<usize>,
-    cancel: Arc<AtomicBool>,
-}
-
-/// A request that somebody waits for, until it is dropped.
+/// Answers that somebody waits for. When it is dropped nobody does, and a pass that is made for nobody
+/// else is given up.
 #[derive(Debug)]
-pub struct Present(Arc<Company>);
+pub struct Present {
+    ids: Range<u64>,
+    leaver: Option<Leaver>,
+}
 
 impl Door {
     /// `orders` must hold `most` of them, so that no one waits to hand one over.
@@ -81,13 +82,15 @@ impl Door {
             orders,
             places: Arc::new(Semaphore::new(most)),
             most,
-            company: Arc::default(),
+            next_id: AtomicU64::new(0),
+            leaver: OnceLock::new(),
         }
     }
 
-    /// The flag that gives up the pass under way.
-    pub fn cancel(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.company.cancel)
+    /// What gives up passes, from now on.
+    pub fn leave_with(&self, leaver: Leaver) {
+        // Only the model's thread says it, once.
+        let _ = self.leaver.set(leaver);
     }
 
     /// Answers that are under way or wait.
@@ -115,16 +118,21 @@ impl Door {
             });
         }
         let (to, news) = unbounded_channel();
-        let present = Present::new(&self.company);
         let mut places = Vec::with_capacity(count);
         for _ in 0..count {
             let place = Arc::clone(&self.places).try_acquire_owned();
             places.push(place.map_err(|_| self.busy())?);
         }
+        let first = self.next_id.fetch_add(count as u64, Ordering::Relaxed);
+        let present = Present {
+            ids: first..first + count as u64,
+            leaver: self.leaver.get().cloned(),
+        };
         let since = Instant::now();
         for ((index, (prompt, options)), place) in orders.into_iter().enumerate().zip(places) {
             let to = to.clone();
             let order = Order {
+                id: first + index as u64,
                 prompt,
                 options,
                 name: Arc::clone(name),
@@ -160,29 +168,11 @@ fn gone() -> Refusal {
     }
 }
 
-impl Present {
-    fn new(company: &Arc<Company>) -> Self {
-        let mut present = company.lock();
-        *present += 1;
-        // Whatever was to be given up, somebody is there again.
-        company.cancel.store(false, Ordering::Relaxed);
-        drop(present);
-        Self(Arc::clone(company))
-    }
-}
-
 impl Drop for Present {
     fn drop(&mut self) {
-        let mut present = self.0.lock();
-        *present -= 1;
-        if *present == 0 {
-            self.0.cancel.store(true, Ordering::Relaxed);
+        if let Some(leaver) = &self.leaver {
+            // Those that have ended are not known there any more.
+            self.ids.clone().for_each(|id| leaver.leave(id));
         }
-    }
-}
-
-impl Company {
-    fn lock(&self) -> std::sync::MutexGuard<'_, usize> {
-        self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

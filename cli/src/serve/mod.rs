@@ -14,6 +14,7 @@ mod log;
 mod metrics;
 mod openai;
 mod openapi;
+mod page;
 mod panel;
 mod prepare;
 mod routes;

@@ -26,6 +26,7 @@ enum Gives {
     JsonOrEvents(&'static str),
     Events,
     Text,
+    Html,
 }
 
 const fn get(path: &'static str, summary: &'static str, gives: Gives, open: bool) -> Operation {
@@ -56,6 +57,7 @@ const fn post(
 }
 
 const OPERATIONS: &[Operation] = &[
+    get("/", "A page to chat with", Gives::Html, true),
     get(
         "/health",
         "Whether the model is there, or how much of it",
@@ -181,6 +183,7 @@ fn responses(operation: &Operation) -> Value {
         }),
         Gives::Events => json!({"text/event-stream": text}),
         Gives::Text => json!({"text/plain": text}),
+        Gives::Html => json!({"text/html": text}),
     };
     let mut responses = json!({"200": {"description": "It is done.", "content": content}});
     let mut refused = |status: &str, why: &str| {

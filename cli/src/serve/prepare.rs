@@ -64,24 +64,6 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         field: Some("logit_bias".to_owned()),
         ..refusal
     })?;
-    // Where the sampler gets its other penalties and the bias, they are passed on here.
-    for (name, asked) in [
-        ("presence_penalty", ask.sampling.presence_penalty),
-        ("frequency_penalty", ask.sampling.frequency_penalty),
-        (
-            "logit_bias",
-            ask.bias.iter().map(|(_, bias)| *bias).find(|b| *b != 0.0),
-        ),
-    ] {
-        if asked.is_some_and(|value| value != 0.0) {
-            return Err(Refusal {
-                status: 400,
-                kind: RefusalKind::Unsupported,
-                message: format!("`{name}` is not supported: leave it out"),
-                field: Some(name.to_owned()),
-            });
-        }
-    }
     let sampling = sampling_of(&ready.sampling, &ask.sampling);
     sampling.validate().map_err(|error| Refusal {
         status: 400,
@@ -96,6 +78,7 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         ignore_eos: false,
         logprobs: ask.logprobs,
         show: Vec::new(),
+        bias: ask.bias.clone(),
     })
 }
 
@@ -115,6 +98,8 @@ fn sampling_of(base: &Sampling, asked: &Asked) -> Sampling {
         top_p: asked.top_p.unwrap_or(base.top_p),
         min_p: asked.min_p.unwrap_or(base.min_p),
         repetition_penalty: asked.repetition_penalty.unwrap_or(base.repetition_penalty),
+        presence_penalty: asked.presence_penalty.unwrap_or(base.presence_penalty),
+        frequency_penalty: asked.frequency_penalty.unwrap_or(base.frequency_penalty),
         seed: asked.seed.unwrap_or_else(super::server::chance),
     }
 }

@@ -17,7 +17,7 @@ use super::guard::guard;
 use super::openai::{Asked, Envelope, chat, completions};
 use super::prepare::{Prepared, prepare};
 use super::server::{self, Ready, Shared};
-use super::{openapi, panel, spoken, sse, tokens};
+use super::{openapi, page, panel, spoken, sse, tokens};
 
 /// Names of fields without effect.
 const IGNORED: &str = "x-engine-ignored";
@@ -28,6 +28,7 @@ const WITHHELD: &str = "x-engine-withheld-tools";
 /// Every path that there is.
 pub fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
     vec![
+        ("/", get(page::page)),
         ("/health", get(health)),
         ("/readyz", get(health)),
         ("/livez", get(|| async { Json(json!({"status": "ok"})) })),

@@ -32,24 +32,22 @@ pub fn work(
     orders: &Receiver<Order>,
     server: &Server,
 ) -> Result<(), EngineError> {
-    let mut session = model.session()?;
-    // The scheduler's sequences take every place that the plan counted.
-    drop(session.take_own()?);
-    session.cancel_with(server.door.cancel());
-    server.metrics.watch_layers(session.layers_done());
-    let mut scheduler = Scheduler::new(session, options);
+    let mut scheduler = Scheduler::new(model.session()?, options)?;
+    server.door.leave_with(scheduler.leaver());
+    server
+        .metrics
+        .watch_layers(scheduler.session().layers_done());
     let mut open: HashMap<u64, Open> = HashMap::new();
-    let mut next_id = 0;
     loop {
         if open.is_empty() {
             server.metrics.load(scheduler.load());
             match orders.recv() {
-                Ok(order) => take(order, &mut next_id, &mut scheduler, &mut open, server),
+                Ok(order) => take(order, &mut scheduler, &mut open, server),
                 Err(_) => return Ok(()),
             }
         }
         while let Ok(order) = orders.try_recv() {
-            take(order, &mut next_id, &mut scheduler, &mut open, server);
+            take(order, &mut scheduler, &mut open, server);
         }
         open.retain(|&id, order| {
             let gone = order.teller.nobody_listens();
@@ -87,8 +85,6 @@ pub fn work(
             }
             // Nothing could run now: it need not be asked again at once.
             Ok(false) => std::thread::sleep(Duration::from_millis(1)),
-            // Nobody waited for it; whoever came since has lost nothing but time.
-            Err(EngineError::Interrupted) => {}
             Err(error) => {
                 let why = error.to_string();
                 for order in open.values() {
@@ -103,13 +99,11 @@ pub fn work(
 
 fn take(
     mut order: Order,
-    next_id: &mut u64,
     scheduler: &mut Scheduler<'_>,
     open: &mut HashMap<u64, Open>,
     server: &Server,
 ) {
-    let id = *next_id;
-    *next_id += 1;
+    let id = order.id;
     let prompt = std::mem::take(&mut order.prompt);
     let prompt_tokens = prompt.len();
     match scheduler.submit(id, prompt, order.options.clone()) {
