@@ -103,6 +103,10 @@ pub struct SharingArgs {
     /// Answers that may wait for their turn; one more is told to come back later (429)
     #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = tokens)]
     pub queue: usize,
+    /// Positions that all answers share; where they run out, the youngest waits and is computed again
+    /// [default: a whole context for each]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
+    pub kv_tokens: Option<usize>,
     /// Tokens of a prompt that are read in one pass, beside the next tokens of those that run
     /// [default: as many as take 200 ms]
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
@@ -166,6 +170,12 @@ pub struct DefaultsArgs {
     /// Make tokens that were already seen less likely; 1 is off
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = decimal)]
     pub repetition_penalty: Option<f32>,
+    /// Take this off the logits of tokens that were generated before (from -2 to 2); 0 is off
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
+    pub presence_penalty: Option<f32>,
+    /// The same, as often as the token was generated; 0 is off
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
+    pub frequency_penalty: Option<f32>,
 }
 
 impl ListenArgs {
@@ -183,6 +193,101 @@ impl DefaultsArgs {
             top_p: self.top_p,
             min_p: self.min_p,
             repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            ..SamplingArgs::default()
+        };
+        typed.over(suggested)
+    }
+}
+    /// Tokens of a prompt that are read in one pass, beside the next tokens of those that run
+    /// [default: as many as take 200 ms]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
+    pub prefill_chunk: Option<usize>,
+    /// Positions that all answers share; one alone may have all of --context. Where they run out,
+    /// the youngest answer waits and is computed again [default: --parallel times --context]
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one)]
+    pub kv_tokens: Option<usize>,
+    /// Memory for the states of conversations that are over, so that their next turn begins there;
+    /// the plan counts it [default: an eighth of the memory there is, and 1 GiB at most]
+    #[arg(long, value_name = "SIZE")]
+    pub cache_memory: Option<Size>,
+    /// Read every prompt whole, whatever was seen of it before
+    ///
+    /// What was seen may have been computed as a prompt or token by token, which may differ in the
+    /// last bit: with this, an answer is the same bits whatever came before it.
+    #[arg(long, conflicts_with = "cache_memory")]
+    pub no_reuse: bool,
+}
+
+impl SharingArgs {
+    /// How the model is opened and its passes are shared. `memory_bytes`: what there is.
+    pub fn apply(&self, options: &mut ModelOptions, memory_bytes: Option<u64>) -> ScheduleOptions {
+        let kept_bytes = match (self.no_reuse, self.cache_memory) {
+            (true, _) => 0,
+            (false, Some(Size(bytes))) => bytes,
+            (false, None) => memory_bytes.unwrap_or(0).min(8 * KEPT_BYTES_MOST) / 8,
+        };
+        options.sequences = self.parallel;
+        options.logit_rows = self.parallel;
+        options.positions = self.kv_tokens;
+        options.kept_bytes = kept_bytes;
+        options.prompt_rows = Some(self.prefill_chunk.unwrap_or(CHUNK_ROWS_MOST));
+        ScheduleOptions {
+            chunk: self.prefill_chunk,
+            kept_bytes,
+            reuse: !self.no_reuse,
+        }
+    }
+}
+
+/// What a request leaves open. As of `generate`, but for the seed: without one of its own, every
+/// request draws otherwise.
+#[derive(Debug, Args)]
+#[command(
+    next_help_heading = "Sampling, where a request does not say (defaults: generation_config.json where it samples, else greedy)"
+)]
+pub struct DefaultsArgs {
+    /// Flatten (above 1) or sharpen (below 1) the distribution; 0 is greedy
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = decimal)]
+    pub temperature: Option<f32>,
+    /// Draw from the K likeliest tokens only; 0 is off
+    #[arg(long, value_name = "K", value_parser = tokens)]
+    pub top_k: Option<usize>,
+    /// Draw from the fewest tokens that hold this much probability; 1 is off
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = decimal)]
+    pub top_p: Option<f32>,
+    /// Draw from tokens at least this likely relative to the likeliest; 0 is off
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = decimal)]
+    pub min_p: Option<f32>,
+    /// Make tokens that were already seen less likely; 1 is off
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = decimal)]
+    pub repetition_penalty: Option<f32>,
+    /// Take this off the logits of tokens that were generated before (from -2 to 2); 0 is off
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
+    pub presence_penalty: Option<f32>,
+    /// The same, as often as the token was generated; 0 is off
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
+    pub frequency_penalty: Option<f32>,
+}
+
+impl ListenArgs {
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain)
+    }
+}
+
+impl DefaultsArgs {
+    /// Over the checkpoint's suggestion.
+    pub fn over(&self, suggested: &GenerationConfig) -> Sampling {
+        let typed = SamplingArgs {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
             ..SamplingArgs::default()
         };
         typed.over(suggested)

@@ -48,20 +48,12 @@ impl Answers {
         let tokenizer = ready.texts.tokenizer();
         let mut each = Vec::new();
         for prompt in &prepared.prompts {
-            let (text, has_tools) = match &prompt.rendered {
-                Some(rendered) => (rendered.text.as_str(), rendered.has_tools),
-                None => ("", false),
-            };
-            let source = match &prompt.rendered {
-                Some(_) => ready.texts.template_source(has_tools),
-                None => "",
-            };
             for _ in 0..prepared.answers {
                 each.push(Answer {
-                    split: Split::new(source, text, has_tools),
+                    split: Split::new(prompt.style.clone()),
                     tokenizer: tokenizer.cloned(),
                     prompt_tokens: prompt.tokens.len(),
-                    which: Which::new(&prepared.options.stop, tokenizer),
+                    which: Which::new(&prepared.options.stop, prompt.style.shows(), tokenizer),
                     ended: false,
                 });
             }
@@ -193,11 +185,13 @@ struct Which {
 }
 
 impl Which {
-    fn new(stops: &[String], tokenizer: Option<&Tokenizer>) -> Self {
+    /// `shows`: special tokens that are printed.
+    fn new(stops: &[String], shows: &[&str], tokenizer: Option<&Tokenizer>) -> Self {
         let choice = stops.len() > 1;
+        let printing = |tokenizer: &Tokenizer| tokenizer.detokenizer().showing(shows);
         Self {
             stops: stops.to_vec(),
-            detokenizer: tokenizer.filter(|_| choice).map(Tokenizer::detokenizer),
+            detokenizer: tokenizer.filter(|_| choice).map(printing),
             held: String::new(),
         }
     }

@@ -76,7 +76,6 @@ pub struct Asked {
 
 /// A part of an answer, in the order in which it comes.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(dead_code, reason = "texts are not split yet")]
 pub enum Piece {
     /// So many tokens of the prompt are read, of so many.
     Prompt {

@@ -2,9 +2,9 @@
 //! are places, and a request whose client went away is noticed here. It must not know what is asked.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use engine::{GenerationOptions, Leaver, Told};
@@ -63,15 +63,16 @@ pub struct Door {
     places: Arc<Semaphore>,
     most: usize,
     next_id: AtomicU64,
-    /// Ends passes that are for nobody any more.
-    leaver: Leaver,
+    /// There once the model is.
+    leaver: OnceLock<Leaver>,
 }
 
-/// A request that somebody waits for, until it is dropped: its answers.
+/// Answers that somebody waits for. When it is dropped nobody does, and a pass that is made for nobody
+/// else is given up.
 #[derive(Debug)]
 pub struct Present {
     ids: Range<u64>,
-    leaver: Leaver,
+    leaver: Option<Leaver>,
 }
 
 impl Door {
@@ -82,12 +83,14 @@ impl Door {
             places: Arc::new(Semaphore::new(most)),
             most,
             next_id: AtomicU64::new(0),
-            leaver: Leaver::default(),
+            leaver: OnceLock::new(),
         }
     }
 
-    pub fn leaver(&self) -> Leaver {
-        self.leaver.clone()
+    /// What gives up passes, from now on.
+    pub fn leave_with(&self, leaver: Leaver) {
+        // Only the model's thread says it, once.
+        let _ = self.leaver.set(leaver);
     }
 
     /// Answers that are under way or wait.
@@ -115,26 +118,21 @@ impl Door {
             });
         }
         let (to, news) = unbounded_channel();
-        let first = self.next_id.fetch_add(count as u64, Ordering::Relaxed);
-        let present = Present {
-            ids: first..first + count as u64,
-            leaver: self.leaver(),
-        };
         let mut places = Vec::with_capacity(count);
         for _ in 0..count {
             let place = Arc::clone(&self.places).try_acquire_owned();
             places.push(place.map_err(|_| self.busy())?);
         }
+        let first = self.next_id.fetch_add(count as u64, Ordering::Relaxed);
+        let present = Present {
+            ids: first..first + count as u64,
+            leaver: self.leaver.get().cloned(),
+        };
         let since = Instant::now();
-        let ids = present.ids.clone();
-        for ((index, (prompt, options)), (place, id)) in orders
-            .into_iter()
-            .enumerate()
-            .zip(places.into_iter().zip(ids))
-        {
+        for ((index, (prompt, options)), place) in orders.into_iter().enumerate().zip(places) {
             let to = to.clone();
             let order = Order {
-                id,
+                id: first + index as u64,
                 prompt,
                 options,
                 name: Arc::clone(name),
@@ -172,6 +170,9 @@ fn gone() -> Refusal {
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.ids.clone().for_each(|id| self.leaver.leave(id));
+        if let Some(leaver) = &self.leaver {
+            // Those that have ended are not known there any more.
+            self.ids.clone().for_each(|id| leaver.leave(id));
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! one channel each. It must not know how weights move or what computes.
 
 mod answer;
-pub mod api;
-pub mod ask;
+mod api;
+mod ask;
 mod body;
 mod door;
 mod failure;
@@ -14,11 +14,13 @@ mod log;
 mod metrics;
 mod openai;
 mod openapi;
+mod page;
 mod panel;
 mod prepare;
 mod routes;
 mod server;
 mod split;
+mod spoken;
 mod sse;
 mod texts;
 mod tokens;

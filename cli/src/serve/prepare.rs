@@ -20,11 +20,8 @@ pub struct Prepared {
 impl Prepared {
     /// What was given to templates that never name it.
     pub fn unnamed(&self) -> impl Iterator<Item = String> {
-        let rendered = self
-            .prompts
-            .iter()
-            .filter_map(|prompt| prompt.rendered.as_ref());
-        rendered.flat_map(|rendered| rendered.unnamed.iter().cloned())
+        let unnamed = self.prompts.iter().flat_map(|prompt| &prompt.unnamed);
+        unnamed.cloned()
     }
 
     /// The orders, those of the first prompt first. Each draws otherwise.
@@ -33,6 +30,8 @@ impl Prepared {
         for prompt in &self.prompts {
             for answer in 0..self.answers {
                 let mut options = self.options.clone();
+                let shows = prompt.style.shows().iter();
+                options.show = shows.map(|mark| (*mark).to_owned()).collect();
                 options.sampling.seed = options.sampling.seed.wrapping_add(answer as u64);
                 orders.push((prompt.tokens.clone(), options));
             }
@@ -78,8 +77,8 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         stop: ask.stop.clone(),
         ignore_eos: false,
         logprobs: ask.logprobs,
-        bias: ask.bias.clone(),
         show: Vec::new(),
+        bias: ask.bias.clone(),
     })
 }
 

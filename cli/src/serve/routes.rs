@@ -9,6 +9,7 @@ use axum::{Json, Router, middleware};
 use serde_json::{Map, Value, json};
 
 use super::answer::{self, Answers};
+use super::api::notes::Notes;
 use super::ask::{Ask, Refusal, RefusalKind};
 use super::body;
 use super::failure::{self, Form};
@@ -16,23 +17,27 @@ use super::guard::guard;
 use super::openai::{Asked, Envelope, chat, completions};
 use super::prepare::{Prepared, prepare};
 use super::server::{self, Ready, Shared};
-use super::{openapi, panel, sse, tokens};
+use super::{openapi, page, panel, spoken, sse, tokens};
 
 /// Names of fields without effect.
 const IGNORED: &str = "x-engine-ignored";
 
-/// That header has this many bytes at the most.
-const IGNORED_BYTES_MOST: usize = 1000;
+/// Kinds of tools that the model was not told of.
+const WITHHELD: &str = "x-engine-withheld-tools";
 
 /// Every path that there is.
 pub fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
     vec![
+        ("/", get(page::page)),
         ("/health", get(health)),
         ("/readyz", get(health)),
         ("/livez", get(|| async { Json(json!({"status": "ok"})) })),
         ("/v1/models", get(models)),
         ("/v1/chat/completions", post(chat_completions)),
         ("/v1/completions", post(text_completions)),
+        ("/v1/responses", post(spoken::responses)),
+        ("/v1/messages", post(spoken::messages)),
+        ("/v1/messages/count_tokens", post(spoken::count)),
         ("/tokenize", post(tokenize)),
         ("/detokenize", post(detokenize)),
         ("/metrics", get(metrics)),
@@ -53,13 +58,18 @@ pub fn router(server: Shared) -> Router {
 }
 
 async fn not_there(uri: Uri) -> Response {
+    let form = Form::of(uri.path());
     let refusal = Refusal {
         status: 404,
-        kind: RefusalKind::NotFound,
+        // In the one form this has a code of its own, which is of models.
+        kind: match form {
+            Form::OpenAi => RefusalKind::Invalid,
+            Form::Anthropic => RefusalKind::NotFound,
+        },
         message: "there is no such path: /openapi.json has those that there are".to_owned(),
         field: None,
     };
-    failure::response(&refusal, Form::of(uri.path()))
+    failure::response(&refusal, form)
 }
 
 async fn not_so(method: Method, uri: Uri) -> Response {
@@ -157,15 +167,22 @@ async fn detokenize(State(server): State<Shared>, request: Request<Body>) -> Res
 async fn told(
     server: &Shared,
     request: Request<Body>,
-    tell: fn(&Ready, &Map<String, Value>, bool) -> Result<tokens::Told, Refusal>,
+    tell: tokens::Tell,
 ) -> Result<Response, Refusal> {
     server.ready()?;
     let (object, _held) = body::object(server, request).await?;
     let strict = server.settings.strict;
     let (value, ignored) = with_ready(server, move |ready| tell(ready, &object, strict)).await?;
     let mut response = Json(value).into_response();
-    name_ignored(&mut response, &ignored);
+    name_notes(&mut response, header(ignored.into_iter()), None);
     Ok(response)
+}
+
+/// Names as a header's value.
+fn header(names: impl Iterator<Item = String>) -> Option<String> {
+    let mut notes = Notes::default();
+    names.for_each(|name| notes.ignore(&name));
+    notes.ignored_header()
 }
 
 fn or_refusal(answered: Result<Response, Refusal>) -> Response {
@@ -193,12 +210,13 @@ async fn answer(
     let Asked {
         asks,
         stream,
-        mut ignored,
+        ignored,
+        withheld,
     } = asked;
     let model = asks.first().and_then(|ask| ask.model.clone());
     let prepared = prepared(server, asks).await?;
     drop(held);
-    ignored.extend(prepared.unnamed());
+    let ignored = header(ignored.into_iter().chain(prepared.unnamed()));
     let envelope = Envelope {
         id: server::name(prefix),
         created: server::now(),
@@ -213,7 +231,7 @@ async fn answer(
         None => Done::Whole(envelope, answer::wholes(answers).await?),
     };
     let mut response = write(done);
-    name_ignored(&mut response, &ignored);
+    name_notes(&mut response, ignored, withheld);
     Ok(response)
 }
 
@@ -223,7 +241,7 @@ pub async fn prepared(server: &Shared, asks: Vec<Ask>) -> Result<Prepared, Refus
 }
 
 /// Work that takes a core for a while, and no more of it at once than there is room for.
-async fn with_ready<T: Send + 'static>(
+pub async fn with_ready<T: Send + 'static>(
     server: &Shared,
     work: impl FnOnce(&Ready) -> Result<T, Refusal> + Send + 'static,
 ) -> Result<T, Refusal> {
@@ -246,15 +264,12 @@ async fn with_ready<T: Send + 'static>(
         .map_err(|_| failed("the request could not be prepared"))?
 }
 
-/// Says which fields had no effect.
-pub fn name_ignored(response: &mut Response, ignored: &[String]) {
-    if ignored.is_empty() {
-        return;
-    }
-    let mut text: String = ignored.join(", ");
-    text.retain(|letter| letter.is_ascii_graphic() || letter == ' ');
-    text.truncate(IGNORED_BYTES_MOST);
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        response.headers_mut().insert(IGNORED, value);
+/// Says which fields had no effect, and which kinds of tools the model was not told of.
+pub fn name_notes(response: &mut Response, ignored: Option<String>, withheld: Option<String>) {
+    for (name, value) in [(IGNORED, ignored), (WITHHELD, withheld)] {
+        let value = value.and_then(|value| HeaderValue::from_str(&value).ok());
+        if let Some(value) = value {
+            response.headers_mut().insert(name, value);
+        }
     }
 }

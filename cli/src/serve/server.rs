@@ -185,5 +185,17 @@ pub fn name(prefix: &str) -> String {
     format!("{prefix}{:016x}{count:08x}", chance())
 }
 
+/// What a call of a tool is known by. Nine letters and digits: some templates take no other length.
+pub fn call_id() -> String {
+    const LETTERS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut number = chance();
+    let letter = |_| {
+        let letter = LETTERS[(number % 36) as usize];
+        number /= 36;
+        char::from(letter)
+    };
+    (0..9).map(letter).collect()
+}
+
 /// A server that is shared.
 pub type Shared = Arc<Server>;

@@ -40,7 +40,6 @@ impl Events {
     }
 
     /// The same with a name.
-    #[expect(dead_code, reason = "for the APIs whose events have names")]
     pub fn named(&mut self, event: &str, data: impl std::fmt::Display) {
         use std::fmt::Write;
         let _ = write!(self.0, "event: {event}\ndata: {data}\n\n");

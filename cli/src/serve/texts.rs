@@ -1,10 +1,11 @@
 //! Texts to tokens and back, and conversations to texts: the checkpoint's tokenizer and templates,
 //! shared by all requests beside the model. It knows no weights and makes no pass.
 
-use engine::text::{Chat, ChatTemplate, TextError, Tokenizer};
+use engine::text::{Chat, ChatTemplate, Style, TextError, Tokenizer};
 use engine::{Blueprint, EngineError, chat_template_of};
 use serde_json::{Value, json};
 
+use super::api::refuse;
 use super::ask::{Conversation, Input, Refusal, RefusalKind, ToolChoice};
 
 /// A template may leave out most of a conversation.
@@ -30,20 +31,21 @@ struct Template {
 }
 
 /// Tokens to be continued, and where they come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
     pub tokens: Vec<u32>,
-    /// Of a conversation.
-    pub rendered: Option<Rendered>,
+    /// How the answer is to be read.
+    pub style: Style,
+    /// What was given and the template never names.
+    pub unnamed: Vec<String>,
 }
 
 /// A conversation in the model's own format.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rendered {
-    pub text: String,
-    pub has_tools: bool,
-    /// What was given and the template never names.
-    pub unnamed: Vec<String>,
+#[derive(Debug)]
+struct Rendered {
+    text: String,
+    style: Style,
+    unnamed: Vec<String>,
 }
 
 impl Texts {
@@ -79,25 +81,21 @@ impl Texts {
         self.template.as_ref().err().map(String::as_str)
     }
 
-    /// The source of the template that such a conversation goes through.
-    pub fn template_source(&self, has_tools: bool) -> &str {
-        self.template_of(has_tools)
-            .map_or("", |template| &template.source)
-    }
-
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.tokenizer.as_ref()
     }
 
     /// What is to be continued, as tokens that fit.
     pub fn prompt(&self, input: &Input) -> Result<Prompt, Refusal> {
-        let (tokens, rendered) = match input {
-            Input::Tokens(tokens) => (tokens.clone(), None),
-            Input::Text(text) => (self.encode(text, true)?, None),
+        let plain = |tokens| (tokens, Style::plain(), Vec::new());
+        let (tokens, style, unnamed) = match input {
+            Input::Tokens(tokens) => plain(tokens.clone()),
+            Input::Text(text) => plain(self.encode(text, true)?),
             Input::Chat(conversation) => {
                 let rendered = self.render(conversation)?;
                 // The template writes the special tokens itself.
-                (self.encode(&rendered.text, false)?, Some(rendered))
+                let tokens = self.encode(&rendered.text, false)?;
+                (tokens, rendered.style, rendered.unnamed)
             }
         };
         if tokens.is_empty() {
@@ -107,7 +105,17 @@ impl Texts {
             return Err(self.too_long(tokens.len()));
         }
         self.check(&tokens)?;
-        Ok(Prompt { tokens, rendered })
+        Ok(Prompt {
+            tokens,
+            style,
+            unnamed,
+        })
+    }
+
+    /// The tokens of a conversation, whether they fit or not.
+    pub fn count(&self, conversation: &Conversation) -> Result<usize, Refusal> {
+        let rendered = self.render(conversation)?;
+        Ok(self.encode(&rendered.text, false)?.len())
     }
 
     /// Whether the model has a row for each of them.
@@ -137,7 +145,7 @@ impl Texts {
         self.needed()?.decode(tokens).map_err(of_text)
     }
 
-    pub fn render(&self, conversation: &Conversation) -> Result<Rendered, Refusal> {
+    fn render(&self, conversation: &Conversation) -> Result<Rendered, Refusal> {
         let most = self
             .needed()?
             .text_bytes_max(self.context)
@@ -145,9 +153,10 @@ impl Texts {
         let tools = tools_of(conversation)?;
         let has_tools = !tools.is_empty();
         let template = self.template_of(has_tools).ok_or_else(|| self.no_chat())?;
+        let tools = Value::from(tools);
         let mut given = json!({ "messages": conversation.messages });
         if has_tools {
-            given["tools"] = Value::from(tools);
+            given["tools"] = tools.clone();
         }
         let given = given.to_string();
         if given.len() as u64 > most.max(1 << 20) {
@@ -172,9 +181,10 @@ impl Texts {
         if conversation.continues {
             cut_after_last(&mut text, conversation.messages.last());
         }
+        let style = Style::of(&template.source, &text, has_tools).with_tools(&tools);
         Ok(Rendered {
             text,
-            has_tools,
+            style,
             unnamed,
         })
     }
@@ -199,17 +209,10 @@ impl Texts {
         ))
     }
 
-    /// The words that clients look for.
     fn too_long(&self, tokens: usize) -> Refusal {
         Refusal {
-            status: 400,
-            kind: RefusalKind::ContextLengthExceeded,
-            message: format!(
-                "prompt is too long: {tokens} tokens > {} maximum; shorten it, or start the server \
-                 with a longer --context",
-                self.context
-            ),
             field: None,
+            ..refuse::too_long(tokens, self.context, "")
         }
     }
 }

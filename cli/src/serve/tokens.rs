@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::api::notes::Notes;
 use super::ask::{Input, Refusal};
 use super::openai::conversation;
 use super::openai::fields::{Fields, Known, wrong};
@@ -36,16 +37,17 @@ const BACK: Known = Known {
 /// The response, and the fields without effect.
 pub type Told = (Value, Vec<String>);
 
+/// One of the two; the flag is `--strict`.
+pub type Tell = fn(&Ready, &Map<String, Value>, bool) -> Result<Told, Refusal>;
+
 pub fn tokenize(ready: &Ready, object: &Map<String, Value>, strict: bool) -> Result<Told, Refusal> {
     let mut ignored = TO.check(object, strict)?;
     let fields = Fields(object);
     let tokens = match fields.get("messages") {
         Some(_) => {
-            let prompt = ready
-                .texts
-                .prompt(&Input::Chat(conversation::read(fields)?))?;
-            let rendered = prompt.rendered.into_iter();
-            ignored.extend(rendered.flat_map(|rendered| rendered.unnamed));
+            let conversation = conversation::read(fields, &mut Notes::default())?;
+            let prompt = ready.texts.prompt(&Input::Chat(conversation))?;
+            ignored.extend(prompt.unnamed);
             prompt.tokens
         }
         None => {

@@ -32,9 +32,11 @@ pub fn work(
     orders: &Receiver<Order>,
     server: &Server,
 ) -> Result<(), EngineError> {
-    let session = model.session()?;
-    server.metrics.watch_layers(session.layers_done());
-    let mut scheduler = Scheduler::with_leaver(session, options, server.door.leaver())?;
+    let mut scheduler = Scheduler::new(model.session()?, options)?;
+    server.door.leave_with(scheduler.leaver());
+    server
+        .metrics
+        .watch_layers(scheduler.session().layers_done());
     let mut open: HashMap<u64, Open> = HashMap::new();
     loop {
         if open.is_empty() {
@@ -83,8 +85,6 @@ pub fn work(
             }
             // Nothing could run now: it need not be asked again at once.
             Ok(false) => std::thread::sleep(Duration::from_millis(1)),
-            // Nobody waited for it; whoever came since has lost nothing but time.
-            Err(EngineError::Interrupted) => {}
             Err(error) => {
                 let why = error.to_string();
                 for order in open.values() {

@@ -48,7 +48,7 @@ fn what_is_no_request_is_told_why() {
     let post = |body: &[u8]| raw(served.address, &text("POST", TEXT, &[], body));
     post(b"{\"prompt\": \"\xff\"}").refuses(400, "not UTF-8: see byte 12");
     post(b"{").refuses(400, "no JSON");
-    post(b"[1]").refuses(400, "no object");
+    post(b"[1]").refuses(400, "must be a JSON object");
     post(b" ").refuses(400, "empty");
     let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
     post(&[b"{\"prompt\": ", deep.as_slice(), b"}"].concat()).refuses(400, "recursion limit");

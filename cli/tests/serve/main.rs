@@ -9,3 +9,4 @@ mod end;
 mod hostile;
 mod served;
 mod shapes;
+mod spoken;

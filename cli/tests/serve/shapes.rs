@@ -192,6 +192,83 @@ fn texts_become_tokens_and_come_back() {
 }
 
 #[test]
+fn penalties_and_biases_reach_the_sampler() {
+    let served = Served::demo("");
+    let first = |more: Value| {
+        let mut body = json!({"prompt": "Once upon a time", "max_tokens": 30});
+        for (name, value) in more.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let told = served.post(TEXT, &body).ok().json();
+        told["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let plain = first(json!({}));
+    assert_eq!(
+        plain,
+        first(json!({"presence_penalty": 0.0, "logit_bias": {}}))
+    );
+    assert_ne!(plain, first(json!({"frequency_penalty": 2.0})));
+    assert_ne!(plain, first(json!({"presence_penalty": 2.0})));
+    let comma = served
+        .post("/tokenize", &json!({"content": ","}))
+        .ok()
+        .json()["tokens"][0]
+        .clone();
+    assert!(plain.starts_with(','), "{plain}");
+    let banned = first(json!({"logit_bias": {comma.to_string(): -100}}));
+    assert!(!banned.contains(','), "{banned}");
+    let reply = served.post(
+        TEXT,
+        &json!({"prompt": "Once", "logit_bias": {"999999": 1}}),
+    );
+    reply.refuses(400, "999999");
+}
+
+#[test]
+fn what_was_there_already_is_counted() {
+    let served = Served::demo("");
+    let ask = |prompt: &str| {
+        let body = json!({"prompt": prompt, "max_tokens": 4});
+        served.post(TEXT, &body).ok().json()
+    };
+    let cached = |told: &Value| {
+        told["usage"]["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .unwrap()
+    };
+    let turn =
+        "Once upon a time there was a curious girl named Emma, and a little red house on a hill.";
+    let first = ask(turn);
+    assert_eq!(cached(&first), 0);
+    let said = first["choices"][0]["text"].as_str().unwrap();
+    let next = ask(&format!("{turn}{said} Then"));
+    let before = first["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(cached(&next) >= before, "{next}");
+    assert_eq!(
+        served.figure("engine_cached_tokens_total"),
+        cached(&next) as f64
+    );
+}
+
+#[test]
+fn the_page_runs_nothing_but_its_own() {
+    let served = Served::demo("");
+    let page = served.get("/").ok();
+    assert!(
+        page.header("content-type")
+            .unwrap()
+            .starts_with("text/html")
+    );
+    let policy = page.header("content-security-policy").unwrap();
+    let (_, rest) = policy.split_once("script-src 'nonce-").unwrap();
+    let word = rest.split_once('\'').unwrap().0;
+    assert!(page.body.contains(&format!("<script nonce=\"{word}\">")));
+    assert!(page.body.contains(&format!("<style nonce=\"{word}\">")));
+    assert!(!served.get("/").ok().body.contains(word));
+    assert!(!policy.contains("unsafe"), "{policy}");
+}
+
+#[test]
 fn the_panel_says_how_it_goes() {
     let served = Served::demo("--num-gpu-layers 20");
     let request = crate::client::text("GET", "/panel", &[], b"");

@@ -182,16 +182,8 @@ struct Planned {
 
 impl<'m> Scheduler<'m> {
     /// The model must be open for as many sequences as shall run together.
-    pub fn new(session: Session<'m>, options: ScheduleOptions) -> Result<Self, EngineError> {
-        Self::with_leaver(session, options, Leaver::default())
-    }
-
-    /// With what ends passes from another thread, where that is there first.
-    pub fn with_leaver(
-        mut session: Session<'m>,
-        options: ScheduleOptions,
-        leaver: Leaver,
-    ) -> Result<Self, EngineError> {
+    pub fn new(mut session: Session<'m>, options: ScheduleOptions) -> Result<Self, EngineError> {
+        let leaver = Leaver::default();
         session.cancel_with(leaver.flag());
         // All places are the scheduler's.
         drop(session.take_own()?);

@@ -35,6 +35,10 @@ impl Fields {
         }
     }
 
+    pub fn into_object(self) -> Map<String, Value> {
+        self.0
+    }
+
     /// Those of a body that was read elsewhere.
     pub fn of(fields: Map<String, Value>) -> Self {
         Self(fields)
@@ -172,7 +176,7 @@ impl Fields {
 
 /// How many values a JSON text can have at most: each but the first follows a bracket, a comma or a
 /// colon.
-fn values(json: &[u8]) -> usize {
+pub fn values(json: &[u8]) -> usize {
     let (mut count, mut in_text, mut escaped) = (1, false, false);
     for byte in json {
         match byte {

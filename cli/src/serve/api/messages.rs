@@ -9,7 +9,9 @@ mod request;
 mod tools;
 
 pub use answer::Answer;
-pub use request::{Shape, read, read_fields};
+#[cfg(test)]
+use request::read;
+pub use request::{Shape, read_fields};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,9 @@ mod items;
 mod request;
 
 pub use answer::Answer;
-pub use request::{Shape, read, read_fields};
+#[cfg(test)]
+use request::read;
+pub use request::{Shape, read_fields};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use super::fields::{Fields, Known, Unsupported, invalid};
 use super::usage::usage;
 use super::{Asked, Envelope, StreamOptions, conversation, finish_reason, logprob, request};
 use crate::serve::answer::{Called, Whole};
+use crate::serve::api::notes::Notes;
 use crate::serve::ask::{Input, Likely, Piece, Refusal};
 use crate::serve::failure::{self, Form};
 use crate::serve::sse::{Events, Writer};
@@ -64,11 +65,9 @@ pub fn read(object: &Map<String, Value>, strict: bool) -> Result<Asked, Refusal>
     let mut ignored = KNOWN.check(object, strict)?;
     let fields = Fields(object);
     let stream = request::stream(object, strict, &mut ignored)?;
-    let mut conversation = conversation::read(fields)?;
-    if let Some(effort) = fields.text("reasoning_effort")? {
-        let arguments = &mut conversation.template_arguments;
-        arguments.entry("reasoning_effort").or_insert(effort.into());
-    }
+    let mut notes = Notes::default();
+    let conversation = conversation::read(fields, &mut notes)?;
+    ignored.append(&mut notes.ignored);
     let mut ask = request::ask(fields, Input::Chat(conversation))?;
     ask.max_tokens = match fields.count("max_completion_tokens", 1..=u64::MAX)? {
         Some(most) => Some(most),
@@ -79,6 +78,7 @@ pub fn read(object: &Map<String, Value>, strict: bool) -> Result<Asked, Refusal>
         asks: vec![ask],
         stream,
         ignored,
+        withheld: notes.withheld_header(),
     })
 }
 

@@ -87,6 +87,7 @@ pub fn read(object: &Map<String, Value>, strict: bool) -> Result<Asked, Refusal>
         asks,
         stream,
         ignored,
+        withheld: None,
     })
 }
 

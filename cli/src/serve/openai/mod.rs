@@ -20,6 +20,8 @@ pub struct Asked {
     pub stream: Option<StreamOptions>,
     /// Fields that have no effect.
     pub ignored: Vec<String>,
+    /// Kinds of tools that the model is not told of.
+    pub withheld: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]

@@ -29,6 +29,7 @@ const HINTS: &[&str] = &[
 ];
 
 /// The model that the client named, and what is to be counted.
+#[cfg(test)]
 pub fn read(body: &[u8], strict: bool) -> Result<(Option<String>, Conversation, Notes), Refusal> {
     read_fields(Fields::of_body(body)?, strict)
 }

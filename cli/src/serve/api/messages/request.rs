@@ -45,6 +45,7 @@ pub struct Shape {
 }
 
 /// See the module.
+#[cfg(test)]
 pub fn read(body: &[u8], strict: bool) -> Result<(Ask, Shape, Notes), Refusal> {
     read_fields(Fields::of_body(body)?, strict)
 }
