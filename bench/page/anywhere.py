@@ -77,6 +77,7 @@ def again(reader):
     first = reader.talk()
     reader.press("Regenerate")
     reader.until("document.querySelector('.assistant.busy')", "a second answer")
+    check(reader.value("document.activeElement.id") == "talk", "the focus is lost")
     reader.answered()
     check([who for who, _ in reader.talk()] == ["user", "assistant"] * 2, "the talk:", reader.talk())
     if reader.server:
@@ -89,6 +90,7 @@ def again(reader):
     reader.browser.type(" more")
     reader.key("Escape")
     check(reader.talk() == first, "Escape left the talk as", reader.talk())
+    check(reader.value("document.activeElement === document.querySelector('.user button')"), "the focus is lost")
     reader.value("document.querySelector('.user button').click()")
     reader.until("document.activeElement.closest('.editing')", "a box to edit in")
     reader.browser.type(" more")

@@ -197,7 +197,7 @@ class Server:
                 fast = pause_s < 0.004
                 at, step = 0, 0
                 while at < len(raw):
-                    size = 4099 if fast else (1, 7, 64, 3, 129, 2)[step % 6]
+                    size = 4099 if fast else (1, 7, 640, 3, 1290, 2)[step % 6]
                     self.wfile.write(raw[at:at + size])
                     self.wfile.flush()
                     at, step = at + size, step + 1
@@ -212,4 +212,4 @@ def chunk(delta, finish=None):
 
 
 def pieces(text):
-    return [text[at:at + 5] for at in range(0, len(text), 5)]
+    return [text[at:at + 9] for at in range(0, len(text), 9)]
