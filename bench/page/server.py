@@ -72,7 +72,7 @@ ANSWERS = {
     "short": ("", "Up to here", 0.01, "length"),
     "long": ("", "\n\n".join(f"Paragraph {n} of a long answer, **bold** and `code`." for n in range(400)), 0.003, "done"),
 }
-PLAIN = (REASONING, MARKDOWN, 0.004, "done")
+PLAIN = (REASONING, MARKDOWN, 0.012, "done")
 KEY = "sesame"
 
 
@@ -197,7 +197,7 @@ class Server:
                 fast = pause_s < 0.004
                 at, step = 0, 0
                 while at < len(raw):
-                    size = 4099 if fast else (1, 7, 640, 3, 1290, 2)[step % 6]
+                    size = 4099 if fast else (1, 7, 320, 3, 490, 2)[step % 6]
                     self.wfile.write(raw[at:at + size])
                     self.wfile.flush()
                     at, step = at + size, step + 1
