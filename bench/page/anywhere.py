@@ -21,14 +21,19 @@ def conversation(reader):
     """Keys write and send; the answer is seen to grow, is complete, and is read aloud by the paragraph."""
     reader.ready()
     reader.value(WATCH)
+    if reader.server:
+        reader.server.half.clear()
     reader.write("plain question,\nin two lines")
     check(reader.value("document.getElementById('draft').value") == "plain question,\nin two lines", "Shift+Enter makes no line")
     reader.key("Enter")
+    if reader.server:
+        reader.until("document.querySelector('.assistant.busy > .text')?.textContent.length > 100", "half of the answer")
+        reader.server.half.set()
     answer = reader.answered()
     check(reader.talk()[0] == ["user", "plain question,\nin two lines"], "sent was", reader.talk())
     check(answer.strip(), "the answer is empty")
     lengths = sorted(set(reader.value("lengths")))
-    check(len(lengths) >= 5, "the answer came at once:", lengths)
+    check(len(lengths) >= 3, "the answer came at once:", lengths)
     check(set(reader.value("labels")) == {"Stop"}, "meanwhile the button says", reader.value("labels"))
     check(reader.value("document.activeElement.id") == "draft", "the box lost the focus")
     live = reader.value("[...document.querySelectorAll('[aria-live]')].map((one) => one.id)")

@@ -84,6 +84,8 @@ class Server:
         self.loading = 0          # so many more looks at its health, and it is there
         self.refuse = []          # statuses and headers that the next requests get
         self.key = None
+        self.half = threading.Event()  # answers wait in their middle until this is set
+        self.half.set()
         self.panel = True
         self.policy = True
         self.bodies, self.gone, self.seen = [], threading.Event(), []
@@ -115,8 +117,11 @@ class Server:
                 self.send_header("Content-Length", str(len(body)))
                 for name, value in headers.items():
                     self.send_header(name.replace("_", "-"), value)
-                self.end_headers()
-                self.wfile.write(body)
+                try:
+                    self.end_headers()
+                    self.wfile.write(body)
+                except OSError:
+                    pass  # A reader may leave at any time.
 
             def stream(self):
                 self.send_response(200)
@@ -202,6 +207,8 @@ class Server:
                     self.wfile.flush()
                     at, step = at + size, step + 1
                     time.sleep(pause_s)
+                    if at > len(raw) / 2:
+                        server.half.wait(60)
 
         return Handler
 
