@@ -3,14 +3,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::items::Item;
+use super::items::{Item, without_bytes};
 use super::request::Shape;
 use crate::serve::api::errors::openai_code;
 use crate::serve::api::events::{Event, likely};
 use crate::serve::api::usage;
 use crate::serve::ask::{Finish, Piece, Refusal, RefusalKind};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     shape: Shape,
     id: String,
@@ -169,7 +169,7 @@ impl Answer {
             text.push_str(more);
             logprobs.extend(likely.iter().cloned());
         }
-        let fields = Map::from_iter([("logprobs".to_owned(), likely.into())]);
+        let fields = Map::from_iter([("logprobs".to_owned(), without_bytes(&likely))]);
         self.delta(more, fields, events);
     }
 
@@ -318,7 +318,6 @@ impl Answer {
             "model": self.shape.model.as_deref().unwrap_or_default(),
             "output": self.output,
             "previous_response_id": null,
-            "store": false,
             "text": {"format": {"type": "text"}},
             "truncation": "disabled",
             "metadata": {},
