@@ -1,5 +1,5 @@
-//! An event of a streamed answer, and what a token's likelihood looks like in it. It doesn't know how
-//! events travel.
+//! An event of a streamed answer, and what a token's likelihood looks like in it. It doesn't know
+//! how events travel.
 
 use engine::text::Logprob;
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
-//! An answer of the responses API, as it comes: every piece becomes events, and all of them together
-//! the response. The same value serves both, so that a stream ends with what a client gets that waits.
+//! An answer of the responses API, as it comes: every piece becomes events, and all of them
+//! together the response. The same value serves both, so that a stream ends with what a client gets
+//! that waits.
 
 use serde_json::{Map, Value, json};
 
@@ -10,12 +11,17 @@ use crate::serve::api::events::{Event, likely};
 use crate::serve::api::usage;
 use crate::serve::ask::{Finish, Piece, Refusal, RefusalKind};
 
+/// Progress of a prompt is told about so often: each time repeats the request's tools.
+const PROGRESS_STEPS: usize = 20;
+
 #[derive(Debug, Clone)]
 pub struct Answer {
     shape: Shape,
     id: String,
     created: u64,
     sequence: u64,
+    /// Tokens of the prompt from which on its progress is told again.
+    tell_progress: usize,
     started: bool,
     /// Items that are done.
     output: Vec<Value>,
@@ -36,6 +42,7 @@ impl Answer {
             id: id.into(),
             created,
             sequence: 0,
+            tell_progress: 0,
             started: false,
             output: Vec::new(),
             open: None,
@@ -117,7 +124,8 @@ impl Answer {
 
     /// How far the prompt is read, beside an event that changes nothing.
     fn prompt(&mut self, read: usize, of: usize, events: &mut Vec<Event>) {
-        if read < of {
+        if read < of && read >= self.tell_progress {
+            self.tell_progress = read + (of / PROGRESS_STEPS).max(1);
             let progress = json!({"prompt": {"read": read, "of": of}});
             let fields = json!({"response": self.response(), "engine": progress});
             self.tell("response.in_progress", fields, events);

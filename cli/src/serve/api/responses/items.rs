@@ -85,8 +85,10 @@ impl Item {
             Self::Reasoning { text, .. } => json!({"type": "reasoning_text", "text": own(text)}),
             Self::Message { text, logprobs } => {
                 let logprobs = if empty { &[][..] } else { logprobs };
-                let text = own(text);
-                json!({"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs})
+                json!({
+                    "type": "output_text", "text": own(text), "annotations": [],
+                    "logprobs": logprobs,
+                })
             }
             Self::Call { .. } => Value::Null,
         }

@@ -382,3 +382,15 @@ fn arguments_of_no_call_that_is_open_are_harmless() {
     told(&mut answer, pieces);
     assert_eq!(answer.whole()["output"].as_array().unwrap().len(), 1);
 }
+
+#[test]
+fn a_long_prompt_is_not_told_of_at_every_chunk() {
+    let mut answer = answer(&json!({}));
+    let chunks = (0..=1000).map(|read| Piece::Prompt {
+        read: read * 26,
+        of: 26_000,
+    });
+    let events = told(&mut answer, chunks.collect());
+    assert_eq!(events.len(), 2 + 20);
+    assert_eq!(events[3].data["engine"]["prompt"]["read"], 1300);
+}
