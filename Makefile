@@ -1,8 +1,8 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report check-targets test-neon soak fuzz
+.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report page check-targets test-neon soak fuzz
 
-ci: format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report
+ci: format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report page
 
 format:
 	cargo fmt --all --check
@@ -59,6 +59,10 @@ test:
 # The report page, in a real browser: needs chromium and python3.
 report: build
 	bench/check-report
+
+# The page of the server, in a real browser beside a stand-in for the server: the same needs, no build.
+page:
+	bench/check-page
 
 # A run, to look at: `make profile-chrome MODEL_DIR=models/bench-1.3b`. PROFILE_DIR is where its
 # files go, PROFILE_FLAGS are further flags of `engine generate`.

@@ -47,7 +47,7 @@ class Browser:
         args = [
             chrome(), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            "--disable-extensions", "--disable-dev-shm-usage", "--hide-scrollbars",
+            "--disable-extensions", "--disable-features=BackForwardCache", "--disable-dev-shm-usage", "--hide-scrollbars",
             f"--host-resolver-rules={rules}", "--proxy-server=127.0.0.1:9",
             f"--user-data-dir={profile}", "--remote-debugging-pipe", "about:blank",
         ]

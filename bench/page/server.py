@@ -72,7 +72,7 @@ ANSWERS = {
     "short": ("", "Up to here", 0.01, "length"),
     "long": ("", "\n\n".join(f"Paragraph {n} of a long answer, **bold** and `code`." for n in range(400)), 0.003, "done"),
 }
-PLAIN = (REASONING, MARKDOWN, 0.004, "done")
+PLAIN = (REASONING, MARKDOWN, 0.012, "done")
 KEY = "sesame"
 
 
@@ -84,6 +84,8 @@ class Server:
         self.loading = 0          # so many more looks at its health, and it is there
         self.refuse = []          # statuses and headers that the next requests get
         self.key = None
+        self.half = threading.Event()  # answers wait in their middle until this is set
+        self.half.set()
         self.panel = True
         self.policy = True
         self.bodies, self.gone, self.seen = [], threading.Event(), []
@@ -115,8 +117,11 @@ class Server:
                 self.send_header("Content-Length", str(len(body)))
                 for name, value in headers.items():
                     self.send_header(name.replace("_", "-"), value)
-                self.end_headers()
-                self.wfile.write(body)
+                try:
+                    self.end_headers()
+                    self.wfile.write(body)
+                except OSError:
+                    pass  # A reader may leave at any time.
 
             def stream(self):
                 self.send_response(200)
@@ -197,11 +202,13 @@ class Server:
                 fast = pause_s < 0.004
                 at, step = 0, 0
                 while at < len(raw):
-                    size = 4099 if fast else (1, 7, 64, 3, 129, 2)[step % 6]
+                    size = 4099 if fast else (1, 7, 320, 3, 490, 2)[step % 6]
                     self.wfile.write(raw[at:at + size])
                     self.wfile.flush()
                     at, step = at + size, step + 1
                     time.sleep(pause_s)
+                    if at > len(raw) / 2:
+                        server.half.wait(60)
 
         return Handler
 
@@ -212,4 +219,4 @@ def chunk(delta, finish=None):
 
 
 def pieces(text):
-    return [text[at:at + 5] for at in range(0, len(text), 5)]
+    return [text[at:at + 9] for at in range(0, len(text), 9)]

@@ -242,6 +242,12 @@ def panel(reader):
     check(reader.value("document.querySelectorAll('#strip .now').length") == 1, "no layer is the one now")
     for id, words in (("p-link", "23.9 GB/s of 25.0, 96 %"), ("p-stall", "108 ms a pass"), ("p-async", "100 %"), ("p-running", "2"), ("p-waiting", "1")):
         check(reader.text(f"#{id}") == words, id, "is", reader.text(f"#{id}"))
+    slow = reader.value("""(() => { showPanel({ tok_s: 1.234, link_gbps: 0.0207, link_peak_gbps: 0.03, running: 1, layers: "RS", kv_used: 3, kv_total: 0, layer_now: null });
+      return ["p-speed", "p-link", "p-kv", "l-now", "p-stall"].map((id) => document.getElementById(id).textContent.replaceAll("\\u00a0", " ")); })()""")
+    check(slow == ["1.23 tok/s", "20.7 MB/s of 30.0, 69 %", "3 tokens", "none now", "–"], "a slow link is told as", slow)
+    for odd in ("null", "7", "{}", '{layers: 3, tok_s: "x", layer_now: "y"}'):
+        reader.value(f"showPanel({odd})")
+    reader.until("document.getElementById('panel-words').textContent.includes('limit')", "the next event")
     check("The link is the limit" in reader.text("#panel-words"), "in words:", reader.text("#panel-words"))
     before = reader.value("document.querySelector('#spark .line').getAttribute('d')")
     reader.until(f"document.querySelector('#spark .line').getAttribute('d') !== {json.dumps(before)}", "the line to move", 5)

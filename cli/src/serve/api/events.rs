@@ -1,5 +1,5 @@
-//! An event of a streamed answer, and what a token's likelihood looks like in it. It doesn't know how
-//! events travel.
+//! An event of a streamed answer, and what a token's likelihood looks like in it. It doesn't know
+//! how events travel.
 
 use engine::text::Logprob;
 use serde_json::{Value, json};
@@ -33,10 +33,10 @@ pub fn likely(likely: &Likely) -> Value {
     whole
 }
 
-/// Appends the events of a test to the file that DUMP names, a line for each stream: clients' own
-/// packages read them there (`bench/clients/shapes.py`).
+/// Appends the events of a test, and the answer as a whole, to the file that DUMP names, a line for
+/// each stream: clients' own packages read them there (`bench/clients/shapes.py`).
 #[cfg(test)]
-pub fn dump(api: &str, events: &[Event]) {
+pub fn dump(api: &str, events: &[Event], whole: &Value) {
     use std::io::Write;
 
     let Some(path) = std::env::var_os("DUMP") else {
@@ -46,7 +46,10 @@ pub fn dump(api: &str, events: &[Event]) {
         .iter()
         .map(|event| json!({"event": event.name, "data": event.data}))
         .collect();
-    let line = format!("{}\n", json!({"api": api, "events": events}));
+    let line = format!(
+        "{}\n",
+        json!({"api": api, "events": events, "whole": whole})
+    );
     let mut file = std::fs::File::options()
         .create(true)
         .append(true)

@@ -1,4 +1,5 @@
-//! The APIs that clients speak: each translates requests into asks, and pieces of answers into events.
+//! The APIs that clients speak: each translates requests into asks, and pieces of answers into
+//! events.
 
 pub mod conversation;
 pub mod errors;

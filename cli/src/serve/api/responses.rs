@@ -1,5 +1,6 @@
-//! OpenAI's responses API, which Codex-like clients speak: a request becomes an ask, the pieces of an
-//! answer become items and events. Nothing is stored: a conversation comes whole with each request.
+//! OpenAI's responses API, which Codex-like clients speak: a request becomes an ask, the pieces of
+//! an answer become items and events. Nothing is stored: a conversation comes whole with each
+//! request.
 
 pub mod answer;
 mod input;

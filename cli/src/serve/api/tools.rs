@@ -152,8 +152,8 @@ pub fn check(choice: ToolChoice, tools: &[Value]) -> Result<ToolChoice, Refusal>
     Ok(choice)
 }
 
-/// The arguments of a call as an object, from the JSON that a client keeps of them. No arguments are
-/// an empty object.
+/// The arguments of a call as an object, from the JSON that a client keeps of them. No arguments
+/// are an empty object.
 pub fn arguments(given: Option<&Value>, field: &str) -> Result<Map<String, Value>, Refusal> {
     let wrong = |is: &str| {
         let message = format!("`{field}` must be the JSON of an object, and {is}.");

@@ -10,10 +10,11 @@
 //! | Granite 3, Phi-4-mini | `<\|tool_call\|>` | `<\|tool_call\|>[{"name": .., "arguments": {..}}, ..]` | with the list |
 //! | gpt-oss | `<\|channel\|>` and `<\|message\|>` | `<\|channel\|>commentary to=functions.NAME <\|constrain\|>json<\|message\|>{..}<\|call\|>` | with the message |
 //!
-//! The first three tags may hold an object, a list of objects or, in the first two, a function's
-//! tags, whichever of these formats the template shows. Thoughts are what stands between think tags
-//! at the begin of an answer (`<think>`, and others that the template has), or in gpt-oss's channel
-//! `analysis`. Calls inside thoughts are thoughts. Blanks beside a tag belong to the tag.
+//! What stands after a tag decides how it is read: an object or a list of objects in any of them, a
+//! function's tags in the first two, a name in Mistral's. Thoughts are what stands between think
+//! tags at the begin of an answer (`<think>`, and others that the template has), or in gpt-oss's
+//! channel `analysis`. Calls inside thoughts are thoughts. Blanks beside a tag belong to the tag, but
+//! for gpt-oss's, where they are text.
 //!
 //! **A call is told once its whole text is valid**, its arguments in one piece. An answer may be cut
 //! off after any token, and its JSON may go wrong at the last brace: who has told half of the

@@ -11,7 +11,7 @@ use crate::serve::ask::{Finish, Piece, Refusal};
 /// Clients want a signature with what was thought, and send it back. Nothing is signed here.
 const SIGNATURE: &str = "unsigned";
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Answer {
     shape: Shape,
     id: String,
@@ -26,7 +26,7 @@ pub struct Answer {
     usage: Value,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Block {
     Thinking(String),
     Text(String),

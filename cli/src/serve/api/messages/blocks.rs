@@ -1,5 +1,5 @@
-//! Messages and their content blocks. One message of this API may be several of a template: what tools
-//! gave, and then what the user says to it.
+//! Messages and their content blocks. One message of this API may be several of a template: what
+//! tools gave, and then what the user says to it.
 
 use serde_json::{Map, Value};
 

@@ -31,8 +31,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("fallbacks", "this server has one model. Leave it out."),
 ];
 
-/// Begins a line that some clients put before their system text: it is for whoever bills, and another
-/// in each request, so that nothing after it could be found in a cache.
+/// Begins a line that some clients put before their system text: it is for whoever bills, and
+/// another in each request, so that nothing after it could be found in a cache.
 const BILLING: &str = "x-anthropic-";
 
 /// What an answer has to know of its request.
@@ -106,8 +106,8 @@ pub(super) fn conversation(
         blocks::message(&mut draft, message, &format!("messages[{at}]"))?;
     }
     if draft.ends_with_calls() {
-        let message = "`messages` ends with calls of tools, and what they gave is missing: send it in \
-                       `tool_result` blocks of a user's message.";
+        let message = "`messages` ends with calls of tools, and what they gave is missing: send it \
+                       in `tool_result` blocks of a user's message.";
         return Err(refuse::invalid("messages", message));
     }
     let continues = draft.ends_with_assistants_text();
@@ -153,8 +153,8 @@ fn system(draft: &mut Draft, system: Option<Value>, notes: &mut Notes) -> Result
     Ok(())
 }
 
-/// `thinking` and `output_config`. Where a client says nothing of thinking, the template does what it
-/// does by itself.
+/// `thinking` and `output_config`. Where a client says nothing of thinking, the template does what
+/// it does by itself.
 fn template_arguments(
     fields: &mut Fields,
     notes: &mut Notes,
@@ -181,8 +181,8 @@ fn template_arguments(
     }
     let output = fields.object("output_config")?.unwrap_or_default();
     if output.get("format").is_some_and(|format| !format.is_null()) {
-        let message = "`output_config.format` is not supported: no grammar holds the answer. Leave it \
-                       out, and describe the format in `system`.";
+        let message = "`output_config.format` is not supported: no grammar holds the answer. Leave \
+                       it out, and describe the format in `system`.";
         return Err(refuse::unsupported("output_config.format", message));
     }
     match output.get("effort") {

@@ -7,8 +7,8 @@ use crate::serve::api::notes::Notes;
 use crate::serve::api::{refuse, tools};
 use crate::serve::ask::{Refusal, ToolChoice};
 
-/// The client's own tools. Those that a server would run, or that a model must have been taught, are
-/// kept from the model.
+/// The client's own tools. Those that a server would run, or that a model must have been taught,
+/// are kept from the model.
 pub fn read(given: &[Value], notes: &mut Notes) -> Result<Vec<Value>, Refusal> {
     let mut found = Vec::new();
     for (at, tool) in given.iter().enumerate() {

@@ -1,21 +1,27 @@
-//! An answer of the responses API, as it comes: every piece becomes events, and all of them together
-//! the response. The same value serves both, so that a stream ends with what a client gets that waits.
+//! An answer of the responses API, as it comes: every piece becomes events, and all of them
+//! together the response. The same value serves both, so that a stream ends with what a client gets
+//! that waits.
 
 use serde_json::{Map, Value, json};
 
-use super::items::Item;
+use super::items::{Item, without_bytes};
 use super::request::Shape;
 use crate::serve::api::errors::openai_code;
 use crate::serve::api::events::{Event, likely};
 use crate::serve::api::usage;
 use crate::serve::ask::{Finish, Piece, Refusal, RefusalKind};
 
-#[derive(Debug)]
+/// Progress of a prompt is told about so often: each time repeats the request's tools.
+const PROGRESS_STEPS: usize = 20;
+
+#[derive(Debug, Clone)]
 pub struct Answer {
     shape: Shape,
     id: String,
     created: u64,
     sequence: u64,
+    /// Tokens of the prompt from which on its progress is told again.
+    tell_progress: usize,
     started: bool,
     /// Items that are done.
     output: Vec<Value>,
@@ -36,6 +42,7 @@ impl Answer {
             id: id.into(),
             created,
             sequence: 0,
+            tell_progress: 0,
             started: false,
             output: Vec::new(),
             open: None,
@@ -117,7 +124,8 @@ impl Answer {
 
     /// How far the prompt is read, beside an event that changes nothing.
     fn prompt(&mut self, read: usize, of: usize, events: &mut Vec<Event>) {
-        if read < of {
+        if read < of && read >= self.tell_progress {
+            self.tell_progress = read + (of / PROGRESS_STEPS).max(1);
             let progress = json!({"prompt": {"read": read, "of": of}});
             let fields = json!({"response": self.response(), "engine": progress});
             self.tell("response.in_progress", fields, events);
@@ -169,7 +177,7 @@ impl Answer {
             text.push_str(more);
             logprobs.extend(likely.iter().cloned());
         }
-        let fields = Map::from_iter([("logprobs".to_owned(), likely.into())]);
+        let fields = Map::from_iter([("logprobs".to_owned(), without_bytes(&likely))]);
         self.delta(more, fields, events);
     }
 
@@ -318,7 +326,6 @@ impl Answer {
             "model": self.shape.model.as_deref().unwrap_or_default(),
             "output": self.output,
             "previous_response_id": null,
-            "store": false,
             "text": {"format": {"type": "text"}},
             "truncation": "disabled",
             "metadata": {},

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::input::SEAL;
 
 /// What an item is about, with what there is of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Item {
     Reasoning {
         text: String,
@@ -85,8 +85,10 @@ impl Item {
             Self::Reasoning { text, .. } => json!({"type": "reasoning_text", "text": own(text)}),
             Self::Message { text, logprobs } => {
                 let logprobs = if empty { &[][..] } else { logprobs };
-                let text = own(text);
-                json!({"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs})
+                json!({
+                    "type": "output_text", "text": own(text), "annotations": [],
+                    "logprobs": logprobs,
+                })
             }
             Self::Call { .. } => Value::Null,
         }
@@ -96,7 +98,9 @@ impl Item {
     pub fn done_fields(&self) -> Value {
         match self {
             Self::Reasoning { text, .. } => json!({"text": text}),
-            Self::Message { text, logprobs } => json!({"text": text, "logprobs": logprobs}),
+            Self::Message { text, logprobs } => {
+                json!({"text": text, "logprobs": without_bytes(logprobs)})
+            }
             Self::Call {
                 name, arguments, ..
             } => json!({"name": name, "arguments": arguments}),
@@ -131,4 +135,16 @@ impl Item {
             }),
         }
     }
+}
+
+/// Likelihoods as events have them: the bytes are in the item alone.
+pub fn without_bytes(logprobs: &[Value]) -> Value {
+    let bare = |entry: &Value| json!({"token": entry["token"], "logprob": entry["logprob"]});
+    let whole = |entry: &Value| {
+        let tops = entry["top_logprobs"].as_array().into_iter().flatten();
+        let mut told = bare(entry);
+        told["top_logprobs"] = tops.map(bare).collect();
+        told
+    };
+    logprobs.iter().map(whole).collect()
 }

@@ -1,4 +1,5 @@
-//! A request of the responses API: what is asked, what its answer has to repeat, and what is refused.
+//! A request of the responses API: what is asked, what its answer has to repeat, and what is
+//! refused.
 
 use serde_json::{Map, Value, json};
 
@@ -199,8 +200,8 @@ fn told_tool(tool: &Value) -> Value {
     })
 }
 
-/// What templates are asked, and `reasoning` as the answer repeats it. No effort is no thinking; the
-/// summary is a hint, reasoning is told as it is.
+/// What templates are asked, and `reasoning` as the answer repeats it. No effort is no thinking;
+/// the summary is a hint, reasoning is told as it is.
 fn template_arguments(fields: &mut Fields) -> Result<(Map<String, Value>, Value), Refusal> {
     let mut arguments = fields.object("chat_template_kwargs")?.unwrap_or_default();
     let mut reasoning = fields.object("reasoning")?.unwrap_or_default();

@@ -150,6 +150,7 @@ fn parameters_become_what_the_schema_says() {
     let cases = [
         ("text", "12", "\"12\""),
         ("text", "\n a\n\n", "\" a\\n\""),
+        ("text", "null", "\"null\""),
         ("flag", "\nTrue\n", "true"),
         ("flag", "perhaps", "\"perhaps\""),
         ("either", "null", "null"),

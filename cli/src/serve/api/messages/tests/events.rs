@@ -44,7 +44,7 @@ fn told(answer: &mut Answer, pieces: Vec<Piece>) -> Vec<Event> {
     for event in &events {
         assert_eq!(event.data["type"], event.name.unwrap());
     }
-    dump("messages", &events);
+    dump("messages", &events, &answer.clone().whole());
     events
 }
 
@@ -206,7 +206,7 @@ fn a_failure_is_an_event_and_the_last() {
     answer.fail(&refuse::missing("x"), &mut events);
     answer.piece(Piece::End(Finish::Done, account()), &mut events);
     assert_eq!(events.len(), count, "nothing comes after the end");
-    dump("messages", &events);
+    dump("messages", &events, &Value::Null);
     let last = &events[count - 1];
     assert_eq!(last.name, Some("error"));
     assert_eq!(last.data["error"]["type"], "invalid_request_error");

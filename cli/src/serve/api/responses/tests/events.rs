@@ -1,7 +1,7 @@
 use engine::text::{Logprob, Logprobs};
 use serde_json::{Value, json};
 
-use crate::serve::api::events::Event;
+use crate::serve::api::events::{Event, dump};
 use crate::serve::api::refuse;
 use crate::serve::api::responses::{Answer, read};
 use crate::serve::api::usage::tests::{account, engine_of_account};
@@ -49,7 +49,7 @@ fn told(answer: &mut Answer, pieces: Vec<Piece>) -> Vec<Event> {
         assert_eq!(event.data["sequence_number"], at);
         assert_eq!(event.data["type"], event.name.unwrap());
     }
-    crate::serve::api::events::dump("responses", &events);
+    dump("responses", &events, &answer.clone().whole());
     events
 }
 
@@ -177,7 +177,7 @@ fn the_response_repeats_what_was_asked() {
     let wanted = json!({
         "id": "resp_7", "object": "response", "created_at": 1_700_000_000, "status": "completed",
         "background": false, "error": null, "incomplete_details": null, "model": "m", "output": [],
-        "previous_response_id": null, "store": false, "text": {"format": {"type": "text"}},
+        "previous_response_id": null, "text": {"format": {"type": "text"}},
         "truncation": "disabled", "metadata": {"a": "b"}, "prompt_cache_key": "k", "user": "u",
         "instructions": "Be brief.", "tools": [tool], "tool_choice": "required",
         "parallel_tool_calls": false, "reasoning": {"effort": "low", "summary": null},
@@ -260,7 +260,7 @@ fn a_failure_keeps_what_there_is() {
         (events, answer.whole())
     };
     let (events, whole) = failed(RefusalKind::Failed, vec![text("He")]);
-    crate::serve::api::events::dump("responses", &events);
+    dump("responses", &events, &whole);
     let last = &events[events.len() - 1];
     assert_eq!(last.name, Some("response.failed"));
     assert_eq!(last.data["response"], whole);
@@ -381,4 +381,16 @@ fn arguments_of_no_call_that_is_open_are_harmless() {
     ];
     told(&mut answer, pieces);
     assert_eq!(answer.whole()["output"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_long_prompt_is_not_told_of_at_every_chunk() {
+    let mut answer = answer(&json!({}));
+    let chunks = (0..=1000).map(|read| Piece::Prompt {
+        read: read * 26,
+        of: 26_000,
+    });
+    let events = told(&mut answer, chunks.collect());
+    assert_eq!(events.len(), 2 + 20);
+    assert_eq!(events[3].data["engine"]["prompt"]["read"], 1300);
 }
