@@ -72,6 +72,8 @@ pub struct Asked {
     pub presence_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
     pub seed: Option<u64>,
+    /// To go on past the model's own end of text: for measurements.
+    pub ignore_eos: bool,
 }
 
 /// A part of an answer, in the order in which it comes.

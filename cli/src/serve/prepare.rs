@@ -75,7 +75,7 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         max_new_tokens: ask.max_tokens.unwrap_or(ready.texts.context),
         sampling,
         stop: ask.stop.clone(),
-        ignore_eos: false,
+        ignore_eos: ask.sampling.ignore_eos,
         logprobs: ask.logprobs,
         show: Vec::new(),
         bias: ask.bias.clone(),

@@ -20,6 +20,7 @@ pub fn read(fields: &mut Fields) -> Result<Asked, Refusal> {
         presence_penalty: fields.number("presence_penalty", -PENALTY_MAX, PENALTY_MAX)?,
         frequency_penalty: fields.number("frequency_penalty", -PENALTY_MAX, PENALTY_MAX)?,
         seed: fields.whole("seed", 0)?,
+        ignore_eos: false,
     })
 }
 
@@ -41,6 +42,7 @@ mod tests {
             presence_penalty: Some(-2.0),
             frequency_penalty: Some(2.0),
             seed: Some(7),
+            ignore_eos: false,
         };
         assert_eq!(asked, wanted);
     }

@@ -21,6 +21,7 @@ pub const KNOWN: Known = Known {
         "chat_template_kwargs",
         "continue_final_message",
         "frequency_penalty",
+        "ignore_eos",
         "logit_bias",
         "logprobs",
         "max_completion_tokens",

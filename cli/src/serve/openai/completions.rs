@@ -23,6 +23,7 @@ pub const KNOWN: Known = Known {
     fields: &[
         "best_of",
         "frequency_penalty",
+        "ignore_eos",
         "logit_bias",
         "logprobs",
         "max_tokens",

@@ -42,6 +42,7 @@ fn sampling(fields: Fields<'_>) -> Result<Asked, Refusal> {
         presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
         frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
         seed: seed(fields)?,
+        ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
     })
 }
 

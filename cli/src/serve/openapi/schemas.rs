@@ -101,6 +101,7 @@ fn common() -> Map<String, Value> {
             "include_usage": {"type": "boolean"},
             "include_progress": {"type": "boolean"},
         }},
+        "ignore_eos": {"type": ["boolean", "null"]},
         "n": count(1, 128),
         "seed": {"type": ["integer", "null"], "minimum": i64::MIN, "maximum": i64::MAX},
         "stop": {"oneOf": [
