@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::served::Served;
+use crate::served::{Served, chatty};
 
 const TEXT: &str = "/v1/completions";
 
@@ -99,4 +99,44 @@ fn a_model_that_is_not_there_ends_it() {
     let mut lines = BufReader::new(taken.stderr.as_slice()).lines();
     let first = lines.next().unwrap().unwrap();
     assert!(first.contains("cannot be listened on"), "{first}");
+}
+
+#[test]
+fn what_its_help_tells_to_type_starts_it() {
+    let help = Command::new(env!("CARGO_BIN_EXE_engine"))
+        .args(["serve", "--help"])
+        .output();
+    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    let examples: Vec<&str> = help
+        .lines()
+        .filter(|line| line.contains("  engine serve") || line.contains(" engine serve --model"))
+        .collect();
+    assert_eq!(examples.len(), 3, "{help}");
+    for line in examples {
+        let (before, flags) = line.split_once("engine serve").unwrap();
+        let variables: Vec<(&str, &str)> = before
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='))
+            .collect();
+        let model = flags.contains("--model DIR").then(chatty);
+        let flags = flags.replace("--model DIR", "");
+        let served = Served::start(model, &flags, &variables);
+        let key = variables.first().map_or("none", |(_, key)| key);
+        let body = json!({"prompt": "w7", "max_tokens": 1});
+        served.post_with(TEXT, &[("x-api-key", key)], &body).ok();
+    }
+}
+
+#[test]
+fn an_open_door_is_warned_of() {
+    let warned = |flags: &str| {
+        let served = Served::demo(flags);
+        served.until("it has said so", || served.said().contains("Ready."));
+        served
+            .said()
+            .contains("warning: whoever reaches this address")
+    };
+    assert!(warned("--host 0.0.0.0"));
+    assert!(!warned("--host 0.0.0.0 --api-key k"));
+    assert!(!warned(""));
 }

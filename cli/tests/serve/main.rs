@@ -10,3 +10,4 @@ mod hostile;
 mod served;
 mod shapes;
 mod spoken;
+mod tools;

@@ -161,6 +161,11 @@ fn listen(mut lines: BufReader<ChildStderr>, said: &Mutex<String>) {
     }
 }
 
+/// Tokens that are a whole call of a tool, and a thought with an answer. A bias makes the model say
+/// them.
+pub const CALL: u32 = 250;
+pub const THOUGHT: u32 = 251;
+
 /// Says all that it was given.
 const TEMPLATE: &str = "{% for m in messages %} {{ m.role }} {{ m.content }}{% endfor %}\
     {% if tools %} {{ tools|tojson }}{% endif %}\
@@ -170,13 +175,19 @@ const TEMPLATE: &str = "{% for m in messages %} {{ m.role }} {{ m.content }}{% e
 pub fn chatty() -> TempDir {
     let temp = tempfile::tempdir().unwrap();
     let dir: PathBuf = temp.path().join("model");
-    synth::write(&dir, &SynthSpec::tiny(Family::QWEN2), &mut |_, _| {}).unwrap();
+    let spec = SynthSpec {
+        max_positions: 32768,
+        ..SynthSpec::tiny(Family::QWEN2)
+    };
+    synth::write(&dir, &spec, &mut |_, _| {}).unwrap();
     // Words that are known; all others are the first.
     let words = (0..256).map(|word| match word {
         0 => "?".to_owned(),
         1 => "user".to_owned(),
         2 => "system".to_owned(),
         3 => "assistant".to_owned(),
+        CALL => r#"<tool_call>{"name":"look","arguments":{"z":1,"a":"b"}}</tool_call>"#.to_owned(),
+        THOUGHT => "<think>hm</think>yes".to_owned(),
         word => format!("w{word}"),
     });
     let vocabulary: serde_json::Map<String, Value> = words
