@@ -234,6 +234,7 @@ fn engine_code(error: &EngineError) -> Code {
         | EngineError::StopWithoutText
         | EngineError::Text(
             TextError::Sampling { .. }
+            | TextError::BiasedToken { .. }
             | TextError::EmptyStopString { .. }
             | TextError::ChatInput { .. },
         )

@@ -126,3 +126,66 @@ fn a_seed_pins_a_sampled_text_for_every_residency() {
     assert_eq!(sampled(20, 1), first);
     assert_ne!(sampled(20, 2), first);
 }
+
+/// Through a whole generation: the prompt's tokens are not counted, and probabilities are the
+/// model's own.
+#[test]
+fn a_bias_and_penalties_reach_what_is_generated() {
+    use engine::text::Sampling;
+
+    let mut model = Model::open(&Source::Demo, ModelOptions::default()).unwrap();
+    let prompt = expected().prompt_tokens;
+    let plain = expected().greedy;
+    let mut run = |options: GenerationOptions| {
+        let mut session = model.session()?;
+        let options = GenerationOptions {
+            max_new_tokens: 12,
+            ignore_eos: true,
+            logprobs: Some(2),
+            ..options
+        };
+        session
+            .generate(prompt.clone(), options)?
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let without = run(GenerationOptions::default()).unwrap();
+    let bias = vec![(7, 50.0)];
+    let sampling = Sampling {
+        frequency_penalty: 2.0,
+        ..Sampling::default()
+    };
+    let biased = run(GenerationOptions {
+        bias: bias.clone(),
+        ..Default::default()
+    });
+    let biased = biased.unwrap();
+    assert!(biased.iter().all(|it| it.token == 7), "{biased:?}");
+    let top = |piece: &engine::GeneratedToken| piece.logprobs.clone().unwrap().top;
+    assert_eq!(top(&biased[0]), top(&without[0]));
+    assert_eq!(top(&biased[0])[0].token, plain[0]);
+    let both = run(GenerationOptions {
+        bias,
+        sampling,
+        ..Default::default()
+    });
+    // The first time nothing was said yet; 11 times 2 are less than the bias.
+    assert!(both.unwrap().iter().all(|it| it.token == 7));
+    let bias = vec![(7, 20.0)];
+    let both = run(GenerationOptions {
+        bias,
+        sampling,
+        ..Default::default()
+    });
+    let both = both.unwrap();
+    assert_eq!(both[0].token, 7);
+    assert!(both.iter().any(|it| it.token != 7), "{both:?}");
+    let error = run(GenerationOptions {
+        bias: vec![(9_999_999, 1.0)],
+        ..Default::default()
+    });
+    let told = error.unwrap_err().to_string();
+    assert!(
+        told.starts_with("a bias is given for token 9999999"),
+        "{told}"
+    );
+}

@@ -26,6 +26,12 @@ pub struct SamplingArgs {
     /// Make tokens that were already seen less likely; 1 is off
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = decimal)]
     pub repetition_penalty: Option<f32>,
+    /// Take this off the logits of tokens that were generated before (from -2 to 2); 0 is off
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
+    pub presence_penalty: Option<f32>,
+    /// The same, as often as the token was generated; 0 is off
+    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
+    pub frequency_penalty: Option<f32>,
     /// Seed of the draws: the same seed gives the same text
     #[arg(long, default_value_t = 0, value_parser = seed)]
     pub seed: u64,
@@ -63,6 +69,8 @@ impl SamplingArgs {
             top_p: self.top_p.unwrap_or(base.top_p),
             min_p: self.min_p.unwrap_or(base.min_p),
             repetition_penalty: self.repetition_penalty.unwrap_or(base.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(base.presence_penalty),
+            frequency_penalty: (self.frequency_penalty).unwrap_or(base.frequency_penalty),
             seed: self.seed,
         }
     }
@@ -104,6 +112,21 @@ mod tests {
         assert_eq!(
             (sampling.temperature, sampling.top_k, sampling.seed),
             (0.0, 3, 7)
+        );
+    }
+
+    #[test]
+    fn penalties_shape_no_draw() {
+        let typed = SamplingArgs {
+            presence_penalty: Some(0.5),
+            frequency_penalty: Some(-1.0),
+            ..SamplingArgs::default()
+        };
+        let sampling = typed.over(&suggestion(None));
+        assert_eq!(sampling.temperature, 0.0);
+        assert_eq!(
+            (sampling.presence_penalty, sampling.frequency_penalty),
+            (0.5, -1.0)
         );
     }
 

@@ -30,6 +30,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         stop: args.length.stop,
         ignore_eos: args.length.ignore_eos,
         logprobs: args.output.logprobs,
+        bias: Vec::new(),
     };
     options
         .sampling

@@ -252,10 +252,23 @@ fn values_that_switch_a_sampler_off_stay_greedy() {
         "--top-p 1",
         "--min-p 0",
         "--top-k 0 --top-p 1 --min-p 0",
+        "--presence-penalty 0 --frequency-penalty -0.0",
     ] {
         assert_eq!(story(&format!("{off} --seed 7")).stdout, greedy, "{off}");
     }
     assert_ne!(story("--top-k 50 --seed 7").stdout, greedy);
+}
+
+#[test]
+fn penalties_for_what_was_generated_change_the_text_and_draw_nothing() {
+    let greedy = story("").stdout;
+    for flag in ["--presence-penalty 1.5", "--frequency-penalty -1.5"] {
+        let with = |seed| story(&format!("{flag} --seed {seed}")).stdout;
+        assert_ne!(with(1), greedy, "{flag}");
+        assert_eq!(with(1), with(2), "{flag}");
+    }
+    let refused = engine("generate --prompt Once --frequency-penalty 2.5".split(' '));
+    refused.fails(2, &["frequency_penalty is 2.5, it must be from -2 to 2"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub struct Continuation {
     stop: StopStrings,
     /// Of the token that was chosen last.
     logprobs: Option<Logprobs>,
-    /// Prompt and generated tokens: what the repetition penalty looks at.
+    /// Prompt and generated tokens: what the penalties look at.
     tokens: Vec<u32>,
     prompt_tokens: usize,
     ended: Option<Ended>,
@@ -33,7 +33,9 @@ impl Continuation {
         if prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
         }
-        let sampler = Sampler::new(options.sampling, model.config().vocab_size)?;
+        let sampler = Sampler::new(options.sampling, model.config().vocab_size)?
+            .after_prompt(prompt.len())
+            .with_bias(options.bias.clone())?;
         let eos_token_ids = match options.ignore_eos {
             true => Vec::new(),
             false => model.eos_token_ids().to_vec(),

@@ -22,6 +22,8 @@ pub struct GenerationOptions {
     pub ignore_eos: bool,
     /// Tell with each token how likely it was, and as many of the likeliest.
     pub logprobs: Option<usize>,
+    /// Added to these tokens' logits, before everything else.
+    pub bias: Vec<(u32, f32)>,
 }
 
 impl Default for GenerationOptions {
@@ -33,6 +35,7 @@ impl Default for GenerationOptions {
             stop: Vec::new(),
             ignore_eos: false,
             logprobs: None,
+            bias: Vec::new(),
         }
     }
 }

@@ -58,6 +58,9 @@ pub enum TextError {
         allowed: &'static str,
     },
 
+    #[error("a bias is given for token {token}, the model has {logits} tokens, from 0 on")]
+    BiasedToken { token: u32, logits: usize },
+
     #[error("the sampler was made for {expected} logits and got {got}")]
     LogitsLength { expected: usize, got: usize },
 
@@ -98,8 +101,10 @@ impl TextError {
                 "the limit on address space (ulimit -v) may be too low for the stack"
             }
             Self::Sampling { .. } => {
-                "temperature 0 is greedy; top_k 0, top_p 1, min_p 0 and repetition_penalty 1 are off"
+                "temperature 0 is greedy; top_k 0, top_p 1, min_p 0, repetition_penalty 1, \
+                 presence_penalty 0 and frequency_penalty 0 are off"
             }
+            Self::BiasedToken { .. } => "`engine tokenize` prints the ids of a text",
             Self::NonFiniteLogits { .. } => {
                 "the weights may be damaged, or their precision too low for this model"
             }

@@ -1,6 +1,7 @@
-//! From logits to one token: repetition penalty, temperature, top-k, top-p, min-p, a draw,
-//! in the order in which transformers applies them. All buffers are made once; a call
-//! allocates nothing. It must not know where logits come from or what tokens mean.
+//! From logits to one token: a bias, the penalties (repetition, then presence and frequency),
+//! temperature, top-k, top-p, min-p, a draw, in the order in which transformers applies them, and
+//! servers what it has not. All buffers are made once; a call allocates nothing. It must not know
+//! where logits come from or what tokens mean.
 //!
 //! The draw goes down the tokens from the likeliest on ([`ranking`]), so that the likeliest few
 //! mostly decide it: a device sends [`Candidates`] in place of the logits, and the token is the
@@ -10,7 +11,7 @@ use std::time::Instant;
 
 use super::error::TextError;
 use super::random::Random;
-use penalty::{Seen, penalise};
+use penalty::{Counts, Seen, add_bias, penalise};
 use ranking::{Ranking, Total};
 use scan::{likeliest, total_weight};
 
@@ -31,7 +32,7 @@ mod tests;
 /// How to choose. The default is greedy.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy: the rest but for the penalty is then ignored.
+    /// 0 is greedy: the rest but for the penalties is then ignored.
     pub temperature: f32,
     /// Keep the k most likely tokens, and those that tie with the last of them; 0 is off.
     pub top_k: usize,
@@ -41,6 +42,10 @@ pub struct Sampling {
     pub min_p: f32,
     /// Divide (or multiply, if negative) the logits of tokens already seen; 1 is off.
     pub repetition_penalty: f32,
+    /// Taken off the logits of tokens that were generated, not of the prompt's; 0 is off.
+    pub presence_penalty: f32,
+    /// The same, as often as the token was generated; 0 is off.
+    pub frequency_penalty: f32,
     pub seed: u64,
 }
 
@@ -52,6 +57,8 @@ impl Default for Sampling {
             top_p: 1.0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             seed: 0,
         }
     }
@@ -62,6 +69,7 @@ impl Sampling {
         // `contains` is false for NaN.
         let unit = 0.0..=1.0;
         let finite = 0.0..=f32::MAX;
+        let loss = -2.0..=2.0;
         let settings = [
             (
                 "temperature",
@@ -87,6 +95,18 @@ impl Sampling {
                 self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite(),
                 "more than 0",
             ),
+            (
+                "presence_penalty",
+                self.presence_penalty,
+                loss.contains(&self.presence_penalty),
+                "from -2 to 2",
+            ),
+            (
+                "frequency_penalty",
+                self.frequency_penalty,
+                loss.contains(&self.frequency_penalty),
+                "from -2 to 2",
+            ),
         ];
         match settings.into_iter().find(|(.., valid, _)| !valid) {
             None => Ok(()),
@@ -96,6 +116,11 @@ impl Sampling {
                 allowed,
             }),
         }
+    }
+
+    /// Whether it looks at what was generated, and how often.
+    fn counts(&self) -> bool {
+        self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
     }
 }
 
@@ -109,6 +134,10 @@ pub struct Sampler {
     random: Random,
     ranking: Ranking,
     seen: Seen,
+    counts: Counts,
+    bias: Vec<(u32, f32)>,
+    /// So many tokens of the history were not generated.
+    prompt_tokens: usize,
     times: Times,
 }
 
@@ -157,12 +186,48 @@ impl Sampler {
         Ok(Self {
             ranking: Ranking::new(ranked.min(vocab_size), sought),
             seen: Seen::new(if penalises { vocab_size } else { 0 }),
+            counts: Counts::new(if sampling.counts() { vocab_size } else { 0 }),
+            bias: Vec::new(),
+            prompt_tokens: 0,
             random: Random::new(sampling.seed),
             sampling,
             vocab_size,
             top_k,
             times: Times::default(),
         })
+    }
+
+    /// So many tokens at the beginning of every history are the prompt's: what counts generated
+    /// tokens passes over them.
+    pub fn after_prompt(mut self, tokens: usize) -> Self {
+        self.prompt_tokens = tokens;
+        self
+    }
+
+    /// Adds to the logits of these tokens, before everything else.
+    pub fn with_bias(mut self, bias: Vec<(u32, f32)>) -> Result<Self, TextError> {
+        for &(token, bias) in &bias {
+            if token as usize >= self.vocab_size {
+                return Err(TextError::BiasedToken {
+                    token,
+                    logits: self.vocab_size,
+                });
+            }
+            if !bias.is_finite() {
+                return Err(TextError::Sampling {
+                    setting: "bias",
+                    value: bias,
+                    allowed: "finite",
+                });
+            }
+        }
+        self.bias = bias;
+        Ok(self)
+    }
+
+    /// Whether candidates cannot do, because what is changed may be any token, and be moved up.
+    fn needs_all(&self) -> bool {
+        self.sampling.repetition_penalty < 1.0 || self.sampling.counts() || !self.bias.is_empty()
     }
 
     /// What it has to see of the next pass.
@@ -173,8 +238,8 @@ impl Sampler {
             ..
         } = self.sampling;
         let greedy = temperature == 0.0;
-        // One that moves tokens up may move up any; and of ties with the last only some are seen.
-        if repetition_penalty < 1.0 || self.top_k >= Candidates::MOST {
+        // Of ties with the last candidate only some are seen.
+        if self.needs_all() || self.top_k >= Candidates::MOST {
             return Wanted::Logits;
         }
         let count = match greedy && repetition_penalty == 1.0 {
@@ -192,7 +257,7 @@ impl Sampler {
     }
 
     /// Chooses the next token. `history` is everything so far, prompt included; the logits
-    /// are changed by the repetition penalty.
+    /// are changed by the bias and the penalties.
     pub fn sample(&mut self, logits: &mut [f32], history: &[u32]) -> Result<u32, TextError> {
         self.times = Times::default();
         if logits.len() != self.vocab_size {
@@ -201,6 +266,7 @@ impl Sampler {
                 got: logits.len(),
             });
         }
+        add_bias(logits, &self.bias);
         if self.sampling.repetition_penalty != 1.0 {
             penalise(
                 logits,
@@ -208,6 +274,10 @@ impl Sampler {
                 &mut self.seen,
                 self.sampling.repetition_penalty,
             );
+        }
+        if self.sampling.counts() {
+            let generated = history.get(self.prompt_tokens..).unwrap_or_default();
+            self.counts.penalise(logits, generated, &self.sampling);
         }
         let likeliest = likeliest(logits)?;
         if self.sampling.temperature == 0.0 {
@@ -255,7 +325,7 @@ impl Sampler {
     pub fn choose(&mut self, candidates: &Candidates, history: &[u32]) -> Result<u32, NeedsAll> {
         self.times = Times::default();
         let all = candidates.best.len() + candidates.others;
-        if all != self.vocab_size || self.sampling.repetition_penalty < 1.0 {
+        if all != self.vocab_size || self.needs_all() {
             return Err(NeedsAll);
         }
         if let Wanted::Best { count: 1, .. } = self.wants() {

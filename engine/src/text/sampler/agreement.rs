@@ -51,6 +51,7 @@ fn settings(random: &mut Random) -> Sampling {
         min_p: of(random, &[0.0, 0.0, 0.05, 1.0]),
         repetition_penalty: of(random, &[1.0, 1.0, 1.05, 1.3, 10.0, 0.7]),
         seed: (random.uniform() * 1e15) as u64,
+        ..Sampling::default()
     }
 }
 
@@ -167,6 +168,27 @@ fn others_that_were_said_weigh_less() {
     let said: Vec<u32> = (200..400).collect();
     let decided = (0..500).filter(|_| agree(&mut sampler, &candidates, &row, &said));
     assert!(decided.count() > 0);
+}
+
+/// They may move up a token that is no candidate.
+#[test]
+fn a_bias_and_counting_penalties_need_all() {
+    let candidates = candidates(&mut Random::new(5), &[1.0, 2.0, 3.0], 2, 1.0);
+    let of = |change: fn(&mut Sampling)| {
+        let mut sampling = Sampling::default();
+        change(&mut sampling);
+        Sampler::new(sampling, 3).unwrap()
+    };
+    let biased = of(|_| ()).with_bias(vec![(0, 5.0)]).unwrap();
+    for mut sampler in [
+        biased,
+        of(|s| s.presence_penalty = 0.5),
+        of(|s| s.frequency_penalty = 0.5),
+    ] {
+        assert_eq!(sampler.wants(), Wanted::Logits);
+        assert_eq!(sampler.choose(&candidates, &[]), Err(NeedsAll));
+    }
+    assert_eq!(of(|_| ()).choose(&candidates, &[]), Ok(2));
 }
 
 #[test]

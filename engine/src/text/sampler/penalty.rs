@@ -1,4 +1,10 @@
-//! The repetition penalty. It must not know what is sampled from the logits that it changes.
+//! What changes logits before anything is chosen by them: a bias, and the penalties for what was
+//! said already. It must not know what is sampled from the logits that it changes.
+
+use super::Sampling;
+
+#[cfg(test)]
+mod tests;
 
 /// Pushes the logits of what was said already away from being said again, each once.
 pub(super) fn penalise(logits: &mut [f32], history: &[u32], seen: &mut Seen, penalty: f32) {
@@ -24,6 +30,55 @@ pub(super) fn penalised(logit: f32, penalty: f32) -> f32 {
         logit / penalty
     };
     moved.clamp(f32::MIN, f32::MAX)
+}
+
+/// Adds to the logits of some tokens, which are in the vocabulary.
+pub(super) fn add_bias(logits: &mut [f32], bias: &[(u32, f32)]) {
+    for &(id, bias) in bias {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            *logit = shifted(*logit, bias);
+        }
+    }
+}
+
+/// What is not finite stays: a masked token is not brought back, and a wrong number is reported.
+fn shifted(logit: f32, by: f32) -> f32 {
+    match logit.is_finite() {
+        true => (logit + by).clamp(f32::MIN, f32::MAX),
+        false => logit,
+    }
+}
+
+/// How often each token was said. Between two calls all counts are 0, so that nothing is cleared.
+#[derive(Debug, Clone)]
+pub(super) struct Counts(Vec<u32>);
+
+impl Counts {
+    pub(super) fn new(ids: usize) -> Self {
+        Self(vec![0; ids])
+    }
+
+    #[cfg(test)]
+    pub(super) fn place(&self) -> (*const u32, usize) {
+        (self.0.as_ptr(), self.0.capacity())
+    }
+
+    /// The presence and the frequency penalty: a token that was generated loses the one once, the
+    /// other as often as it came.
+    pub(super) fn penalise(&mut self, logits: &mut [f32], generated: &[u32], sampling: &Sampling) {
+        for &id in generated {
+            if let Some(count) = self.0.get_mut(id as usize) {
+                *count = count.saturating_add(1);
+            }
+        }
+        for &id in generated {
+            let count = self.0.get_mut(id as usize).map_or(0, std::mem::take);
+            if let (1.., Some(logit)) = (count, logits.get_mut(id as usize)) {
+                let loss = sampling.frequency_penalty * count as f32 + sampling.presence_penalty;
+                *logit = shifted(*logit, -loss);
+            }
+        }
+    }
 }
 
 /// A set of ids that is emptied by counting up, not by writing a vocabulary of zeroes.

@@ -189,7 +189,7 @@ fn bad_logits_are_errors() {
 
 #[test]
 fn settings_out_of_range_are_refused() {
-    let refused: [fn(&mut Sampling); 9] = [
+    let refused: [fn(&mut Sampling); 13] = [
         |s| s.temperature = -0.1,
         |s| s.temperature = f32::NAN,
         |s| s.temperature = f32::INFINITY,
@@ -199,6 +199,10 @@ fn settings_out_of_range_are_refused() {
         |s| s.repetition_penalty = 0.0,
         |s| s.repetition_penalty = f32::INFINITY,
         |s| s.repetition_penalty = f32::NAN,
+        |s| s.presence_penalty = 2.1,
+        |s| s.presence_penalty = f32::NAN,
+        |s| s.frequency_penalty = -2.1,
+        |s| s.frequency_penalty = f32::INFINITY,
     ];
     for change in refused {
         let bad = sampling(change);
@@ -338,13 +342,21 @@ fn nothing_is_allocated_after_the_first() {
     for top_k in [0, 50, 5000] {
         let settings = sampling(|s| (s.top_k, s.top_p, s.repetition_penalty) = (top_k, 0.9, 1.1));
         check_buffers(Sampler::new(settings, 5000).unwrap());
+        let counting = Sampling {
+            presence_penalty: 0.5,
+            frequency_penalty: 0.5,
+            ..settings
+        };
+        let biased = Sampler::new(counting, 5000).unwrap();
+        check_buffers(biased.with_bias(vec![(3, 1.0)]).unwrap());
     }
 }
 
 fn check_buffers(mut sampler: Sampler) {
     let place = |s: &Sampler| {
         let seen = &s.seen.last_round;
-        (s.ranking.places(), seen.as_ptr(), seen.capacity())
+        let counts = s.counts.place();
+        (s.ranking.places(), seen.as_ptr(), seen.capacity(), counts)
     };
     let before = place(&sampler);
     for step in 0..50u32 {
