@@ -123,7 +123,8 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
 }
 
-fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model, Failure> {
+/// Loads the model, and says so.
+pub fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model, Failure> {
     let bar = Bar::new(console, "loading", Model::bytes_to_load(&blueprint)?);
     let model = Model::load(blueprint, &mut |bytes| bar.add(bytes))?;
     drop(bar);
