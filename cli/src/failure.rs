@@ -84,6 +84,25 @@ pub enum Usage {
     Idle(Idle),
     #[error("{} cannot be a file to write", path.display())]
     SaveIsNoFile { path: PathBuf },
+    #[error("there is no command {name}")]
+    UnknownCommand { name: String, nearest: &'static str },
+    #[error("{name} needs {what}")]
+    CommandNeeds {
+        name: &'static str,
+        what: &'static str,
+    },
+    #[error("{name} takes nothing behind it, and got: {rest}")]
+    CommandAlone { name: &'static str, rest: String },
+    #[error("{} is there already", path.display())]
+    SaveExists { path: PathBuf },
+    #[error("the conversation is empty: there is nothing to save")]
+    NothingToSave,
+    #[error("there is no message to answer again")]
+    NothingToRetry,
+    #[error("the conversation has {tokens} tokens and the context holds {context}")]
+    ConversationTooLong { tokens: usize, context: usize },
+    #[error("the conversation has {bytes} bytes, more than {context} tokens can have")]
+    ConversationBytes { bytes: usize, context: usize },
 }
 
 /// The exit codes that `--help` promises.
@@ -162,6 +181,20 @@ impl Failure {
             }
             Self::Usage(Usage::SaveIsNoFile { .. }) => {
                 "--save takes a file in a folder that exists"
+            }
+            Self::Usage(Usage::UnknownCommand { nearest, .. }) => {
+                return Some(format!(
+                    "the nearest is {nearest}, /help lists all; a message that begins with / is \
+                     typed with //"
+                ));
+            }
+            Self::Usage(Usage::CommandNeeds { .. } | Usage::CommandAlone { .. }) => {
+                "/help lists the commands"
+            }
+            Self::Usage(Usage::SaveExists { .. }) => "/save! FILE writes over it",
+            Self::Usage(Usage::NothingToSave | Usage::NothingToRetry) => "type a message first",
+            Self::Usage(Usage::ConversationTooLong { .. } | Usage::ConversationBytes { .. }) => {
+                "/clear and then /retry ask in a new conversation; a longer --context holds more"
             }
             Self::Engine(error) | Self::Inspect(error) => return error.hint(),
             Self::ReadPrompt { source, .. } if source.kind() == io::ErrorKind::InvalidData => {

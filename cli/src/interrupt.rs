@@ -5,7 +5,7 @@
 use std::io::{self, Write};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,18 +19,37 @@ const INTERRUPTED: i32 = 130;
 /// then to its group.
 const ONE_PRESS: Duration = Duration::from_millis(100);
 
-/// The flag of the run that ends by itself.
-static CLAIMED: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+/// Who ends by itself, and what was pressed.
+static CLAIMED: Mutex<Claim> = Mutex::new(Claim {
+    flag: None,
+    set: false,
+    told: None,
+});
+
+struct Claim {
+    /// The flag of the run that ends by itself.
+    flag: Option<Arc<AtomicBool>>,
+    /// Whether it was told to.
+    set: bool,
+    /// When a signal came that meant something.
+    told: Option<Instant>,
+}
+
+fn claimed() -> MutexGuard<'static, Claim> {
+    CLAIMED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Listens from now on.
 pub fn watch() -> Result<(), Failure> {
-    let mut told: Option<Instant> = None;
     let handler = move || {
-        let again = told.is_some_and(|told| told.elapsed() < ONE_PRESS);
-        let first = told.is_none();
-        match &*CLAIMED.lock().unwrap_or_else(PoisonError::into_inner) {
+        let mut claim = claimed();
+        if claim.told.is_some_and(|told| told.elapsed() < ONE_PRESS) {
+            return;
+        }
+        let first = !std::mem::replace(&mut claim.set, true);
+        claim.told = Some(Instant::now());
+        match &claim.flag {
             Some(flag) if first => flag.store(true, Ordering::Relaxed),
-            Some(_) if again => {}
             _ => {
                 output::abandon();
                 if first {
@@ -39,7 +58,6 @@ pub fn watch() -> Result<(), Failure> {
                 process::exit(INTERRUPTED);
             }
         }
-        told.get_or_insert_with(Instant::now);
     };
     ctrlc::set_handler(handler).map_err(|error| {
         Failure::Signals(match error {
@@ -64,7 +82,31 @@ fn say() {
 /// A flag that the first Ctrl-C sets, for a run that looks at it.
 pub fn flag() -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
-    let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
-    *claimed = Some(Arc::clone(&flag));
+    claimed().flag = Some(Arc::clone(&flag));
     flag
+}
+
+/// Until it is dropped, the first Ctrl-C sets the flag. After that nobody claims one.
+#[derive(Debug)]
+pub struct Claimed(Arc<AtomicBool>);
+
+/// Claims the first Ctrl-C from now on for a part of a run. The flag is then not set.
+pub fn claim(flag: &Arc<AtomicBool>) -> Claimed {
+    flag.store(false, Ordering::Relaxed);
+    let mut claim = claimed();
+    (claim.flag, claim.set) = (Some(Arc::clone(flag)), false);
+    Claimed(Arc::clone(flag))
+}
+
+impl Claimed {
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Claimed {
+    fn drop(&mut self) {
+        let mut claim = claimed();
+        (claim.flag, claim.set) = (None, false);
+    }
 }

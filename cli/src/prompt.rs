@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use engine::text::{Chat, Message};
-use engine::{Blueprint, EngineError, Prompter};
+use engine::{Blueprint, EngineError, Prompter, Rendered};
 
 use crate::args::{ChatInput, PromptInput, TextInput};
 use crate::failure::{Failure, Usage};
@@ -66,25 +66,29 @@ pub fn encode(
     };
     let chat = conversation(input, &wish, prompter)?;
     let rendered = prompter.render(&chat, wish.template.as_deref())?;
-    for name in &rendered.unnamed {
-        console.say(format_args!(
-            "note: the chat template `{}` never names `{name}`: it has no effect",
-            rendered.template
-        ));
-    }
-    let system = wish.system.iter().map(|text| text.trim());
-    for _ in system.filter(|text| !rendered.text.contains(text)) {
-        console.say(format_args!(
-            "note: the chat template `{}` does not repeat the system message as it was given",
-            rendered.template
-        ));
-    }
+    tell(&rendered, wish.system.as_deref(), console);
     Ok(Encoded {
         // The template writes the special tokens itself.
         ids: prompter.encode(&rendered.text, false)?,
         text: rendered.text,
         template: Some(rendered.template),
     })
+}
+
+/// What the template makes nothing of.
+pub fn tell(rendered: &Rendered, system: Option<&str>, console: &Console) {
+    for name in &rendered.unnamed {
+        console.say(format_args!(
+            "note: the chat template `{}` never names `{name}`: it has no effect",
+            rendered.template
+        ));
+    }
+    if system.is_some_and(|text| !rendered.text.contains(text.trim())) {
+        console.say(format_args!(
+            "note: the chat template `{}` does not repeat the system message as it was given",
+            rendered.template
+        ));
+    }
 }
 
 fn conversation(

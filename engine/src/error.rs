@@ -251,7 +251,7 @@ impl EngineError {
                  (--prompt-tokens)"
             }
             Self::NoChatTemplate { .. } => {
-                "leave out --chat, and write the model's format yourself"
+                "`engine generate` without --chat takes a prompt in the format that the model knows"
             }
             Self::EmulatedOnDevice => "leave out --link-gbps: the real bus is measured",
             Self::IdleTf32 => "leave out --tf32, or add --device cuda --dtype f32",

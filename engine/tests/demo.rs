@@ -222,3 +222,75 @@ fn a_bias_and_penalties_reach_what_is_generated() {
         "{told}"
     );
 }
+
+/// Turns of a conversation: each prompt begins with what was read and said before.
+#[test]
+fn what_a_prompt_shares_with_what_was_read_is_not_read_again() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let options = || GenerationOptions {
+        max_new_tokens: 20,
+        ignore_eos: true,
+        ..Default::default()
+    };
+    let mut model = Model::open(&Source::Demo, ModelOptions::default()).unwrap();
+    let first = expected().prompt_tokens;
+    let fresh = |model: &mut Model, prompt: &[u32]| {
+        let mut session = model.session().unwrap();
+        let (output, _) = session
+            .generate_with_timing(prompt.to_vec(), options())
+            .unwrap();
+        output.tokens
+    };
+    let answer = fresh(&mut model, &first);
+    let second: Vec<u32> = first
+        .iter()
+        .chain(&answer)
+        .chain(&[5, 6, 7])
+        .copied()
+        .collect();
+    let continued = fresh(&mut model, &second);
+    let other: Vec<u32> = first.iter().chain(&[9]).copied().collect();
+    let branched = fresh(&mut model, &other);
+
+    let context = model.blueprint().context;
+    let mut session = model.session().unwrap();
+    let flag = Arc::new(AtomicBool::new(false));
+    session.cancel_with(flag.clone());
+    // The last token of an answer was not read, and the last of a prompt is always.
+    let seen = first.len() + answer.len() - 1;
+    for (prompt, expected, cached) in [
+        (&first, &answer, 0),
+        (&second, &continued, seen),
+        (&second, &continued, second.len() - 1),
+        (&first, &answer, first.len() - 1),
+        (&other, &branched, first.len()),
+        (&first, &answer, first.len() - 1),
+    ] {
+        // What cannot be read changes nothing, nor does a pass that is given up.
+        let long = first.iter().copied().cycle().take(context + 1).collect();
+        assert!(session.generate_reusing(long, options()).is_err());
+        assert!(session.generate_reusing(Vec::new(), options()).is_err());
+        let unknown = vec![first[0], u32::MAX];
+        assert!(session.generate_reusing(unknown, options()).is_err());
+        assert_eq!(session.shared_with(prompt), cached);
+        flag.store(true, Ordering::Relaxed);
+        let mut given_up = session.generate_reusing(prompt.clone(), options()).unwrap();
+        assert!(given_up.next().is_none());
+        assert_eq!(given_up.ended(), Some(engine::Ended::Interrupted));
+        flag.store(false, Ordering::Relaxed);
+
+        let mut generation = session.generate_reusing(prompt.clone(), options()).unwrap();
+        let tokens: Vec<u32> = (&mut generation)
+            .map(|piece| piece.unwrap().token)
+            .collect();
+        assert_eq!(&tokens, expected);
+        assert_eq!(generation.cached_tokens(), cached);
+        assert_eq!(generation.report().prompt_tokens, prompt.len());
+        assert_eq!(
+            generation.report().totals.prompt.rows,
+            prompt.len() - cached
+        );
+    }
+}

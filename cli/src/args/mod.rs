@@ -2,6 +2,7 @@
 //! engine's own words; nothing here opens a file or prints.
 
 mod bench;
+mod chat;
 mod compute;
 mod count;
 mod diagnose;
@@ -26,6 +27,7 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 pub use bench::{BenchArgs, side as bench_side};
+pub use chat::{ConversationArgs, TalkArgs};
 pub use compute::ComputeArgs;
 pub use diagnose::DiagnoseArgs;
 pub use effect::Idle;
@@ -91,6 +93,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Generate(Box<GenerateArgs>),
+    Chat(Box<TalkArgs>),
     Serve(Box<ServeArgs>),
     Logits(LogitsArgs),
     Perplexity(Box<PerplexityArgs>),

@@ -124,7 +124,8 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
 }
 
-fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model, Failure> {
+/// Loads the model, and says so.
+pub fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model, Failure> {
     load_telling(blueprint, measured, console, &mut |_| {})
 }
 

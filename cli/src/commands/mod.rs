@@ -1,6 +1,7 @@
 //! One file a subcommand; each is a function from arguments to output.
 
 pub mod bench;
+pub mod chat;
 pub mod checksum;
 pub mod completions;
 pub mod devices;

@@ -7,6 +7,7 @@ mod live;
 mod progress;
 mod screen;
 mod table;
+mod terminal;
 
 use std::fmt;
 use std::io::{self, IsTerminal, StdoutLock, Write};
@@ -20,10 +21,12 @@ pub use human::{gigabytes, memory, milliseconds, seconds, short_count, three_dig
 pub use live::LivePanel;
 pub use progress::{Bar, PromptBar, Steps};
 pub use table::{Align, Table};
+pub use terminal::keep_terminal;
 
 /// Takes away what is half-done, on the terminal and on disk: the process is about to end.
 pub fn abandon() {
     live::abandon();
+    terminal::abandon();
     files::abandon();
 }
 
@@ -47,6 +50,11 @@ impl Stdout {
 
     pub fn is_terminal(&self) -> bool {
         self.to.is_terminal()
+    }
+
+    /// Whether colours are shown, and wanted.
+    pub fn has_colours(&self) -> bool {
+        colours_wanted() && self.is_terminal()
     }
 
     /// Writes and shows at once: a token is seen when it is made.
@@ -81,8 +89,7 @@ pub enum Style {
 
 impl Console {
     pub fn new(quiet: bool) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let colour = wanted && io::stderr().is_terminal();
+        let colour = colours_wanted() && io::stderr().is_terminal();
         Self { quiet, colour }
     }
 
@@ -139,4 +146,8 @@ impl Console {
             self.print(format_args!("{} {hint}", self.paint(Style::Cyan, "hint:")));
         }
     }
+}
+
+fn colours_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -139,6 +139,11 @@ fn of_generate() {
 }
 
 #[test]
+fn of_chat() {
+    check("chat", 5);
+}
+
+#[test]
 fn of_diagnose() {
     check("diagnose", 6);
 }
@@ -185,7 +190,8 @@ fn of_the_readme() {
         .flat_map(str::lines)
         .map(|line| line.strip_prefix("$ ").unwrap_or(line))
         .map(|line| line.replace("cargo run --release -- ", "engine "))
-        .filter(|line| line.starts_with("engine ") && !line.contains("--device cuda"))
+        .filter(|line| line.starts_with("engine ") || line.starts_with("printf "))
+        .filter(|line| !line.contains("--device cuda"))
         .collect::<Vec<_>>();
     assert!(typed.len() >= 5, "{typed:?}");
     let model = model();

@@ -29,6 +29,9 @@ mod origin;
 #[cfg(target_os = "linux")]
 mod perplexity;
 mod process;
+mod repl;
+#[cfg(target_os = "linux")]
+mod repl_terminal;
 #[cfg(target_os = "linux")]
 mod shim;
 #[cfg(target_os = "linux")]

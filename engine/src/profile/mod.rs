@@ -35,7 +35,7 @@ pub(crate) use span::{LongSpan, OpenSpan, past_span, span};
 pub use span_log::SpanLog;
 pub use stage::{Stage, StageTime, StageTimes};
 pub use startup::Startup;
-pub use summary::{SUMMARY_EVERY, Summary};
+pub use summary::{Limits, SUMMARY_EVERY, Summary};
 pub use timing::{StageNode, StageTree, Timing};
 pub use totals::Totals;
 pub use utilisation::{

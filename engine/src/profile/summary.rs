@@ -21,6 +21,16 @@ pub struct Summary<'a> {
     pub streaming: &'a Streaming,
 }
 
+/// What limits the run, without a line for each layer.
+#[derive(Debug)]
+pub struct Limits<'a>(pub Summary<'a>);
+
+impl fmt::Display for Limits<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.limits(f)
+    }
+}
+
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rule = "=".repeat(80);

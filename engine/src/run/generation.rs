@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use super::continuation::Continuation;
 use super::past::Measured;
 use super::session::Session;
+use crate::compute::batch::RunKind;
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::profile::{LongSpan, Recording, Timing, Totals, past_stage, stage};
+use crate::profile::{LongSpan, PassKind, Recording, Timing, Totals, past_stage, stage};
 use crate::text::{Candidates, Logprobs, Sampling};
 
 /// How to continue a prompt.
@@ -89,6 +90,8 @@ pub struct Report {
 pub struct Generation<'s, 'm> {
     session: &'s mut Session<'m>,
     continuation: Continuation,
+    /// So many tokens of the prompt had been read before.
+    cached: usize,
     started: Instant,
     time_to_first_token: Option<Duration>,
     /// When the prompt's pass was over, and the last one.
@@ -105,10 +108,34 @@ impl<'s, 'm> Generation<'s, 'm> {
         options: GenerationOptions,
     ) -> Result<Self, EngineError> {
         let continuation = Continuation::new(session.model(), prompt, options)?;
+        Self::of(session, continuation, 0)
+    }
+
+    /// The same where the session's own sequence begins as the prompt does: what they have in common
+    /// is not read again. Nothing is forgotten for a prompt that cannot be taken.
+    pub(crate) fn reusing(
+        session: &'s mut Session<'m>,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+    ) -> Result<Self, EngineError> {
+        let model = session.model();
+        model.blueprint().check_tokens(&prompt, 0)?;
+        let cached = session.shared_with(&prompt);
+        let continuation = Continuation::new(model, prompt, options)?;
+        session.go_back(cached)?;
+        Self::of(session, continuation, cached)
+    }
+
+    fn of(
+        session: &'s mut Session<'m>,
+        continuation: Continuation,
+        cached: usize,
+    ) -> Result<Self, EngineError> {
         // Passes that were made before are none of this one's.
         session.passes.begin()?;
         Ok(Self {
             continuation,
+            cached,
             started: Instant::now(),
             time_to_first_token: None,
             generating: None,
@@ -130,6 +157,11 @@ impl<'s, 'm> Generation<'s, 'm> {
 
     pub fn ended(&self) -> Option<Ended> {
         self.continuation.ended()
+    }
+
+    /// Tokens of the prompt that had been read before.
+    pub fn cached_tokens(&self) -> usize {
+        self.cached
     }
 
     /// Text held back for a stop string or an unfinished character, once there is no more.
@@ -203,7 +235,15 @@ impl<'s, 'm> Generation<'s, 'm> {
         let Some((kind, rows)) = self.continuation.next(self.session.room()) else {
             return Ok(None);
         };
-        let candidates = self.session.forward(kind, rows, wants)?;
+        let (rows, run) = match (kind, self.cached) {
+            // The rest of a prompt is one, even if it is a single token.
+            (PassKind::Prompt, 1..) => {
+                let whole = rows.len();
+                (&rows[self.cached..], RunKind::Prompt { whole })
+            }
+            _ => (rows, self.session.run_kind(rows)),
+        };
+        let candidates = self.session.forward(kind, run, rows, wants)?;
         let token = stage!(
             self.session.passes.clock,
             Sampling,

@@ -101,19 +101,37 @@ impl<'m> Session<'m> {
 
     /// The session's own sequence goes back to its begin.
     pub fn restart(&mut self) -> Result<(), EngineError> {
-        self.own.as_mut().map_or(Ok(()), |own| own.go_back(0))
+        self.go_back(0)
+    }
+
+    /// Its own sequence goes back to its first `len` tokens.
+    pub(crate) fn go_back(&mut self, len: usize) -> Result<(), EngineError> {
+        self.own.as_mut().map_or(Ok(()), |own| own.go_back(len))
+    }
+
+    /// How many tokens of a prompt its own sequence has seen: not the last one, which there must be a
+    /// pass for.
+    pub fn shared_with(&self, prompt: &[u32]) -> usize {
+        let seen = self.own.as_ref().map_or(&[][..], Sequence::tokens);
+        let same = seen.iter().zip(prompt).take_while(|(a, b)| a == b);
+        same.count().min(prompt.len().saturating_sub(1))
+    }
+
+    /// What these tokens are, as all that its own sequence reads next.
+    pub(crate) fn run_kind(&self, tokens: &[u32]) -> RunKind {
+        RunKind::of(tokens.len(), self.own.as_ref().map_or(0, Sequence::len))
     }
 
     /// Sends `tokens` through the model after what its own sequence has seen already. All of them share
     /// one visit of each layer.
     pub fn pass(&mut self, tokens: &[u32]) -> Result<PassTiming, EngineError> {
         self.passes.begin()?;
-        let seen = self.own.as_ref().map_or(0, Sequence::len);
-        let kind = match RunKind::of(tokens.len(), seen) {
+        let run = self.run_kind(tokens);
+        let kind = match run {
             RunKind::Decode => PassKind::Decode,
             _ => PassKind::Prompt,
         };
-        self.forward(kind, tokens, Wanted::Logits)?;
+        self.forward(kind, run, tokens, Wanted::Logits)?;
         self.passes.end_pass()?;
         self.last_timing()
     }
@@ -204,12 +222,16 @@ impl<'m> Session<'m> {
     pub(crate) fn forward(
         &mut self,
         kind: PassKind,
+        run: RunKind,
         tokens: &[u32],
         wanted: Wanted,
     ) -> Result<Option<Candidates>, EngineError> {
         let Self { passes, own, seat } = self;
         let own = own_of(own, passes, seat)?;
-        let mut run = [run_of(own, tokens)];
+        let mut run = [Run {
+            kind: run,
+            ..run_of(own, tokens)
+        }];
         passes.blocks(kind, 1, &mut run)?;
         let candidates = passes.head_wanted(&mut run, wanted)?;
         own.tokens.extend(tokens);
@@ -280,6 +302,19 @@ impl<'m> Session<'m> {
         options: GenerationOptions,
     ) -> Result<Generation<'_, 'm>, EngineError> {
         Generation::new(self, prompt, options)
+    }
+
+    /// Generates after `prompt`, which is all of the text so far: of a conversation, every turn. What
+    /// its own sequence has seen of it already is not read again, and it goes back to there.
+    ///
+    /// A row that was computed as a token of its own and not with a prompt may differ from that in the
+    /// last bit.
+    pub fn generate_reusing(
+        &mut self,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+    ) -> Result<Generation<'_, 'm>, EngineError> {
+        Generation::reusing(self, prompt, options)
     }
 }
 

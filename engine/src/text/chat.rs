@@ -30,6 +30,7 @@ mod rewrite;
 mod tags;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod words;
 
 const NAME: &str = "chat";

@@ -14,7 +14,7 @@ mod json;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::text) use json::to_json;
+pub(in crate::text) use json::{indented, to_json};
 
 /// Local time, as the model's own tools have it.
 pub(super) fn strftime_now(format: &str) -> String {

@@ -38,9 +38,9 @@ impl Message {
 /// A conversation, and what else a template may ask for.
 #[derive(Debug, Clone)]
 pub struct Chat {
-    messages: Vec<Value>,
-    tools: Option<Value>,
-    documents: Option<Value>,
+    pub(super) messages: Vec<Value>,
+    pub(super) tools: Option<Value>,
+    pub(super) documents: Option<Value>,
     add_generation_prompt: bool,
     others: Vec<(String, Value)>,
 }
@@ -195,7 +195,7 @@ fn bytes(value: &Value) -> usize {
     total
 }
 
-fn wrong(input: &'static str, reason: String) -> TextError {
+pub(super) fn wrong(input: &'static str, reason: String) -> TextError {
     TextError::ChatInput { input, reason }
 }
 

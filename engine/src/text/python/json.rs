@@ -48,6 +48,20 @@ pub(in crate::text) fn to_json(
     Ok(Value::from(json))
 }
 
+/// For people and for files: a line a value.
+pub(in crate::text) fn indented(value: &Value) -> Result<String, Error> {
+    let style = JsonStyle {
+        item_separator: ",".to_owned(),
+        key_separator: ": ".to_owned(),
+        indent: Some(2),
+        sort_keys: false,
+        ascii: false,
+    };
+    let mut json = String::new();
+    write_json(&mut json, value, &style, 0)?;
+    Ok(json)
+}
+
 fn write_json(
     json: &mut String,
     value: &Value,
