@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use engine::text::{Detokenizer, Logprob, Logprobs, Tokenizer};
+use engine::text::{Logprob, Logprobs, Tokenizer};
 use engine::{Account, Ended, EngineError, GeneratedToken, Told};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -30,7 +30,6 @@ struct Answer {
     split: Split,
     tokenizer: Option<Tokenizer>,
     prompt_tokens: usize,
-    which: Which,
     ended: bool,
 }
 
@@ -53,7 +52,6 @@ impl Answers {
                     split: Split::new(prompt.style.clone()),
                     tokenizer: tokenizer.cloned(),
                     prompt_tokens: prompt.tokens.len(),
-                    which: Which::new(&prepared.options.stop, prompt.style.shows(), tokenizer),
                     ended: false,
                 });
             }
@@ -122,12 +120,7 @@ impl Answer {
                 read,
                 of: self.prompt_tokens,
             }),
-            Told::Token(GeneratedToken {
-                token,
-                text,
-                logprobs,
-            }) => {
-                self.which.take(token, &text);
+            Told::Token(GeneratedToken { text, logprobs, .. }) => {
                 if let Some(logprobs) = logprobs {
                     pieces.push(Piece::Likely(vec![self.likely(logprobs)]));
                 }
@@ -136,11 +129,12 @@ impl Answer {
             Told::Ended {
                 rest,
                 ended,
+                stopped_by,
                 account,
             } => {
                 self.split.push(&rest, &mut pieces);
                 self.split.finish(&mut pieces);
-                pieces.push(Piece::End(self.finish(ended), account));
+                pieces.push(Piece::End(self.finish(ended, stopped_by), account));
                 self.ended = true;
             }
             // Told apart by the caller.
@@ -149,11 +143,11 @@ impl Answer {
         pieces
     }
 
-    fn finish(&mut self, ended: Ended) -> Finish {
+    fn finish(&self, ended: Ended, stopped_by: Option<usize>) -> Finish {
         match ended {
             Ended::MaxNewTokens => Finish::Length,
             Ended::ContextFull => Finish::ContextFull,
-            Ended::StopString => Finish::Stopped(self.which.stop()),
+            Ended::StopString => Finish::Stopped(stopped_by.unwrap_or(0)),
             Ended::EndOfText | Ended::Interrupted | Ended::Failed if self.split.called() => {
                 Finish::Calls
             }
@@ -171,48 +165,6 @@ impl Answer {
             top_bytes: logprobs.top.iter().map(bytes).collect(),
             logprobs,
         }
-    }
-}
-
-/// Which of the texts to stop at did: the text that was held back begins with it.
-#[derive(Debug)]
-struct Which {
-    stops: Vec<String>,
-    /// Where there is a choice.
-    detokenizer: Option<Detokenizer>,
-    /// Text that was not given out.
-    held: String,
-}
-
-impl Which {
-    /// `shows`: special tokens that are printed.
-    fn new(stops: &[String], shows: &[&str], tokenizer: Option<&Tokenizer>) -> Self {
-        let choice = stops.len() > 1;
-        let printing = |tokenizer: &Tokenizer| tokenizer.detokenizer().showing(shows);
-        Self {
-            stops: stops.to_vec(),
-            detokenizer: tokenizer.filter(|_| choice).map(printing),
-            held: String::new(),
-        }
-    }
-
-    fn take(&mut self, token: u32, given_out: &str) {
-        let Some(detokenizer) = &mut self.detokenizer else {
-            return;
-        };
-        self.held.push_str(&detokenizer.push(token));
-        if self.held.starts_with(given_out) {
-            self.held.drain(..given_out.len());
-        }
-    }
-
-    fn stop(&self) -> usize {
-        let begins = |(_, stop): &(usize, &String)| self.held.starts_with(stop.as_str());
-        let found = self.stops.iter().enumerate().filter(begins);
-        // Of those that begin there the shortest was complete first.
-        found
-            .min_by_key(|(_, stop)| stop.len())
-            .map_or(0, |(index, _)| index)
     }
 }
 

@@ -62,6 +62,8 @@ pub enum Told {
         /// Text that was held back for a stop string.
         rest: String,
         ended: Ended,
+        /// Which of the texts to stop at did.
+        stopped_by: Option<usize>,
         account: Account,
     },
     Failed(EngineError),
@@ -292,6 +294,7 @@ impl<'m> Scheduler<'m> {
             let told = Told::Ended {
                 rest,
                 ended,
+                stopped_by: request.continuation.stopped_by(),
                 account,
             };
             tell(request.id, told);
