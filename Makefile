@@ -2,7 +2,7 @@
 
 .PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report page check-targets test-neon soak fuzz
 
-ci: format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report page
+ci: format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report
 
 format:
 	cargo fmt --all --check
