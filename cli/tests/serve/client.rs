@@ -163,7 +163,9 @@ impl Stream {
     pub fn next(&mut self) -> Option<String> {
         loop {
             while let Some((event, rest)) = self.waiting.split_once("\n\n") {
-                let data = event.strip_prefix("data: ").map(str::to_owned);
+                let mut lines = event.lines();
+                let data = lines.find_map(|line| line.strip_prefix("data: "));
+                let data = data.map(str::to_owned);
                 self.waiting = rest.to_owned();
                 if data.is_some() {
                     return data;
