@@ -154,6 +154,7 @@ fn without_history_nothing_is_written() {
     let rest = format!("--model {} --max-new-tokens 2 --no-history", made.name());
     let mut person = Person::sits_at(&line(&rest), temp.path());
     person
+        .sees("Ctrl-D leaves.")
         .sees("> ")
         .types("w5\\\r")
         .sees("… ")
@@ -181,7 +182,8 @@ fn a_kill_leaves_the_terminal_as_it_was() {
         made.name()
     );
     let mut person = Person::sits_at(&line, temp.path());
-    person.sees("> ").types("w5").sees("w5");
+    person.sees("Ctrl-D leaves.").sees("> ");
+    person.types("w5").sees("w5");
     let pid = fs::read_to_string(&pid).unwrap();
     let killed = Command::new("kill")
         .args(["-s", "TERM", pid.trim()])
@@ -189,6 +191,7 @@ fn a_kill_leaves_the_terminal_as_it_was() {
     assert!(killed.unwrap().success());
     person.sees("interrupted").sees("code 130");
     let (_, shown) = person.leaves();
+    assert!(shown.contains("\x1b[?2004l"), "{shown:?}");
     assert!(
         shown.contains(" icanon") && shown.contains(" echo "),
         "{shown:?}"
