@@ -88,12 +88,12 @@ mod tests {
         assert_eq!(pace.rows(0), FIRST_ROWS);
         // 2 ms a row.
         pace.learn(&pass(64, 0), 32, 0);
-        assert_eq!(pace.rows(1), 96);
-        assert_eq!(pace.rows(0), 992);
+        assert!((80..=96).contains(&pace.rows(1)));
+        assert!((976..=992).contains(&pace.rows(0)));
         // Beside others, what they take is not the chunk's.
         pace.learn(&pass(40, 0), 0, 2);
         pace.learn(&pass(240, 0), 100, 2);
-        assert_eq!(pace.rows(2), 96);
+        assert!((80..=96).contains(&pace.rows(2)));
     }
 
     #[test]
@@ -102,11 +102,11 @@ mod tests {
         pace.learn(&pass(1000, 900), 0, 1);
         // 2 ms a row beside 100 ms for the others.
         pace.learn(&pass(1000, 700), 100, 1);
-        assert_eq!(pace.rows(1), 544);
-        assert_eq!(pace.rows(0), 992);
+        assert!((528..=544).contains(&pace.rows(1)));
+        assert!((976..=992).contains(&pace.rows(0)));
         // A slow link: a chunk is computed while it carries the layers twice.
         pace.learn(&pass(10_000, 9_700), 100, 1);
-        assert_eq!(pace.rows(0), 10_000 / 16 * 16);
+        assert!((9_984..=10_000).contains(&pace.rows(0)));
         // It did not slow this one down.
         pace.learn(&pass(300, 0), 100, 1);
         assert!(pace.rows(1) < 208);
