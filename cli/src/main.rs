@@ -15,10 +15,8 @@ mod output;
 #[forbid(unsafe_code)]
 mod prompt;
 #[forbid(unsafe_code)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "wired with the routes")
-)]
+#[expect(dead_code, reason = "wired with the routes")]
+#[cfg_attr(not(test), expect(unused_imports, reason = "wired with the routes"))]
 mod serve;
 
 use std::process::ExitCode;
