@@ -295,7 +295,7 @@ fn a_conversation_that_does_not_fit_is_told_in_numbers() {
     let made = chatty();
     for (words, told) in [
         (31, "has 34 tokens and the context holds 32"),
-        (60, "bytes, more than 32 tokens can have"),
+        (300, "has 303 tokens and the context holds 32"),
     ] {
         let typed = "w5 ".repeat(words);
         let run = with(&made, "--context 32", &typed);

@@ -106,7 +106,7 @@ fn an_answer_is_stopped_and_the_conversation_goes_on() {
     let file = temp.path().join("talk.json");
     // An answer of 500 tokens would take half a minute.
     let line = line(&format!(
-        "--model {} --num-gpu-layers 0 --link-gbps 0.02",
+        "--model {} --num-gpu-layers 0 --link-gbps 0.005",
         made.name()
     ));
     let mut person = Person::sits_at(&line, temp.path());

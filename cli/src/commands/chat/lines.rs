@@ -100,7 +100,7 @@ mod tests {
         for (lines, expected) in [
             ("a|b", vec![message("a"), message("b")]),
             ("a\\|b|c", vec![message("a\nb"), message("c")]),
-            ("a\\", vec![message("a\n")]),
+            ("a\\", vec![message("a")]),
             (quoted, vec![message("a\n/b\\\n\nc"), message("d")]),
             ("\"\"\"|a|\"\"\"", vec![message("a")]),
             ("\"\"\"a b\"\"\"", vec![message("a b")]),
