@@ -77,7 +77,7 @@ KEY = "sesame"
 
 
 class Server:
-    """Serves `page` (a path) on a free port; its fields say how, and what was asked."""
+    """Serves what `page()` gives, on a free port; its fields say how, and what was asked."""
 
     def __init__(self, page):
         self.page = page
@@ -137,7 +137,7 @@ class Server:
 
             def do_GET(self):
                 if self.path == "/":
-                    page = server.page.read_bytes()
+                    page = server.page()
                     policy = {"Content_Security_Policy": server.content_policy(page)} if server.policy else {}
                     return self.reply(200, page, "text/html; charset=utf-8", **policy)
                 if self.path == "/health":
