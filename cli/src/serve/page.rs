@@ -12,6 +12,7 @@ const PAGE: &str = concat!(
     include_str!("page/frame.css"),
     include_str!("page/talk.css"),
     include_str!("page/panel.css"),
+    include_str!("page/narrow.css"),
     include_str!("page/body.html"),
     include_str!("page/tools.js"),
     include_str!("page/store.js"),

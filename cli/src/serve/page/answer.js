@@ -1,10 +1,18 @@
+// An answer as it is shown: what was thought, the text, and what stands below it.
+
 function answerElement(message) {
-  const box = make("article", "message assistant");
-  box.setAttribute("aria-label", "Answer");
+  const box = named(make("article", "message assistant"), "Answer");
   const thought = make("details", "thought");
   const view = {
-    box, thought, summary: make("summary"), reasoning: make("div", "text"), waiting: make("p", "waiting"),
-    text: make("div", "text"), after: make("div", "after"), spoken: Infinity,
+    box,
+    thought,
+    summary: make("summary"),
+    reasoning: make("div", "text"),
+    waiting: make("p", "waiting"),
+    text: make("div", "text"),
+    after: make("div", "after"),
+    ended: false,
+    spoken: Infinity,
   };
   thought.append(view.summary, view.reasoning);
   box.append(thought, view.text, view.waiting, view.after);
@@ -23,23 +31,31 @@ function drawAnswer(message) {
   view.box.classList.toggle("busy", run !== undefined);
   view.thought.hidden = !message.reasoning;
   if (message.reasoning) {
-    const thinking = run && !message.content;
-    view.summary.textContent = thinking ? "Thinking: " + plural(message.reasoning.split(/\s+/).length, "word")
-      : message.thought_ms >= 100 ? "Thought for " + digits(message.thought_ms / 1000) + " s" : "Thought";
+    view.summary.textContent = thoughtOf(message, run);
     showText(view.reasoning, message.reasoning);
   }
-  const blocks = showText(view.text, message.content);
+  showText(view.text, message.content);
   view.waiting.hidden = !run || message.content !== "" || message.reasoning !== "";
   view.waiting.textContent = run?.phase ?? "";
-  if (run) {
-    for (; view.spoken < blocks.length - 1; view.spoken++) speak(blocks[view.spoken]);
-  }
-  if (!run !== (view.ended ?? false) || view.ended === undefined) drawEnd(message, view, !run);
+  // The last block may still grow.
+  if (run) speak(view, 1);
+  if (!run !== view.ended) drawEnd(message, view, !run);
   toNewest();
 }
 
-function speak(block) {
-  announce(block.kind === "code" ? "Code, " + plural(block.text.split("\n").length, "line") + "." : block.element.textContent);
+function thoughtOf({ content, reasoning, thought_ms }, run) {
+  if (run && !content) return "Thinking: " + plural(reasoning.split(/\s+/).length, "word");
+  return thought_ms >= 100 ? "Thought for " + digits(thought_ms / 1000) + " s" : "Thought";
+}
+
+// Has the blocks read aloud that were not yet, but for the last `less`. Code is told by its length.
+function speak(view, less) {
+  const blocks = shown.get(view.text);
+  for (; view.spoken < blocks.length - less; view.spoken++) {
+    const { kind, text, element } = blocks[view.spoken];
+    const code = kind === "code" && "Code, " + plural(text.split("\n").length, "line") + ".";
+    announce(code || element.textContent);
+  }
 }
 
 // What stands below an answer: how it ended, its figures, and what can be done with it.
@@ -47,8 +63,11 @@ function drawEnd(message, view, ended) {
   view.ended = ended;
   view.after.replaceChildren();
   if (!ended) return;
-  if (message.stopped) view.after.append(make("p", "small muted", "Stopped."));
-  if (message.finish === "length") view.after.append(make("p", "small muted", "The answer reached the most tokens it may have; Settings can allow more."));
+  const note = (words) => view.after.append(make("p", "small muted", words));
+  if (message.stopped) note("Stopped.");
+  if (message.finish === "length") {
+    note("The answer reached the most tokens it may have; Settings can allow more.");
+  }
   if (message.error) view.after.append(troubleElement(message));
   const figures = figuresOf(message);
   if (figures.length > 0) {
@@ -56,25 +75,21 @@ function drawEnd(message, view, ended) {
     for (const figure of figures) line.append(make("span", "", figure), " ");
   }
   const tools = view.after.appendChild(make("div", "tools"));
-  if (message.content) {
-    const copy = makeButton("Copy", "quiet", async () => {
-      copy.textContent = (await copied(message.content)) ? "Copied" : "Not copied";
-      setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-    });
-    tools.append(copy);
+  if (message.content) tools.append(copyButton(() => message.content));
+  if (!message.error) {
+    tools.append(makeButton("Regenerate", "quiet", () => regenerate(current, message)));
   }
-  if (!message.error) tools.append(makeButton("Regenerate", "quiet", () => regenerate(current, message)));
 }
 
 function troubleElement(message) {
-  const { title, hint, again, status } = message.error;
+  const { title, hint, again = 0, status, at } = message.error;
   const box = make("div", "trouble");
   box.append(make("b", "", title), " ", make("span", "", hint));
   const row = box.appendChild(make("div", "row"));
   const retry = makeButton("Try again", "", () => regenerate(current, message));
   row.append(retry);
   if (status === 401) row.append(makeButton("Open Settings", "", () => openSettings("key")));
-  const until = message.error.at + (again ?? 0) * 1000;
+  const until = at + again * 1000;
   const tick = () => {
     const left = Math.ceil((until - Date.now()) / 1000);
     retry.disabled = left > 0;
@@ -88,22 +103,32 @@ function troubleElement(message) {
 // The line of figures from `usage`; what the server did not send is not there.
 function figuresOf({ usage }) {
   if (!usage) return [];
-  const { prompt_tokens, completion_tokens } = usage;
-  const engine = usage.engine ?? {};
+  const { prompt_tokens: prompt, completion_tokens: made } = usage;
   const cached = usage.prompt_tokens_details?.cached_tokens;
+  const engine = usage.engine ?? {};
+  const { tokens_per_s, prompt_ms, queue_ms, stall_ms, link_bytes, link_gbps, link_share } = engine;
   const found = [];
-  const speed = isNumber(engine.tokens_per_s) ? " at " + digits(engine.tokens_per_s) + " tok/s" : "";
-  if (isNumber(completion_tokens)) found.push(plural(completion_tokens, "token") + speed);
-  if (isNumber(prompt_tokens)) {
-    found.push("prompt " + plural(prompt_tokens, "token") + (cached > 0 ? " (" + count(cached) + " cached)" : "")
-      + (engine.prompt_ms > 0 ? " in " + time(engine.prompt_ms) : ""));
+  const some = (value) => isNumber(value) && value > 0;
+  // One figure, of the parts that are known.
+  const add = (...parts) => found.push(parts.filter(Boolean).join(""));
+  if (isNumber(made)) {
+    add(plural(made, "token"), isNumber(tokens_per_s) && " at " + digits(tokens_per_s) + " tok/s");
   }
-  if (engine.queue_ms >= 1) found.push("queued " + time(engine.queue_ms));
-  if (engine.stall_ms > 0) found.push("waited " + time(engine.stall_ms) + " for weights");
-  if (engine.link_bytes > 0) {
-    found.push("link " + traffic(engine.link_bytes) + (isNumber(engine.link_gbps) ? " at " + rate(engine.link_gbps).join("\u00a0") : "")
-      + (isNumber(engine.link_share) ? ", " + percent(engine.link_share) + " of its peak" : ""));
+  if (isNumber(prompt)) {
+    add(
+      "prompt " + plural(prompt, "token"),
+      some(cached) && " (" + count(cached) + " cached)",
+      some(prompt_ms) && " in " + time(prompt_ms),
+    );
+  }
+  if (isNumber(queue_ms) && queue_ms >= 1) add("queued " + time(queue_ms));
+  if (some(stall_ms)) add("waited " + time(stall_ms) + " for weights");
+  if (some(link_bytes)) {
+    add(
+      "link " + traffic(link_bytes),
+      isNumber(link_gbps) && " at " + rate(link_gbps).join("\u00a0"),
+      isNumber(link_share) && ", " + percent(link_share) + " of its peak",
+    );
   }
   return found;
 }
-

@@ -1,26 +1,37 @@
-// ---- Asking -----------------------------------------------------------------------------------
+// Asking: what is sent, the answer's stream, and the box that messages are written in.
 
-const snapshot = (chat) => chat.messages.slice();
+function endRun(chat) {
+  runs.get(chat.id)?.controller.abort();
+  runs.delete(chat.id);
+}
+
+// Takes `message` and all after it out of the conversation; gives all that there was.
+function cutAt(chat, message) {
+  const before = chat.messages.slice();
+  chat.messages.splice(chat.messages.indexOf(message));
+  return before;
+}
 
 // What a change took away can be had back.
 function offerBack(chat, messages, words) {
-  notify(words, [["Undo", () => {
-    runs.get(chat.id)?.controller.abort();
-    runs.delete(chat.id);
+  const undo = () => {
+    endRun(chat);
     chat.messages = messages;
     chats.set(chat.id, chat);
     keepChat(chat);
     if (chat === current) drawTalk();
     drawList();
     talk.focus();
-  }]]);
+  };
+  notify(words, [["Undo", undo]]);
 }
 
 // Whether a message can be sent now; tells why not.
 function mayAsk() {
   if (runs.has(current.id)) return false;
-  if (server.state === "loading") setStatus("The model is still loading. Send when it is there.");
-  return server.state !== "loading";
+  if (server.state !== "loading") return true;
+  write("status", "The model is still loading. Send when it is there.");
+  return false;
 }
 
 function send(chat, content) {
@@ -35,8 +46,7 @@ function send(chat, content) {
 
 function regenerate(chat, message) {
   if (!mayAsk()) return;
-  const before = snapshot(chat);
-  chat.messages.splice(chat.messages.indexOf(message));
+  const before = cutAt(chat, message);
   answer(chat);
   // The button that had the focus is gone with the old answer.
   talk.focus();
@@ -53,10 +63,12 @@ function bodyFor(chat) {
     if (last?.role === role) last.content += "\n\n" + content;
     else messages.push({ role, content });
   }
-  const body = { messages, stream: true, stream_options: { include_usage: true, include_progress: true } };
+  const stream_options = { include_usage: true, include_progress: true };
+  const body = { messages, stream: true, stream_options };
   if (server.model) body.model = server.model;
-  for (const { name } of FIELDS) if (isNumber(settings[name])) body[name] = settings[name];
-  if (settings.thinking) body.chat_template_kwargs = { enable_thinking: settings.thinking === "on" };
+  for (const [name] of FIELDS) if (isNumber(settings[name])) body[name] = settings[name];
+  const { thinking } = settings;
+  if (thinking) body.chat_template_kwargs = { enable_thinking: thinking === "on" };
   return body;
 }
 
@@ -74,12 +86,16 @@ async function answer(chat) {
   const keeping = setInterval(() => keepChat(chat), 3000);
   try {
     const response = await ask("v1/chat/completions", {
-      method: "POST", headers: { "content-type": "application/json" },
-      body: JSON.stringify(body), signal: run.controller.signal,
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(body),
+      signal: run.controller.signal,
     });
     if (!response.ok) throw await refusal(response);
     if (!(await take(run, response.body))) {
-      throw new Trouble("The answer broke off.", "The connection ended before the server said that it was done. What came is kept.");
+      throw broken(
+        "The connection ended before the server said that it was done. What came is kept.",
+      );
     }
   } catch (error) {
     if (run.controller.signal.aborted) message.stopped = true;
@@ -92,12 +108,14 @@ async function answer(chat) {
     clearInterval(keeping);
     // An undo may have taken the run away, and another may be in its place.
     if (runs.get(chat.id) === run) runs.delete(chat.id);
-    endThought(message, run);
+    endThought(run);
     chat.updated = Date.now();
     keepChat(chat);
     finish(run);
   }
 }
+
+const broken = (hint) => new Trouble("The answer broke off.", hint);
 
 // Takes the stream of an answer; whether it came to its end.
 async function take(run, body) {
@@ -108,34 +126,43 @@ async function take(run, body) {
     try {
       event = JSON.parse(data);
     } catch {
-      throw new Trouble("The server sent something that this page cannot read.", "What came before it is kept.");
+      const title = "The server sent something that this page cannot read.";
+      throw new Trouble(title, "What came before it is kept.");
     }
-    if (event?.error) throw new Trouble("The answer broke off.", "The server says: " + (serversWords(event) || "an error without a text."));
-    const { message } = run;
-    if (event?.usage) message.usage = event.usage;
-    const prompt = event?.engine?.prompt;
-    if (isNumber(prompt?.read) && isNumber(prompt?.of)) run.phase = "Reading the prompt: " + count(prompt.read) + " of " + plural(prompt.of, "token");
-    const choice = event?.choices?.[0];
-    const { reasoning_content: reasoning, content } = choice?.delta ?? {};
-    if (reasoning) {
-      run.thinking ??= performance.now();
-      message.reasoning += text(reasoning);
+    if (event?.error) {
+      throw broken("The server says: " + (serversWords(event) || "an error without a text."));
     }
-    if (content) {
-      endThought(message, run);
-      message.content += text(content);
-    }
-    if (choice?.finish_reason) {
-      ended = true;
-      message.finish = choice.finish_reason;
-    }
+    if (takeEvent(run, event)) ended = true;
     drawSoon(run);
   }
   return ended;
 }
 
-function endThought(message, run) {
-  if (run.thinking && !message.thought_ms) message.thought_ms = performance.now() - run.thinking;
+// Whether it was the last of the text.
+function takeEvent(run, event) {
+  const { message } = run;
+  if (event?.usage) message.usage = event.usage;
+  const { read, of } = event?.engine?.prompt ?? {};
+  if (isNumber(read) && isNumber(of)) {
+    run.phase = "Reading the prompt: " + count(read) + " of " + plural(of, "token");
+  }
+  const choice = event?.choices?.[0];
+  const { reasoning_content: reasoning, content } = choice?.delta ?? {};
+  if (reasoning) {
+    run.thinking ??= performance.now();
+    message.reasoning += text(reasoning);
+  }
+  if (content) {
+    endThought(run);
+    message.content += text(content);
+  }
+  if (!choice?.finish_reason) return false;
+  message.finish = choice.finish_reason;
+  return true;
+}
+
+function endThought({ message, thinking }) {
+  if (thinking && !message.thought_ms) message.thought_ms = performance.now() - thinking;
 }
 
 // At most once a frame, however fast the tokens come.
@@ -144,28 +171,23 @@ function drawSoon(run) {
   run.asked = true;
   requestAnimationFrame(() => {
     run.asked = false;
-    if (run.chat === current && runs.get(run.chat.id) === run) {
-      drawAnswer(run.message);
-      drawComposer();
-    }
+    if (run.chat !== current || runs.get(run.chat.id) !== run) return;
+    drawAnswer(run.message);
+    drawComposer();
   });
 }
 
-function finish(run) {
-  const { chat, message } = run;
+function finish({ chat, message }) {
   if (chat === current) {
     drawAnswer(message);
     const view = views.get(message);
-    const blocks = shown.get(view?.text) ?? [];
-    for (; view && view.spoken < blocks.length; view.spoken++) speak(blocks[view.spoken]);
+    if (view) speak(view, 0);
     drawComposer();
   }
-  announce(message.stopped ? "Stopped." : message.error ? message.error.title + " " + message.error.hint : "The answer is complete.");
+  const { stopped, error } = message;
+  if (stopped) announce("Stopped.");
+  else announce(error ? sentences(error.title, error.hint) : "The answer is complete.");
   drawList();
-}
-
-function setStatus(words) {
-  byId("status").textContent = words;
 }
 
 function drawComposer() {
@@ -174,15 +196,24 @@ function drawComposer() {
   button.textContent = run ? "Stop" : "Send";
   button.classList.toggle("main", !run);
   button.disabled = !run && (server.state === "loading" || byId("draft").value.trim() === "");
+  write("status", statusOf(run));
+}
+
+function statusOf(run) {
   if (run) {
-    const { message } = run;
-    setStatus((message.content ? "Answering" : message.reasoning ? "Thinking" : run.phase) + ". Escape stops.");
-  } else if (server.state === "gone") {
-    setStatus("The server does not answer. This page keeps trying.");
-  } else if (server.state === "refused") {
-    setStatus([server.refusal?.title, server.refusal?.hint].join(" "));
-  } else {
-    setStatus(server.state === "loading" ? "You can write already." : "Enter sends, Shift+Enter makes a new line.");
+    const { content, reasoning } = run.message;
+    const doing = content ? "Answering" : reasoning ? "Thinking" : run.phase;
+    return doing + ". Escape stops.";
+  }
+  switch (server.state) {
+    case "gone":
+      return "The server does not answer. This page keeps trying.";
+    case "refused":
+      return sentences(server.refusal?.title, server.refusal?.hint);
+    case "loading":
+      return "You can write already.";
+    default:
+      return "Enter sends, Shift+Enter makes a new line.";
   }
 }
 
@@ -205,4 +236,3 @@ function growDraft() {
   draft.style.height = draft.scrollHeight + "px";
   draft.style.overflowY = draft.scrollHeight > innerHeight * 0.38 ? "auto" : "hidden";
 }
-

@@ -1,29 +1,26 @@
-function exportAll() {
-  download("conversations.json", newestFirst().filter((chat) => chat.messages.length > 0));
-}
+// Conversations as a file, out and in.
 
-function download(name, list) {
-  const file = new Blob([JSON.stringify({ format: FORMAT, version: 1, conversations: list }, null, 1)], { type: "application/json" });
+const FORMAT = "engine-conversations";
+
+function exportAll() {
+  const all = { format: FORMAT, version: 1, conversations: listed() };
+  const file = new Blob([JSON.stringify(all, null, 1)], { type: "application/json" });
   const link = make("a");
   link.href = URL.createObjectURL(file);
-  link.download = name;
+  link.download = "conversations.json";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10e3);
 }
 
 async function importFile(file) {
-  let found;
-  try {
-    found = JSON.parse(await file.text());
-  } catch {
-    found = null;
+  const found = await file.text().then(JSON.parse).catch(() => null);
+  if (found?.format !== FORMAT || !Array.isArray(found.conversations)) {
+    const words = " is not a file that this page exported. Choose one that ‘Export all’ made.";
+    return notify(file.name + words, [], "bad");
   }
-  const list = found?.format === FORMAT && Array.isArray(found.conversations) ? found.conversations : null;
-  const good = (list ?? []).map(cleaned).filter((chat) => chat !== null && chat.messages.length > 0);
+  const good = found.conversations.map(cleaned).filter((chat) => chat?.messages.length > 0);
   if (good.length === 0) {
-    notify(list ? "There are no conversations in " + file.name + "."
-      : file.name + " is not a file that this page exported. Choose one that ‘Export all’ made.", [], "bad");
-    return;
+    return notify("There are no conversations in " + file.name + ".", [], "bad");
   }
   for (const chat of good) {
     // One that is here already stays as it is, and the imported one stands beside it.
@@ -32,7 +29,7 @@ async function importFile(file) {
     keepChat(chat);
   }
   drawList();
-  const left = list.length - good.length;
-  notify(plural(good.length, "conversation") + " imported" + (left > 0 ? "; " + left + " could not be read." : "."));
+  const left = found.conversations.length - good.length;
+  const rest = left > 0 ? "; " + left + " could not be read." : ".";
+  notify(plural(good.length, "conversation") + " imported" + rest);
 }
-

@@ -1,11 +1,23 @@
-// Appends `source` to `parent`: code, bold, italic, struck, links; everything else as it stands.
+// Markdown within a line: code, bold, italic, struck, links; everything else as it stands.
+
+// So far an end is looked for.
+const REACH = 4000;
 const SIGNS = /[\\`*_~[!<\n]|https?:\/\//g;
 const MARKS = {
   "\n": (_, at) => ({ node: make("br"), end: at + 1 }),
-  "\\": ({ source }, at) => (/[!-/:-@[-`{-~]/.test(source[at + 1] ?? "") ? { node: source[at + 1], end: at + 2 } : null),
-  "`": codeAt, "*": emphasisAt, "_": emphasisAt, "~": emphasisAt, "[": linkAt, "!": linkAt, "<": addressAt, h: addressAt,
+  "\\": ({ source }, at) =>
+    /[!-/:-@[-`{-~]/.test(source[at + 1] ?? "") ? { node: source[at + 1], end: at + 2 } : null,
+  "`": codeAt,
+  "*": emphasisAt,
+  _: emphasisAt,
+  "~": emphasisAt,
+  "[": linkAt,
+  "!": linkAt,
+  "<": addressAt,
+  h: addressAt,
 };
 
+// Appends `source` to `parent`.
 function inline(parent, source, depth = 0) {
   const here = { source, depth, inLink: parent.tagName === "A", searched: {} };
   let [plain, at] = ["", 0];
@@ -37,7 +49,10 @@ function codeAt({ source }, at) {
   const from = at + ticks.length;
   const length = source.slice(from, from + REACH).indexOf(ticks);
   if (length < 1) return { end: from };
-  return { node: make("code", "", source.slice(from, from + length).replace(/^ (.+) $/s, "$1")), end: from + length + ticks.length };
+  return {
+    node: make("code", "", source.slice(from, from + length).replace(/^ (.+) $/s, "$1")),
+    end: from + length + ticks.length,
+  };
 }
 
 function emphasisAt({ source, depth, searched }, at) {
@@ -48,7 +63,8 @@ function emphasisAt({ source, depth, searched }, at) {
   const mark = sign.repeat(run);
   const from = at + run;
   const inWord = sign === "_" && /\w/.test(source[at - 1] ?? "");
-  if (mark === "~" || inWord || depth >= DEPTH || !/\S/.test(source[from] ?? "")) return { end: from };
+  const begins = mark !== "~" && !inWord && /\S/.test(source[from] ?? "");
+  if (!begins || depth >= DEPTH) return { end: from };
   const end = emphasisEnd(source, mark, from, searched[mark] ?? 0);
   if (end < 0) {
     searched[mark] = from + REACH;
@@ -71,18 +87,22 @@ function emphasisEnd(source, mark, from, searched) {
       while (source[at + run] === mark[0]) run++;
       const goesOn = mark[0] === "_" && /\w/.test(source[at + run] ?? "");
       // In a run of three the mark that began last ends first.
-      if (/\S/.test(source[at - 1]) && !goesOn && (run === mark.length || run === 3)) return at + run - mark.length;
+      const fits = run === mark.length || run === 3;
+      if (fits && !goesOn && /\S/.test(source[at - 1])) return at + run - mark.length;
       at += run - 1;
     }
   }
   return -1;
 }
 
+const LINK = /^([^\]\n]{0,400})\]\(\s?<?([^\s<>]{1,2000}?)>?(?: "[^"\n]{0,200}")?\)/;
+
 // A link, or a picture, which is shown as a link: nothing is fetched.
 function linkAt({ source, depth, inLink }, at) {
   const open = at + (source[at] === "!" ? 2 : 1);
-  if (source[open - 1] !== "[" || inLink || depth >= DEPTH || !source.slice(open, open + 402).includes("](")) return null;
-  const parts = /^([^\]\n]{0,400})\]\(\s?<?([^\s<>]{1,2000}?)>?(?: "[^"\n]{0,200}")?\)/.exec(source.slice(open, open + 2700));
+  if (source[open - 1] !== "[" || inLink || depth >= DEPTH) return null;
+  if (!source.slice(open, open + 402).includes("](")) return null;
+  const parts = LINK.exec(source.slice(open, open + 2700));
   const url = parts && webAddress(parts[2]);
   if (!url) return null;
   const link = linkTo(url);
@@ -110,31 +130,21 @@ function addressAt({ source, inLink }, at) {
   return { node, end: from + words.length + (enclosed ? 1 : 0) };
 }
 
+// An address that may be a link: http and https, nothing that runs or opens a program.
+function webAddress(address) {
+  try {
+    const url = new URL(address);
+    return ["http:", "https:"].includes(url.protocol) ? url : null;
+  } catch {
+    return null;
+  }
+}
+
 function linkTo(url) {
-  return Object.assign(make("a"), { href: url.href, title: url.href, target: "_blank", rel: "noopener noreferrer nofollow" });
-}
-
-// Shows `source` in `parent`. Blocks that did not change since the last call are left alone, so a
-// growing answer costs what its last block costs, and a selection above it stays. Gives the
-// elements of the blocks.
-const shown = new WeakMap();
-function showText(parent, source) {
-  const before = shown.get(parent) ?? [];
-  const blocks = blocksOf(source.split("\n"));
-  const now = blocks.map((block, index) => {
-    const old = before[index];
-    if (old?.source === block.source) return old;
-    if (old?.kind === "code" && block.kind === "code" && old.name === block.name) {
-      old.element.querySelector("code").firstChild.data = block.text;
-      return { ...block, element: old.element };
-    }
-    const element = elementOf(block, 0);
-    if (old) old.element.replaceWith(element);
-    else parent.append(element);
-    return { ...block, element };
+  return Object.assign(make("a"), {
+    href: url.href,
+    title: url.href,
+    target: "_blank",
+    rel: "noopener noreferrer nofollow",
   });
-  for (const gone of before.slice(blocks.length)) gone.element.remove();
-  shown.set(parent, now);
-  return now;
 }
-

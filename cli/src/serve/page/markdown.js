@@ -1,8 +1,7 @@
-// ---- Markdown ---------------------------------------------------------------------------------
+// A small part of markdown, made into elements: its blocks. The text is anything a model may write,
+// so each search has a bound: no text takes more than a time that grows as it does.
 
-// A small part of markdown, made into elements. The text is anything a model may write, so each
-// search has a bound: no text takes more than a time that grows as it does.
-const [DEPTH, REACH] = [6, 4000];
+const DEPTH = 6;
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^`]*)$/;
 const HEADING = /^ {0,3}(#{1,6}) (.*)$/;
 const RULE = /^ {0,3}([-*_])(?: *\1){2,} *$/;
@@ -23,10 +22,14 @@ function blocksOf(lines) {
     const add = (block) => blocks.push({ ...block, source: lines.slice(from, at).join("\n") });
     if ((found = FENCE.exec(line))) {
       const inside = [];
-      const ends = (end) => { const close = end.trim(); return close.startsWith(found[1]) && close === found[1][0].repeat(close.length); };
+      const ends = (end) => {
+        const close = end.trim();
+        return close.startsWith(found[1]) && close === found[1][0].repeat(close.length);
+      };
       for (at++; at < lines.length && !ends(lines[at]); at++) inside.push(lines[at]);
       at++;
-      add({ kind: "code", name: found[2].trim().split(/\s/)[0].slice(0, 40), text: inside.join("\n") });
+      const name = found[2].trim().split(/\s/)[0].slice(0, 40);
+      add({ kind: "code", name, text: inside.join("\n") });
     } else if ((found = HEADING.exec(line))) {
       at++;
       add({ kind: "heading", level: found[1].length, text: found[2].trim().replace(/ #+$/, "") });
@@ -43,11 +46,12 @@ function blocksOf(lines) {
       add(list);
     } else if (line.includes("|") && isTableLine(lines[at + 1])) {
       const rows = [cellsOf(line)];
-      for (at += 2; at < lines.length && lines[at].includes("|"); at++) rows.push(cellsOf(lines[at]));
+      for (at += 2; lines[at]?.includes("|"); at++) rows.push(cellsOf(lines[at]));
       add({ kind: "table", rows });
     } else {
       for (at++; at < lines.length && lines[at].trim() !== "" && !starts(lines[at]); at++);
-      add({ kind: "text", text: lines.slice(from, at).map((one) => one.trim()).join("\n") });
+      const trimmed = lines.slice(from, at).map((one) => one.trim());
+      add({ kind: "text", text: trimmed.join("\n") });
     }
   }
   return blocks;
@@ -57,7 +61,8 @@ function blocksOf(lines) {
 function listAt(lines, at) {
   const [, { length: indent }, mark] = ITEM.exec(lines[at]);
   const ordered = /\d/.test(mark);
-  const isOurs = (item) => item && item[1].length >= indent && item[1].length <= indent + 1 && /\d/.test(item[2]) === ordered;
+  const isOurs = (item) =>
+    item && [0, 1].includes(item[1].length - indent) && /\d/.test(item[2]) === ordered;
   const items = [];
   let inner = 0;
   for (; at < lines.length; at++) {
@@ -80,15 +85,23 @@ function listAt(lines, at) {
 }
 
 const starts = (line) => [FENCE, HEADING, QUOTE, ITEM, RULE].some((one) => one.test(line));
-const cellsOf = (line) => line.trim().replace(/^\|/, "").replace(/\|$/, "").split("|").map((cell) => cell.trim());
-const isTableLine = (line) => line !== undefined && line.includes("-") && cellsOf(line).every((cell) => /^:?-+:?$/.test(cell));
+const cellsOf = (line) => {
+  const cells = line.trim().replace(/^\|/, "").replace(/\|$/, "").split("|");
+  return cells.map((cell) => cell.trim());
+};
+const isTableLine = (line) =>
+  line !== undefined && line.includes("-") && cellsOf(line).every((cell) => /^:?-+:?$/.test(cell));
 
 function elementOf(block, depth) {
   switch (block.kind) {
-    case "code": return codeElement(block);
-    case "rule": return make("hr");
-    case "heading": return inline(make(block.level < 3 ? "h3" : "h4"), block.text);
-    case "quote": return nested(make("blockquote"), block.lines, depth);
+    case "code":
+      return codeElement(block);
+    case "rule":
+      return make("hr");
+    case "heading":
+      return inline(make(block.level < 3 ? "h3" : "h4"), block.text);
+    case "quote":
+      return nested(make("blockquote"), block.lines, depth);
     case "list": {
       const list = make(block.ordered ? "ol" : "ul");
       if (block.ordered && block.first !== 1) list.start = block.first;
@@ -106,7 +119,8 @@ function elementOf(block, depth) {
       box.append(table);
       return box;
     }
-    default: return inline(make("p"), block.text);
+    default:
+      return inline(make("p"), block.text);
   }
 }
 
@@ -114,7 +128,8 @@ function nested(parent, lines, depth) {
   if (depth >= DEPTH) return inline(parent, lines.join("\n"));
   for (const block of blocksOf(lines)) {
     // The first line of an item stands beside its mark.
-    if (block.kind === "text" && parent.tagName === "LI" && !parent.firstChild) inline(parent, block.text);
+    const beside = block.kind === "text" && parent.tagName === "LI" && !parent.firstChild;
+    if (beside) inline(parent, block.text);
     else parent.append(elementOf(block, depth + 1));
   }
   return parent;
@@ -123,39 +138,33 @@ function nested(parent, lines, depth) {
 function codeElement(block) {
   const [box, head, pre, code] = [make("div", "code"), make("div"), make("pre"), make("code")];
   code.append(document.createTextNode(block.text));
-  const copy = makeButton("Copy", "quiet", async () => {
-    copy.textContent = (await copied(code.textContent)) ? "Copied" : "Not copied";
-    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
-  });
-  head.append(make("span", "", block.name || "text"), copy);
+  head.append(make("span", "", block.name || "text"), copyButton(() => code.textContent));
   pre.tabIndex = 0;
   pre.append(code);
   box.append(head, pre);
   return box;
 }
 
-async function copied(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return true;
-  } catch {
-    // The clipboard is for secure addresses; this is the way of all others.
-    const field = make("textarea", "unseen", text);
-    document.body.append(field);
-    field.select();
-    const done = document.execCommand("copy");
-    field.remove();
-    return done;
-  }
+// Shows `source` in `parent`. Blocks that did not change since the last call are left alone, so a
+// growing answer costs what its last block costs, and a selection above it stays. Gives the
+// elements of the blocks.
+const shown = new WeakMap();
+function showText(parent, source) {
+  const before = shown.get(parent) ?? [];
+  const blocks = blocksOf(source.split("\n"));
+  const now = blocks.map((block, index) => {
+    const old = before[index];
+    if (old?.source === block.source) return old;
+    if (old?.kind === "code" && block.kind === "code" && old.name === block.name) {
+      old.element.querySelector("code").firstChild.data = block.text;
+      return { ...block, element: old.element };
+    }
+    const element = elementOf(block, 0);
+    if (old) old.element.replaceWith(element);
+    else parent.append(element);
+    return { ...block, element };
+  });
+  for (const gone of before.slice(blocks.length)) gone.element.remove();
+  shown.set(parent, now);
+  return now;
 }
-
-// An address that may be a link: http and https, nothing that runs or opens a program.
-function webAddress(address) {
-  try {
-    const url = new URL(address);
-    return ["http:", "https:"].includes(url.protocol) ? url : null;
-  } catch {
-    return null;
-  }
-}
-

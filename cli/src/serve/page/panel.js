@@ -1,4 +1,4 @@
-// ---- The live panel ---------------------------------------------------------------------------
+// The live panel: what the server's events say, as figures, a line and a strip of layers.
 
 const MINUTE = 60e3;
 // [when, tokens per second] of the last minute.
@@ -18,9 +18,12 @@ async function followPanel() {
       for await (const data of events(response.body)) showPanel(JSON.parse(data));
     } else {
       again = response.status >= 500;
-      hidePanel(response.status === 404 ? "This server has no live panel." : (await refusal(response)).title);
+      const { title } = await refusal(response);
+      hidePanel(response.status === 404 ? "This server has no live panel." : title);
     }
-  } catch { /* The health of the server says why. */ }
+  } catch {
+    // The health of the server says why.
+  }
   panelStream = null;
   if (controller.signal.aborted || !again) return;
   hidePanel("No figures are coming. Trying again.");
@@ -30,29 +33,29 @@ async function followPanel() {
 
 function hidePanel(words) {
   byId("panel").hidden = true;
-  byId("panel-words").textContent = words;
-  byId("show-panel").textContent = "Live";
+  write("panel-words", words);
+  write("show-panel", "Live");
+}
+
+// What is not known is a dash, and has no unit.
+function figure(id, value, unit = "") {
+  byId(id).replaceChildren(value ?? "–");
+  if (unit && value !== null) byId(id).append(" ", make("small", "", unit));
 }
 
 function showPanel(event) {
   if (!event || typeof event !== "object") return;
-  const figure = (id, value, unit, rest = "") => {
-    byId(id).replaceChildren(value);
-    if (unit && value !== "–") byId(id).append(" ", make("small", "", unit + rest));
-  };
-  const known = (value, write) => (isNumber(value) ? write(value) : "–");
+  const known = (value, show) => (isNumber(value) ? show(value) : null);
+  const { tok_s, link_gbps: link, link_peak_gbps: peak, kv_used: used, kv_total: total } = event;
   const layers = text(event.layers, 1024);
   const streamed = layers.split("S").length - 1;
-  const { link_gbps: link, link_peak_gbps: peak, kv_used: used, kv_total: total } = event;
   const share = isNumber(link) && peak > 0 ? link / peak : null;
 
-  const now = performance.now();
-  speeds.push([now, isNumber(event.tok_s) ? Math.max(0, event.tok_s) : 0]);
-  while (speeds[0][0] < now - MINUTE || speeds.length > 2000) speeds.shift();
-  figure("p-speed", known(event.tok_s, digits), "tok/s");
-  drawSpeeds();
-  const [speed, unit] = isNumber(link) ? rate(link, peak > 0 ? peak : link) : ["–", ""];
-  figure("p-link", speed, unit, peak > 0 ? " of " + rate(peak)[0] + (share === null ? "" : ", " + percent(Math.min(1, share))) : "");
+  noteSpeed(isNumber(tok_s) ? Math.max(0, tok_s) : 0);
+  figure("p-speed", known(tok_s, digits), "tok/s");
+  const [speed, unit] = isNumber(link) ? rate(link, peak > 0 ? peak : link) : [null, ""];
+  const part = share === null ? "" : " of " + rate(peak)[0] + ", " + percent(within(share));
+  figure("p-link", speed, unit + part);
   fill(byId("m-link"), share ?? 0);
   figure("p-stall", known(event.stall_ms, time), "a pass");
   figure("p-async", known(event.async_percent, (value) => percent(value / 100)));
@@ -61,32 +64,37 @@ function showPanel(event) {
   figure("p-kv", known(used, count), total > 0 ? "of " + plural(total, "token") : "tokens");
   fill(byId("m-kv"), total > 0 ? used / total : 0);
   drawLayers(layers, streamed, event.layer_now);
-  byId("panel-words").textContent = verdict(event, streamed, share);
-  byId("show-panel").textContent = isNumber(event.tok_s) && event.running > 0 ? digits(event.tok_s) + " tok/s" : "Live";
+  write("panel-words", verdict(event.running > 0, streamed, share));
+  write("show-panel", isNumber(tok_s) && event.running > 0 ? digits(tok_s) + " tok/s" : "Live");
   byId("panel").hidden = false;
 }
 
 // The figures in one sentence.
-function verdict(event, streamed, share) {
-  if (!(event.running > 0)) return "Idle." + (streamed > 0 ? " " + plural(streamed, "layer") + " will be streamed for each token." : " All layers are resident.");
+function verdict(running, streamed, share) {
+  const layers = plural(streamed, "layer");
+  if (!running && streamed > 0) return "Idle. " + layers + " will be streamed for each token.";
+  if (!running) return "Idle. All layers are resident.";
   if (streamed === 0) return "All layers are resident: nothing goes over the link.";
-  if (share === null) return plural(streamed, "layer") + " streamed; the link’s peak is not known.";
-  if (share >= 0.85) return "The link is the limit: it carries " + percent(Math.min(1, share)) + " of its peak.";
-  return "The link carries " + percent(share) + " of its peak.";
+  if (share === null) return layers + " streamed; the link’s peak is not known.";
+  const carries = " carries " + percent(within(share)) + " of its peak.";
+  return share >= 0.85 ? "The link is the limit: it" + carries : "The link" + carries;
 }
 
-function drawSpeeds() {
+function noteSpeed(speed) {
+  const now = performance.now();
+  speeds.push([now, speed]);
+  while (speeds[0][0] < now - MINUTE || speeds.length > 2000) speeds.shift();
   const most = speeds.reduce((most, [, speed]) => Math.max(most, speed), 0);
-  const [width, height, end] = [240, 54, speeds.at(-1)[0]];
+  const [width, height] = [240, 54];
   const points = speeds.map(([when, speed]) => [
-    (width * (1 - (end - when) / MINUTE)).toFixed(1),
+    (width * (1 - (now - when) / MINUTE)).toFixed(1),
     (height - 1 - (speed / (most || 1)) * (height - 4)).toFixed(1),
   ]);
   const line = "M" + points.map((point) => point.join(" ")).join("L");
   const spark = byId("spark");
   spark.querySelector(".line").setAttribute("d", line);
   spark.querySelector(".area").setAttribute("d", line + "V" + height + "H" + points[0][0] + "Z");
-  byId("p-most").textContent = "most " + digits(most) + " tok/s";
+  write("p-most", "most " + digits(most) + " tok/s");
 }
 
 function drawLayers(layers, streamed, now) {
@@ -95,15 +103,16 @@ function drawLayers(layers, streamed, now) {
     layersShown = layers;
     // Rows of one length, as few as leave a layer wide enough to be seen.
     const rows = Math.max(1, Math.ceil(layers.length / 28));
-    strip.style.gridTemplateColumns = "repeat(" + Math.ceil(layers.length / rows) + ", minmax(0, 16px))";
+    const columns = Math.ceil(layers.length / rows);
+    strip.style.gridTemplateColumns = "repeat(" + columns + ", minmax(0, 16px))";
     strip.replaceChildren(...[...layers].map((kind) => make("i", kind === "S" ? "" : "r")));
-    strip.setAttribute("aria-label", layers.length - streamed + " layers resident, " + streamed + " streamed");
-    byId("l-resident").textContent = layers.length - streamed + " resident";
-    byId("l-streamed").textContent = streamed + " streamed";
+    const resident = layers.length - streamed;
+    named(strip, resident + " layers resident, " + streamed + " streamed");
+    write("l-resident", resident + " resident");
+    write("l-streamed", streamed + " streamed");
   }
   strip.querySelector(".now")?.classList.remove("now");
   const at = isNumber(now) ? strip.children[now] : null;
   at?.classList.add("now");
-  byId("l-now").textContent = at ? "now " + now : "none now";
+  write("l-now", at ? "now " + now : "none now");
 }
-

@@ -1,6 +1,6 @@
-// ---- Streams ----------------------------------------------------------------------------------
+// Streams of server-sent events.
 
-// The events of a stream of server-sent events: chunks may be cut anywhere, inside a letter and
+// The data of each event: chunks may be cut anywhere, inside a letter and
 // between the two characters of an end of line too. Comments and fields that are not data are
 // passed over, and an event that the stream's end cuts off is none.
 async function* events(body) {
@@ -30,4 +30,3 @@ async function* events(body) {
     reader.cancel().catch(() => {});
   }
 }
-

@@ -1,8 +1,8 @@
-// ---- The talk ---------------------------------------------------------------------------------
+// The conversation that is shown, and the messages of the reader's side.
 
 // What is being answered: conversation id -> run. One a conversation.
 const runs = new Map();
-// The elements of each message that is shown.
+// The elements of each answer that is shown.
 let views = new WeakMap();
 let [editing, pinned] = [null, true];
 
@@ -23,12 +23,14 @@ function drawTalk(stay = false) {
   const box = byId("messages");
   box.replaceChildren();
   if (current.messages.length === 0) {
+    const words = "The panel shows what the link and the layers do while the model answers.";
     const empty = box.appendChild(make("div", "empty"));
-    empty.append(make("h2", "", "What would you like to ask?"), make("p", "muted", "The panel shows what the link and the layers do while the model answers."));
+    empty.append(make("h2", "", "What would you like to ask?"), make("p", "muted", words));
   }
-  for (const message of current.messages) box.append(message.role === "user" ? userElement(message) : answerElement(message));
-  byId("title").textContent = titleOf(current);
-  document.title = (current.title ? current.title + " - " : "") + "engine";
+  for (const message of current.messages) {
+    box.append(message.role === "user" ? userElement(message) : answerElement(message));
+  }
+  drawTitle();
   pinned = !stay;
   byId("newest").hidden = true;
   if (stay) talk.scrollTop = top;
@@ -36,20 +38,29 @@ function drawTalk(stay = false) {
   drawComposer();
 }
 
+function drawTitle() {
+  write("title", titleOf(current));
+  document.title = (current.title ? current.title + " - " : "") + "engine";
+}
+
 function userElement(message) {
-  const box = make("article", "message user");
-  box.setAttribute("aria-label", "You");
-  if (editing !== message) {
-    const tools = make("div", "tools");
-    tools.append(makeButton("Edit", "quiet", () => { editing = message; drawTalk(true); }));
-    box.append(make("div", "said", message.content), tools);
-    return box;
-  }
+  const box = named(make("article", "message user"), "You");
+  if (editing === message) return editElement(box, message);
+  const edit = makeButton("Edit", "quiet", () => {
+    editing = message;
+    drawTalk(true);
+  });
+  const tools = make("div", "tools");
+  tools.append(edit);
+  box.append(make("div", "said", message.content), tools);
+  return box;
+}
+
+function editElement(box, message) {
   box.classList.add("editing");
-  const field = make("textarea");
+  const field = named(make("textarea"), "Your message, to be sent again");
   field.value = message.content;
   field.rows = Math.min(12, message.content.split("\n").length + 1);
-  field.setAttribute("aria-label", "Your message, to be sent again");
   const leave = () => {
     editing = null;
     drawTalk(true);
@@ -59,22 +70,19 @@ function userElement(message) {
     const content = field.value.trim();
     if (!content || !mayAsk()) return;
     const chat = current;
-    const before = snapshot(chat);
-    chat.messages.splice(chat.messages.indexOf(message));
+    const before = cutAt(chat, message);
     editing = null;
     send(chat, content);
     offerBack(chat, before, "The message was changed, and what followed it is gone.");
     talk.focus();
   };
-  field.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); again(); }
-    if (event.key === "Escape") { event.stopPropagation(); leave(); }
-  });
+  onKeys(field, again, leave);
   const tools = make("div", "row");
-  tools.style.marginTop = "6px";
   tools.append(makeButton("Send again", "main", again), makeButton("Cancel", "", leave));
   box.append(field, tools);
-  requestAnimationFrame(() => { field.focus(); field.scrollIntoView({ block: "nearest" }); });
+  requestAnimationFrame(() => {
+    field.focus();
+    field.scrollIntoView({ block: "nearest" });
+  });
   return box;
 }
-
