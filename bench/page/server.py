@@ -77,7 +77,7 @@ KEY = "sesame"
 
 
 class Server:
-    """Serves `page` (a path) on a free port; its fields say how, and what was asked."""
+    """Serves what `page()` gives, on a free port; its fields say how, and what was asked."""
 
     def __init__(self, page):
         self.page = page
@@ -137,7 +137,7 @@ class Server:
 
             def do_GET(self):
                 if self.path == "/":
-                    page = server.page.read_bytes()
+                    page = server.page()
                     policy = {"Content_Security_Policy": server.content_policy(page)} if server.policy else {}
                     return self.reply(200, page, "text/html; charset=utf-8", **policy)
                 if self.path == "/health":
@@ -190,6 +190,7 @@ class Server:
                 events = [": keep-alive\n\n", chunk({"role": "assistant", "content": ""})]
                 events += [f"data: {json.dumps({'choices': [], 'engine': {'prompt': {'read': 600, 'of': 1204}}})}\r\n\r\n"]
                 events += [chunk({"reasoning_content": part}) for part in pieces(reasoning)]
+                thought = len("".join(events).encode()) if reasoning else 0
                 events += [chunk({"content": part}) for part in pieces(text)]
                 if end == "error":
                     events.append(f"data: {json.dumps({'error': {'message': 'the disk is gone', 'code': 'io'}})}\n\n")
@@ -206,7 +207,8 @@ class Server:
                     self.wfile.write(raw[at:at + size])
                     self.wfile.flush()
                     at, step = at + size, step + 1
-                    time.sleep(pause_s)
+                    # A thought takes long enough to be told, though a busy browser reads it late.
+                    time.sleep(0.4 if at - size < thought <= at else pause_s)
                     if at > len(raw) / 2:
                         server.half.wait(60)
 

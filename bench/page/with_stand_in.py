@@ -194,7 +194,8 @@ def files(reader):
         reader.fresh()
         evil = {"id": "../x", "title": "<img src=x onerror=window.ran=1>", "updated": "no", "system": 3,
                 "messages": [{"role": "system", "content": "x"}, None, {"role": "user", "content": ["no"]},
-                             {"role": "assistant", "content": "<img src=x onerror=window.ran=1>", "usage": {"engine": None, "completion_tokens": {}}, "error": {"title": 4}}]}
+                             {"role": "assistant", "content": "<img src=x onerror=window.ran=1>", "usage": {"engine": None, "completion_tokens": {}}, "error": {"title": 4}},
+                             {"role": "assistant", "content": "odd", "usage": {"prompt_tokens": 3, "engine": {"prompt_ms": "5", "link_bytes": "5"}}}]}
         written["conversations"].append(evil)
         written["conversations"].append({"messages": 7})
         file.write_text(json.dumps(written))
