@@ -13,6 +13,7 @@ should not be. Everything after `--` is given to the engine, for instance
 """
 
 import argparse
+import atexit
 import http.client
 import json
 import os
@@ -28,14 +29,22 @@ from pathlib import Path
 
 START_S = 600
 
+# Counts every token but each answer's first, as it comes.
+COUNTED = "engine_time_between_tokens_seconds_count"
+
 
 class Server:
     """A server of our own on a free port."""
 
     def __init__(self, engine, flags):
         self.process = subprocess.Popen(
-            [engine, "serve", "--port", "0", *flags], stderr=subprocess.PIPE, text=True
+            [engine, "serve", "--port", "0", *flags],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+        # Whatever ends this program ends the server, too.
+        atexit.register(self.process.kill)
         self.port = None
         self.log = []
         self.heard = threading.Thread(target=self.listen, daemon=True)
@@ -147,27 +156,32 @@ def prompt(length, vocabulary=250):
     return [random.randrange(2, vocabulary) for _ in range(length)]
 
 
-def together(port, streams, args):
-    """All tokens but the first ones of several streams, by the time from the first of them on."""
-    answers = [None] * streams
+def together(server, streams, args):
+    """Tokens a second of several streams, as the server counts them while all of them generate."""
+    answers, samples = [None] * streams, []
 
     def one(at):
-        answers[at] = Answer(port, prompt(args.prompt), args.tokens)
+        answers[at] = Answer(server.port, prompt(args.prompt), args.tokens)
 
+    before = server.metrics()[COUNTED]
     threads = [threading.Thread(target=one, args=(at,)) for at in range(streams)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    while any(thread.is_alive() for thread in threads):
+        tokens = server.metrics()[COUNTED] - before
+        samples.append((time.monotonic(), tokens))
+        time.sleep(0.1)
     for answer in answers:
         if answer.error:
             sys.exit(f"error: {answer.error}")
-    # The last prompt is read beside the others' tokens: what counts begins when all generate.
+    # From when the last prompt was read to when the first answer was whole.
     begin = max(answer.began + answer.first_token_s for answer in answers)
     end = min(answer.ended for answer in answers)
-    rates = [answer.rate for answer in answers]
-    generated = sum(min(args.tokens, (end - begin) * rate) for rate in rates)
-    return generated / (end - begin)
+    inside = [sample for sample in samples if begin <= sample[0] <= end]
+    if len(inside) < 5:
+        sys.exit("error: the answers are too short to be measured: raise --tokens")
+    (from_s, first), (to_s, last) = inside[0], inside[-1]
+    return (last - first) / (to_s - from_s)
 
 
 def ratios(name, pairs):
@@ -178,11 +192,11 @@ def ratios(name, pairs):
 
 def parallel(args):
     server = Server(args.engine, ["--parallel", str(args.streams), *args.flags])
-    together(server.port, 1, args)
+    together(server, 1, args)
     pairs = []
     for round in range(args.rounds):
-        one = together(server.port, 1, args)
-        all_of_them = together(server.port, args.streams, args)
+        one = together(server, 1, args)
+        all_of_them = together(server, args.streams, args)
         pairs.append((all_of_them, one))
         print(f"round {round + 1}: {args.streams} streams {all_of_them:.2f} tok/s, one {one:.2f}")
     ratios(f"{args.streams} streams over one", pairs)
@@ -212,7 +226,7 @@ def generate(args, ids):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"error: {done.stderr}")
-    return json.loads(done.stdout)["tokens_per_s"]
+    return json.loads(done.stdout)["timing"]["tokens_per_s"]
 
 
 def turns(args):
