@@ -4,12 +4,13 @@ whose result reaches the model."""
 import json
 import os
 import shutil
+import signal
 import subprocess
 
 import chain
 from served import Skipped, Wrong, holds, same
 
-HANGS_S = 240
+HANGS_S = 120
 
 
 def program(place, name):
@@ -32,23 +33,26 @@ def run(place, command, variables):
     path = {"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "dumb"}
     nowhere = "http://127.0.0.1:9"
     proxies = {"HTTPS_PROXY": nowhere, "HTTP_PROXY": nowhere, "NO_PROXY": "127.0.0.1"}
+    # In a session of its own it finds no terminal to ask for, and ends together with what it started.
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=work,
+        env={**path, **proxies, **variables(home)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [str(part) for part in command],
-            cwd=work,
-            env={**path, **proxies, **variables(home)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=HANGS_S,
-        )
-    except subprocess.TimeoutExpired as late:
-        said = f"{late.stdout or ''}{late.stderr or ''}"
-        raise Wrong(f"it has not ended after {HANGS_S} s: {said[-2000:]}") from None
-    if done.returncode != 0:
-        said = f"{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        raise Wrong(f"exit code {done.returncode}: {said}")
-    return done
+        out, err = process.communicate(timeout=HANGS_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        raise Wrong(f"it has not ended after {HANGS_S} s: {(out + err)[-2000:]}") from None
+    if process.returncode != 0:
+        raise Wrong(f"exit code {process.returncode}: {out[-2000:]}{err[-2000:]}")
+    return out
 
 
 CODEX = """model = "chain"
@@ -75,11 +79,11 @@ def codex(place, prompt, *flags):
         return {"CODEX_HOME": str(home / "codex"), "HERE_KEY": place.chain.key}
 
     flags = ["--skip-git-repo-check", "--json", *flags]
-    done = run(place, [program_, "exec", *flags, prompt], variables)
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    out = run(place, [program_, "exec", *flags, prompt], variables)
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
     items = [line["item"] for line in lines if line["type"] == "item.completed"]
     usage = [line["usage"] for line in lines if line["type"] == "turn.completed"]
-    holds(len(usage) == 1, f"no turn was completed: {done.stdout[-2000:]}")
+    holds(len(usage) == 1, f"no turn was completed: {out[-2000:]}")
     return items, usage[0]
 
 
@@ -115,8 +119,7 @@ def claude(place, prompt, *flags):
         }
 
     command = [program(place, "claude"), "-p", prompt, "--output-format", "json", *flags]
-    done = run(place, command, variables)
-    told = json.loads(done.stdout)
+    told = json.loads(run(place, command, variables))
     # A list of all that happened, or its end alone: versions differ.
     told = told[-1] if isinstance(told, list) else told
     same((told["type"], told["is_error"]), ("result", False), f"the result {told}")
@@ -125,7 +128,8 @@ def claude(place, prompt, *flags):
 
 def claude_answers(place):
     told = claude(place, "Hello")
-    same(told["result"], chain.PLAIN, "the answer")
+    # It asks for thinking, and keeps the thoughts from the answer.
+    same(told["result"], chain.AFTER, "the answer")
     holds(told["usage"]["output_tokens"] > 10, f"the usage is {told['usage']}")
 
 

@@ -313,8 +313,12 @@ def gone(place):
     ask["extra_body"] = {"ignore_eos": True}
     for _ in range(8):
         with client(place).chat.completions.create(**ask, stream=True) as stream:
-            next(iter(stream))
+            # The first chunk comes before there is a token.
+            texts = (chunk.choices[0].delta.content for chunk in stream)
+            holds(any(texts), "the stream has no text")
     place.chain.until_are(0, 0)
+    whole = client(place).chat.completions.create(model="chain", messages=user("Hello"))
+    same(whole.choices[0].message.content, chain.PLAIN, "the answer after that")
 
 
 CHECKS = [
