@@ -1,6 +1,6 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report page check-targets test-neon soak fuzz
+.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report page check-targets test-neon soak clients fuzz
 
 ci: format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report
 
@@ -74,6 +74,11 @@ profile-chrome profile-flamegraph profile-nsys:
 # The same work over and over, at full length (some 20 minutes); `test` has a short version.
 soak:
 	SOAK=full cargo test --locked --release --workspace --test soak --test cli -- soak_ --nocapture
+
+# Clients that no one here wrote, against the built server (bench/clients): the first time installs
+# them, which needs the registries of Python and npm.
+clients: build
+	bench/clients/run
 
 # Checks the code for the systems that CI does not run on: no C compiler for them is needed, but two
 # minutes each.

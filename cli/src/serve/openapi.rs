@@ -104,6 +104,12 @@ const OPERATIONS: &[Operation] = &[
         Gives::JsonOrEvents("Any"),
     ),
     post(
+        "/v1/responses/input_tokens",
+        "How many tokens they would be given",
+        "ResponsesRequest",
+        Gives::Json("Count"),
+    ),
+    post(
         "/v1/messages",
         "The next message of a conversation",
         "MessagesRequest",

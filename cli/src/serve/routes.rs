@@ -36,6 +36,7 @@ pub fn routes() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/v1/chat/completions", post(chat_completions)),
         ("/v1/completions", post(text_completions)),
         ("/v1/responses", post(spoken::responses)),
+        ("/v1/responses/input_tokens", post(spoken::count_input)),
         ("/v1/messages", post(spoken::messages)),
         ("/v1/messages/count_tokens", post(spoken::count)),
         ("/tokenize", post(tokenize)),

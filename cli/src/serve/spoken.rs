@@ -13,8 +13,8 @@ use super::api::events::Event;
 use super::api::fields::Fields;
 use super::api::messages::{self, count_tokens};
 use super::api::notes::Notes;
-use super::api::responses;
-use super::ask::{Ask, Piece, Refusal};
+use super::api::responses::{self, input_tokens};
+use super::ask::{Ask, Conversation, Piece, Refusal};
 use super::body;
 use super::failure::{self, Form};
 use super::routes::{name_notes, prepared, with_ready};
@@ -119,23 +119,44 @@ pub async fn messages(State(server): State<Shared>, request: Request<Body>) -> R
 }
 
 pub async fn count(State(server): State<Shared>, request: Request<Body>) -> Response {
-    let counted = async {
-        server.ready()?;
-        let (object, _held) = body::object(&server, request).await?;
-        let fields = Fields::of(object);
-        let (_, conversation, notes) = count_tokens::read_fields(fields, server.settings.strict)?;
-        let count = move |ready: &server::Ready| ready.texts.count(&conversation);
-        let tokens = with_ready(&server, count).await?;
-        let mut response = Json(count_tokens::body(tokens)).into_response();
-        name_notes(
-            &mut response,
-            notes.ignored_header(),
-            notes.withheld_header(),
-        );
-        Ok(response)
+    let read = |fields, strict| {
+        let (_, conversation, notes) = count_tokens::read_fields(fields, strict)?;
+        Ok((conversation, notes))
     };
-    let counted: Result<Response, Refusal> = counted.await;
+    let counted = counted(&server, request, read, count_tokens::body).await;
     counted.unwrap_or_else(|refusal| failure::response(&refusal, Form::Anthropic))
+}
+
+pub async fn count_input(State(server): State<Shared>, request: Request<Body>) -> Response {
+    let counted = counted(
+        &server,
+        request,
+        input_tokens::read_fields,
+        input_tokens::body,
+    )
+    .await;
+    counted.unwrap_or_else(|refusal| failure::response(&refusal, Form::OpenAi))
+}
+
+/// The tokens of a prompt that is not answered.
+async fn counted(
+    server: &Shared,
+    request: Request<Body>,
+    read: fn(Fields, bool) -> Result<(Conversation, Notes), Refusal>,
+    body: fn(usize) -> Value,
+) -> Result<Response, Refusal> {
+    server.ready()?;
+    let (object, _held) = body::object(server, request).await?;
+    let (conversation, notes) = read(Fields::of(object), server.settings.strict)?;
+    let count = move |ready: &server::Ready| ready.texts.count(&conversation);
+    let tokens = with_ready(server, count).await?;
+    let mut response = Json(body(tokens)).into_response();
+    name_notes(
+        &mut response,
+        notes.ignored_header(),
+        notes.withheld_header(),
+    );
+    Ok(response)
 }
 
 /// A request that was read.

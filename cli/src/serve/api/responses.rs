@@ -4,6 +4,7 @@
 
 pub mod answer;
 mod input;
+pub mod input_tokens;
 mod items;
 mod request;
 

@@ -12,7 +12,7 @@ use crate::serve::ask::{Ask, Conversation, Input, Refusal};
 /// Fields that change nothing in an answer. `store` is among them: nothing is stored. So is
 /// `truncation`, since nothing is ever left out of a conversation: one that is too long is refused,
 /// and the answer says `disabled`.
-const HINTS: &[&str] = &[
+pub(super) const HINTS: &[&str] = &[
     "access_programs",
     "background_options",
     "client_metadata",
@@ -40,7 +40,7 @@ const REPEATED: &[&str] = &[
     "user",
 ];
 
-const UNSUPPORTED: &[(&str, &str)] = &[
+pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
     (
         "background",
         "answers are given while the client waits. Leave it out.",
@@ -159,7 +159,7 @@ fn top_logprobs(fields: &mut Fields) -> Result<Option<usize>, Refusal> {
 }
 
 /// The conversation, and the fields of it that the answer repeats.
-fn conversation(
+pub(super) fn conversation(
     fields: &mut Fields,
     notes: &mut Notes,
 ) -> Result<(Conversation, Map<String, Value>), Refusal> {
