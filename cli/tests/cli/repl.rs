@@ -302,7 +302,7 @@ fn a_conversation_that_does_not_fit_is_told_in_numbers() {
         run.fails(2, &[told, "/clear", "--context"]);
     }
     // One that just fits gets an answer as long as there is room.
-    let almost = "w5 ".repeat(12);
+    let almost = "w5 ".repeat(28);
     let base = format!("--model {} --context 32", made.name());
     let run = chat(&base, &format!("{almost}\n"));
     let run = run.ok();
