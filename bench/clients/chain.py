@@ -36,7 +36,7 @@ BEFORE = "I will look it up."
 CITY = "Zürich \"HB\""
 DONE = "Good, the tool has told me."
 NOTHING = "No tool has told me a thing."
-TOLD, UNTOLD = "I was told the secret word.", "Nobody told me any secret."
+TOLD, UNTOLD = "I was told the secret word.", "I was not told any secret."
 
 # Names of answers; a tool's is that of the tool.
 ANSWERS = {
@@ -144,7 +144,7 @@ def alphabet():
 
 
 def pieces(text, known, letters):
-    """The text cut into pieces that nobody else has, also in the midst of a character."""
+    """The text cut into pieces that no other text has, also in the middle of a character."""
     data, found, at, turn = text.encode(), [], 0, 0
     while at < len(data):
         size = (1, 3, 2, 5, 4)[turn % 5]

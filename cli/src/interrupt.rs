@@ -86,7 +86,7 @@ pub fn flag() -> Arc<AtomicBool> {
     flag
 }
 
-/// Until it is dropped, the first Ctrl-C sets the flag. After that nobody claims one.
+/// Until it is dropped, the first Ctrl-C sets the flag. After that none is claimed.
 #[derive(Debug)]
 pub struct Claimed(Arc<AtomicBool>);
 

@@ -38,7 +38,7 @@ pub fn run(args: ServeArgs) -> Result<(), Failure> {
     let (said, model_ended) = oneshot::channel();
     let shared = Arc::clone(&server);
     let work = move || {
-        // Nobody listens any more where the server was told to stop.
+        // The receiver is gone where the server was told to stop.
         let _ = said.send(model(&args, &shared, &orders, &console));
     };
     let started = thread::Builder::new().name("model".to_owned()).spawn(work);

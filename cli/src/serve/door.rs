@@ -47,7 +47,7 @@ pub struct Teller {
 
 impl Teller {
     pub fn tell(&self, heard: Heard) {
-        // Nobody may be listening any more: then the request is dropped before the next pass.
+        // The receiver may be gone: then the request is dropped before the next pass.
         let _ = self.to.send((self.index, heard));
     }
 

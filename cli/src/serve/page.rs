@@ -31,7 +31,7 @@ const PAGE: &str = concat!(
     include_str!("page/end.html"),
 );
 
-/// Its one style and its one script carry a word that nobody foretells: what a text brought into the
+/// Its one style and its one script carry a word that cannot be guessed: what a text brought into the
 /// page would lack it.
 pub async fn page() -> Response {
     let word = server::name("");

@@ -233,7 +233,7 @@ impl<'m> Scheduler<'m> {
         Ok(())
     }
 
-    /// Nobody wants it any more. It is told nothing further.
+    /// Its client is gone: it is told nothing further.
     pub fn drop_request(&mut self, id: u64) {
         self.waiting.retain(|request| request.id != id);
         if let Some(at) = self.running.iter().position(|request| request.id == id) {
@@ -265,7 +265,7 @@ impl<'m> Scheduler<'m> {
         }
         match self.pass(&planned) {
             Ok(timing) => self.tell_all(&planned, &timing, tell),
-            // Whoever it was made for is gone, or will be.
+            // The clients that it was made for are gone.
             Err(EngineError::Interrupted) => {}
             Err(error) => self.failed(&planned, error, tell),
         }

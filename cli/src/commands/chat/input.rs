@@ -54,7 +54,7 @@ impl Input {
     pub fn next(&mut self, most: u64, too_long: impl Fn() -> Failure) -> Result<Next, Failure> {
         let mut lines = Lines::default();
         let mut begun = false;
-        // Nobody types so much. What is pasted is told of where it does not fit.
+        // More than is typed by hand. A pasted text that does not fit is refused later, with numbers.
         let bounded = !self.is_terminal();
         loop {
             let line = match self {

@@ -1,4 +1,4 @@
-//! What of a request has no effect: told in headers of the answer, so that nobody has to guess. It
+//! What of a request has no effect: told in headers of the answer, so that a client need not guess. It
 //! doesn't know what the names mean.
 
 /// The longest value of a header that is made of names.

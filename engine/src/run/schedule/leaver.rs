@@ -1,4 +1,4 @@
-//! Ends a pass that nobody waits for any more, from another thread: it may take minutes.
+//! Ends a pass from another thread when no client waits for it any more: it may take minutes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// See the module.
 #[derive(Debug, Clone, Default)]
 pub struct Leaver {
-    /// Those that the pass under way reads prompts for, unless it gives somebody else a token.
+    /// Those that the pass under way reads prompts for, unless it gives another request a token.
     reads_for: Arc<Mutex<Vec<u64>>>,
     cancel: Arc<AtomicBool>,
 }
@@ -20,11 +20,6 @@ impl Leaver {
         if before > 0 && reads_for.is_empty() {
             self.cancel.store(true, Ordering::Relaxed);
         }
-    }
-
-    /// Ends the pass under way, whoever waits for it.
-    pub fn interrupt(&self) {
-        self.cancel.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn flag(&self) -> Arc<AtomicBool> {
@@ -62,7 +57,7 @@ mod tests {
         assert!(!ended());
         leaver.leave(2);
         assert!(ended());
-        // One that gives somebody a token does not.
+        // One that gives a request a token does not.
         leaver.begin(std::iter::empty());
         leaver.leave(2);
         assert!(!ended());

@@ -8,7 +8,7 @@ use crate::profile::PassTiming;
 /// What a chunk may add to a pass in which others wait for their next token.
 const BESIDE_OTHERS: Duration = Duration::from_millis(200);
 
-/// What a pass may take in which nobody does: others may come while it is under way.
+/// What a pass may take in which no request waits for a token: others may come meanwhile.
 const ALONE: Duration = Duration::from_secs(2);
 
 /// Before anything is known.

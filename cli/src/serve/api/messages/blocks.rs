@@ -77,7 +77,7 @@ fn assistant(content: &Value, field: &str) -> Result<Assistant, Refusal> {
         let field = format!("{field}[{at}]");
         let kind = kind(block, &field)?;
         match (kind, block) {
-            // Nobody here can read it.
+            // It is encrypted for another server.
             ("redacted_thinking", _) => {}
             ("thinking", Value::Object(fields)) => {
                 said.think(required_text(fields, "thinking", &field)?);

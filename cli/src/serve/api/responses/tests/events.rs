@@ -333,7 +333,7 @@ fn likelihoods_go_with_the_text_that_came_of_them() {
         tokens(&whole["output"][1]["content"][0]["logprobs"]),
         "bcde"
     );
-    // Nobody asked.
+    // It was not asked for.
     let mut answer = self::answer(&json!({}));
     told(
         &mut answer,
