@@ -1,7 +1,8 @@
 //! The order in which streamed blocks are needed, known ahead: a lead that is visited once, and a
-//! cycle that is visited again and again. Each is a unit of work (a prompt's encoder, a token, a
-//! step); after the last block of a unit comes the first of the next. The prefetch thread loads in
-//! this order and nothing else; a visit out of order is refused, not served.
+//! cycle that is visited again and again. The cycle is a unit of work (a token, a step), and so is
+//! each part of the lead (another model's pass over a prompt); after the last block of a unit comes
+//! the first of the next. The prefetch thread loads in this order and nothing else; a visit out of
+//! order is refused, not served.
 
 use crate::block::{BlockId, StackId};
 use crate::plan::ResidencyPlan;
@@ -10,6 +11,8 @@ use crate::plan::ResidencyPlan;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Itinerary {
     lead: Vec<BlockId>,
+    /// Where each of the lead's units ends in it.
+    ends: Vec<usize>,
     cycle: Vec<BlockId>,
 }
 
@@ -17,14 +20,18 @@ impl Itinerary {
     /// The same blocks in every unit of work.
     pub fn new(cycle: Vec<BlockId>) -> Self {
         Self {
-            lead: Vec::new(),
             cycle,
+            ..Self::default()
         }
     }
 
-    /// Another unit before the first: its blocks are visited once.
-    pub fn with_lead(self, lead: Vec<BlockId>) -> Self {
-        Self { lead, ..self }
+    /// Another unit before the cycle, after those that are there: its blocks are visited once.
+    pub fn with_lead(mut self, unit: Vec<BlockId>) -> Self {
+        if !unit.is_empty() {
+            self.lead.extend(unit);
+            self.ends.push(self.lead.len());
+        }
+        self
     }
 
     /// The streamed layers of one stack, first to last.
@@ -42,7 +49,9 @@ impl Itinerary {
 
     /// Streamed blocks in the longest unit of work.
     pub fn len(&self) -> usize {
-        self.lead.len().max(self.cycle.len())
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        let leads = self.ends.iter().zip(begins).map(|(end, begin)| end - begin);
+        leads.chain([self.cycle.len()]).max().unwrap_or(0)
     }
 
     /// Those of the lead, then those of the cycle.
@@ -65,7 +74,10 @@ impl Itinerary {
         let (lead, cycle) = (self.lead.len() as u64, self.cycle.len() as u64);
         match visit.checked_sub(lead) {
             _ if visit == 0 => 0,
-            None => lead,
+            None => {
+                let mut ends = self.ends.iter().map(|&end| end as u64);
+                ends.find(|&end| end >= visit).unwrap_or(lead)
+            }
             Some(after) if cycle > 0 => lead + after.next_multiple_of(cycle),
             Some(_) => visit,
         }
@@ -104,5 +116,23 @@ mod tests {
         let lead = Itinerary::default().with_lead(lead);
         assert_eq!((lead.at(1), lead.at(2)), (Some(block(1, 1)), None));
         assert_eq!((lead.unit_from(1), lead.unit_from(2)), (2, 2));
+    }
+
+    #[test]
+    fn a_lead_of_several_units_is_visited_one_after_the_other() {
+        let units = [
+            vec![block(0, 0)],
+            vec![],
+            vec![block(1, 0), block(1, 1), block(1, 2)],
+            vec![block(2, 0), block(2, 1)],
+        ];
+        let cycle = vec![block(0, 0), block(0, 1)];
+        let itinerary =
+            (units.iter().cloned()).fold(Itinerary::new(cycle.clone()), Itinerary::with_lead);
+        let visited: Vec<_> = (0..10).map_while(|visit| itinerary.at(visit)).collect();
+        assert_eq!(visited, [units.concat(), cycle.clone(), cycle].concat());
+        let from: Vec<u64> = (0..10).map(|visit| itinerary.unit_from(visit)).collect();
+        assert_eq!(from, [0, 1, 4, 4, 4, 6, 6, 8, 8, 10]);
+        assert_eq!(itinerary.len(), 3, "the longest unit's");
     }
 }
