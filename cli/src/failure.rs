@@ -270,7 +270,11 @@ fn engine_code(error: &EngineError) -> Code {
             | TextError::TemplateLimit { .. },
         ) => Code::Checkpoint,
         EngineError::TooManyStrays { .. } => Code::Checkpoint,
-        EngineError::Plan(PlanError::TooLarge { .. } | PlanError::HomesTooLarge { .. })
+        EngineError::Plan(
+            PlanError::TooLarge { .. }
+            | PlanError::TooLargeTogether { .. }
+            | PlanError::HomesTooLarge { .. },
+        )
         | EngineError::PlainTooLarge { .. }
         | EngineError::MemoryRefused { .. }
         | EngineError::DeviceFull { .. }

@@ -41,9 +41,9 @@ pub use link::{Arrival, DeviceVisit, Home, Link, LinkInfo, Mark};
 pub use numa::{NumaNode, NumaShare};
 pub use place::{Connection, Homes, Host, Place, PlaceChoice, RingShape, Staged, Stopwatch, open};
 pub use plan::{
-    BlockCost, BufferBytes, Candidate, Choices, Costs, FixedBytes, HomeChoice, HostRoom, PlanError,
-    PlanRequest, Prediction, Rates, ReserveBytes, Residency, ResidencyPlan, Spread, predict,
-    search,
+    BlockCost, BufferBytes, Candidate, Choices, Costs, FixedBytes, HomeChoice, HostRoom, JointPlan,
+    PlanError, PlanRequest, Prediction, Rates, ReserveBytes, Residency, ResidencyPlan, Shared,
+    Spread, predict, search,
 };
 pub use ram::{RamHome, RamLink, measure_copy_gbps};
 pub use record::{LoadKind, LoadRecord};

@@ -22,6 +22,17 @@ pub enum PlanError {
         /// The most layers that would fit, if any number does.
         fits: Option<usize>,
     },
+    /// Of several stacks in one plan.
+    #[error(
+        "all models together need {}{}, {} are available",
+        units::needed_of(*needed_bytes, *memory_bytes).0, reserved(*reserve_bytes),
+        units::needed_of(*needed_bytes, *memory_bytes).1
+    )]
+    TooLargeTogether {
+        needed_bytes: u64,
+        reserve_bytes: u64,
+        memory_bytes: u64,
+    },
     #[error(
         "with {resident} resident layers the streamed ones need {} of RAM to be streamed from{}, \
          {} are available",
@@ -53,6 +64,11 @@ impl PlanError {
             Self::TooLarge { fits: None, .. } => {
                 "not even 0 resident layers fit: use a shorter --context, one slot (--slots 1), \
                  or raise the limit on memory (--memory, ulimit, the control group)"
+                    .into()
+            }
+            Self::TooLargeTogether { .. } => {
+                "keep fewer layers of each resident, or leave that to `auto`; use a shorter \
+                 --context, one slot (--slots 1), or raise the limit on memory"
                     .into()
             }
             Self::HomesTooLarge {

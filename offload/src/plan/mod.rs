@@ -3,6 +3,7 @@
 
 mod cost;
 mod error;
+mod joint;
 mod predict;
 mod request;
 mod search;
@@ -11,6 +12,7 @@ mod tests;
 
 pub use cost::{BlockCost, BufferBytes, Costs, FixedBytes};
 pub use error::PlanError;
+pub use joint::{JointPlan, Shared};
 pub use predict::{Prediction, Rates, predict};
 pub use request::{HostRoom, PlanRequest, ReserveBytes, Residency, Spread};
 pub use search::{Candidate, Choices, HomeChoice, search};
