@@ -20,6 +20,7 @@ mod linear;
 mod memory;
 mod norm;
 mod phases;
+mod projector;
 mod quant;
 mod rope;
 mod run;
@@ -41,6 +42,9 @@ pub use level::{LEVEL_VARIABLE, Level, level};
 pub use linear::Products;
 pub use memory::{advise_huge_pages, read_in_parallel};
 pub use phases::{Phase, PhaseSpan};
+pub use projector::{
+    FuseScratch, FuseScratchSize, HalfWeights, MlpWeights, ProjectorShape, ProjectorWeights, fuse,
+};
 pub use quant::Quantised;
 pub use rope::{Pairing, RopeTable};
 pub use run::{Run, RunKind};
