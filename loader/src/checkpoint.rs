@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use encoding::Encoding;
 use serde_json::{Map, Value};
 
+pub(crate) use index::entry;
 use index::read_index;
 
 use crate::files::{TOKENIZER_CONFIG, gguf};
@@ -19,6 +20,8 @@ use crate::folder::Folder;
 use crate::foreign;
 use crate::json::parse_object;
 use crate::naming::Naming;
+use crate::source::Tensors;
+use crate::storage::least_direct;
 use crate::surplus::Purpose;
 use crate::{AccessReport, Error, GenerationConfig, ModelConfig, Storage};
 
@@ -30,7 +33,7 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 /// Where one tensor is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorEntry {
-    /// Index into [`Checkpoint::sources`].
+    /// Index into [`Checkpoint::sources`], or [`crate::Fuser::sources`].
     pub source: usize,
     /// Counted from the start of the file.
     pub offset: u64,
@@ -227,6 +230,16 @@ impl Checkpoint {
         self.tensors.get(name)
     }
 
+    /// Where its weights are looked for.
+    pub(crate) fn by_name(&self) -> Tensors<'_> {
+        Tensors {
+            by_name: &self.tensors,
+            sources: &self.sources,
+            location: self.location(),
+            said_by: self.naming.description(),
+        }
+    }
+
     /// All tensors, in the order of their names.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorEntry)> {
         self.tensors
@@ -290,14 +303,6 @@ impl Checkpoint {
 
     /// What [`crate::Access::Direct`] really does here: the least direct of all files.
     pub fn access_report(&self) -> AccessReport {
-        let mut reports = self.sources.iter().map(|source| source.access_report());
-        let first = reports.next().unwrap_or(AccessReport::PageCache);
-        reports.fold(first, |all, one| {
-            if all == one {
-                all
-            } else {
-                AccessReport::PageCache
-            }
-        })
+        least_direct(&self.sources)
     }
 }

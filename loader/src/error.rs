@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use crate::checksum::{ALGORITHM, Checksum};
 use crate::files::gguf::GgufProblem;
 use crate::foreign::Format;
+use crate::fuser::FuserProblem;
 use crate::manifest::MANIFEST;
 use crate::naming::Description;
 use crate::units;
@@ -55,6 +56,13 @@ pub enum Error {
         pick: String,
         found: Vec<String>,
     },
+    #[error("{location} is not a C2C fuser: {problem}")]
+    NotAFuser {
+        location: String,
+        problem: &'static str,
+    },
+    #[error("{file}: {problem}")]
+    Fuser { file: String, problem: FuserProblem },
     #[error("cannot {action} {file}")]
     Io {
         action: &'static str,

@@ -3,7 +3,8 @@
 //! [`Checkpoint`] reads `config.json` and the safetensors headers, or the header of a GGUF file,
 //! and checks every bound before a weight is read; [`BlockLayout`] says where each weight of a
 //! block lies in one slab of memory; [`BlockSource`] says where those bytes are on disk, and
-//! [`Chunk`]s are the reads that bring them. This crate knows no device and no tensor library.
+//! [`Chunk`]s are the reads that bring them. [`Fuser`] is the same of the projectors between two
+//! models' caches. This crate knows no device and no tensor library.
 
 // What reads a stranger's files has no unsafe code, and cannot get any.
 mod buffer;
@@ -25,6 +26,8 @@ mod files;
 mod folder;
 #[forbid(unsafe_code)]
 mod foreign;
+#[forbid(unsafe_code)]
+mod fuser;
 #[forbid(unsafe_code)]
 mod generation;
 #[forbid(unsafe_code)]
@@ -67,6 +70,7 @@ pub use error::{Error, HeaderProblem, Said};
 pub use families::Family;
 pub use files::gguf::{GgufProblem, GgufTokenizer, Texts, TokenType};
 pub use foreign::Format;
+pub use fuser::{Fuser, FuserProblem, FuserShape, Mapped, Models};
 pub use generation::GenerationConfig;
 pub use layout::{Arrangement, BlockLayout, Form, Move, Part, Placement, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};
@@ -77,8 +81,8 @@ pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;
 pub use source::{BlockSource, Piece, Whole};
 pub use spec::{
-    AttentionBiases, BlockSpec, EndsSpec, FeedForward, HeadNorms, Mixer, Norms, Role, TensorSpec,
-    WeightSpec,
+    AttentionBiases, BlockSpec, EndsSpec, FeedForward, Half, HeadNorms, Mixer, Norms,
+    ProjectorPart, Role, TensorSpec, WeightSpec,
 };
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
 pub use surplus::{Purpose, Unread};

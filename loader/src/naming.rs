@@ -19,6 +19,8 @@ pub enum Description {
     ConfigJson,
     /// The metadata of a GGUF file.
     Metadata,
+    /// `projector_N.json` of a fuser's projector.
+    Projector,
 }
 
 impl fmt::Display for Description {
@@ -26,6 +28,7 @@ impl fmt::Display for Description {
         f.write_str(match self {
             Self::ConfigJson => "config.json",
             Self::Metadata => "metadata",
+            Self::Projector => "projector_N.json",
         })
     }
 }

@@ -1,6 +1,8 @@
 //! Where on disk the bytes of one slab are: which range of which file goes to which offset. Built
 //! from names and shapes, checked, and then free of both: the readers see only ranges.
 
+mod found;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,14 +10,16 @@ use encoding::Encoding;
 
 use crate::chunk::{self, Chunk};
 use crate::files::gguf;
-use crate::layout::{Arrangement, Tensor};
+use crate::layout::Arrangement;
 use crate::naming::Naming;
-use crate::{BlockLayout, Checkpoint, DType, Error, Role, TensorEntry, WeightSpec};
+use crate::{BlockLayout, Checkpoint, DType, Error, Role, WeightSpec};
+
+pub(crate) use found::{Found, Most, Tensors, source_of};
 
 /// One tensor's way into a slab.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// Index into [`Checkpoint::sources`].
+    /// Index into [`Checkpoint::sources`], or [`crate::Fuser::sources`].
     pub source: usize,
     pub offset: u64,
     /// As stored.
@@ -58,7 +62,7 @@ pub struct BlockSource {
 }
 
 impl BlockSource {
-    /// "layer 5" or the name of the tensor, for messages.
+    /// "layer 5", "projector 3" or the name of the tensor, for messages.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -121,13 +125,6 @@ impl Whole {
             Self::LmHead => Role::Head,
         }
     }
-}
-
-/// A tensor where it is stored, and what it is to be in memory.
-struct Found<'a> {
-    entry: &'a TensorEntry,
-    stored: Encoding,
-    tensor: Tensor,
 }
 
 impl Checkpoint {
@@ -240,91 +237,21 @@ impl Checkpoint {
         names: impl Iterator<Item = (String, &'a [usize])>,
         dtype: Option<DType>,
     ) -> Result<Vec<Found<'_>>, Error> {
-        let mut found = names
-            .map(|(name, shape)| self.find(&name, shape, dtype))
-            .collect::<Result<Vec<_>, _>>()?;
-        // A vector is read as one: of several formats it becomes the one that holds them all.
-        let is_vector = found.iter().all(|found| found.tensor.cols == 1);
-        let mut others = found.iter().skip(1).map(|found| found.tensor.encoding);
-        if is_vector && others.any(|encoding| encoding != found[0].tensor.encoding) {
-            for found in &mut found {
-                found.becomes(Encoding::F32);
-            }
-        }
-        Ok(found)
-    }
-
-    fn find(&self, name: &str, shape: &[usize], dtype: Option<DType>) -> Result<Found<'_>, Error> {
-        let entry = self.tensor(name).ok_or_else(|| Error::TensorMissing {
-            location: self.location().into(),
-            tensor: name.into(),
-            said_by: self.naming().description(),
-        })?;
-        let same = entry.shape.len() == shape.len()
-            && entry.shape.iter().zip(shape).all(|(a, b)| *a == *b as u64);
-        let file = || self.sources()[entry.source].name().to_owned();
-        if !same {
-            return Err(Error::TensorShape {
-                file: file(),
-                tensor: name.into(),
-                expected: shape.to_vec(),
-                found: entry.shape.clone(),
-                said_by: self.naming().description(),
-            });
-        }
-        let (rows, cols) = match *shape {
-            [rows, cols] => (rows, cols),
-            _ => (shape.iter().product(), 1),
-        };
-        let stored = entry.encoding();
-        let bytes = stored.and_then(|stored| stored.bytes(rows, cols));
-        let (Some(stored), Some(bytes)) = (stored, bytes) else {
-            return Err(Error::TensorDType {
-                file: file(),
-                tensor: name.into(),
-                found: entry.stored.to_string(),
-            });
-        };
-        let mut found = Found {
-            entry,
-            stored,
-            tensor: Tensor {
-                rows,
-                cols,
-                encoding: stored,
-                bytes,
-                from: Some(entry.offset),
-            },
-        };
-        if let Some(dtype) = dtype.filter(|_| stored.is_plain()) {
-            found.becomes(dtype.encoding());
-        }
-        Ok(found)
+        self.by_name().found(names, dtype)
     }
 
     /// Every block and every weight outside is there as config.json describes it. Returns the
     /// format of most of the projections' bytes.
     pub(crate) fn check_weights(&self) -> Result<Encoding, Error> {
-        let mut bytes_of: Vec<(Encoding, usize)> = Vec::new();
+        let mut most = Most::default();
         for layer in 0..self.config.layers {
-            let source = self.block(layer, None, Arrangement::Packed)?;
-            for (_, part) in source
-                .layout
-                .parts()
-                .filter(|(role, _)| role.is_projection())
-            {
-                match bytes_of.iter_mut().find(|(of, _)| *of == part.encoding) {
-                    Some((_, bytes)) => *bytes += part.bytes,
-                    None => bytes_of.push((part.encoding, part.bytes)),
-                }
-            }
+            most.count(self.block(layer, None, Arrangement::Packed)?.layout());
         }
         for which in Whole::ALL {
             self.weight(which, None, Arrangement::Packed)?;
         }
-        let most = bytes_of.into_iter().max_by_key(|&(_, bytes)| bytes);
         // A model has at least one layer and a block has projections.
-        Ok(most.map_or(Encoding::Bf16, |(encoding, _)| encoding))
+        Ok(most.encoding().unwrap_or(Encoding::Bf16))
     }
 
     /// Whether the model reads the tensor of that name, for each name.
@@ -350,56 +277,5 @@ impl Checkpoint {
                 None => whole.contains(&name) || rotation.contains(&name),
             }
         }
-    }
-}
-
-impl Found<'_> {
-    fn becomes(&mut self, encoding: Encoding) {
-        let tensor = &mut self.tensor;
-        if encoding != tensor.encoding {
-            let numbers = tensor.rows * tensor.cols;
-            tensor.encoding = encoding;
-            tensor.bytes = numbers * encoding.block().bytes;
-            tensor.from = None;
-        }
-    }
-}
-
-fn source_of(
-    label: String,
-    weights: &[(Role, Vec<Found<'_>>)],
-    arrangement: Arrangement,
-) -> BlockSource {
-    let tensors = |found: &Vec<Found<'_>>| found.iter().map(|found| found.tensor).collect();
-    let of_layout: Vec<_> = weights
-        .iter()
-        .map(|(role, found)| (*role, tensors(found)))
-        .collect();
-    let layout = BlockLayout::of(&of_layout, arrangement);
-    let mut pieces = Vec::new();
-    for ((_, found), place) in weights.iter().zip(layout.placements()) {
-        let mut row = 0;
-        for found in found {
-            let tensor = found.tensor;
-            // A tensor without rows takes no bytes, and has no place.
-            let Some((slab_offset, part)) = place.find(row) else {
-                continue;
-            };
-            pieces.push(Piece {
-                source: found.entry.source,
-                offset: found.entry.offset,
-                len: usize::try_from(found.entry.bytes).unwrap_or(usize::MAX),
-                slab_offset,
-                stored: found.stored,
-                wanted: tensor.encoding,
-                is_paged: part.is_paged,
-            });
-            row += tensor.rows;
-        }
-    }
-    BlockSource {
-        label,
-        layout: Arc::new(layout),
-        pieces,
     }
 }

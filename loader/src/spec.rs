@@ -118,10 +118,57 @@ pub enum Role {
     Embedding,
     FinalNorm,
     Head,
+    /// Of a fuser's block, which is none of a model's.
+    Projector(Half, ProjectorPart),
+}
+
+/// What a projector changes: it has the same parts for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Half {
+    Key,
+    Value,
+}
+
+impl Half {
+    pub const ALL: [Self; 2] = [Self::Key, Self::Value];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key",
+            Self::Value => "value",
+        }
+    }
+}
+
+/// A weight of one half of a projector. The numbers count its MLP blocks: 0 is the first, which
+/// both paths share, 1 that of the path to the heads' gates, 2 and more those of the path to the
+/// output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProjectorPart {
+    /// From source and target side by side, the source's channels first.
+    In,
+    InBias,
+    Norm(u8),
+    Up(u8),
+    Down(u8),
+    /// One row for each of the target's heads.
+    HeadGate,
+    HeadGateBias,
+    Out,
+    OutBias,
+}
+
+impl ProjectorPart {
+    const fn is_matrix(self) -> bool {
+        matches!(
+            self,
+            Self::In | Self::Up(_) | Self::Down(_) | Self::HeadGate | Self::Out
+        )
+    }
 }
 
 impl Role {
-    /// Those of a block.
+    /// Those of a model's block.
     pub const OF_BLOCK: [Self; 14] = [
         Self::InputNorm,
         Self::Qkv,
@@ -141,7 +188,10 @@ impl Role {
 
     /// Whether the weight is a matrix that a projection multiplies with.
     pub const fn is_projection(self) -> bool {
-        matches!(self, Self::Qkv | Self::Out | Self::GateUp | Self::Down)
+        match self {
+            Self::Projector(_, part) => part.is_matrix(),
+            _ => matches!(self, Self::Qkv | Self::Out | Self::GateUp | Self::Down),
+        }
     }
 }
 
@@ -203,7 +253,7 @@ impl ModelConfig {
             Role::OutBias => biases == AttentionBiases::All,
             Role::QNorm | Role::KNorm => head_norms != HeadNorms::None,
             Role::GateUpBias | Role::DownBias => mlp_biases,
-            Role::Embedding | Role::FinalNorm | Role::Head => false,
+            Role::Embedding | Role::FinalNorm | Role::Head | Role::Projector(..) => false,
         }
     }
 
@@ -230,6 +280,7 @@ impl ModelConfig {
             Role::Down => (vec![hidden], Some(ffn)),
             Role::Embedding | Role::Head => (vec![self.vocab_size], Some(hidden)),
             Role::FinalNorm => (vec![hidden], None),
+            Role::Projector(..) => (Vec::new(), None),
         }
     }
 

@@ -18,8 +18,8 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::Error;
 
@@ -83,6 +83,19 @@ pub trait Storage: fmt::Debug + Send + Sync {
 
     /// What `read_direct` really does; the first time, reads one page to find out.
     fn access_report(&self) -> AccessReport;
+}
+
+/// What [`Access::Direct`] really does with all of these files: the least direct of them.
+pub(crate) fn least_direct(files: &[Arc<dyn Storage>]) -> AccessReport {
+    let mut reports = files.iter().map(|file| file.access_report());
+    let first = reports.next().unwrap_or(AccessReport::PageCache);
+    reports.fold(first, |all, one| {
+        if all == one {
+            all
+        } else {
+            AccessReport::PageCache
+        }
+    })
 }
 
 /// A file of a checkpoint directory.

@@ -104,7 +104,8 @@ fn read_shards(folder: &Folder, json: &[u8]) -> Result<Index, Error> {
     Ok((sources, tensors))
 }
 
-fn entry(source: usize, tensor: HeaderTensor) -> (String, TensorEntry) {
+/// A tensor of that file.
+pub(crate) fn entry(source: usize, tensor: HeaderTensor) -> (String, TensorEntry) {
     let entry = TensorEntry {
         source,
         offset: tensor.offset,

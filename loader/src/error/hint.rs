@@ -24,6 +24,12 @@ impl Error {
                 "give one of them, or a part of its name after the folder's: {location}:Q4_K_M"
             ),
             Self::NoSuchGguf { .. } => "give a part of one of these names, or the file".into(),
+            Self::NotAFuser { .. } => {
+                "give the folder of a pair, which has a folder final with projector_config.json in \
+                 it, or that folder"
+                    .into()
+            }
+            Self::Fuser { file, problem } => return problem.hint(file),
             Self::Unsupported { supported, .. } => {
                 format!("choose a checkpoint with {supported}")
             }
@@ -78,6 +84,13 @@ impl Error {
             {
                 "the file is damaged, or was converted by a program that writes models of this kind \
                  otherwise: fetch another conversion"
+                    .into()
+            }
+            Self::TensorMissing { said_by, .. } | Self::TensorShape { said_by, .. }
+                if *said_by == Description::Projector =>
+            {
+                "projector_N.json and the weights beside it do not belong together: fetch both from \
+                 one place"
                     .into()
             }
             Self::TensorMissing { .. }

@@ -143,7 +143,9 @@ pub fn reference_slab(
             Role::Down => &["mlp.down_proj.weight"],
             Role::DownBias => &["mlp.down_proj.bias"],
             Role::DownNorm => &["post_feedforward_layernorm.weight"],
-            Role::Embedding | Role::FinalNorm | Role::Head => unreachable!("outside the blocks"),
+            Role::Embedding | Role::FinalNorm | Role::Head | Role::Projector(..) => {
+                unreachable!("outside the blocks")
+            }
         };
         let fused: Vec<u8> = names
             .iter()
