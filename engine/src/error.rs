@@ -24,6 +24,9 @@ pub enum EngineError {
     },
     #[error("the head could not be read: an earlier error says why")]
     NoHead,
+    /// Of a model that was opened to be read only.
+    #[error("the model was opened without its head, and gives no logits")]
+    NoLogits,
     #[error("a pass of {rows} rows was asked for, and there is room for {most}")]
     TooManyRows { rows: usize, most: usize },
     #[error("more than {most} sequences were asked for, and the plan counted that many")]
@@ -157,6 +160,35 @@ pub enum EngineError {
         varied: Box<EngineError>,
         source: PlanError,
     },
+    /// What went wrong with one of several models.
+    #[error("{which}: {source}")]
+    Of {
+        which: String,
+        source: Box<EngineError>,
+    },
+    #[error(
+        "{teacher} has another tokenizer than {base}: token {token} is {} there and {} here",
+        spelled(.theirs), spelled(.ours)
+    )]
+    OtherTokenizer {
+        base: String,
+        teacher: String,
+        token: u32,
+        ours: Option<String>,
+        theirs: Option<String>,
+    },
+    #[error(
+        "{teacher} has a vocabulary of {theirs} tokens and {base} one of {ours}, and not both have a \
+         tokenizer to compare"
+    )]
+    OtherVocabulary {
+        base: String,
+        teacher: String,
+        ours: usize,
+        theirs: usize,
+    },
+    #[error("no teacher was given")]
+    NoTeacher,
     #[error("the generation was interrupted")]
     Interrupted,
     #[error("a {0} tensor cannot be computed with here")]
@@ -199,10 +231,20 @@ impl EngineError {
             Self::Loader(error) => return error.hint(),
             Self::Unread { source, .. } => return source.hint(),
             Self::NoHead => "open the model again",
+            Self::NoLogits => "open the model for logits",
             Self::Plan(error) => return Some(error.hint()),
             Self::Offload(error) => return error.hint(),
             Self::Text(error) => return error.hint(),
             Self::EmptyPrompt => "give it some text",
+            Self::Of { source, .. } => return source.hint(),
+            Self::OtherTokenizer { .. } => {
+                "take a teacher of the base model's own kind: tokens of two vocabularies are not \
+                 aligned here"
+            }
+            Self::OtherVocabulary { .. } => {
+                "take a teacher with the base model's vocabulary, or add both models' tokenizer.json"
+            }
+            Self::NoTeacher => "give a teacher, and the fuser that was trained for it",
             Self::TooManyRows { .. } => "send the prompts in parts, or one after the other",
             Self::TooManySequences { .. } => "open the model for more sequences",
             Self::NotSeen { .. } => "ask for a position that it has seen",

@@ -34,6 +34,11 @@ impl Itinerary {
         self
     }
 
+    /// The same cycle, without a lead.
+    pub fn cycle_only(&self) -> Self {
+        Self::new(self.cycle.clone())
+    }
+
     /// The streamed layers of one stack, first to last.
     pub fn of_stack(stack: StackId, plan: &ResidencyPlan) -> Self {
         Self::new(

@@ -57,7 +57,11 @@ impl Panel<'_> {
         let stacks = self.cells();
         for (stack, cells) in &stacks {
             if stacks.len() > 1 {
-                lines.extend(page.flow("", vec![(None, format!("stack {}", stack.0))]));
+                let name = match self.streaming.names.name(*stack) {
+                    Some(name) => name.to_owned(),
+                    None => format!("stack {}", stack.0),
+                };
+                lines.extend(page.flow("", vec![(None, name)]));
             }
             lines.extend(page.strip(cells));
         }

@@ -132,6 +132,26 @@ impl State {
         }
     }
 
+    /// The kernels' caches, to be read.
+    pub(crate) fn layers(&self) -> &[LayerCache] {
+        match self {
+            Self::Caches(caches) => caches,
+            Self::Tensors(_) => unreachable!("a state of another compute"),
+        }
+    }
+
+    /// A state of that layer alone, with its first `positions` positions.
+    pub(crate) fn layer_copied(&self, layer: usize, positions: usize) -> Result<Self, EngineError> {
+        Ok(match self {
+            Self::Caches(caches) => Self::Caches(vec![caches[layer].copied(positions, positions)]),
+            Self::Tensors(caches) => {
+                let part = |kept: &Tensor| kept.narrow(1, 0, positions)?.copy();
+                let (keys, values) = &caches[layer];
+                Self::Tensors(vec![(part(keys)?, part(values)?)])
+            }
+        })
+    }
+
     pub(crate) fn tensors(&self) -> &[(Tensor, Tensor)] {
         match self {
             Self::Tensors(tensors) => tensors,

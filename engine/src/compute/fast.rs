@@ -301,25 +301,33 @@ fn matrix(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize) -> Matrix<
     }
 }
 
+fn of_part<'a>(part: &Part, bytes: &'a [u8]) -> &'a [u8] {
+    &bytes[part.offset..part.offset + part.bytes]
+}
+
+/// A vector, which is one part.
+pub(super) fn numbers_of<'a>(place: &Placement, bytes: &'a [u8]) -> Weights<'a> {
+    weights(place.parts[0].encoding, of_part(&place.parts[0], bytes))
+}
+
+pub(super) fn matrix_of<'a>(place: &Placement, bytes: &'a [u8]) -> Matrix<'a> {
+    let parts = place.parts.iter().map(|part| match part.form {
+        Form::Plain => matrix(part.encoding, of_part(part, bytes), part.rows, part.cols),
+        Form::Compact => Compact::new(of_part(part, bytes), part.rows, part.cols).into(),
+    });
+    match parts.reduce(Matrix::above) {
+        Some(matrix) => matrix,
+        None => unreachable!("{:?} without rows", place.role),
+    }
+}
+
 fn block_weights<'a>(layout: &BlockLayout, bytes: &'a [u8]) -> BlockWeights<'a> {
-    let of = |part: &Part| &bytes[part.offset..part.offset + part.bytes];
     let required = |role| match layout.get(role) {
         Some(place) => place,
         None => unreachable!("a block without {role:?}: every layout has it"),
     };
-    // A vector is one part.
-    let numbers = |place: &Placement| weights(place.parts[0].encoding, of(&place.parts[0]));
-    let vector = |role| layout.get(role).map(numbers);
-    let projection = |role| {
-        let parts = required(role).parts.iter().map(|part| match part.form {
-            Form::Plain => matrix(part.encoding, of(part), part.rows, part.cols),
-            Form::Compact => Compact::new(of(part), part.rows, part.cols).into(),
-        });
-        match parts.reduce(Matrix::above) {
-            Some(matrix) => matrix,
-            None => unreachable!("{role:?} without rows"),
-        }
-    };
+    let vector = |role| layout.get(role).map(|place| numbers_of(place, bytes));
+    let projection = |role| matrix_of(required(role), bytes);
     BlockWeights {
         input_norm: vector(Role::InputNorm),
         qkv: projection(Role::Qkv),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use offload::{LayerIndex, OffloadError, Place, Stopwatch};
+use offload::{BlockId, LayerIndex, OffloadError, Place, Stopwatch};
 
 use crate::profile::{Clock, SpanName, Stage};
 
@@ -124,7 +124,8 @@ impl Laps {
                 Mark::Layer(layer, stage) => {
                     clock.device_stage(stage, from.unwrap_or(at), at);
                     let began = layer_from.unwrap_or(at);
-                    clock.span(SpanName::Layer(layer), began, at);
+                    let block = BlockId::new(clock.pass().stack, layer);
+                    clock.span(SpanName::Layer(block), began, at);
                     blocks = Some((blocks.map_or(began, |(from, _)| from), at));
                 }
             }

@@ -11,6 +11,7 @@ pub mod device;
 pub mod fast;
 pub(crate) mod finite;
 mod laps;
+pub mod projection;
 pub(crate) mod rope;
 pub mod size;
 pub(crate) mod sync;

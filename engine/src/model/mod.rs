@@ -1,7 +1,7 @@
 //! An opened model: weights and the ring they stream through. Read-only but for the ring; what a
 //! sequence changes (cache, activations) belongs to its [`Session`].
 
-mod blueprint;
+pub(crate) mod blueprint;
 pub(crate) mod demo;
 pub(crate) mod forms;
 pub(crate) mod glance;
@@ -9,6 +9,8 @@ pub(crate) mod load;
 pub(crate) mod options;
 pub(crate) mod prompt;
 pub(crate) mod reserve;
+pub(crate) mod several;
+pub(crate) mod shared;
 
 pub use blueprint::{Beside, Blueprint, OneSlot};
 
@@ -17,17 +19,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use offload::{Residency, StreamedStack};
+use offload::Residency;
 
 use self::load::{Loading, Progress, WrapLink};
+use self::shared::SharedStack;
 use crate::compute::Kernels;
 use crate::error::EngineError;
 use crate::machine::cores::CoreWatch;
 use crate::machine::memory;
 use crate::model::options::{ModelOptions, Source};
 use crate::profile::{
-    ArithmeticLimit, ArithmeticPeak, LinkPeak, MemoryLimit, PercentOf, Span, SpanName, Stage,
-    Startup, Streaming, Window, is_too_low, stage,
+    ArithmeticLimit, ArithmeticPeak, LinkPeak, MemoryLimit, PercentOf, Span, SpanName, StackNames,
+    Stage, Startup, Streaming, Window, is_too_low, stage,
 };
 use crate::run::session::Session;
 use crate::text::Tokenizer;
@@ -39,7 +42,7 @@ use kernels::{Asking, Products, Team, measure_gflops, read_in_parallel};
 pub struct Model {
     pub(crate) blueprint: Blueprint,
     pub(crate) ends: Ends,
-    pub(crate) stack: StreamedStack,
+    pub(crate) stack: SharedStack,
     /// The process's compute threads: one a core, shared by all that computes.
     pub(crate) team: Arc<Team>,
     pub(crate) startup: Startup,
@@ -68,6 +71,33 @@ pub struct Loaded {
     pub lowered_from: Option<usize>,
     /// Resident layers are not compact, as was planned: their numbers are too varied.
     pub kept_plain: bool,
+}
+
+/// What a model is made of beside its blueprint.
+struct Parts {
+    ends: Ends,
+    stack: SharedStack,
+    /// Of its resident blocks, what a token reads.
+    resident_bytes: u64,
+    team: Arc<Team>,
+    startup: Startup,
+    loaded: Loaded,
+}
+
+/// The threads that compute.
+fn team_of(blueprint: &Blueprint) -> Result<Team, EngineError> {
+    let threads = blueprint.threads;
+    let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
+        asked: threads,
+        source,
+    })?;
+    // It is the whole process's: what an earlier model was timed with is not this one's.
+    match blueprint.timed_form() {
+        Some(timed) => timed.asking,
+        None => Asking::usual(team.level()),
+    }
+    .choose();
+    Ok(team)
 }
 
 /// Loads; where `auto` planned more than the device or the system then has room for, with fewer
@@ -153,17 +183,7 @@ impl Model {
         wrap: WrapLink<'_>,
     ) -> Result<Self, EngineError> {
         let mut startup = Startup::default();
-        let threads = blueprint.threads;
-        let team = Team::start(threads).map_err(|source| EngineError::ComputeThreadRefused {
-            asked: threads,
-            source,
-        })?;
-        // It is the whole process's: what an earlier model was timed with is not this one's.
-        match blueprint.timed_form() {
-            Some(timed) => timed.asking,
-            None => Asking::usual(team.level()),
-        }
-        .choose();
+        let team = team_of(&blueprint)?;
         let form = blueprint.resident_form();
         let planned = blueprint.plan.resident_count();
         let mut bytes = 0;
@@ -197,21 +217,41 @@ impl Model {
             lowered_from: (!kept_plain && planned != blueprint.plan.resident_count())
                 .then_some(planned),
         };
+        let parts = Parts {
+            ends,
+            stack: SharedStack::new(stack),
+            resident_bytes,
+            team: Arc::new(team),
+            startup,
+            loaded,
+        };
+        Ok(Self::of(blueprint, parts))
+    }
+
+    fn of(blueprint: Blueprint, parts: Parts) -> Self {
+        let Parts {
+            ends,
+            stack,
+            resident_bytes,
+            team,
+            startup,
+            loaded,
+        } = parts;
         let streamed = blueprint.plan.streamed();
         let streamed = streamed.map(|layer| blueprint.layout(layer).weight_bytes());
         let weight_bytes = resident_bytes + (streamed.sum::<usize>() + ends.head_bytes()) as u64;
-        Ok(Self {
+        Self {
             blueprint,
             ends,
             stack,
             weight_bytes,
-            team: Arc::new(team),
+            team,
             startup,
             loaded,
             memory: OnceCell::new(),
             arithmetic: OnceCell::new(),
             measuring: RefCell::default(),
-        })
+        }
     }
 
     pub fn bytes_to_load(blueprint: &Blueprint) -> Result<u64, EngineError> {
@@ -280,6 +320,7 @@ impl Model {
         Streaming {
             plan: self.blueprint.plan.clone(),
             stack: self.blueprint.stack,
+            names: StackNames::default(),
             link: self.blueprint.link.clone(),
             prefetch: self.blueprint.options.prefetch == offload::Prefetch::Ahead,
             peak_gbps: peak.map(|peak| peak.gbps),
@@ -378,7 +419,7 @@ impl Model {
     /// Waits for streamed layers, and for whatever else is on disk, are given up when this flag is
     /// raised.
     pub fn cancel_with(&mut self, flag: &Arc<AtomicBool>) {
-        self.stack.cancel_with(Arc::clone(flag));
+        self.stack.get().cancel_with(Arc::clone(flag));
         self.ends.cancel = Arc::clone(flag);
     }
 

@@ -52,6 +52,9 @@ pub struct ModelOptions {
     pub sequences: usize,
     /// Rows whose logits are computed together, and kept; at least one for each sequence.
     pub logit_rows: usize,
+    /// Whether passes give logits. A model that only reads, for another to take its cache, needs
+    /// neither a head nor, on the host, more of its embedding than the rows of its tokens.
+    pub logits: bool,
     /// The most tokens of prompts that pass through the layers together; `None`: a whole prompt.
     pub prompt_rows: Option<usize>,
     /// Positions that all sequences share; `None`: a whole context for each. On the host only: a
@@ -97,6 +100,7 @@ impl Default for ModelOptions {
             context: None,
             sequences: 1,
             logit_rows: 1,
+            logits: true,
             prompt_rows: None,
             positions: None,
             kept_bytes: 0,

@@ -12,6 +12,7 @@ mod sample;
 mod span;
 #[cfg(feature = "profiling")]
 mod span_log;
+mod stacks;
 mod stage;
 mod startup;
 mod summary;
@@ -33,6 +34,7 @@ pub(crate) use span::since_epoch_ns;
 pub(crate) use span::{LongSpan, OpenSpan, past_span, span};
 #[cfg(feature = "profiling")]
 pub use span_log::SpanLog;
+pub use stacks::StackNames;
 pub use stage::{Stage, StageTime, StageTimes};
 pub use startup::Startup;
 pub use summary::{Limits, SUMMARY_EVERY, Summary};

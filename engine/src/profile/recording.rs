@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use offload::{LayerIndex, LoadRecord};
+use offload::{BlockId, LoadRecord};
 
 use super::clock::Clock;
 use super::pass::PassTiming;
@@ -26,7 +26,7 @@ pub struct Span {
 pub enum SpanName {
     Stage(Stage),
     /// The compute of one layer; its norm, attention and mlp are inside.
-    Layer(LayerIndex),
+    Layer(BlockId),
     /// The machine's peaks, before the first pass: no part of the run.
     Measuring,
 }
@@ -88,6 +88,14 @@ impl Recording {
             loads: loads.to_vec(),
             memory_bytes: memory::held_bytes(),
         });
+    }
+
+    /// The same with another's passes, of the same run, where they were.
+    pub(crate) fn beside(mut self, other: Self) -> Self {
+        self.steps.extend(other.steps);
+        self.steps.sort_by_key(|step| step.from);
+        self.left_out += other.left_out;
+        self
     }
 
     /// Where the timeline begins: the first thing that was recorded, a copy for the first pass

@@ -26,6 +26,8 @@ pub enum Stage {
     Norm,
     Attention,
     Mlp,
+    /// One layer's cache, rewritten with another model's.
+    Projection,
     /// Waiting for streamed layers.
     Transfer,
     /// Final norm and head.
@@ -41,7 +43,7 @@ pub enum Stage {
 impl Stage {
     pub const COUNT: usize = Self::ALL.len();
 
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::ModelLoad,
         Self::Init,
         Self::Prefill,
@@ -52,6 +54,7 @@ impl Stage {
         Self::Norm,
         Self::Attention,
         Self::Mlp,
+        Self::Projection,
         Self::Transfer,
         Self::Head,
         Self::Sampling,
@@ -72,6 +75,7 @@ impl Stage {
             Self::Norm => "norm",
             Self::Attention => "attention",
             Self::Mlp => "mlp",
+            Self::Projection => "projection",
             Self::Transfer => "transfer",
             Self::Head => "head",
             Self::Sampling => "sampling",
@@ -84,7 +88,9 @@ impl Stage {
     /// What it nests in; `None` for the stages of a run, and for those that begin a pass.
     pub const fn parent(self) -> Option<Self> {
         match self {
-            Self::Norm | Self::Attention | Self::Mlp | Self::Transfer => Some(Self::Blocks),
+            Self::Norm | Self::Attention | Self::Mlp | Self::Projection | Self::Transfer => {
+                Some(Self::Blocks)
+            }
             Self::TopK | Self::TopP => Some(Self::Sampling),
             Self::Step => Some(Self::Generate),
             _ => None,

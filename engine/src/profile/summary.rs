@@ -7,7 +7,7 @@ use loader::units::{gigabytes, rate};
 use offload::LoadKind;
 
 use super::peak::PercentOf;
-use super::window::{Streaming, Window, label};
+use super::window::{Streaming, Window};
 use crate::machine::CoreShares;
 
 /// A summary is due after this long even if its tokens have not all come.
@@ -65,13 +65,18 @@ impl Summary<'_> {
             writeln!(
                 f,
                 "  Layer {:>2}: Pre={:6.2}ms  Post={:6.2}ms  [{}]{mark}",
-                label(layer.block, self.window.has_stacks()),
+                self.streaming.names.label(layer.block, self.has_stacks()),
                 layer.pre_ms,
                 layer.post_ms,
                 layer.kind
             )?;
         }
         Ok(())
+    }
+
+    /// Whether layers are named with their stack.
+    fn has_stacks(&self) -> bool {
+        self.streaming.names.are_there() || self.window.has_stacks()
     }
 
     fn limits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan, StackId};
 
-use super::{ArithmeticLimit, CoreShares, CoreTime, MemoryLimit, PassKind, PassTiming, PromptRate};
+use super::{
+    ArithmeticLimit, CoreShares, CoreTime, MemoryLimit, PassKind, PassTiming, PromptRate,
+    StackNames,
+};
 
 /// What does not change during a run and every summary needs.
 #[derive(Debug, Clone)]
@@ -13,6 +16,8 @@ pub struct Streaming {
     pub plan: ResidencyPlan,
     /// Whose plan it is.
     pub stack: StackId,
+    /// What that one and others are called.
+    pub names: StackNames,
     pub link: LinkInfo,
     pub prefetch: bool,
     /// What the link reaches when it does nothing else, measured on this machine in this run.
@@ -293,21 +298,6 @@ impl Means {
     fn per_pass_ms(&self, sum: Duration) -> f64 {
         ms(sum) / f64::from(self.passes.max(1))
     }
-}
-
-/// A block in a list or a lane: its layer, with the stack where there are several, and with its part
-/// if that is not the layer's trunk.
-pub(super) fn label(block: BlockId, has_stacks: bool) -> String {
-    let BlockId { stack, layer, part } = block;
-    let stack = match has_stacks {
-        true => format!("{}.", stack.0),
-        false => String::new(),
-    };
-    let part = match part {
-        0 => String::new(),
-        part => format!("/{part}"),
-    };
-    format!("{stack}{layer}{part}")
 }
 
 pub(crate) fn ms(duration: Duration) -> f64 {

@@ -92,6 +92,8 @@ pub struct Generation<'s, 'm> {
     continuation: Continuation,
     /// So many tokens of the prompt had been read before.
     cached: usize,
+    /// What is left of it then is a single token, which comes as the next one does.
+    is_next: bool,
     started: Instant,
     time_to_first_token: Option<Duration>,
     /// When the prompt's pass was over, and the last one.
@@ -108,7 +110,7 @@ impl<'s, 'm> Generation<'s, 'm> {
         options: GenerationOptions,
     ) -> Result<Self, EngineError> {
         let continuation = Continuation::new(session.model(), prompt, options)?;
-        Self::of(session, continuation, 0)
+        Self::of(session, continuation, 0, Instant::now())
     }
 
     /// The same where the session's own sequence begins as the prompt does: what they have in common
@@ -123,20 +125,51 @@ impl<'s, 'm> Generation<'s, 'm> {
         let cached = session.shared_with(&prompt);
         let continuation = Continuation::new(model, prompt, options)?;
         session.go_back(cached)?;
-        Self::of(session, continuation, cached)
+        Self::of(session, continuation, cached, Instant::now())
+    }
+
+    /// The same where the session's own sequence has seen all of the prompt but its last token, which
+    /// comes by itself. `started`: when reading the rest began; `read`: the passes that did.
+    pub(crate) fn after_reading<'p>(
+        session: &'s mut Session<'m>,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+        started: Instant,
+        read: impl Iterator<Item = &'p Measured>,
+    ) -> Result<Self, EngineError> {
+        let own = session.model().blueprint().stack;
+        let continuation = Continuation::new(session.model(), prompt, options)?;
+        let cached = continuation.prompt_tokens() - 1;
+        let is_next = cached > 0;
+        let mut totals = Totals::default();
+        for Measured { timing, loads } in read {
+            let mut timing = *timing;
+            if timing.stack != own {
+                // They are not as many more tokens of the prompt.
+                (timing.rows, timing.seen) = (0, 0);
+            }
+            totals.add(&timing, loads);
+        }
+        Ok(Self {
+            is_next,
+            totals,
+            ..Self::of(session, continuation, cached, started)?
+        })
     }
 
     fn of(
         session: &'s mut Session<'m>,
         continuation: Continuation,
         cached: usize,
+        started: Instant,
     ) -> Result<Self, EngineError> {
         // Passes that were made before are none of this one's.
         session.passes.begin()?;
         Ok(Self {
             continuation,
             cached,
-            started: Instant::now(),
+            is_next: false,
+            started,
             time_to_first_token: None,
             generating: None,
             span: LongSpan::default(),
@@ -236,6 +269,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             return Ok(None);
         };
         let (rows, run) = match (kind, self.cached) {
+            (PassKind::Prompt, 1..) if self.is_next => (&rows[self.cached..], RunKind::Decode),
             // The rest of a prompt is one, even if it is a single token.
             (PassKind::Prompt, 1..) => {
                 let whole = rows.len();

@@ -127,7 +127,7 @@ impl<'m> Passes<'m> {
             true => ordering,
             false => clock,
         };
-        model.stack.finish_unit()?;
+        model.stack.get().finish_unit()?;
         stage!(clock, Embed, compute.embed(&mut model.ends, runs)?);
         stage!(clock, Blocks, {
             for layer in LayerIndex::first(model.blueprint.config.layers) {
@@ -143,7 +143,7 @@ impl<'m> Passes<'m> {
                 let asked = Instant::now();
                 let layout = model.blueprint.layout(layer);
                 let block = BlockId::new(model.blueprint.stack, layer);
-                model.stack.visit(block, |slab| {
+                model.stack.get().visit(block, |slab| {
                     let from = Instant::now();
                     if let Some(waiting) = waiting {
                         waiting.close();
@@ -152,14 +152,14 @@ impl<'m> Passes<'m> {
                         clock.stage(Stage::Transfer, asked, from);
                     }
                     let done = compute.block(layer, layout, slab, runs, clock);
-                    clock.span(SpanName::Layer(layer), from, Instant::now());
+                    clock.span(SpanName::Layer(block), from, Instant::now());
                     done
                 })?;
-                visit.loaded(model.stack.last_load().filter(|_| streamed));
+                visit.loaded(model.stack.get().last_load().filter(|_| streamed));
                 layers_done.store(layer.as_usize() + 1, Ordering::Relaxed);
             }
             // A device has work now, and need not wait for this.
-            past.read(&mut model.stack, &mut **compute)?;
+            past.read(&mut model.stack.get(), &mut **compute)?;
             // What follows waits for a device without looking at the flag.
             if let Some((layer, parts)) = last_look(&model.blueprint.plan, rows)
                 && compute.come_to(layer, parts, cancel)?
@@ -222,7 +222,7 @@ impl<'m> Passes<'m> {
             cancel,
             ..
         } = self;
-        model.stack.finish_unit()?;
+        model.stack.get().finish_unit()?;
         compute.embed(&mut model.ends, runs)?;
         if !compute.rows_are_finite()? {
             return found(Culprit::Embedding);
@@ -233,7 +233,7 @@ impl<'m> Passes<'m> {
             }
             let layout = model.blueprint.layout(layer);
             let block = BlockId::new(model.blueprint.stack, layer);
-            let broken = model.stack.visit(block, |slab| {
+            let broken = model.stack.get().visit(block, |slab| {
                 compute.block(layer, layout, slab, runs, clock)?;
                 let fine = compute.rows_are_finite()?;
                 Ok::<_, EngineError>((!fine).then(|| broken_weights(layout, slab)))
@@ -257,13 +257,14 @@ impl<'m> Passes<'m> {
         if let Some(watch) = &mut self.watch {
             self.clock.cores(watch.look());
         }
-        let (stack, compute) = (&mut self.model.stack, &mut *self.compute);
-        self.past.add(&mut self.clock, stack, compute)
+        let stack = &mut self.model.stack.get();
+        self.past.add(&mut self.clock, stack, &mut *self.compute)
     }
 
     /// Reads what is not known yet of the last pass.
     pub fn settle(&mut self) -> Result<(), EngineError> {
-        self.past.read(&mut self.model.stack, &mut *self.compute)
+        self.past
+            .read(&mut self.model.stack.get(), &mut *self.compute)
     }
 
     /// Passes that are made from now on are measured apart from those before.

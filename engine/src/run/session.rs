@@ -12,7 +12,7 @@ use super::generation::{Generation, GenerationOptions, Output};
 use super::passes::Passes;
 use super::past::Measured;
 use super::sequence::{Part, Seat, Sequence};
-use crate::compute::batch::{Run, RunKind, rows_of};
+use crate::compute::batch::{Run, RunKind, State, rows_of};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::profile::{PassKind, PassTiming, Recording, Timing};
@@ -93,6 +93,11 @@ impl<'m> Session<'m> {
         new_sequence(&self.passes, &self.seat)
     }
 
+    /// Positions that its own sequence has seen.
+    pub(crate) fn len(&self) -> usize {
+        self.own.as_ref().map_or(0, Sequence::len)
+    }
+
     /// Positions still free in the session's own sequence.
     pub fn room(&self) -> usize {
         let context = self.passes.model.blueprint.context;
@@ -134,6 +139,32 @@ impl<'m> Session<'m> {
         self.forward(kind, run, tokens, Wanted::Logits)?;
         self.passes.end_pass()?;
         self.last_timing()
+    }
+
+    /// Sends `tokens` through the layers after what its own sequence has seen already, as a prompt of
+    /// which no logits are wanted.
+    pub(crate) fn read(&mut self, tokens: &[u32]) -> Result<&Measured, EngineError> {
+        self.passes.begin()?;
+        let Self { passes, own, seat } = self;
+        let own = own_of(own, passes, seat)?;
+        let whole = own.len() + tokens.len();
+        let mut run = [Run {
+            kind: RunKind::Prompt { whole },
+            ..run_of(own, tokens)
+        }];
+        passes.blocks(PassKind::Prompt, 0, &mut run)?;
+        own.tokens.extend(tokens);
+        passes.end_pass()?;
+        passes.settle()?;
+        match passes.measured() {
+            [.., last] => Ok(last),
+            [] => unreachable!("a pass that was not measured"),
+        }
+    }
+
+    /// What its own sequence keeps; `None` if it was taken.
+    pub(crate) fn own_state(&mut self) -> Option<&mut State> {
+        self.own.as_mut().map(|own| &mut own.state)
     }
 
     /// Sends tokens of several sequences through the model: one visit of each layer serves them all.

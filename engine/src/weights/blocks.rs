@@ -1,9 +1,11 @@
-//! The blocks of a model: where each one's weights are in the files, and how they lie in memory, in
+//! The blocks of a model, or of a fuser: where each one's weights are in the files, and how they lie in memory, in
 //! a slot and where they stay. Layers may differ in their encodings; nothing here knows a plan.
 
 use std::sync::Arc;
 
-use loader::{Arrangement, BlockLayout, BlockSource, Checkpoint, DType, Encoding, Form};
+use loader::{
+    Arrangement, BlockLayout, BlockSource, Checkpoint, DType, Encoding, Error, Form, Fuser,
+};
 use offload::{Home, LayerIndex};
 
 /// See the module.
@@ -21,19 +23,36 @@ struct Block {
 
 impl Blocks {
     /// The blocks of all layers; plain numbers become `dtype`, where one is given.
-    pub fn of(checkpoint: &Checkpoint, dtype: Option<DType>) -> Result<Self, loader::Error> {
-        let block = |layer| {
-            let packed = checkpoint.block(layer, dtype, Arrangement::Packed)?;
+    pub fn of(checkpoint: &Checkpoint, dtype: Option<DType>) -> Result<Self, Error> {
+        Self::each(0..checkpoint.config.layers, |layer, arrangement| {
+            checkpoint.block(layer, dtype, arrangement)
+        })
+    }
+
+    /// The blocks of these projectors of a fuser, counted as it maps them.
+    pub fn of_fuser(
+        fuser: &Fuser,
+        mapped: impl Iterator<Item = usize>,
+        dtype: Option<DType>,
+    ) -> Result<Self, Error> {
+        Self::each(mapped, |index, arrangement| {
+            fuser.block(index, dtype, arrangement)
+        })
+    }
+
+    fn each(
+        blocks: impl Iterator<Item = usize>,
+        source: impl Fn(usize, Arrangement) -> Result<BlockSource, Error>,
+    ) -> Result<Self, Error> {
+        let block = |index| {
+            let packed = source(index, Arrangement::Packed)?;
             Ok(Block {
-                paged: checkpoint.block(layer, dtype, Arrangement::Paged)?,
+                paged: source(index, Arrangement::Paged)?,
                 resident: Arc::clone(packed.layout()),
                 packed,
             })
         };
-        (0..checkpoint.config.layers)
-            .map(block)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        blocks.map(block).collect::<Result<_, _>>().map(Self)
     }
 
     /// The same, those in compact form where they stay for which that is given; `None` if it is for

@@ -19,8 +19,8 @@ use crate::weights::weight::Weight;
 pub struct Ends {
     pub embedding: Embedding,
     pub norm: Weight,
-    /// The embedding, where the model ties the two.
-    head: Head,
+    /// The embedding, where the model ties the two. `None` where no logits are wanted.
+    head: Option<Head>,
     /// Raised when the disk is not to be waited for any longer.
     pub cancel: Arc<AtomicBool>,
 }
@@ -34,6 +34,18 @@ pub(crate) struct EndsPlan {
     pub access: Access,
     /// The embedding stays on disk.
     pub leaves_embedding: bool,
+    /// The head is read as well.
+    pub head: bool,
+}
+
+/// What of them is in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    All,
+    /// All but the head: nobody asks for logits.
+    NoHead,
+    /// Nor the embedding, of which rows are read as tokens ask for them.
+    Norm,
 }
 
 impl Ends {
@@ -42,10 +54,24 @@ impl Ends {
         checkpoint: &Checkpoint,
         dtype: Option<DType>,
         arrangement: Arrangement,
+        kept: Kept,
     ) -> Result<u64, loader::Error> {
-        Self::parts(checkpoint)
+        let is_kept = |which: &Whole| match which {
+            Whole::Embedding => kept != Kept::Norm,
+            Whole::FinalNorm => true,
+            Whole::LmHead => kept == Kept::All,
+        };
+        let whole: u64 = Self::parts(checkpoint)
+            .filter(is_kept)
             .map(|which| memory_bytes(checkpoint, which, dtype, arrangement))
-            .sum()
+            .sum::<Result<_, _>>()?;
+        let rows = match kept {
+            Kept::Norm => {
+                RowReader::buffer_bytes(checkpoint.rows(Whole::Embedding, dtype)?.row_bytes())
+            }
+            Kept::All | Kept::NoHead => 0,
+        };
+        Ok(whole + rows as u64)
     }
 
     /// The bytes of these that can be left on disk.
@@ -63,7 +89,11 @@ impl Ends {
 
     /// Bytes that are read of the checkpoint before the first pass.
     pub fn stored_bytes(checkpoint: &Checkpoint, plan: &EndsPlan) -> Result<u64, loader::Error> {
-        let waited_for = |which: &Whole| *which == Whole::FinalNorm || !plan.leaves_embedding;
+        let waited_for = |which: &Whole| match which {
+            Whole::FinalNorm => true,
+            Whole::Embedding => !plan.leaves_embedding,
+            Whole::LmHead => !plan.leaves_embedding && plan.head,
+        };
         Self::parts(checkpoint)
             .filter(waited_for)
             .map(|which| stored_bytes(checkpoint, which))
@@ -73,37 +103,43 @@ impl Ends {
     /// The first that a pass needs; [`Ends::load`] takes it.
     pub fn embedding(
         reader: &WeightReader<'_>,
+        checkpoint: &Checkpoint,
         plan: &EndsPlan,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Embedding, EngineError> {
         Ok(match plan.leaves_embedding {
             true => {
-                let rows = RowReader::open(reader.checkpoint, plan.dtype)?;
+                let rows = RowReader::open(checkpoint, plan.dtype)?;
                 Embedding::OnDisk(Box::new(rows))
             }
-            false => Embedding::Whole(read(reader, plan, Whole::Embedding, progress)?),
+            false => Embedding::Whole(read(reader, checkpoint, plan, Whole::Embedding, progress)?),
         })
     }
 
     pub fn load(
         reader: &WeightReader<'_>,
+        checkpoint: &Checkpoint,
         plan: &EndsPlan,
         embedding: Embedding,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, EngineError> {
-        let tied = reader.checkpoint.config.tied_embeddings;
-        let norm = read(reader, plan, Whole::FinalNorm, progress)?;
+        let tied = checkpoint.config.tied_embeddings;
+        let norm = read(reader, checkpoint, plan, Whole::FinalNorm, progress)?;
         let head = match &embedding {
-            Embedding::Whole(table) if tied => Head::there(table.clone()),
-            Embedding::Whole(_) => Head::there(read(reader, plan, Whole::LmHead, progress)?),
+            _ if !plan.head => None,
+            Embedding::Whole(table) if tied => Some(Head::there(table.clone())),
+            Embedding::Whole(_) => {
+                let head = read(reader, checkpoint, plan, Whole::LmHead, progress)?;
+                Some(Head::there(head))
+            }
             Embedding::OnDisk(_) => {
-                let (source, slab) = memory_for(reader, plan, Whole::LmHead)?;
+                let (source, slab) = memory_for(reader, checkpoint, plan, Whole::LmHead)?;
                 let reading = Reading {
                     source,
-                    storages: reader.checkpoint.sources().to_vec(),
+                    storages: checkpoint.sources().to_vec(),
                     access: plan.access,
                 };
-                Head::later(slab, reading)
+                Some(Head::later(slab, reading))
             }
         };
         Ok(Self {
@@ -125,21 +161,22 @@ impl Ends {
 
     /// Begins to read the head, if that was put off: see [`crate::weights::head`].
     pub fn begin_head(&self) -> Result<(), EngineError> {
-        self.head.begin()
+        self.head.as_ref().map_or(Ok(()), Head::begin)
     }
 
     /// Waits until the head has been read, or the flag is raised.
     pub fn head(&self) -> Result<&Weight, EngineError> {
-        self.head.bytes(&self.cancel)
+        let head = self.head.as_ref().ok_or(EngineError::NoLogits)?;
+        head.bytes(&self.cancel)
     }
 
     /// Bytes of the checkpoint that loading did not wait for.
     pub fn bytes_beside(&self) -> u64 {
-        self.head.bytes_beside()
+        self.head.as_ref().map_or(0, Head::bytes_beside)
     }
 
     pub fn head_bytes(&self) -> usize {
-        self.head.len_bytes()
+        self.head.as_ref().map_or(0, Head::len_bytes)
     }
 
     fn parts(checkpoint: &Checkpoint) -> impl Iterator<Item = Whole> {
@@ -168,12 +205,12 @@ fn stored_bytes(checkpoint: &Checkpoint, which: Whole) -> Result<u64, loader::Er
 
 fn read(
     reader: &WeightReader<'_>,
+    checkpoint: &Checkpoint,
     plan: &EndsPlan,
     which: Whole,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Weight, EngineError> {
-    let (source, slab) = memory_for(reader, plan, which)?;
-    let checkpoint = reader.checkpoint;
+    let (source, slab) = memory_for(reader, checkpoint, plan, which)?;
     // A copy of it that is to be the head is looked at now, while the bytes are there.
     let check = |bytes: &[u8]| match which {
         Whole::Embedding => checkpoint.check_head_copy(&source, bytes, plan.access),
@@ -186,12 +223,11 @@ fn read(
 
 fn memory_for(
     reader: &WeightReader<'_>,
+    checkpoint: &Checkpoint,
     plan: &EndsPlan,
     which: Whole,
 ) -> Result<(BlockSource, SlabBytes), EngineError> {
-    let source = reader
-        .checkpoint
-        .weight(which, plan.dtype, plan.arrangement)?;
+    let source = checkpoint.weight(which, plan.dtype, plan.arrangement)?;
     let device = reader.place.device();
     // The host does not ask what they are.
     let dtype = plan.dtype.unwrap_or(DType::Bf16);

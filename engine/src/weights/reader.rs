@@ -1,6 +1,8 @@
 //! Brings weights from the files to where they will be, and with `--verify` looks at what came.
 
-use loader::{Access, BlockSource, Checkpoint};
+use std::sync::Arc;
+
+use loader::{Access, BlockSource, Checkpoint, Storage};
 use offload::{Place, SlabBytes};
 
 use crate::error::EngineError;
@@ -13,8 +15,10 @@ pub(crate) const STREAM_ACCESS: Access = Access::Direct;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WeightReader<'a> {
     pub place: &'a dyn Place,
-    pub checkpoint: &'a Checkpoint,
-    pub verification: Option<&'a Verification>,
+    /// The files.
+    pub sources: &'a [Arc<dyn Storage>],
+    /// Checks what comes from the files of this checkpoint.
+    pub verification: Option<(&'a Verification, &'a Checkpoint)>,
 }
 
 impl WeightReader<'_> {
@@ -51,9 +55,9 @@ impl WeightReader<'_> {
         to: &mut [u8],
         access: Access,
     ) -> Result<(), loader::Error> {
-        loader::read_block(self.checkpoint.sources(), source, to, access)?;
+        loader::read_block(self.sources, source, to, access)?;
         match self.verification {
-            Some(verification) => verification.check(self.checkpoint, source, to),
+            Some((verification, checkpoint)) => verification.check(checkpoint, source, to),
             None => Ok(()),
         }
     }

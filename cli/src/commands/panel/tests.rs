@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::profile::{PassTiming, Stage};
+use engine::profile::{PassTiming, StackNames, Stage};
 use offload::{
     BlockCost, BlockId, Costs, FixedBytes, Home, LinkInfo, LoadRecord, PlanRequest, Residency,
     ResidencyPlan, Spread, StackId,
@@ -23,6 +23,7 @@ fn streaming(layers: usize, resident: usize, emulated_gbps: Option<f64>) -> Stre
         })
         .unwrap(),
         stack: StackId(0),
+        names: StackNames::default(),
         link: LinkInfo {
             home: Home::Ram,
             access: "memory copy".into(),

@@ -12,7 +12,7 @@ use super::choice::SLOTS_DEFAULT;
 use super::limited::{Limited, limited};
 use super::link::{link_info, link_to};
 use super::sizes::{costs, sizes};
-use super::{Blueprint, arrangement};
+use super::{Blueprint, arrangement, ends_kept};
 use crate::compute::size::{ComputeSize, Needs, Setup, Weights};
 use crate::compute::{self, Kernels};
 use crate::error::EngineError;
@@ -87,7 +87,7 @@ impl Blueprint {
         let threads = options.threads.unwrap_or_else(cores::physical);
         let sizes = sizes(&options, threads, &checkpoint, &blocks, &link)?;
         // A checksum is of the whole.
-        let can_be_left = match options.verify || on_device {
+        let can_be_left = match options.verify || on_device || !options.logits {
             true => 0,
             false => Ends::can_be_left(&checkpoint, dtype)?,
         };
@@ -116,7 +116,12 @@ impl Blueprint {
         let base = PlanRequest {
             costs: costs(&blocks, &link, on_device, can_be_left),
             fixed: FixedBytes {
-                ends: Ends::bytes(&checkpoint, dtype, arrangement(on_device))?,
+                ends: Ends::bytes(
+                    &checkpoint,
+                    dtype,
+                    arrangement(on_device),
+                    ends_kept(&options, on_device),
+                )?,
                 cache: cache + options.kept_bytes,
                 scratch: scratch + kept,
             },

@@ -5,6 +5,7 @@
 mod beside;
 mod choice;
 mod draft;
+pub(crate) mod joint;
 mod limited;
 mod link;
 mod refusal;
@@ -28,7 +29,7 @@ use crate::model::options::ModelOptions;
 use crate::model::reserve::Sizes;
 use crate::text::Tokenizer;
 use crate::weights::blocks::Blocks;
-use crate::weights::ends::EndsPlan;
+use crate::weights::ends::{EndsPlan, Kept};
 use crate::weights::reader::{STREAM_ACCESS, WeightReader};
 use crate::weights::verification::Verification;
 
@@ -145,8 +146,8 @@ impl Blueprint {
     pub(crate) fn reader(&self) -> WeightReader<'_> {
         WeightReader {
             place: self.place.as_ref(),
-            checkpoint: &self.checkpoint,
-            verification: self.verification.as_ref(),
+            sources: self.checkpoint.sources(),
+            verification: (self.verification.as_ref()).map(|it| (it, &self.checkpoint)),
         }
     }
 
@@ -162,12 +163,13 @@ impl Blueprint {
                 _ => Access::Buffered,
             },
             leaves_embedding: self.leaves_embedding(),
+            head: self.options.logits,
         }
     }
 
     /// Whether the embedding stays on disk, with the streamed layers.
     pub(crate) fn leaves_embedding(&self) -> bool {
-        self.plan.ends_left() > 0
+        self.plan.ends_left() > 0 || ends_kept(&self.options, self.on_device()) == Kept::Norm
     }
 
     /// How much passes through the layers at once.
@@ -192,6 +194,16 @@ impl Blueprint {
             Some(dtype) => dtype.encoding(),
             None => encoding,
         }
+    }
+}
+
+/// What is kept of the weights outside the layers, where no streamed layers say more.
+fn ends_kept(options: &ModelOptions, on_device: bool) -> Kept {
+    match options.logits {
+        true => Kept::All,
+        // A checksum is of the whole, and a device has its rows in memory.
+        false if on_device || options.verify => Kept::NoHead,
+        false => Kept::Norm,
     }
 }
 

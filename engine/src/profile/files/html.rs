@@ -259,8 +259,8 @@ impl Computes {
         let (mut computes, mut last) = (Self::default(), 0);
         for (index, step) in recording.steps.iter().enumerate() {
             for span in &step.spans {
-                if let SpanName::Layer(layer) = span.name {
-                    computes.layer.push(layer.0);
+                if let SpanName::Layer(block) = span.name {
+                    computes.layer.push(block.layer.0);
                     computes.step.push(index);
                     computes
                         .from

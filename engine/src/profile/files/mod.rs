@@ -97,16 +97,30 @@ impl RunRecord<'_> {
         }
     }
 
-    /// Whether layers of more than one stack were visited: they are then named with it.
-    fn has_stacks(&self) -> bool {
+    /// Those whose layers were visited.
+    fn stacks(&self) -> BTreeSet<StackId> {
         let passes = self.recording.steps.iter().map(|step| step.timing.stack);
         let loads = self.recording.loads().map(|load| load.block.stack);
-        let stacks: BTreeSet<StackId> = passes.chain(loads).collect();
-        stacks.len() > 1
+        passes.chain(loads).collect()
+    }
+
+    /// Whether these are more than one: layers are then named with it.
+    fn has_stacks(&self) -> bool {
+        self.stacks().len() > 1
     }
 
     fn streams(&self) -> bool {
-        self.streaming.plan.streamed_count() > 0
+        self.slots() > 0
+    }
+
+    /// Slots that anything came through: those of the plan, and of other stacks' on the same ring.
+    fn slots(&self) -> usize {
+        let used = self
+            .recording
+            .loads()
+            .map(|load| usize::from(load.slot) + 1);
+        let used = used.max().unwrap_or(0);
+        used.max(self.streaming.plan.slots())
     }
 
     /// The bus that was pretended, if this run streamed over one.

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::pass::PassKind;
 use super::super::recording::{Recording, Span, SpanName, StepRecord};
 use super::super::stage::Stage;
 
@@ -34,10 +35,10 @@ pub fn stretches(recording: &Recording) -> Vec<Stretch> {
     for (index, step) in recording.steps.iter().enumerate() {
         let first = all.len();
         all.extend(stages(&step.spans, index));
-        let pass = if index == 0 {
-            Stage::Prefill
-        } else {
-            Stage::Step
+        let reads = index == 0 || step.timing.kind == PassKind::Prompt;
+        let pass = match reads {
+            true => Stage::Prefill,
+            false => Stage::Step,
         };
         // A pass without a generation around it has no name of its own yet.
         if all[first..].iter().all(|stretch| stretch.stage != pass) {
@@ -70,12 +71,13 @@ fn stages(spans: &[Span], step: usize) -> impl Iterator<Item = Stretch> + '_ {
 
 /// All passes after the prompt's, and what the caller did between them.
 fn generate(steps: &[StepRecord]) -> Option<Stretch> {
-    let [first, .., last] = steps else {
+    let read = (steps.iter()).rposition(|step| step.timing.kind == PassKind::Prompt);
+    let [first, .., last] = &steps[read.unwrap_or(0)..] else {
         return None;
     };
     Some(Stretch {
         stage: Stage::Generate,
-        step: 1,
+        step: 1 + read.unwrap_or(0),
         from: first.to,
         to: last.to,
     })

@@ -5,13 +5,13 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use offload::{BlockId, LoadKind, LoadRecord};
+use offload::{BlockId, LoadKind, LoadRecord, StackId};
 use serde_json::{Value, json};
 
 use super::super::pass::{PassKind, PassTiming};
 use super::super::recording::{MEASURING, Span, SpanName};
 use super::super::stage::Stage;
-use super::super::window::{label, ms};
+use super::super::window::ms;
 use super::RunRecord;
 use super::stretch::stretches;
 
@@ -20,6 +20,7 @@ const TOKEN: usize = 1;
 const COMPUTE: usize = 2;
 const COPIES: usize = 3;
 const FIRST_SLOT: usize = 10;
+const FIRST_STACK: usize = 1 << 20;
 
 /// Writes the trace.
 pub fn write_trace(run: &RunRecord<'_>, to: &mut impl Write) -> io::Result<()> {
@@ -136,18 +137,45 @@ fn lanes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<
     let emulated = emulated(run);
     let process = format!("engine: {}{emulated}", run.model);
     trace.metadata("process_name", 0, &json!({ "name": process }))?;
-    let mut lanes = vec![(TOKEN, "token".to_owned()), (COMPUTE, "compute".to_owned())];
+    let mut lanes = vec![(TOKEN, "token".to_owned())];
+    if run.has_stacks() {
+        let name = |stack| match run.streaming.names.name(stack) {
+            Some(name) => format!("compute: {name}"),
+            None => format!("compute: stack {}", stack.0),
+        };
+        let stacks = run.stacks().into_iter();
+        lanes.extend(stacks.map(|stack| (lane_of(stack), name(stack))));
+    } else {
+        lanes.push((COMPUTE, "compute".to_owned()));
+    }
     if run.streams() {
         lanes.push((COPIES, format!("copy stream{emulated}")));
-        let slots = (0..run.streaming.plan.slots())
+        let slots = (0..run.slots())
             .map(|slot| (FIRST_SLOT + slot, format!("prefetch slot {slot}{emulated}")));
         lanes.extend(slots);
     }
     for (lane, name) in lanes {
         trace.metadata("thread_name", lane, &json!({ "name": name }))?;
-        trace.metadata("thread_sort_index", lane, &json!({ "sort_index": lane }))?;
+        let sorted = match lane {
+            // Where the one lane of compute would be.
+            FIRST_STACK.. => COMPUTE,
+            lane => lane,
+        };
+        trace.metadata("thread_sort_index", lane, &json!({ "sort_index": sorted }))?;
     }
     Ok(())
+}
+
+/// Each stack's compute has a lane where there are several.
+fn compute_lane(run: &RunRecord<'_>, block: BlockId) -> usize {
+    match run.has_stacks() {
+        true => lane_of(block.stack),
+        false => COMPUTE,
+    }
+}
+
+fn lane_of(stack: StackId) -> usize {
+    FIRST_STACK + usize::from(stack.0)
 }
 
 fn emulated(run: &RunRecord<'_>) -> String {
@@ -215,11 +243,11 @@ fn computes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Resu
     let has_stacks = run.has_stacks();
     for (index, step) in run.recording.steps.iter().enumerate() {
         for span in &step.spans {
-            let SpanName::Layer(layer) = span.name else {
+            let SpanName::Layer(block) = span.name else {
                 continue;
             };
-            let block = BlockId::new(step.timing.stack, layer);
-            let named = label(block, has_stacks);
+            let (layer, lane) = (block.layer, compute_lane(run, block));
+            let named = run.streaming.names.label(block, has_stacks);
             let load = step.loads.iter().find(|load| load.block == block);
             let streamed = match block.stack == run.streaming.stack {
                 true => run.streaming.plan.is_streamed(layer),
@@ -229,7 +257,7 @@ fn computes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Resu
                 trace.event(&Event {
                     name: &format!("wait {named}"),
                     category: category(run, "wait"),
-                    lane: COMPUTE,
+                    lane,
                     from: load.asked_at,
                     to: load.visit_from(),
                     args: with_stack(
@@ -247,7 +275,7 @@ fn computes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Resu
             trace.event(&Event {
                 name: &format!("layer {named}"),
                 category: "compute",
-                lane: COMPUTE,
+                lane,
                 from: span.from,
                 to: span.to,
                 args: with_stack(
@@ -304,7 +332,10 @@ fn copies<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result
         busy_to = to;
         let args = load_args(run, trace.at(load.copy_from), load, has_stacks);
         trace.event(&Event {
-            name: &format!("layer {}", label(load.block, has_stacks)),
+            name: &format!(
+                "layer {}",
+                run.streaming.names.label(load.block, has_stacks)
+            ),
             category: category(run, "copy"),
             lane: COPIES,
             from,
@@ -350,7 +381,10 @@ fn slots<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<
                 LoadKind::Async => "",
             };
             trace.event(&Event {
-                name: &format!("{state} {}{sync}", label(load.block, has_stacks)),
+                name: &format!(
+                    "{state} {}{sync}",
+                    run.streaming.names.label(load.block, has_stacks)
+                ),
                 category: category(run, "slot"),
                 lane: FIRST_SLOT + usize::from(load.slot),
                 from,

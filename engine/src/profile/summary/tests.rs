@@ -6,7 +6,7 @@ use offload::{
     Residency, ResidencyPlan, Spread, StackId,
 };
 
-use super::super::{CoreTime, MemoryLimit, PassKind, PassTiming, Stage};
+use super::super::{CoreTime, MemoryLimit, PassKind, PassTiming, StackNames, Stage};
 use super::*;
 
 fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
@@ -29,6 +29,7 @@ fn streaming(resident: usize, emulated_gbps: Option<f64>) -> Streaming {
     Streaming {
         plan,
         stack: StackId(0),
+        names: StackNames::default(),
         link,
         prefetch: true,
         peak_gbps: Some(25.6),

@@ -75,6 +75,7 @@ impl Made {
         Streaming {
             plan,
             stack: StackId(0),
+            names: Default::default(),
             link: LinkInfo {
                 home: Home::Ram,
                 access: "memory copy".into(),
