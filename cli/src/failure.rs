@@ -61,6 +61,8 @@ pub enum Failure {
 pub enum Usage {
     #[error("there is no prompt")]
     NoPrompt,
+    #[error("{teachers} teachers and {fusers} fusers were given")]
+    Pairs { teachers: usize, fusers: usize },
     #[error("the prompt in {file} is empty")]
     EmptyPromptFile { file: String },
     #[error("{file} has {}more than the {most_bytes} bytes that are read of it", of_bytes(.bytes))]
@@ -152,6 +154,9 @@ impl Failure {
         let hint = match self {
             Self::Usage(Usage::NoPrompt) => {
                 "give it some text with --prompt, --txt-path (- is stdin) or --prompt-tokens"
+            }
+            Self::Usage(Usage::Pairs { .. }) => {
+                "give a --fuser for each --teacher, in the same order"
             }
             Self::Usage(Usage::EmptyPromptFile { .. }) => "give it at least one word",
             Self::Usage(Usage::FileTooLong { .. }) => "give it a shorter text",

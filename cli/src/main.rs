@@ -54,6 +54,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Generate(args) => commands::spans::generate(*args),
         #[cfg(not(feature = "profiling"))]
         Command::Generate(args) => commands::generate::run(*args),
+        Command::C2c(args) => commands::c2c::run(*args),
         Command::Chat(args) => commands::chat::run(*args),
         Command::Serve(args) => commands::serve::run(*args),
         Command::Logits(args) => commands::logits::run(&args),

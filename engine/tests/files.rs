@@ -33,6 +33,7 @@ impl Ran {
             ended: "max_new_tokens",
             tokens: self.recording.steps.len(),
             recording: &self.recording,
+            rows: &[],
             timing: &self.timing,
             streaming: &self.streaming,
             peak_memory_bytes: Some(1 << 30),

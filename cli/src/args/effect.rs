@@ -44,11 +44,11 @@ pub fn idle(
     };
     let resident = plan.resident_count() > 0;
     let found = found.or_else(|| {
-        let idle = model.resident_form.is_some() && !resident;
+        let idle = model.room.resident_form.is_some() && !resident;
         idle.then_some(Idle::NothingResident)
     });
     match found {
-        Some(idle) if residency.residency() != Residency::Auto => Err(Usage::Idle(idle)),
+        Some(idle) if residency.layers.residency() != Residency::Auto => Err(Usage::Idle(idle)),
         found => Ok(found),
     }
 }
@@ -56,7 +56,7 @@ pub fn idle(
 /// `--resident` is not among them: the first of all layers are all of them, and so they stay.
 fn nothing_streamed(residency: &ResidencyArgs, link: &LinkArgs) -> Option<Idle> {
     let typed = [
-        ("--no-prefetch", residency.no_prefetch),
+        ("--no-prefetch", residency.layers.no_prefetch),
         ("--slots", link.slots.is_some()),
         ("--weights", link.weights.is_some()),
         ("--link-gbps", link.link_gbps.is_some()),

@@ -2,6 +2,7 @@
 //! engine's own words; nothing here opens a file or prints.
 
 mod bench;
+mod c2c;
 mod chat;
 mod compute;
 mod count;
@@ -27,16 +28,17 @@ use clap::builder::styling::AnsiColor;
 use clap::{Parser, Subcommand};
 
 pub use bench::{BenchArgs, side as bench_side};
+pub use c2c::C2cArgs;
 pub use chat::{ConversationArgs, TalkArgs};
 pub use compute::ComputeArgs;
 pub use diagnose::DiagnoseArgs;
 pub use effect::Idle;
 pub use files::{FileKind, FilesArgs};
-pub use generate::{GenerateArgs, ProfileHow};
-pub use model::ModelArgs;
+pub use generate::{GenerateArgs, LengthArgs, OutputArgs, ProfileHow};
+pub use model::{ModelArgs, RoomArgs};
 pub use perplexity::PerplexityArgs;
-pub use prompt::{ChatInput, PromptInput, TextInput, forgotten_text};
-pub use residency::{LinkArgs, ResidencyArgs};
+pub use prompt::{ChatInput, PromptArgs, PromptInput, TextInput, forgotten_text};
+pub use residency::{LayersArgs, LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
 pub use serve::{ListenArgs, ServeArgs};
 pub use setup::SetupArgs;
@@ -93,6 +95,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Generate(Box<GenerateArgs>),
+    C2c(Box<C2cArgs>),
     Chat(Box<TalkArgs>),
     Serve(Box<ServeArgs>),
     Logits(LogitsArgs),

@@ -19,6 +19,14 @@ pub struct ModelArgs {
     /// a part of the file's name, like DIR:Q4_K_M [default: the demo model]
     #[arg(long, short, value_name = "DIR")]
     pub model: Option<PathBuf>,
+    #[command(flatten)]
+    pub room: RoomArgs,
+}
+
+/// What a model gets, or several that run together.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct RoomArgs {
     /// Compute in this dtype: bf16, f16, f32 (or bfloat16, ...) [default: as stored]
     #[arg(long, value_name = "DTYPE")]
     pub dtype: Option<DType>,
@@ -59,6 +67,12 @@ impl ModelArgs {
         }
     }
 
+    pub fn apply(&self, options: &mut ModelOptions) {
+        self.room.apply(options);
+    }
+}
+
+impl RoomArgs {
     pub fn apply(&self, options: &mut ModelOptions) {
         options.dtype = self.dtype;
         options.device = self.device.0;

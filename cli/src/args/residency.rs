@@ -11,6 +11,21 @@ use super::count::{TOKENS_MAX, count, rate, slots};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Offloading")]
 pub struct ResidencyArgs {
+    #[command(flatten)]
+    pub layers: LayersArgs,
+    /// Check every load against its checksum, and stop at the first that differs
+    ///
+    /// If `engine checksum DIR` wrote a checksums.json, that is what counts, and resident layers
+    /// are checked as well when they are loaded. Without it, a streamed layer is compared with its
+    /// own first load. A separate thread does this, and the reports say how long it took. An
+    /// embedding that would stay on disk is then loaded whole.
+    #[arg(long)]
+    pub verify: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Offloading")]
+pub struct LayersArgs {
     /// Layers that stay resident: a number, auto (the most that fits) or all
     ///
     /// The others are streamed once per token. More resident layers are faster and take more
@@ -28,14 +43,6 @@ pub struct ResidencyArgs {
     /// Load a streamed layer only when it is needed: the baseline that prefetching beats
     #[arg(long, visible_alias = "disable-async")]
     pub no_prefetch: bool,
-    /// Check every load against its checksum, and stop at the first that differs
-    ///
-    /// If `engine checksum DIR` wrote a checksums.json, that is what counts, and resident layers
-    /// are checked as well when they are loaded. Without it, a streamed layer is compared with its
-    /// own first load. A separate thread does this, and the reports say how long it took. An
-    /// embedding that would stay on disk is then loaded whole.
-    #[arg(long)]
-    pub verify: bool,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +73,13 @@ pub struct LinkArgs {
 }
 
 impl ResidencyArgs {
+    pub fn apply(&self, options: &mut ModelOptions) {
+        self.layers.apply(options);
+        options.verify = self.verify;
+    }
+}
+
+impl LayersArgs {
     pub fn residency(&self) -> Residency {
         match self.no_offload {
             true => Residency::All,
@@ -79,7 +93,6 @@ impl ResidencyArgs {
             true => Prefetch::AtNeed,
             false => Prefetch::Ahead,
         };
-        options.verify = self.verify;
     }
 }
 

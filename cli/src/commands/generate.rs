@@ -6,16 +6,13 @@ use engine::text::{Logprob, Logprobs};
 use engine::{Blueprint, Ended, Generation, GenerationOptions, Model, Report, Session};
 
 use super::files::Files;
-use super::live::Live;
 use super::origin;
 use super::preface;
-use super::profile::Profiler;
 use super::report::{Facts, Finished, Likely, ended};
-use crate::args::{GenerateArgs, ProfileHow};
+use super::telling::{Profile, Writer, tell};
+use crate::args::GenerateArgs;
 use crate::failure::Failure;
-use crate::output::{
-    Bar, Console, LivePanel, PromptBar, Stdout, gigabytes, memory, seconds, three_digits,
-};
+use crate::output::{Bar, Console, PromptBar, gigabytes, memory, seconds, three_digits};
 use crate::{interrupt, prompt};
 
 pub fn run(args: GenerateArgs) -> Result<(), Failure> {
@@ -66,9 +63,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         .map(|how| Profile::new(how, console, &streaming, args.output.profile_every));
     let name = preface::name(model.blueprint());
     let mut writer = Writer::new(args.output.json, model.tokenizer().is_err());
-    if let Some(Profile::Live(_)) = profile {
-        writer.panel = Some(LivePanel::new(writer.shows_text()));
-    }
+    writer.make_room(profile.as_ref());
 
     let mut session = model.session()?;
     session.cancel_with(interrupt::flag());
@@ -80,7 +75,13 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
     let bar = prompt_bar(&session, prompt.len(), &console);
     let mut generation = session.generate(prompt, options)?;
-    let ran = drive(&mut generation, &mut writer, profile.as_mut(), bar);
+    let ran = tell(
+        &mut generation,
+        &mut writer,
+        profile.as_mut(),
+        bar,
+        &mut |_| {},
+    );
     // Whatever came is shown, whatever then went wrong.
     let rest = generation.rest();
     let report = generation.report();
@@ -218,6 +219,7 @@ fn write_files(
         ended: report.ended.map_or("interrupted", ended),
         tokens: report.tokens.len(),
         recording: &recording,
+        rows: &[],
         timing: &report.timing,
         streaming,
         peak_memory_bytes: engine::memory::peak_bytes(),
@@ -231,157 +233,6 @@ pub fn prompt_bar(session: &Session<'_>, tokens: usize, console: &Console) -> Op
     let on_host = !blueprint.on_device();
     let done = session.layers_done();
     on_host
-        .then(|| PromptBar::start(console, tokens, blueprint.config.layers, done))
+        .then(|| PromptBar::start(console, tokens, blueprint.config.layers, vec![done]))
         .flatten()
-}
-
-fn drive(
-    generation: &mut Generation<'_, '_>,
-    writer: &mut Writer,
-    mut profile: Option<&mut Profile>,
-    mut prompt_bar: Option<PromptBar>,
-) -> Result<(), Failure> {
-    loop {
-        let next = generation.next();
-        // The text, or what went wrong, gets the terminal to itself.
-        drop(prompt_bar.take());
-        if let Some(Ok(piece)) = &next {
-            writer.logprobs.extend(piece.logprobs.clone());
-            writer.token(piece.token, &piece.text)?;
-        }
-        for pass in generation.measured() {
-            match &mut profile {
-                None => {}
-                Some(Profile::Summaries(profiler)) => profiler.pass(pass),
-                Some(Profile::Live(live)) => {
-                    let due = live.pass(pass);
-                    if due {
-                        writer.draw(live);
-                    }
-                }
-            }
-        }
-        if next.transpose()?.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-/// The ways to look at a run.
-#[derive(Debug)]
-enum Profile {
-    Summaries(Box<Profiler>),
-    Live(Box<Live>),
-}
-
-impl Profile {
-    fn new(how: ProfileHow, console: Console, streaming: &Streaming, every: usize) -> Self {
-        let streaming = streaming.clone();
-        match how {
-            ProfileHow::Live if LivePanel::possible() => {
-                Self::Live(Box::new(Live::new(console, streaming)))
-            }
-            ProfileHow::Live | ProfileHow::Summary => {
-                Self::Summaries(Box::new(Profiler::new(console, streaming, every)))
-            }
-        }
-    }
-
-    /// What is left to be said when the text is over: the panel stays.
-    fn finish(&mut self, console: &Console) {
-        match self {
-            Self::Summaries(profiler) => profiler.finish(),
-            Self::Live(live) => {
-                for line in live.lines(LivePanel::columns()) {
-                    console.print(line);
-                }
-            }
-        }
-    }
-}
-
-/// Brings the text to stdout as it comes, or collects it for the JSON object. Without a tokenizer
-/// there is no text: then token ids go out, spelled as `--prompt-tokens` reads them.
-#[derive(Debug)]
-struct Writer {
-    out: Stdout,
-    /// What is redrawn beside the text.
-    panel: Option<LivePanel>,
-    collect: bool,
-    ids: bool,
-    text: String,
-    tokens: usize,
-    /// Those of each token, where they were asked for.
-    logprobs: Vec<Logprobs>,
-}
-
-impl Writer {
-    fn new(collect: bool, ids: bool) -> Self {
-        Self {
-            out: Stdout::lock(),
-            panel: None,
-            collect,
-            ids,
-            text: String::new(),
-            tokens: 0,
-            logprobs: Vec::new(),
-        }
-    }
-
-    fn token(&mut self, token: u32, text: &str) -> Result<(), Failure> {
-        self.tokens += 1;
-        match (self.ids, self.tokens) {
-            (false, _) => self.text(text),
-            (true, _) if self.collect => Ok(()),
-            (true, 1) => self.show(&token.to_string()),
-            (true, _) => self.show(&format!(",{token}")),
-        }
-    }
-
-    fn text(&mut self, text: &str) -> Result<(), Failure> {
-        if self.collect {
-            self.text.push_str(text);
-            return Ok(());
-        }
-        match text {
-            "" => Ok(()),
-            text => self.show(text),
-        }
-    }
-
-    fn show(&mut self, text: &str) -> Result<(), Failure> {
-        match &mut self.panel {
-            Some(panel) => panel.text(&mut self.out, text),
-            None => self.out.show(text),
-        }
-    }
-
-    fn draw(&mut self, live: &Live) {
-        if let Some(panel) = &mut self.panel {
-            panel.show(live.lines(LivePanel::columns()));
-        }
-    }
-
-    /// Whether text comes on a terminal as it is made.
-    fn shows_text(&self) -> bool {
-        !self.collect && self.out.is_terminal()
-    }
-
-    /// The rest of the text, and nothing beside it any more.
-    fn end(&mut self, rest: &str, report: &Report) -> Result<(), Failure> {
-        let shown = self.text(rest);
-        let closed = match &mut self.panel {
-            Some(panel) => panel.close(&mut self.out),
-            None => Ok(()),
-        };
-        shown.and(closed).and_then(|()| self.end_line(report))
-    }
-
-    /// A shell's prompt wants a line of its own; a file or a pipe gets the text alone.
-    fn end_line(&mut self, report: &Report) -> Result<(), Failure> {
-        if self.collect || report.tokens.is_empty() || !(self.ids || self.out.is_terminal()) {
-            return Ok(());
-        }
-        self.out.show("\n")
-    }
 }

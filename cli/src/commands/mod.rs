@@ -1,6 +1,7 @@
 //! One file a subcommand; each is a function from arguments to output.
 
 pub mod bench;
+pub mod c2c;
 pub mod chat;
 pub mod checksum;
 pub mod completions;
@@ -23,6 +24,7 @@ pub mod serve;
 #[cfg(feature = "profiling")]
 pub mod spans;
 pub mod synth;
+mod telling;
 pub mod tokenize;
 pub mod tune;
 mod unread;

@@ -217,7 +217,7 @@ impl Finished {
 }
 
 /// The same for people.
-fn why(ended: Ended) -> &'static str {
+pub fn why(ended: Ended) -> &'static str {
     match ended {
         Ended::EndOfText => "ended: end of text",
         Ended::StopString => "ended: stop string",

@@ -1,6 +1,7 @@
 //! Everything that is printed goes through here: stdout through [`Stdout`], whose errors count,
 //! and stderr through [`Console`], whose errors cannot be told.
 
+mod dump;
 mod files;
 mod human;
 mod live;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 
+pub use dump::Dump;
 pub use files::{PartFolder, build_whole, try_place, write_whole};
 pub use human::{gigabytes, memory, milliseconds, seconds, short_count, three_digits, tokens};
 pub use live::LivePanel;

@@ -103,7 +103,7 @@ impl PromptBar {
         console: &Console,
         prompt_tokens: usize,
         layers: usize,
-        layers_done: Arc<AtomicUsize>,
+        layers_done: Vec<Arc<AtomicUsize>>,
     ) -> Option<Self> {
         if !is_seen(console) {
             return None;
@@ -127,7 +127,8 @@ impl PromptBar {
                 bar.set_style(style.with_key("pace", pace).progress_chars("=> "));
             }
             loop {
-                bar.set_position(layers_done.load(Ordering::Relaxed) as u64);
+                let done = layers_done.iter().map(|done| done.load(Ordering::Relaxed));
+                bar.set_position(done.sum::<usize>() as u64);
                 bar.tick();
                 if !goes_on(PROMPT_REDRAWN_EVERY) {
                     bar.finish_and_clear();

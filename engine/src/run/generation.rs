@@ -98,6 +98,8 @@ pub struct Generation<'s, 'm> {
     time_to_first_token: Option<Duration>,
     /// When the prompt's pass was over, and the last one.
     generating: Option<(Instant, Instant)>,
+    /// The logits of the last token's pass before sampling changed them, if they are wanted.
+    logits: Option<Vec<f32>>,
     /// `generate`, from the first step to the end.
     span: LongSpan,
     totals: Totals,
@@ -172,6 +174,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             started,
             time_to_first_token: None,
             generating: None,
+            logits: None,
             span: LongSpan::default(),
             totals: Totals::default(),
             session,
@@ -195,6 +198,16 @@ impl<'s, 'm> Generation<'s, 'm> {
     /// Tokens of the prompt that had been read before.
     pub fn cached_tokens(&self) -> usize {
         self.cached
+    }
+
+    /// Keeps the logits of every token from now on, for [`Generation::logits`].
+    pub fn keep_logits(&mut self) {
+        self.logits = Some(Vec::new());
+    }
+
+    /// What the last token was chosen from, as the model gave it.
+    pub fn logits(&self) -> Option<&[f32]> {
+        self.logits.as_deref()
     }
 
     /// Text held back for a stop string or an unfinished character, once there is no more.
@@ -233,7 +246,7 @@ impl<'s, 'm> Generation<'s, 'm> {
             return Ok(None);
         }
         let said = match done {
-            0 => stage!(self.session.passes.clock, Prefill, self.say()?),
+            0 if !self.is_next => stage!(self.session.passes.clock, Prefill, self.say()?),
             _ => {
                 let _generate = self.span.enter();
                 stage!(self.session.passes.clock, Step, index = done, self.say()?)
@@ -265,11 +278,14 @@ impl<'s, 'm> Generation<'s, 'm> {
     /// One pass, and what is said after it: a token and the text that can be printed now.
     fn say(&mut self) -> Result<Option<GeneratedToken>, EngineError> {
         let wants = self.continuation.wants();
-        let Some((kind, rows)) = self.continuation.next(self.session.room()) else {
+        let Some((mut kind, rows)) = self.continuation.next(self.session.room()) else {
             return Ok(None);
         };
         let (rows, run) = match (kind, self.cached) {
-            (PassKind::Prompt, 1..) if self.is_next => (&rows[self.cached..], RunKind::Decode),
+            (PassKind::Prompt, 1..) if self.is_next => {
+                kind = PassKind::Decode;
+                (&rows[self.cached..], RunKind::Decode)
+            }
             // The rest of a prompt is one, even if it is a single token.
             (PassKind::Prompt, 1..) => {
                 let whole = rows.len();
@@ -292,6 +308,10 @@ impl<'s, 'm> Generation<'s, 'm> {
 
     /// Samples the candidates, if they decide it; else all logits, with the same outcome.
     fn sample(&mut self, candidates: Option<Candidates>) -> Result<u32, EngineError> {
+        if let Some(kept) = &mut self.logits {
+            kept.clear();
+            kept.extend_from_slice(self.session.all_logits()?);
+        }
         let chosen = candidates.and_then(|candidates| self.continuation.choose(&candidates));
         let token = match chosen {
             Some(token) => token,

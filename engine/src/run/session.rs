@@ -162,6 +162,14 @@ impl<'m> Session<'m> {
         }
     }
 
+    /// Embeds a token for nothing: what is measured of the next pass then has no first time in it.
+    pub(crate) fn warm_up(&mut self, token: u32) -> Result<(), EngineError> {
+        let Self { passes, own, seat } = self;
+        let own = own_of(own, passes, seat)?;
+        let ends = &mut passes.model.ends;
+        passes.compute.embed(ends, &[run_of(own, &[token])])
+    }
+
     /// What its own sequence keeps; `None` if it was taken.
     pub(crate) fn own_state(&mut self) -> Option<&mut State> {
         self.own.as_mut().map(|own| &mut own.state)

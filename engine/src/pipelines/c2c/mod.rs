@@ -27,6 +27,7 @@
 mod model;
 mod plan;
 mod projecting;
+mod report;
 mod session;
 mod tokens;
 

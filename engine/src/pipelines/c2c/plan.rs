@@ -12,6 +12,7 @@ use crate::error::EngineError;
 use crate::model::blueprint::joint::{Extra, Joint};
 use crate::model::options::{ModelOptions, Source};
 use crate::model::{Blueprint, several};
+use crate::profile::LinkPeak;
 use crate::weights::blocks::Blocks;
 
 /// A teacher, and the fuser that was trained for it and the base.
@@ -160,6 +161,18 @@ impl C2cBlueprint {
         base.chain(each("teacher"))
             .chain(each("projectors"))
             .collect()
+    }
+
+    /// What the link reaches when it does nothing else; `None` where no model's layers come over it.
+    pub fn measure_peak(&self) -> Result<Option<LinkPeak>, EngineError> {
+        let mut models = self.models.iter();
+        let streams = models.find(|model| model.plan.streamed_count() > 0);
+        streams.map_or(Ok(None), Blueprint::measure_peak)
+    }
+
+    /// The layers that the lead goes through: of all models, and the projectors.
+    pub fn layers_of_lead(&self) -> usize {
+        self.joint.plan.all().layers()
     }
 
     /// The memory that the plan was made for, if any limit is known.

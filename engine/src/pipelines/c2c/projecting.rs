@@ -1,6 +1,7 @@
 //! The pass of the projectors: a visit for each, in which one layer of the base's cache is rewritten.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use offload::{ResidencyPlan, Visits};
@@ -29,6 +30,8 @@ pub(super) struct Projecting<'m> {
     home: offload::Home,
     clock: Clock,
     recording: Option<Recording>,
+    /// Projectors that the pass under way has behind it.
+    pub done: Arc<AtomicUsize>,
 }
 
 impl<'m> Projecting<'m> {
@@ -41,6 +44,7 @@ impl<'m> Projecting<'m> {
             home: base.blueprint.link.home,
             clock: Clock::default(),
             recording: None,
+            done: Arc::default(),
             beside,
             plans,
         }
@@ -112,7 +116,8 @@ impl<'m> Projecting<'m> {
         // The layer as the base made it, where several add to it.
         let mut clean: Option<(usize, State)> = None;
         let adds_up = self.beside.sharing == Sharing::Parallel && teachers.len() > 1;
-        for visit in visits {
+        for (index, visit) in visits.iter().enumerate() {
+            self.done.store(index, Ordering::Relaxed);
             if cancel.load(Ordering::Relaxed) {
                 return Err(EngineError::Interrupted);
             }

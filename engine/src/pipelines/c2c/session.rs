@@ -30,6 +30,8 @@ pub struct C2cSession<'m> {
     is_fresh: &'m mut bool,
     cancel: Arc<AtomicBool>,
     lead: Lead,
+    /// When it began.
+    started: Instant,
 }
 
 /// What a pass of the lead was.
@@ -91,6 +93,7 @@ impl<'m> C2cSession<'m> {
             is_fresh,
             cancel: Arc::default(),
             lead: Lead::default(),
+            started: Instant::now(),
         };
         // Each model's session has brought a flag of its own.
         session.cancel_with(Arc::default());
@@ -132,15 +135,18 @@ impl<'m> C2cSession<'m> {
         Some(others.into_iter().fold(own, Recording::beside))
     }
 
-    /// The layers that the pass under way has behind it, of the base and of each teacher.
+    /// The layers that the lead has behind it, of the base, of each teacher, and of the projectors:
+    /// to be watched from another thread.
     pub fn layers_done(&self) -> Vec<Arc<AtomicUsize>> {
         let models = [&self.base].into_iter().chain(&self.teachers);
-        models.map(Session::layers_done).collect()
+        let projected = [Arc::clone(&self.projecting.done)];
+        models.map(Session::layers_done).chain(projected).collect()
     }
 
     /// All models read the prompt but its last token, and the projectors rewrite what the base keeps
-    /// of it. [`C2cSession::generate`] does this and goes on.
+    /// of it. [`C2cSession::answer`] then goes on.
     pub fn read(&mut self, prompt: &[u32]) -> Result<&Lead, EngineError> {
+        self.started = Instant::now();
         self.lead = Lead::default();
         let Some((_, all)) = prompt.split_last() else {
             return Err(EngineError::EmptyPrompt);
@@ -163,6 +169,7 @@ impl<'m> C2cSession<'m> {
         }
         for session in [&mut self.base].into_iter().chain(&mut self.teachers) {
             let stack = session.model().blueprint().stack;
+            session.warm_up(all[0])?;
             let measured = session.read(all)?.clone();
             self.lead.passes.push(LeadPass { stack, measured });
         }
@@ -196,9 +203,21 @@ impl<'m> C2cSession<'m> {
         prompt: Vec<u32>,
         options: GenerationOptions,
     ) -> Result<Fused<'_, 'm>, EngineError> {
-        let started = Instant::now();
         self.read(&prompt)?;
-        let Self { base, lead, .. } = self;
+        self.answer(prompt, options)
+    }
+
+    /// What the base says after a prompt that was read.
+    pub fn answer(
+        &mut self,
+        prompt: Vec<u32>,
+        options: GenerationOptions,
+    ) -> Result<Fused<'_, 'm>, EngineError> {
+        let (seen, asked) = (self.base.len(), prompt.len().saturating_sub(1));
+        if seen != asked {
+            return Err(EngineError::NotSeen { asked, seen });
+        }
+        let (base, lead, started) = (&mut self.base, &self.lead, self.started);
         let read = lead.passes.iter().map(|pass| &pass.measured);
         let generation = Generation::after_reading(base, prompt, options, started, read)?;
         Ok(Fused { lead, generation })

@@ -31,6 +31,7 @@
 //!     ended: "max_new_tokens",
 //!     tokens: report.tokens.len(),
 //!     recording: &recording,
+//!     rows: &[],
 //!     timing: &report.timing,
 //!     streaming: &streaming,
 //!     peak_memory_bytes: None,
@@ -50,9 +51,11 @@ mod trace;
 mod tsv;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use offload::StackId;
 
+use super::pass::PassKind;
 use super::recording::Recording;
 use super::timing::Timing;
 use super::window::{Streaming, Window};
@@ -77,9 +80,19 @@ pub struct RunRecord<'a> {
     /// Generated.
     pub tokens: usize,
     pub recording: &'a Recording,
+    /// Of a system of several models: what stands in its table in place of the stages.
+    pub rows: &'a [Row],
     pub timing: &'a Timing,
     pub streaming: &'a Streaming,
     pub peak_memory_bytes: Option<u64>,
+}
+
+/// A line of a table: what took how long, all times together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub name: &'static str,
+    pub time: Duration,
+    pub count: usize,
 }
 
 impl RunRecord<'_> {
@@ -95,6 +108,13 @@ impl RunRecord<'_> {
             let step = &self.recording.steps[index];
             window.add(&step.timing, &step.loads);
         }
+    }
+
+    /// The passes that read a prompt, and with them those that come before the first.
+    fn prompt_passes(&self) -> usize {
+        let mut steps = self.recording.steps.iter();
+        let last = steps.rposition(|step| step.timing.kind == PassKind::Prompt);
+        last.unwrap_or(0) + 1
     }
 
     /// Those whose layers were visited.

@@ -1,5 +1,6 @@
 //! `stats.json`: the totals of a run, its plan and its machine, and the operations that took most.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -50,6 +51,24 @@ pub(super) struct Stats<'a> {
     steps_left_out: usize,
     top_by_cpu_time: Vec<Operation>,
     top_by_cuda_time: Vec<Operation>,
+    /// As those who know a system of several models from elsewhere look for it.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    of_system: Option<OfSystem>,
+}
+
+#[derive(Debug, Serialize)]
+struct OfSystem {
+    total_operations: u64,
+    top_10_cpu_ops: Vec<Operation>,
+    top_10_cuda_ops: Vec<Operation>,
+    passes: BTreeMap<&'static str, Pass>,
+}
+
+/// A line of the table.
+#[derive(Debug, Serialize)]
+struct Pass {
+    ms: f64,
+    count: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -156,6 +175,17 @@ impl<'a> Stats<'a> {
             steps_left_out: run.recording.left_out,
             top_by_cpu_time: top(&operations, |operation| Some(operation.cpu_time_ms)),
             top_by_cuda_time: top(&operations, |operation| operation.cuda_time_ms),
+            of_system: (!run.rows.is_empty()).then(|| OfSystem {
+                total_operations: operations.iter().map(|operation| operation.count).sum(),
+                top_10_cpu_ops: top(&operations, |operation| Some(operation.cpu_time_ms)),
+                top_10_cuda_ops: top(&operations, |operation| operation.cuda_time_ms),
+                passes: (run.rows.iter())
+                    .map(|row| {
+                        let (ms, count) = (ms(row.time), row.count);
+                        (row.name, Pass { ms, count })
+                    })
+                    .collect(),
+            }),
         }
     }
 }

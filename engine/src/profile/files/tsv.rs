@@ -5,14 +5,22 @@ use std::time::Duration;
 
 use super::super::timing::{StageNode, Timing};
 use super::super::window::ms;
-use super::RunRecord;
+use super::{Row, RunRecord};
 
 /// Writes the table.
 pub fn write_tsv(run: &RunRecord<'_>, to: &mut impl Write) -> io::Result<()> {
     writeln!(to, "Stage\tTime(ms)\tCount\tAvg(ms)\tTotal(ms)")?;
-    stages(run.timing, to)?;
+    match run.rows {
+        [] => stages(run.timing, to)?,
+        rows => {
+            for Row { name, time, count } in rows {
+                row(to, name, *time, *count as u64, *time)?;
+            }
+        }
+    }
     let mut total = Duration::ZERO;
-    for (index, step) in run.recording.steps.iter().enumerate().skip(1) {
+    let steps = run.recording.steps.iter().skip(run.prompt_passes());
+    for (index, step) in (1..).zip(steps) {
         total += step.timing.total;
         row(to, &format!("step[{index}]"), step.timing.total, 1, total)?;
     }

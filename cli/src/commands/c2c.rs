@@ -1,0 +1,470 @@
+//! `engine c2c`: plan all stacks, load them, read the prompt with all, answer with one.
+
+use std::time::Duration;
+
+use engine::c2c::{C2c, C2cBlueprint, C2cSession, Fused, Lead};
+use engine::profile::files::RunRecord;
+use engine::profile::{PassTiming, Streaming};
+use engine::{Blueprint, Ended, EngineError, GenerationOptions, Report};
+use offload::{LoadKind, Prefetch};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::files::Files;
+use super::origin;
+use super::preface;
+use super::report::ended;
+use super::telling::{Profile, Writer, tell};
+use crate::args::{C2cArgs, ChatInput, PromptInput};
+use crate::failure::Failure;
+use crate::output::{
+    Align, Bar, Console, Dump, PromptBar, Style, Table, gigabytes, memory, milliseconds, seconds,
+    tokens, try_place,
+};
+use crate::{interrupt, prompt};
+
+pub fn run(args: C2cArgs) -> Result<(), Failure> {
+    let console = Console::new(args.output.quiet);
+    let input = args.prompt.input()?;
+    let files = Files::prepare(&args.files)?;
+    if let Some(path) = &args.dump {
+        try_place(path).map_err(|source| not_written(path, source))?;
+    }
+    let sharers = args.models.sharers()?;
+    let blueprint = C2cBlueprint::new(&args.models.base(), &sharers, args.models.options())?;
+    let options = GenerationOptions {
+        max_new_tokens: args.length.max_new_tokens,
+        sampling: args.sampling.over(&blueprint.base().checkpoint.generation),
+        stop: args.length.stop,
+        ignore_eos: args.length.ignore_eos,
+        logprobs: args.output.logprobs,
+        ..GenerationOptions::default()
+    };
+    options.sampling.validate().map_err(EngineError::from)?;
+    let drawn = options.sampling.temperature > 0.0;
+    let seed = drawn.then_some(options.sampling.seed);
+    let told = files.any() || args.output.json;
+    let origin = told.then(|| origin::of_this_run(seed));
+    let input = in_template(input, args.raw, blueprint.base())?;
+    let prompt = prompt::tokens(input, blueprint.base(), &console)?;
+    let _ = blueprint.base().tokenizer();
+
+    let facts = Facts::of(&blueprint);
+    say_plan(&blueprint, &console);
+    let measured = args.output.profile.is_some() || files.any();
+    let peak = match measured {
+        true => blueprint.measure_peak()?,
+        false => None,
+    };
+    let layers = blueprint.layers_of_lead();
+    let targets = targets(&blueprint);
+    // Never dropped: the process ends with this command, and must not wait for a read under way.
+    let models = Box::leak(Box::new(load(blueprint, measured, &console)?));
+    let streaming = models.streaming(peak);
+    let load_time = models.loaded().time;
+    let mut profile = (args.output.profile)
+        .map(|how| Profile::new(how, console, &streaming, args.output.profile_every));
+    let mut writer = Writer::new(args.output.json, models.base().tokenizer().is_err());
+    writer.make_room(profile.as_ref());
+    let on_host = !models.base().blueprint().on_device();
+
+    let mut session = models.session()?;
+    session.cancel_with(interrupt::flag());
+    if measured || args.output.json {
+        session.watch_cores();
+    }
+    if files.any() {
+        session.record();
+    }
+    let done = session.layers_done();
+    let bar = on_host
+        .then(|| PromptBar::start(&console, prompt.len(), layers, done))
+        .flatten();
+    let read = session.read(&prompt).map(drop);
+    drop(bar);
+    read?;
+    let mut dump = Dump::default();
+    if args.dump.is_some() {
+        keep_caches(&mut session, &targets, &mut dump)?;
+    }
+    let Fused {
+        lead,
+        mut generation,
+    } = session.answer(prompt, options)?;
+    if let Some(Profile::Summaries(_)) = profile {
+        say_lead(lead, &streaming, &console);
+    }
+    let mut logits = Vec::new();
+    if args.dump.is_some() {
+        generation.keep_logits();
+    }
+    let ran = tell(
+        &mut generation,
+        &mut writer,
+        profile.as_mut(),
+        None,
+        &mut |row| {
+            logits.extend_from_slice(row);
+        },
+    );
+    let rest = generation.rest();
+    let report = generation.report();
+    let (lead, vocabulary) = (lead.clone(), generation.model().config().vocab_size);
+    let shown = writer.end(&rest, &report);
+    if let (Some(profile), true) = (&mut profile, shown.is_ok()) {
+        profile.finish(&console);
+    }
+    let rows = lead.rows(&report);
+    let recording = session.take_recording();
+    let written = match (&recording, &origin) {
+        (Some(recording), Some(origin)) => files.write(
+            &RunRecord {
+                model: &facts.title,
+                name: "c2c",
+                origin,
+                ended: report.ended.map_or("interrupted", ended),
+                tokens: report.tokens.len(),
+                recording,
+                rows: &rows,
+                timing: &report.timing,
+                streaming: &streaming,
+                peak_memory_bytes: engine::memory::peak_bytes(),
+            },
+            &console,
+        ),
+        _ => Ok(()),
+    };
+    let dumped = match &args.dump {
+        Some(path) => {
+            dump.add("logits", &[logits.len() / vocabulary, vocabulary], &logits);
+            let written = dump.write(path);
+            let written = written.map_err(|source| not_written(path, source));
+            written.map(|bytes| {
+                console.say(format_args!(
+                    "Wrote {} ({})",
+                    path.display(),
+                    gigabytes(bytes)
+                ));
+            })
+        }
+        None => Ok(()),
+    };
+    shown?;
+    if let (Err(_), Err(failure)) = (&ran, &written) {
+        // Two things went wrong: the run's is the exit code, and both are told.
+        console.failure(failure);
+    }
+    ran?;
+    if let Some(Profile::Summaries(_)) = profile {
+        console.print(format_args!("{}\n", report.timing.tree()));
+    }
+    if args.output.json {
+        let json = facts.json(&lead, &report, &writer.text, load_time);
+        writer.out.json(&json)?;
+    }
+    say_times(&lead, &report, &console);
+    written?;
+    dumped?;
+    match report.ended {
+        Some(Ended::Interrupted) => Err(Failure::Interrupted),
+        _ => Ok(()),
+    }
+}
+
+/// A text goes through the base's chat template, without thinking, as fusers are trained: unless
+/// something else was asked for, or there is no template.
+fn in_template(input: PromptInput, raw: bool, base: &Blueprint) -> Result<PromptInput, Failure> {
+    let PromptInput::Text(text, None) = input else {
+        return Ok(input);
+    };
+    const THINKING: &str = "enable_thinking";
+    let names = base.checkpoint.chat_template_names();
+    let names = names.map_err(EngineError::from)?;
+    let Some(name) = names.first().filter(|_| !raw) else {
+        return Ok(PromptInput::Text(text, None));
+    };
+    let template = base.checkpoint.chat_template(name);
+    let template = template.map_err(EngineError::from)?;
+    let thinks = template.is_some_and(|template| template.contains(THINKING));
+    let chat = ChatInput {
+        template_kwargs: thinks.then(|| json!({ THINKING: false }).to_string()),
+        ..ChatInput::default()
+    };
+    Ok(PromptInput::Text(text, Some(chat)))
+}
+
+/// The base's layers that are rewritten.
+fn targets(blueprint: &C2cBlueprint) -> Vec<usize> {
+    let mapped = blueprint.fusers().flat_map(|fuser| fuser.mapped());
+    let mut targets: Vec<usize> = mapped.map(|mapped| mapped.target).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    targets
+}
+
+fn keep_caches(
+    session: &mut C2cSession<'_>,
+    targets: &[usize],
+    dump: &mut Dump,
+) -> Result<(), Failure> {
+    for &target in targets {
+        let kept = session.kept(target)?;
+        let shape = [kept.heads, kept.positions, kept.dim];
+        dump.add(format!("fuse.{target}.key.out"), &shape, &kept.keys);
+        dump.add(format!("fuse.{target}.value.out"), &shape, &kept.values);
+    }
+    Ok(())
+}
+
+fn load(blueprint: C2cBlueprint, measured: bool, console: &Console) -> Result<C2c, Failure> {
+    let bar = Bar::new(console, "loading", C2c::bytes_to_load(&blueprint)?);
+    let models = C2c::load(blueprint, &mut |bytes| bar.add(bytes))?;
+    drop(bar);
+    if measured {
+        models.base().measure_memory()?;
+    }
+    let loaded = models.loaded();
+    let peak = loaded.peak_bytes;
+    let peak = peak.map(|bytes| format!(", peak memory {}", memory(bytes)));
+    console.say(format_args!(
+        "Loaded {} in {}{}",
+        gigabytes(loaded.bytes),
+        seconds(loaded.time),
+        peak.unwrap_or_default(),
+    ));
+    Ok(models)
+}
+
+fn say_plan(blueprint: &C2cBlueprint, console: &Console) {
+    if console.is_quiet() {
+        return;
+    }
+    let ahead = blueprint.base().options.prefetch == Prefetch::Ahead;
+    let ahead = if ahead { "True" } else { "False" };
+    console.say(format_args!("Async transfer: {ahead}"));
+    console.say(console.paint(Style::Bold, "Plan: cache-to-cache"));
+    let mut about = vec![preface::name(blueprint.base())];
+    about.extend(blueprint.teachers().iter().map(preface::name));
+    about.extend(blueprint.fusers().map(|fuser| {
+        let layers = fuser.mapped().len();
+        format!(
+            "{} in {}, {layers} layers of the base",
+            fuser.location(),
+            fuser.encoding()
+        )
+    }));
+    let mut table = Table::new(&[Align::Left, Align::Right, Align::Right, Align::Left], 2);
+    for ((name, plan), about) in blueprint.stacks().zip(about) {
+        let (resident, all) = (plan.resident_count(), plan.layers());
+        table.row([
+            name,
+            format!("{resident} of {all} stay"),
+            memory(plan.resident_bytes()),
+            about,
+        ]);
+    }
+    let plan = blueprint.plan();
+    let fixed = plan.fixed();
+    if plan.slots() > 0 {
+        table.row([
+            "slots".into(),
+            plan.slots().to_string(),
+            memory(plan.slot_bytes() + plan.buffer_bytes()),
+            "shared, as large as the largest streamed layer; with read buffers".into(),
+        ]);
+    }
+    if plan.home_bytes() > 0 {
+        let homes = memory(plan.home_bytes());
+        let about = "in RAM, where streamed layers come from";
+        table.row(["homes".into(), String::new(), homes, about.into()]);
+    }
+    let context = format!("{} tokens", blueprint.base().context);
+    let about = "of all models";
+    table.row([
+        "KV caches".into(),
+        context,
+        memory(fixed.cache),
+        about.into(),
+    ]);
+    let about = "embeddings, norms, the base's head";
+    table.row([
+        "ends".into(),
+        String::new(),
+        memory(fixed.ends),
+        about.into(),
+    ]);
+    table.row(["scratch".into(), String::new(), memory(fixed.scratch)]);
+    let limit = match (blueprint.memory_bytes(), blueprint.spare_bytes()) {
+        (None, _) => String::new(),
+        (Some(bytes), 0) => format!("of {}", memory(bytes)),
+        (Some(bytes), spare) => format!(
+            "of {}, {} less for others",
+            memory(bytes + spare),
+            memory(spare)
+        ),
+    };
+    table.row([
+        "all".into(),
+        String::new(),
+        memory(plan.total_bytes()),
+        limit,
+    ]);
+    console.say(table);
+    if plan.streamed_count() > 0 {
+        let link = &blueprint.base().link;
+        console.say(format_args!(
+            "Streamed weights: {}",
+            preface::whereabouts(link)
+        ));
+    }
+}
+
+/// What the lead was waiting for, a line for each pass and each streamed layer.
+fn say_lead(lead: &Lead, streaming: &Streaming, console: &Console) {
+    for pass in &lead.passes {
+        let (timing, loads) = (&pass.measured.timing, &pass.measured.loads);
+        let name = streaming.names.name(pass.stack).unwrap_or("?");
+        let ahead = loads.iter().filter(|load| load.kind == LoadKind::Async);
+        let usage = match loads.len() {
+            0 => "nothing streamed".to_owned(),
+            all => format!("async usage {}/{all} layers", ahead.count()),
+        };
+        console.print(format_args!(
+            "Lead, {name}: {:.1} ms (compute {:.1}, stalled {:.1}), {usage}",
+            milliseconds(timing.total),
+            milliseconds(timing.compute()),
+            milliseconds(timing.stalled()),
+        ));
+        for load in loads {
+            console.print(format_args!(
+                "  Layer {name} {:>2}: Pre={:6.2}ms  Post={:6.2}ms  [{}]",
+                load.block.layer,
+                milliseconds(load.pre),
+                milliseconds(load.post),
+                load.kind
+            ));
+        }
+    }
+}
+
+/// How long the parts took, and each token.
+fn say_times(lead: &Lead, report: &Report, console: &Console) {
+    let pass = |name: &str, timing: &PassTiming| format!("{name} {}", seconds(timing.total));
+    let mut parts: Vec<String> = lead.base().map(|it| pass("base", it)).into_iter().collect();
+    parts.extend(lead.teachers().map(|it| pass("teacher", it)));
+    parts.extend(lead.projection().map(|it| {
+        let each = each_ms(it.total, lead.projections);
+        format!(
+            "{}, {each:.2} ms each of {}",
+            pass("projection", it),
+            lead.projections
+        )
+    }));
+    if !parts.is_empty() {
+        let total = seconds(lead.total());
+        console.say(format_args!("Prefill {total}: {}", parts.join("; ")));
+    }
+    let decode = &report.totals.decode;
+    let mut parts = vec![format!("{} tokens", report.tokens.len())];
+    if report.totals.decode_passes > 0 {
+        let each = each_ms(decode.total, report.totals.decode_passes);
+        parts.push(format!("{each:.2} ms per token"));
+    }
+    parts.extend(report.totals.tokens_per_s().map(tokens));
+    parts.extend(
+        report
+            .time_to_first_token
+            .map(|time| format!("first token after {}", seconds(time))),
+    );
+    parts.push(match report.totals.async_percent() {
+        Some(percent) => format!("async usage {percent}%"),
+        None => "nothing streamed".into(),
+    });
+    let peak = engine::memory::peak_bytes();
+    parts.extend(peak.map(|bytes| format!("peak memory {}", memory(bytes))));
+    parts.extend(
+        report
+            .ended
+            .map(|ended| super::report::why(ended).to_owned()),
+    );
+    console.say(parts.join(", "));
+}
+
+fn each_ms(total: Duration, count: usize) -> f64 {
+    milliseconds(total) / count.max(1) as f64
+}
+
+/// What is known before anything is loaded.
+#[derive(Debug)]
+struct Facts {
+    title: String,
+    base: String,
+    teachers: Vec<String>,
+    fusers: Vec<String>,
+    stacks: Vec<Value>,
+}
+
+impl Facts {
+    fn of(blueprint: &C2cBlueprint) -> Self {
+        let location = |of: &Blueprint| of.checkpoint.location().to_owned();
+        let base = location(blueprint.base());
+        let teachers: Vec<_> = blueprint.teachers().iter().map(location).collect();
+        let stacks = blueprint.stacks().map(|(name, plan)| {
+            json!({
+                "name": name,
+                "resident": plan.resident_count(),
+                "streamed": plan.streamed_count(),
+            })
+        });
+        Self {
+            title: format!("{base} with {}", teachers.join(" and ")),
+            stacks: stacks.collect(),
+            fusers: blueprint
+                .fusers()
+                .map(|fuser| fuser.location().to_owned())
+                .collect(),
+            base,
+            teachers,
+        }
+    }
+
+    fn json(&self, lead: &Lead, report: &Report, text: &str, load: Duration) -> impl Serialize {
+        let totals = &report.totals;
+        let pass = |timing: Option<&PassTiming>| timing.map(|it| milliseconds(it.total));
+        let teachers: Vec<_> = lead.teachers().map(|it| milliseconds(it.total)).collect();
+        json!({
+            "base": self.base,
+            "teachers": self.teachers,
+            "fusers": self.fusers,
+            "text": text,
+            "tokens": report.tokens,
+            "prompt_tokens": report.prompt_tokens,
+            "ended": report.ended.map(ended),
+            "timing": {
+                "load_ms": milliseconds(load),
+                "prefill_ms": milliseconds(lead.total()),
+                "base_prefill_ms": pass(lead.base()),
+                "teacher_prefill_ms": teachers,
+                "projection_ms": pass(lead.projection()),
+                "projections": lead.projections,
+                "time_to_first_token_ms": report.time_to_first_token.map(milliseconds),
+                "decode_ms": milliseconds(totals.decode.total),
+                "tokens_per_s": totals.tokens_per_s(),
+            },
+            "stacks": self.stacks,
+            "offload": {
+                "loads_async": totals.loads_async,
+                "loads_sync": totals.loads_sync,
+                "async_percent": totals.async_percent(),
+                "bytes": totals.bytes,
+                "stalled_ms": milliseconds(totals.stalled),
+            },
+            "peak_memory_bytes": engine::memory::peak_bytes(),
+        })
+    }
+}
+
+fn not_written(path: &std::path::Path, source: std::io::Error) -> Failure {
+    let file = path.display().to_string();
+    Failure::Write { file, source }
+}
