@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use super::map::Pair;
 use super::{FuserProblem, FuserShape, TEMPERATURE, gate, of_half};
 use crate::checkpoint::entry;
+use crate::files::torch;
 use crate::folder::Folder;
 use crate::layout::Arrangement;
 use crate::naming::Description;
@@ -160,10 +161,19 @@ fn read_file(
         file: folder.location().into(),
         problem,
     };
-    let Some(storage) = folder.open(&format!("projector_{projector}.safetensors"))? else {
-        return Err(fail(FuserProblem::NoProjector { projector, target }));
-    };
-    let tensors = header::read(storage.as_ref())?.into_iter();
-    let tensors = tensors.map(|tensor| entry(source, tensor)).collect();
-    Ok((storage, tensors))
+    let safetensors = folder.open(&format!("projector_{projector}.safetensors"))?;
+    let torch = folder.open(&format!("projector_{projector}.pt"))?;
+    match (safetensors, torch) {
+        (Some(storage), None) => {
+            let tensors = header::read(storage.as_ref())?.into_iter();
+            let tensors = tensors.map(|tensor| entry(source, tensor)).collect();
+            Ok((storage, tensors))
+        }
+        (None, Some(storage)) => {
+            let tensors = torch::read(storage.as_ref(), source)?;
+            Ok((storage, tensors))
+        }
+        (Some(_), Some(_)) => Err(fail(FuserProblem::ProjectorTwice { projector })),
+        (None, None) => Err(fail(FuserProblem::NoProjector { projector, target })),
+    }
 }
