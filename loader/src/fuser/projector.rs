@@ -148,12 +148,11 @@ fn number<const N: usize>(storage: &dyn Storage, entry: &TensorEntry) -> Result<
     Ok(bytes)
 }
 
-/// The file of the projector, and what is in it.
-fn read_file(
-    folder: &Folder,
-    pair: &Pair,
-    source: usize,
-) -> Result<(Arc<dyn Storage>, BTreeMap<String, TensorEntry>), Error> {
+/// A file, and the tensors in it.
+type Contents = (Arc<dyn Storage>, BTreeMap<String, TensorEntry>);
+
+/// The file of the projector, which is there in one of two formats.
+fn read_file(folder: &Folder, pair: &Pair, source: usize) -> Result<Contents, Error> {
     let &Pair {
         projector, target, ..
     } = pair;

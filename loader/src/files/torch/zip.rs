@@ -23,9 +23,9 @@ const LISTED_BYTES: usize = 46;
 const LOCAL: [u8; 4] = *b"PK\x03\x04";
 const LOCAL_BYTES: u64 = 30;
 
-/// What stands in a field of 32 bits whose value is in another place, in 64.
+/// What stands in a field whose value is in another place, with more bits.
 const ELSEWHERE: u64 = u32::MAX as u64;
-const COUNT_ELSEWHERE: u64 = u16::MAX as u64;
+const SHORT_ELSEWHERE: u64 = u16::MAX as u64;
 
 const ENCRYPTED: u16 = 1;
 /// Sizes come after the data, and may be 0 before it.
@@ -239,13 +239,12 @@ impl Ends {
     /// Whether the record in 64 bits says the same, but for what is only there.
     fn agrees(&self, wide: &Self) -> bool {
         let same = |narrow, wide, elsewhere| narrow == elsewhere || narrow == wide;
+        let shorts = |ends: &Self| [ends.disks, ends.counts].concat().into_iter();
         same(self.bytes, wide.bytes, ELSEWHERE)
             && same(self.offset, wide.offset, ELSEWHERE)
-            && self
-                .counts
-                .into_iter()
-                .zip(wide.counts)
-                .all(|(narrow, wide)| same(narrow, wide, COUNT_ELSEWHERE))
+            && shorts(self)
+                .zip(shorts(wide))
+                .all(|(narrow, wide)| same(narrow, wide, SHORT_ELSEWHERE))
     }
 
     fn directory(&self, limit: u64) -> Result<(Stretch, u64), TorchProblem> {
