@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use loader::synth::FuserSpec;
 use loader::{Arrangement, DType, Encoding, Fuser, Half, Mapped, ProjectorPart, Role};
@@ -177,6 +178,51 @@ fn torch_and_safetensors_give_the_same_blocks() {
     }
 }
 
+/// Its numbers are their places among all of the file's; see `real/make.py`.
+#[test]
+fn files_that_pytorch_saved() {
+    let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuser/real");
+    let fuser = Fuser::open(&real).unwrap();
+    let gates = fuser.mapped().iter().map(|it| (it.key_open, it.value_open));
+    assert_eq!(gates.collect::<Vec<_>>(), [(true, true), (false, true)]);
+    let whole = fuser.block(0, None, Arrangement::Packed).unwrap();
+    let mut numbers: BTreeMap<String, usize> =
+        ["key_gate_logit", "value_gate_logit", "gate_temperature"]
+            .map(|name| (name.to_owned(), 1))
+            .into();
+    let parts = whole.layout().parts();
+    numbers.extend(parts.map(|(role, part)| (name(role), part.rows * part.cols)));
+    let mut all = 0;
+    for count in numbers.values_mut() {
+        (all, *count) = (all + *count, all);
+    }
+    assert_eq!(all, 117);
+    for (index, weights) in [(0, 30), (1, 15)] {
+        let block = fuser
+            .block(index, Some(DType::F32), Arrangement::Packed)
+            .unwrap();
+        let slab = filled(&fuser, &block);
+        assert_eq!(block.layout().placements().len(), weights);
+        for (role, part) in block.layout().parts() {
+            let first = numbers[&name(role)];
+            let expected = (first..first + part.rows * part.cols).map(|number| number as f32);
+            let expected: Vec<u8> = expected.flat_map(f32::to_le_bytes).collect();
+            assert_eq!(
+                slab[part.offset..part.offset + part.bytes],
+                expected,
+                "{role:?}"
+            );
+        }
+    }
+    assert_eq!(
+        fuser
+            .block(1, None, Arrangement::Packed)
+            .unwrap()
+            .stored_bytes(),
+        57 * 2
+    );
+}
+
 /// Large enough for pages of their own, which a .pt file aligns differently.
 #[test]
 fn large_matrices_come_into_pages() {
@@ -327,7 +373,7 @@ fn a_download_cache_is_read() {
     for entry in fs::read_dir(made.pair.join("final")).unwrap() {
         let name = entry.unwrap().file_name();
         fs::copy(made.pair.join("final").join(&name), blobs.join(&name)).unwrap();
-        let target = std::path::Path::new("../../../../blobs").join(&name);
+        let target = Path::new("../../../../blobs").join(&name);
         std::os::unix::fs::symlink(target, inner.join(&name)).unwrap();
     }
     for path in [inner.clone(), inner.join("..")] {

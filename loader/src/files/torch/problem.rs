@@ -92,6 +92,9 @@ impl TorchProblem {
             Self::ByteOrder { .. } => {
                 "load it with PyTorch, and save it again on a little-endian machine".into()
             }
+            Self::Global { name } if name.starts_with("torch.") => {
+                "save the state_dict() of the projector alone, in f32, f16 or bf16".into()
+            }
             Self::Global { .. } | Self::Opcode { .. } => format!(
                 "do not load {file} with PyTorch before you know where it comes from; if you trust \
                  it, save its state_dict() alone"
@@ -99,9 +102,11 @@ impl TorchProblem {
             Self::NoWeights { .. } | Self::NoTensor { .. } => {
                 "save the state_dict() of the projector alone".into()
             }
-            Self::Strides { .. } | Self::Overlap { .. } => format!(
-                "load {file} with PyTorch, make every tensor contiguous with .clone(), and save it \
-                 again"
+            Self::Strides { tensor, .. } => {
+                format!("load {file} with PyTorch, make {tensor} .contiguous(), and save it again")
+            }
+            Self::Overlap { second, .. } => format!(
+                "load {file} with PyTorch, make {second} a .clone() of itself, and save it again"
             ),
             _ => format!("{file} is damaged: fetch it again"),
         }
