@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 use crate::checksum::{ALGORITHM, Checksum};
 use crate::files::gguf::GgufProblem;
+use crate::files::torch::TorchProblem;
 use crate::foreign::Format;
 use crate::fuser::FuserProblem;
 use crate::manifest::MANIFEST;
@@ -56,6 +57,8 @@ pub enum Error {
         pick: String,
         found: Vec<String>,
     },
+    #[error("{file}: {problem}")]
+    Torch { file: String, problem: TorchProblem },
     #[error("{location} is not a C2C fuser: {problem}")]
     NotAFuser {
         location: String,

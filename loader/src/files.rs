@@ -2,6 +2,7 @@
 //! text, and other formats. What a template means is the tokenizer's business.
 
 pub(crate) mod gguf;
+pub(crate) mod torch;
 
 use std::collections::HashMap;
 

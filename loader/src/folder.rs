@@ -315,19 +315,21 @@ impl Folder {
     }
 }
 
+/// How deep inside a revision of a download cache a folder may be.
+const CACHE_DEPTH_MAX: usize = 3;
+
 /// The directories in which the files of a checkpoint may be when links are followed: its own, and
 /// the store beside it where a download cache keeps the content (`snapshots/REVISION/FILE` links to
-/// `blobs/HASH`).
+/// `blobs/HASH`), also from a folder inside a revision.
 fn homes(dir: &Path) -> Vec<PathBuf> {
     let Ok(own) = dir.canonicalize() else {
         return Vec::new();
     };
-    let mut ancestors = own.ancestors().skip(1);
-    let snapshots = ancestors.next().and_then(Path::file_name);
-    let store = match snapshots {
-        Some(name) if name == "snapshots" => ancestors.next().map(|cache| cache.join("blobs")),
-        _ => None,
-    };
+    let mut around = own.ancestors().skip(1).take(CACHE_DEPTH_MAX);
+    let snapshots = around.find(|path| path.file_name().is_some_and(|name| name == "snapshots"));
+    let store = snapshots
+        .and_then(Path::parent)
+        .map(|cache| cache.join("blobs"));
     [own.clone()].into_iter().chain(store).collect()
 }
 

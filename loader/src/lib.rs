@@ -69,6 +69,7 @@ pub use encoding::Encoding;
 pub use error::{Error, HeaderProblem, Said};
 pub use families::Family;
 pub use files::gguf::{GgufProblem, GgufTokenizer, Texts, TokenType};
+pub use files::torch::TorchProblem;
 pub use foreign::Format;
 pub use fuser::{Fuser, FuserProblem, FuserShape, Mapped, Models};
 pub use generation::GenerationConfig;

@@ -24,6 +24,7 @@ impl Error {
                 "give one of them, or a part of its name after the folder's: {location}:Q4_K_M"
             ),
             Self::NoSuchGguf { .. } => "give a part of one of these names, or the file".into(),
+            Self::Torch { file, problem } => problem.hint(file),
             Self::NotAFuser { .. } => {
                 "give the folder of a pair, which has a folder final with projector_config.json in \
                  it, or that folder"

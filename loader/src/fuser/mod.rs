@@ -24,6 +24,7 @@ use crate::source::Most;
 use crate::storage::least_direct;
 use crate::{AccessReport, BlockSource, DType, Error, ModelConfig, Said, Storage};
 
+pub(crate) use describe::CLASS;
 pub(crate) use map::MAP;
 pub(crate) use parts::{TEMPERATURE, gate, of_half};
 pub use problem::{FuserProblem, Models};

@@ -9,6 +9,7 @@ use half::{bf16, f16};
 use super::map::Pair;
 use super::{FuserProblem, FuserShape, TEMPERATURE, gate, of_half};
 use crate::checkpoint::entry;
+use crate::files::torch;
 use crate::folder::Folder;
 use crate::layout::Arrangement;
 use crate::naming::Description;
@@ -147,12 +148,11 @@ fn number<const N: usize>(storage: &dyn Storage, entry: &TensorEntry) -> Result<
     Ok(bytes)
 }
 
-/// The file of the projector, and what is in it.
-fn read_file(
-    folder: &Folder,
-    pair: &Pair,
-    source: usize,
-) -> Result<(Arc<dyn Storage>, BTreeMap<String, TensorEntry>), Error> {
+/// A file, and the tensors in it.
+type Contents = (Arc<dyn Storage>, BTreeMap<String, TensorEntry>);
+
+/// The file of the projector, which is there in one of two formats.
+fn read_file(folder: &Folder, pair: &Pair, source: usize) -> Result<Contents, Error> {
     let &Pair {
         projector, target, ..
     } = pair;
@@ -160,10 +160,19 @@ fn read_file(
         file: folder.location().into(),
         problem,
     };
-    let Some(storage) = folder.open(&format!("projector_{projector}.safetensors"))? else {
-        return Err(fail(FuserProblem::NoProjector { projector, target }));
-    };
-    let tensors = header::read(storage.as_ref())?.into_iter();
-    let tensors = tensors.map(|tensor| entry(source, tensor)).collect();
-    Ok((storage, tensors))
+    let safetensors = folder.open(&format!("projector_{projector}.safetensors"))?;
+    let torch = folder.open(&format!("projector_{projector}.pt"))?;
+    match (safetensors, torch) {
+        (Some(storage), None) => {
+            let tensors = header::read(storage.as_ref())?.into_iter();
+            let tensors = tensors.map(|tensor| entry(source, tensor)).collect();
+            Ok((storage, tensors))
+        }
+        (None, Some(storage)) => {
+            let tensors = torch::read(storage.as_ref(), source)?;
+            Ok((storage, tensors))
+        }
+        (Some(_), Some(_)) => Err(fail(FuserProblem::ProjectorTwice { projector })),
+        (None, None) => Err(fail(FuserProblem::NoProjector { projector, target })),
+    }
 }

@@ -1,6 +1,7 @@
-//! Checkpoints made of random numbers in the real format, for tests and for measurements where
+//! Checkpoints and fusers made of random numbers in the real format, for tests and for measurements where
 //! the weights do not matter. Knows the format only through the rest of this crate's names.
 
+mod fuser;
 mod preset;
 mod values;
 mod write;
@@ -9,8 +10,10 @@ use serde_json::{Map, Value, json};
 
 use crate::{DType, Family, ModelConfig, RopeScaling, TensorSpec};
 
+pub use fuser::{FuserSpec, write_fuser};
 pub use preset::preset_names;
 pub(crate) use preset::{Shape, Synth};
+use values::Values;
 pub use write::{partial_path, write};
 
 /// Which generation of `config.json` to write.
@@ -53,11 +56,11 @@ pub struct SynthSpec {
 }
 
 /// One tensor to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SynthTensor {
     pub name: String,
     pub shape: Vec<usize>,
-    pub is_norm: bool,
+    pub values: Values,
 }
 
 impl SynthTensor {
@@ -111,11 +114,14 @@ impl SynthSpec {
     pub(crate) fn tensors(&self) -> Vec<SynthTensor> {
         let mut tensors = Vec::new();
         let mut push = |name: String, shape: &[usize]| {
-            let is_norm = name.ends_with("norm.weight");
+            let values = match name.ends_with("norm.weight") {
+                true => Values::One,
+                false => Values::normal(self.seed, &name, self.std_dev),
+            };
             tensors.push(SynthTensor {
                 name,
                 shape: shape.to_vec(),
-                is_norm,
+                values,
             });
         };
         let hidden = self.hidden_size;

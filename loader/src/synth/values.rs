@@ -10,14 +10,37 @@ use crate::convert::{STEP, narrow};
 const TASK_ELEMENTS: usize = 1 << 16;
 
 /// Which numbers to make.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Values {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Values {
     One,
     /// About normal, from a stream of its own.
     Normal {
         stream: u64,
+        mean: f32,
         std_dev: f32,
     },
+}
+
+impl Values {
+    /// About normal around 0, from the stream of that name.
+    pub fn normal(seed: u64, name: &str, std_dev: f32) -> Self {
+        Self::around(0.0, seed, name, std_dev)
+    }
+
+    pub fn around(mean: f32, seed: u64, name: &str, std_dev: f32) -> Self {
+        Self::Normal {
+            stream: stream(seed, name),
+            mean,
+            std_dev,
+        }
+    }
+}
+
+/// A stream of its own for each tensor, so that two tensors never share their numbers.
+fn stream(seed: u64, name: &str) -> u64 {
+    name.bytes().fold(mix(seed.wrapping_add(1)), |hash, byte| {
+        mix(hash ^ u64::from(byte))
+    })
 }
 
 /// Fills `out` with the elements from `first` on; `first` is a multiple of [`TASK_ELEMENTS`].
@@ -38,9 +61,9 @@ fn fill_task(values: Values, task: usize, dtype: DType, out: &mut [u8]) {
         let wide = &mut wide[..out.len() / dtype.bytes()];
         match values {
             Values::One => wide.fill(1.0),
-            Values::Normal { std_dev, .. } => {
+            Values::Normal { mean, std_dev, .. } => {
                 for x in wide.iter_mut() {
-                    *x = normal(&mut state) * std_dev;
+                    *x = normal(&mut state) * std_dev + mean;
                 }
             }
         }
@@ -60,7 +83,7 @@ fn normal(state: &mut u64) -> f32 {
 }
 
 /// The finaliser of splitmix64.
-pub(super) fn mix(mut x: u64) -> u64 {
+fn mix(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)

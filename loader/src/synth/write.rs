@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use super::values::{Values, fill, mix};
+use super::values::fill;
 use super::{SynthSpec, SynthTensor};
 use crate::room::{DiskRoom, disk_room};
-use crate::{Error, ModelConfig};
+use crate::{DType, Error, ModelConfig};
 
 /// Bytes made at a time: enough for all cores, little enough to stay near them.
 const BATCH_BYTES: usize = 8 << 20;
@@ -26,27 +26,19 @@ pub fn write(
     let config = pretty(&spec.config_json());
     // The same checks that will meet it when it is opened, before gigabytes are written.
     ModelConfig::parse(config.as_bytes())?;
-    refuse_existing(dir)?;
-    check_room(dir, spec.weight_bytes(), disk_room(dir))?;
-    let mut writer = ModelWriter {
-        partial: Partial::create(dir)?,
-        dir,
-        total_bytes: spec.weight_bytes(),
-        done_bytes: 0,
-        progress,
-    };
+    let mut writer = Writer::start(dir, spec.weight_bytes(), progress)?;
     writer.small_file("config.json", &config)?;
     let generation = json!({"bos_token_id": 0, "eos_token_id": 1, "do_sample": false});
     writer.small_file("generation_config.json", &pretty(&generation))?;
     let tensors = spec.tensors();
     let shards = shards(&tensors, spec);
     if let [all] = shards.as_slice() {
-        writer.shard("model.safetensors", all, spec)?;
+        writer.weights_file("model.safetensors", all, spec.dtype)?;
     } else {
         let name =
             |index: usize| format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
         for (index, shard) in shards.iter().enumerate() {
-            writer.shard(&name(index), shard, spec)?;
+            writer.weights_file(&name(index), shard, spec.dtype)?;
         }
         let map: Map<String, Value> = shards
             .iter()
@@ -61,7 +53,7 @@ pub fn write(
         let index = json!({"metadata": {"total_size": writer.total_bytes}, "weight_map": map});
         writer.small_file("model.safetensors.index.json", &pretty(&index))?;
     }
-    writer.partial.rename_to(dir)
+    writer.finish()
 }
 
 /// The directory that `dir` is until it is whole, to be removed if the process ends before that.
@@ -116,14 +108,14 @@ fn shards<'a>(tensors: &'a [SynthTensor], spec: &SynthSpec) -> Vec<Vec<&'a Synth
     shards
 }
 
-fn header(shard: &[&SynthTensor], spec: &SynthSpec) -> Vec<u8> {
+fn header(shard: &[&SynthTensor], dtype: DType) -> Vec<u8> {
     let mut map = Map::new();
     map.insert("__metadata__".into(), json!({"format": "pt"}));
     let mut offset = 0u64;
     for tensor in shard {
-        let end = offset + (tensor.elements() * spec.dtype.bytes()) as u64;
+        let end = offset + (tensor.elements() * dtype.bytes()) as u64;
         let entry = json!({
-            "dtype": spec.dtype.header_name(),
+            "dtype": dtype.header_name(),
             "shape": tensor.shape,
             "data_offsets": [offset, end],
         });
@@ -138,8 +130,8 @@ fn header(shard: &[&SynthTensor], spec: &SynthSpec) -> Vec<u8> {
     bytes
 }
 
-/// Writes the files of one model.
-struct ModelWriter<'a> {
+/// Writes the files of one model, or of one fuser.
+pub(super) struct Writer<'a> {
     partial: Partial,
     dir: &'a Path,
     total_bytes: u64,
@@ -147,15 +139,48 @@ struct ModelWriter<'a> {
     progress: &'a mut dyn FnMut(u64, u64),
 }
 
-impl ModelWriter<'_> {
-    fn small_file(&self, name: &str, text: &str) -> Result<(), Error> {
+impl<'a> Writer<'a> {
+    /// That nothing is there and that the disk has room is looked at before anything is written.
+    pub fn start(
+        dir: &'a Path,
+        total_bytes: u64,
+        progress: &'a mut dyn FnMut(u64, u64),
+    ) -> Result<Self, Error> {
+        refuse_existing(dir)?;
+        check_room(dir, total_bytes, disk_room(dir))?;
+        Ok(Self {
+            partial: Partial::create(dir)?,
+            dir,
+            total_bytes,
+            done_bytes: 0,
+            progress,
+        })
+    }
+
+    /// What was written takes its name.
+    pub fn finish(self) -> Result<(), Error> {
+        self.partial.rename_to(self.dir)
+    }
+
+    /// Makes a folder inside.
+    pub fn folder(&self, name: &str) -> Result<(), Error> {
+        fs::create_dir(self.partial.path.join(name)).map_err(|error| self.failed(name, error))
+    }
+
+    pub fn small_file(&self, name: &str, text: &str) -> Result<(), Error> {
         fs::write(self.partial.path.join(name), text).map_err(|error| self.failed(name, error))
     }
 
-    fn shard(&mut self, name: &str, shard: &[&SynthTensor], spec: &SynthSpec) -> Result<(), Error> {
+    /// A safetensors file of these tensors.
+    pub fn weights_file(
+        &mut self,
+        name: &str,
+        tensors: &[&SynthTensor],
+        dtype: DType,
+    ) -> Result<(), Error> {
         let path = self.partial.path.join(name);
         let mut file = File::create(path).map_err(|error| self.failed(name, error))?;
-        self.weights(&mut file, shard, spec)
+        self.weights(&mut file, tensors, dtype)
             .and_then(|()| file.sync_all())
             .map_err(|error| self.failed(name, error))
     }
@@ -163,26 +188,18 @@ impl ModelWriter<'_> {
     fn weights(
         &mut self,
         out: &mut impl Write,
-        shard: &[&SynthTensor],
-        spec: &SynthSpec,
+        tensors: &[&SynthTensor],
+        dtype: DType,
     ) -> io::Result<()> {
-        out.write_all(&header(shard, spec))?;
+        out.write_all(&header(tensors, dtype))?;
         let mut batch = vec![0; BATCH_BYTES];
-        for tensor in shard {
-            let values = if tensor.is_norm {
-                Values::One
-            } else {
-                Values::Normal {
-                    stream: stream(spec.seed, &tensor.name),
-                    std_dev: spec.std_dev,
-                }
-            };
-            let batch_elements = BATCH_BYTES / spec.dtype.bytes();
+        for tensor in tensors {
+            let batch_elements = BATCH_BYTES / dtype.bytes();
             let elements = tensor.elements();
             for first in (0..elements).step_by(batch_elements) {
                 let count = batch_elements.min(elements - first);
-                let bytes = &mut batch[..count * spec.dtype.bytes()];
-                fill(values, first, spec.dtype, bytes);
+                let bytes = &mut batch[..count * dtype.bytes()];
+                fill(tensor.values, first, dtype, bytes);
                 out.write_all(bytes)?;
                 self.done_bytes += bytes.len() as u64;
                 (self.progress)(self.done_bytes, self.total_bytes);
@@ -202,13 +219,6 @@ impl ModelWriter<'_> {
         }
         io_error("write", &self.dir.join(name), error)
     }
-}
-
-/// A stream of its own for each tensor, so that two tensors never share their numbers.
-fn stream(seed: u64, name: &str) -> u64 {
-    name.bytes().fold(mix(seed.wrapping_add(1)), |hash, byte| {
-        mix(hash ^ u64::from(byte))
-    })
 }
 
 /// The directory that is being written; removed with all it holds unless it is renamed.
@@ -247,7 +257,7 @@ fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
     }
 }
 
-fn pretty(value: &Value) -> String {
+pub(super) fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
 }
 
@@ -280,22 +290,17 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("model");
         let spec = SynthSpec::tiny(Family::QWEN2);
-        let mut writer = ModelWriter {
-            partial: Partial::create(&dir).unwrap(),
-            dir: &dir,
-            total_bytes: spec.weight_bytes(),
-            done_bytes: 0,
-            progress: &mut |_, _| {},
-        };
+        let mut progress = |_, _| {};
+        let mut writer = Writer::start(&dir, spec.weight_bytes(), &mut progress).unwrap();
         // A device stands in for the shard: its every write fails for want of space.
         let shard = writer.partial.path.join("model.safetensors");
         std::os::unix::fs::symlink("/dev/full", shard).unwrap();
         let tensors = spec.tensors();
         let error = writer
-            .shard(
+            .weights_file(
                 "model.safetensors",
                 &tensors.iter().collect::<Vec<_>>(),
-                &spec,
+                spec.dtype,
             )
             .unwrap_err();
         assert!(matches!(error, Error::DiskFull { .. }), "{error:?}");
