@@ -71,7 +71,7 @@ pub use families::Family;
 pub use files::gguf::{GgufProblem, GgufTokenizer, Texts, TokenType};
 pub use files::torch::TorchProblem;
 pub use foreign::Format;
-pub use fuser::{Fuser, FuserProblem, FuserShape, Mapped, Models};
+pub use fuser::{Fuser, FuserProblem, FuserShape, Mapped, Side};
 pub use generation::GenerationConfig;
 pub use layout::{Arrangement, BlockLayout, Form, Move, Part, Placement, SLAB_ALIGN_BYTES};
 pub use manifest::{MANIFEST, Manifest, Mismatch};

@@ -49,9 +49,14 @@ pub(super) fn shape(folder: &Folder, pair: &Pair) -> Result<FuserShape, Error> {
             },
         });
     };
-    let map = parse_object(&file, &json)?;
+    parse(&file, &json)
+}
+
+/// What the file says, which is the class that is computed here and sizes that it may have.
+pub(crate) fn parse(file: &str, json: &[u8]) -> Result<FuserShape, Error> {
+    let map = parse_object(file, json)?;
     let root = Fields {
-        file: &file,
+        file,
         prefix: "",
         map: &map,
     };

@@ -17,7 +17,7 @@ const PROJECTORS_MAX: usize = limits::LAYERS;
 
 /// A layer of the base model, and what is projected into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pair {
+pub(crate) struct Pair {
     pub target: usize,
     pub source: usize,
     pub projector: usize,
@@ -32,9 +32,13 @@ pub(super) fn read(folder: &Folder) -> Result<Vec<Pair>, Error> {
             problem: "it has no projector_config.json",
         });
     };
-    let targets = parse_object(&file, &json)?;
+    parse(&file, &json)
+}
+
+pub(crate) fn parse(file: &str, json: &[u8]) -> Result<Vec<Pair>, Error> {
+    let targets = parse_object(file, json)?;
     let root = Fields {
-        file: &file,
+        file,
         prefix: "",
         map: &targets,
     };
@@ -67,15 +71,15 @@ pub(super) fn read(folder: &Folder) -> Result<Vec<Pair>, Error> {
         pairs.insert(number, first(&layers, target, number, listed)?);
     }
     match pairs.is_empty() {
-        true => Err(is_empty(folder)),
+        true => Err(is_empty(file)),
         false => Ok(pairs.into_values().collect()),
     }
 }
 
 /// The error for a map of no layers.
-pub(super) fn is_empty(folder: &Folder) -> Error {
+pub(super) fn is_empty(file: &str) -> Error {
     Error::Field {
-        file: folder.display(MAP),
+        file: file.into(),
         field: "0.1".into(),
         found: "empty".into(),
         expected: "a layer at least".into(),

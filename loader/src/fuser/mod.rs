@@ -24,10 +24,10 @@ use crate::source::Most;
 use crate::storage::least_direct;
 use crate::{AccessReport, BlockSource, DType, Error, ModelConfig, Said, Storage};
 
-pub(crate) use describe::CLASS;
-pub(crate) use map::MAP;
+pub(crate) use describe::{CLASS, parse as parse_description};
+pub(crate) use map::{MAP, parse as parse_map};
 pub(crate) use parts::{TEMPERATURE, gate, of_half};
-pub use problem::{FuserProblem, Models};
+pub use problem::{FuserProblem, Side};
 use projector::Projector;
 pub(crate) use projector::description;
 pub(crate) use training::CONFIG;
@@ -130,7 +130,7 @@ impl Fuser {
             projectors.insert(pair.projector, projector);
         }
         let Some((number, shape)) = first else {
-            return Err(map::is_empty(folder));
+            return Err(map::is_empty(&folder.display(MAP)));
         };
         if let Some(training) = &training {
             training.compare(location, &description(number), &shape)?;
@@ -243,10 +243,10 @@ impl Fuser {
                 found,
             }),
         };
-        heads(Models::Base, shape.target_heads, base.kv_heads)
-            .and_then(|()| head_dim(Models::Base, shape.target_dim, base.head_dim))
-            .and_then(|()| heads(Models::Teacher, shape.source_heads, teacher.kv_heads))
-            .and_then(|()| head_dim(Models::Teacher, shape.source_dim, teacher.head_dim))
+        heads(Side::Base, shape.target_heads, base.kv_heads)
+            .and_then(|()| head_dim(Side::Base, shape.target_dim, base.head_dim))
+            .and_then(|()| heads(Side::Teacher, shape.source_heads, teacher.kv_heads))
+            .and_then(|()| head_dim(Side::Teacher, shape.source_dim, teacher.head_dim))
             .and_then(|()| self.check_layers(base.layers, teacher.layers))
             .map_err(|problem| self.fail(problem))?;
         match &self.training {

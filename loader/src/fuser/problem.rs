@@ -5,14 +5,14 @@ use std::fmt;
 
 /// One of the two models of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Models {
+pub enum Side {
     /// The one that answers.
     Base,
     /// The one whose cache is projected.
     Teacher,
 }
 
-impl fmt::Display for Models {
+impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Base => "base model",
@@ -50,7 +50,7 @@ pub enum FuserProblem {
          {found}"
     )]
     Heads {
-        model: Models,
+        model: Side,
         fuser: usize,
         found: usize,
     },
@@ -59,7 +59,7 @@ pub enum FuserProblem {
          one have {found}"
     )]
     HeadDim {
-        model: Models,
+        model: Side,
         fuser: usize,
         found: usize,
     },

@@ -10,6 +10,7 @@ use super::values::Values;
 use super::write::{Writer, pretty};
 use crate::fuser::{
     CLASS, CONFIG, FINAL, FuserShape, MAP, TEMPERATURE, description, gate, of_half,
+    parse_description, parse_map,
 };
 use crate::{DType, Error, Half, ModelConfig, ProjectorPart, Role};
 
@@ -165,13 +166,17 @@ pub fn write_fuser(
     spec: &FuserSpec,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Error> {
+    let (text, map) = (pretty(&spec.description()), pretty(&spec.map()));
+    // The same checks that will meet it when it is opened, before gigabytes are written.
+    parse_description(&description(0), text.as_bytes())?;
+    parse_map(MAP, map.as_bytes())?;
     let mut writer = Writer::start(dir, spec.weight_bytes(), progress)?;
     writer.small_file(CONFIG, &pretty(&spec.config()))?;
     writer.folder(FINAL)?;
-    writer.small_file(&format!("{FINAL}/{MAP}"), &pretty(&spec.map()))?;
+    writer.small_file(&format!("{FINAL}/{MAP}"), &map)?;
     for projector in 0..spec.base_layers {
         let name = format!("{FINAL}/{}", description(projector));
-        writer.small_file(&name, &pretty(&spec.description()))?;
+        writer.small_file(&name, &text)?;
         let tensors = spec.tensors(projector);
         let tensors: Vec<&SynthTensor> = tensors.iter().collect();
         let name = format!("{FINAL}/projector_{projector}.safetensors");

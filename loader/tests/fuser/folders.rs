@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use loader::synth::write_fuser;
-use loader::{Arrangement, DType, Fuser};
+use loader::synth::{FuserSpec, write_fuser};
+use loader::{Arrangement, DType, Fuser, FuserShape};
 use serde_json::json;
 
 use crate::refused::{MAP, check, map, refused};
@@ -113,4 +113,34 @@ fn progress_ends_with_all_bytes() {
     let tensors = torch::tensors_of(&temp.path().join("pair/final/projector_0.safetensors"));
     let bytes: usize = tensors.iter().map(|it| it.data.len()).sum();
     assert_eq!(3 * bytes as u64, spec().weight_bytes());
+}
+
+#[test]
+fn what_would_be_refused_is_not_written() {
+    let temp = tempfile::tempdir().unwrap();
+    let good = spec();
+    let few = FuserShape {
+        layers: 2,
+        ..good.shape
+    };
+    for (spec, expected) in [
+        (
+            FuserSpec {
+                shape: few,
+                ..good.clone()
+            },
+            "`init_args.num_layers` is 2",
+        ),
+        (
+            FuserSpec {
+                base_layers: 0,
+                ..good
+            },
+            "`0.1` is empty",
+        ),
+    ] {
+        let error = write_fuser(&temp.path().join("pair"), &spec, &mut |_, _| {}).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
+    }
 }
