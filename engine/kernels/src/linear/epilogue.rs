@@ -157,8 +157,8 @@ unsafe fn gelu_all<I: Isa>(x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// `x` times the share of a normal distribution below `x`, off by at most 1e-7 and a rounding; not a
-/// number stays so. It is `max(x, 0)` less a bump that is the same on both sides, `z` times the
+/// `x` times the share of a normal distribution below `x`, off by at most 1e-7 and a rounding; not
+/// a number stays so. It is `max(x, 0)` less a bump that is the same on both sides, `z` times the
 /// share above `z = |x|`, so nothing is lost where `x` is large.
 ///
 /// # Safety

@@ -15,8 +15,8 @@ use super::team::Team;
 use pass::{Kept, Open, Pass};
 
 /// Adds to the first `positions` positions of `target` what the projector makes of them and of
-/// those of `source`. For each half that is open, with `c` the channels of a position, source before
-/// target, head by head:
+/// those of `source`. For each half that is open, with `c` the channels of a position, source
+/// before target, head by head:
 ///
 /// - `h = first(input(c))`,
 /// - `p = out(rest(h))`, the residual,

@@ -4,10 +4,10 @@
 #![expect(unsafe_code, reason = "shares buffers between workers")]
 // Sound because the steps of a stage write buffers that no step of the same stage reads, except for
 // elements of the step's own: rows of one half (gathering, norms, adding), or outputs of one linear
-// layer; layers of one stage write different buffers, and their tiles are different ones; and because
-// a stage is over before the next one begins. The target's cache is read when channels are gathered,
-// and written, and read, row by row, in the last stage. All buffers are borrowed exclusively for the
-// region.
+// layer; layers of one stage write different buffers, and their tiles are different ones; and
+// because a stage is over before the next one begins. The target's cache is read when channels are
+// gathered, and written, and read, row by row, in the last stage. All buffers are borrowed
+// exclusively for the region.
 
 use smallvec::SmallVec;
 
@@ -164,8 +164,8 @@ impl Region for Pass<'_, '_> {
                 work(half, row);
             }
         };
-        // SAFETY: the steps are of this phase, the phases before it are over, and a row of a half is
-        // in one step.
+        // SAFETY: the steps are of this phase, the phases before it are over, and a row of a half
+        // is in one step.
         unsafe {
             match stage {
                 Stage::Gather => units(steps, &|half, row| self.gather(half, row)),

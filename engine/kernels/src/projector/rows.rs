@@ -1,7 +1,8 @@
 //! What a projector does to a row between its layers: gathers its channels, normalises it, and adds
 //! to the target. Knows nothing of the order.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
-// Sound for the reasons given in `pass.rs`: each call writes a row of one half, which is in one step.
+// Sound for the reasons given in `pass.rs`: each call writes a row of one half, which is in one
+// step.
 
 use super::parts::ProjectorShape;
 use super::pass::{GATES, Open, Pass, RESIDUAL};

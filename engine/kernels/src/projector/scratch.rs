@@ -24,8 +24,8 @@ pub struct FuseScratchSize {
 }
 
 impl FuseScratchSize {
-    /// For chunks of up to `rows` positions of projectors of `shape`, computed by so many threads at
-    /// `level`. More positions are computed chunk by chunk.
+    /// For chunks of up to `rows` positions of projectors of `shape`, computed by so many threads
+    /// at `level`. More positions are computed chunk by chunk.
     pub fn of(level: Level, threads: usize, shape: &ProjectorShape, rows: usize) -> Self {
         let (rows, threads) = (rows.max(1), threads.max(1));
         let ProjectorShape {
