@@ -311,6 +311,36 @@ impl SharedRows<'_> {
         }
     }
 
+    /// The key whose row starts at `at`, widened.
+    ///
+    /// # Safety
+    /// Nothing writes that row meanwhile.
+    pub unsafe fn read_key(&self, at: usize, key: &mut [f32]) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match self {
+                SharedRows::F32(rows) => read_row(&rows.keys, at, key),
+                SharedRows::F16(rows) => read_row(&rows.keys, at, key),
+                SharedRows::Bf16(rows) => read_row(&rows.keys, at, key),
+            }
+        }
+    }
+
+    /// The value whose row starts at `at`, widened.
+    ///
+    /// # Safety
+    /// Nothing writes that row meanwhile.
+    pub unsafe fn read_value(&self, at: usize, value: &mut [f32]) {
+        // SAFETY: passed on from the caller.
+        unsafe {
+            match self {
+                SharedRows::F32(rows) => read_row(&rows.values, at, value),
+                SharedRows::F16(rows) => read_row(&rows.values, at, value),
+                SharedRows::Bf16(rows) => read_row(&rows.values, at, value),
+            }
+        }
+    }
+
     /// Writes the row of a key that starts at `at`.
     ///
     /// # Safety
@@ -340,6 +370,13 @@ impl SharedRows<'_> {
             }
         }
     }
+}
+
+/// # Safety
+/// Nothing writes that row meanwhile.
+unsafe fn read_row<E: CacheNumber>(rows: &Shared<'_, E>, at: usize, to: &mut [f32]) {
+    // SAFETY: passed on from the caller.
+    E::widen(unsafe { rows.get(at..at + to.len()) }, to);
 }
 
 /// # Safety

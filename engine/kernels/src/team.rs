@@ -305,6 +305,7 @@ impl Common {
             turn: 0,
             first: None,
             taken: 0,
+            range: steps::ALL,
         };
         steps.first = steps.take_step();
         if steps.first.is_none() {

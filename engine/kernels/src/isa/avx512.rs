@@ -65,6 +65,7 @@ unsafe fn part_bf16(both: __m512i) -> [__m512; 2] {
 impl<const ASKS_TWICE: bool> Isa for Avx512<ASKS_TWICE> {
     type V = __m512;
     const LANES: usize = 16;
+    const SUMS: usize = 16;
     const ASKS_TWICE: bool = ASKS_TWICE;
 
     #[inline(always)]

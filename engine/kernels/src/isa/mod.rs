@@ -37,6 +37,9 @@ pub(crate) trait Isa: Copy + 'static {
     type V: Copy;
     /// Floats a vector.
     const LANES: usize;
+    /// Sums of products that there are registers for, beside what is multiplied: sixteen registers hold
+    /// eight sums, thirty-two hold sixteen.
+    const SUMS: usize = 8;
     /// Whether memory is asked for ahead in two steps: see `ahead.rs`.
     const ASKS_TWICE: bool = false;
 

@@ -27,6 +27,7 @@ unsafe fn part_bf16(both: uint16x8_t) -> [float32x4_t; 2] {
 impl Isa for Neon {
     type V = float32x4_t;
     const LANES: usize = 4;
+    const SUMS: usize = 16;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> float32x4_t {

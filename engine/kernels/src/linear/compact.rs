@@ -19,6 +19,8 @@ use crate::compact::{Compact, GROUP, GROUP_BYTES, RowHead, Stray, unpack_group};
 use crate::isa::{Element, Isa};
 
 impl Rows for Compact<'_> {
+    const LIE_PLAIN: bool = false;
+
     #[inline(always)]
     unsafe fn tile<I: Isa, const R: usize, const N: usize>(
         &self,

@@ -5,7 +5,7 @@ use crate::compact::{Compact, pack};
 use crate::level::Level;
 use crate::shared::Buffer;
 use crate::team::{Region, Steps, Team};
-use crate::testing::{FORMATS, Format, Owned, Random, error};
+use crate::testing::{FORMATS, Format, Owned, Random, error, gelu};
 
 struct Case {
     format: Format,
@@ -107,6 +107,7 @@ impl Case {
                 Then::Store => out[at] = value,
                 Then::Add => out[at] += value,
                 Then::AddScaled(scale) => out[at] += value * f64::from(scale),
+                Then::Gelu => out[at] = gelu(value),
                 Then::SwiGlu => out[at] = silu(value) * self.dot(data, self.outputs() + row, x),
             }
         });
@@ -116,12 +117,15 @@ impl Case {
     /// How far each output may be from [`Case::expected`] if each activation is off by up to `share`
     /// of itself.
     fn reach(&self, data: &Data, share: f64) -> Vec<f64> {
-        /// The largest slope of silu is 1.0998.
-        const SLOPE_MAX: f64 = 1.1;
+        /// The largest slope of silu is 1.0998, of gelu 1.1290.
+        const SLOPE_MAX: f64 = 1.13;
         let mut reach = vec![0.0; data.out.len()];
         self.each_output(data, &data.x, |at, row, x| {
             let own = self.dot_reach(data, row, x, share);
-            reach[at] = own;
+            reach[at] = match self.then {
+                Then::Gelu => SLOPE_MAX * own,
+                _ => own,
+            };
             if self.then == Then::SwiGlu {
                 let partner = self.outputs() + row;
                 let (gate, value) = (self.dot(data, row, x), self.dot(data, partner, x));
@@ -268,6 +272,17 @@ fn agrees_with_a_plain_loop_on_odd_shapes() {
                         cols,
                         tokens,
                         then: Then::Add,
+                        bias,
+                    },
+                );
+                check(
+                    &teams,
+                    &Case {
+                        format,
+                        rows,
+                        cols,
+                        tokens,
+                        then: Then::Gelu,
                         bias,
                     },
                 );

@@ -103,7 +103,7 @@ impl<'a> HalfWeights<'a> {
         [&self.first, &self.scalar].into_iter().chain(&self.rest)
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         let matrices = [&self.input, &self.head_gate, &self.out].map(Matrix::bytes);
         let vectors = [self.input_bias, self.head_gate_bias, self.out_bias];
         let block =

@@ -1,5 +1,7 @@
 //! The steps that a worker takes: those of its own share, then of the others'.
 
+use std::ops::Range;
+
 use super::count::{Counted, Number, take};
 use super::{Common, INSIDE_REGION, Region};
 
@@ -15,7 +17,12 @@ pub(crate) struct Steps<'a> {
     /// Taken, and not yet handed out.
     pub(super) first: Option<usize>,
     pub(super) taken: usize,
+    /// Only these are handed out, counted from the first of them.
+    pub(super) range: Range<usize>,
 }
+
+/// All steps that a phase can have.
+pub(super) const ALL: Range<usize> = 0..usize::MAX;
 
 impl Steps<'_> {
     /// The worker's index; 0 for the caller.
@@ -25,6 +32,22 @@ impl Steps<'_> {
 
     pub fn threads(&self) -> usize {
         self.common.threads
+    }
+
+    /// The step that is handed out next, of all of the phase.
+    pub fn next_of_all(&mut self) -> Option<usize> {
+        if self.first.is_none() {
+            self.first = self.take_step();
+        }
+        self.first
+    }
+
+    /// Lets `work` have the steps in `range`, counted from its start, until one outside of it is
+    /// taken: several things share a phase, each with a range of its steps.
+    pub fn within(&mut self, range: Range<usize>, work: impl FnOnce(&mut Self)) {
+        self.range = range;
+        work(self);
+        self.range = ALL;
     }
 
     pub(super) fn take_step(&mut self) -> Option<usize> {
@@ -52,10 +75,12 @@ impl Iterator for Steps<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
-        match self.first.take() {
-            Some(first) => Some(first),
-            None => self.take_step(),
+        let step = self.first.take().or_else(|| self.take_step())?;
+        if self.range.contains(&step) {
+            return Some(step - self.range.start);
         }
+        self.first = Some(step);
+        None
     }
 }
 
@@ -87,6 +112,7 @@ impl Common {
                         turn: 0,
                         first: None,
                         taken: 0,
+                        range: ALL,
                     },
                 );
             }

@@ -200,3 +200,51 @@ fn a_queue_that_was_not_used_for_long_is_not_taken_to_be_ahead() {
     run(&team, |_, _, _| _ = count.fetch_add(1, Ordering::Relaxed));
     assert_eq!(count.load(Ordering::Relaxed), 997 * 2 + 996 + 1);
 }
+
+/// One phase of several parts, each with steps of its own.
+struct Parts<'a> {
+    seen: &'a [Vec<AtomicU64>],
+}
+
+impl Region for Parts<'_> {
+    fn phases(&self) -> usize {
+        1
+    }
+
+    fn open(&self, _: usize) -> usize {
+        self.seen.iter().map(Vec::len).sum()
+    }
+
+    fn work(&self, _: usize, steps: &mut Steps<'_>) {
+        while let Some(step) = steps.next_of_all() {
+            let mut start = 0;
+            for seen in self.seen {
+                let end = start + seen.len();
+                if (start..end).contains(&step) {
+                    steps.within(start..end, |steps| {
+                        for step in steps {
+                            seen[step].fetch_add(1, Ordering::Relaxed);
+                        }
+                    });
+                }
+                start = end;
+            }
+        }
+    }
+}
+
+#[test]
+fn parts_that_share_a_phase_are_given_their_own_steps_once() {
+    for threads in 1..6 {
+        let team = Team::new(threads);
+        for _ in 0..100 {
+            let sizes = [5, 0, 300, 1, 7];
+            let seen = sizes.map(|steps| (0..steps).map(|_| AtomicU64::new(0)).collect());
+            team.run(&Parts { seen: &seen });
+            for (part, seen) in seen.iter().enumerate() {
+                let once = |seen: &AtomicU64| seen.load(Ordering::Relaxed) == 1;
+                assert!(seen.iter().all(once), "part {part}, {threads} threads");
+            }
+        }
+    }
+}

@@ -10,7 +10,7 @@ use crate::quant::Quantised;
 use crate::run::RunKind;
 use crate::shared::Buffer;
 use crate::team::Team;
-use crate::testing::{Format, Owned, Random, blocks};
+use crate::testing::{Format, Owned, Random, blocks, gelu};
 use crate::weights::Matrix;
 
 /// Rows that lie together.
@@ -82,7 +82,7 @@ impl Layer {
         let rows = self.matrix().rows();
         match self.then {
             Then::SwiGlu => rows / 2,
-            Then::Store | Then::Add | Then::AddScaled(_) => rows,
+            Then::Store | Then::Add | Then::AddScaled(_) | Then::Gelu => rows,
         }
     }
 
@@ -163,6 +163,7 @@ impl Layer {
             let (expected, size) = match self.then {
                 Then::Store => (value, size),
                 Then::Add | Then::AddScaled(_) => (before + value, before.abs() + size),
+                Then::Gelu => (gelu(value), 1.13 * size),
                 Then::SwiGlu => {
                     let [partner, partner_size] = self.dot(outputs + row, x);
                     // The largest slope of silu is 1.0998.

@@ -202,7 +202,7 @@ impl<'a, M: Multiplier> TiledLayer<'a, M> {
     fn panel_outputs(&self) -> usize {
         match self.linear.epilogue.then {
             Then::SwiGlu => GROUPS * SIDE / 2,
-            Then::Store | Then::Add | Then::AddScaled(_) => GROUPS * SIDE,
+            Then::Store | Then::Add | Then::AddScaled(_) | Then::Gelu => GROUPS * SIDE,
         }
     }
 
@@ -306,7 +306,7 @@ impl<'a, M: Multiplier> Panel<'a, M> {
     fn group(&self, group: usize) -> (Bf16Matrix<'a>, usize, usize) {
         let (half, output) = match self.layer.linear.epilogue.then {
             Then::SwiGlu => (self.halves[group / 2], self.first + group % 2 * SIDE),
-            Then::Store | Then::Add | Then::AddScaled(_) => {
+            Then::Store | Then::Add | Then::AddScaled(_) | Then::Gelu => {
                 (self.halves[0], self.first + group * SIDE)
             }
         };
@@ -467,7 +467,9 @@ unsafe fn finish_row(
             let (gates, values) = sums.split_at_mut(GROUPS * SIDE / 2);
             (&mut gates[..count], &mut values[..count])
         }
-        Then::Store | Then::Add | Then::AddScaled(_) => (&mut sums[..count], &mut [][..]),
+        Then::Store | Then::Add | Then::AddScaled(_) | Then::Gelu => {
+            (&mut sums[..count], &mut [][..])
+        }
     };
     // SAFETY: as the caller promises; the instructions are enabled here.
     unsafe {
