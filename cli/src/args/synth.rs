@@ -22,6 +22,7 @@ Examples:
   engine synth /tmp/model --shape qwen2.5-1.5b
   engine synth /tmp/model --shape qwen2.5-7b --layers 8
   engine synth /tmp/model --hidden 1024 --intermediate 4096 --layers 24 --heads 16 --vocab 512
+  engine synth /tmp/fuser --fuser /tmp/base /tmp/teacher
   engine generate --model /tmp/model --prompt-tokens 1,2,3 --num-gpu-layers 0 --profile")]
 pub struct SynthArgs {
     /// Directory to make; must not exist, or be empty
@@ -32,6 +33,10 @@ pub struct SynthArgs {
     pub shape: Option<String>,
     #[command(flatten)]
     pub sizes: SizeArgs,
+    /// Write the fuser of `engine c2c` between these two models instead, which must be there
+    #[arg(long, num_args = 2, value_names = ["BASE", "TEACHER"])]
+    #[arg(conflicts_with_all = ["shape", "SizeArgs", "shard_size"])]
+    pub fuser: Option<Vec<PathBuf>>,
     /// How weights are stored: bf16, f16 or f32 [default: bf16]
     #[arg(long, value_name = "DTYPE", help_heading = "Weights")]
     pub dtype: Option<DType>,

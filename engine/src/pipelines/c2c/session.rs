@@ -152,7 +152,8 @@ impl<'m> C2cSession<'m> {
             return Err(EngineError::EmptyPrompt);
         };
         self.base.model().blueprint().check_tokens(prompt, 0)?;
-        for teacher in &self.teachers {
+        // A teacher that has nothing to read is not asked.
+        for teacher in self.teachers.iter().filter(|_| !all.is_empty()) {
             let blueprint = teacher.model().blueprint();
             let checked = blueprint.check_tokens(all, 0);
             checked.map_err(|source| EngineError::Of {
