@@ -7,6 +7,7 @@ use clap::{Args, Parser};
 
 use super::SetupArgs;
 use super::count::{at_least_one, streams, three_rounds, warmup};
+use super::residency::Layers;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,6 +16,7 @@ Examples:
   engine bench --num-gpu-layers 20 --compare '' '--no-prefetch'
   engine bench --model DIR --compare '--num-gpu-layers 12' '--num-gpu-layers 20'
   engine bench --model DIR --num-gpu-layers 0 --parallel 4
+  engine bench --c2c BASE TEACHER FUSER --num-gpu-layers all
   engine bench --prompts prompts.txt --repeats 5 --save runs
 
 A prompts file has one prompt a line, with a label and a tab before it if you like; empty lines
@@ -54,6 +56,17 @@ pub struct BenchArgs {
     /// Continue each prompt in this many sequences together as well, and compare with one
     #[arg(long, value_name = "STREAMS", value_parser = streams, help_heading = "Measuring")]
     pub parallel: Option<usize>,
+    /// Run the base alone, the teacher alone and both with the fuser in turns, over prompts of 16, 128
+    /// and 1024 tokens
+    #[arg(long, num_args = 3, value_names = ["BASE", "TEACHER", "FUSER"], help_heading = "Measuring")]
+    #[arg(conflicts_with_all = ["model", "prompts", "parallel", "compare", "save"])]
+    pub c2c: Option<Vec<PathBuf>>,
+    /// With --c2c, the teacher's layers that stay resident: a number, auto or all [default: auto]
+    #[arg(long, value_name = "M", requires = "c2c", help_heading = "Measuring")]
+    pub teacher_gpu_layers: Option<Layers>,
+    /// With --c2c, the projectors that stay resident: a number, auto or all [default: auto]
+    #[arg(long, value_name = "P", requires = "c2c", help_heading = "Measuring")]
+    pub projector_gpu_layers: Option<Layers>,
     /// Run two sets of flags in turns and print the ratio of B over A
     #[arg(long, num_args = 2, value_names = ["A", "B"], allow_hyphen_values = true, help_heading = "Measuring")]
     pub compare: Option<Vec<String>>,

@@ -71,22 +71,24 @@ pub struct ModelsArgs {
     #[arg(long, value_name = "HOW", default_value = "parallel")]
     pub sharing: How,
     /// Layers of the teachers that stay resident: a number, auto or all
+    ///
+    /// Each is read once, for the prompt: to keep one takes memory, and gains nothing.
     #[arg(
         long,
         value_name = "M",
-        default_value = "auto",
+        default_value = "0",
         allow_negative_numbers = true
     )]
-    #[arg(help_heading = "Offloading")]
+    #[arg(help_heading = "Offloading", conflicts_with = "no_offload")]
     pub teacher_gpu_layers: Layers,
-    /// Projectors that stay resident: a number, auto or all
+    /// Projectors that stay resident: a number, auto or all. They are read once, too
     #[arg(
         long,
         value_name = "P",
-        default_value = "auto",
+        default_value = "0",
         allow_negative_numbers = true
     )]
-    #[arg(help_heading = "Offloading")]
+    #[arg(help_heading = "Offloading", conflicts_with = "no_offload")]
     pub projector_gpu_layers: Layers,
     #[command(flatten)]
     pub layers: LayersArgs,

@@ -38,7 +38,7 @@ pub use generate::{GenerateArgs, LengthArgs, OutputArgs, ProfileHow};
 pub use model::{ModelArgs, RoomArgs};
 pub use perplexity::PerplexityArgs;
 pub use prompt::{ChatInput, PromptArgs, PromptInput, TextInput, forgotten_text};
-pub use residency::{LayersArgs, LinkArgs, ResidencyArgs};
+pub use residency::{Layers, LayersArgs, LinkArgs, ResidencyArgs};
 pub use sampling::SamplingArgs;
 pub use serve::{ListenArgs, ServeArgs};
 pub use setup::SetupArgs;

@@ -1,5 +1,6 @@
 //! `engine bench`: rounds over a set of prompts, one side or two in turns, and what came of them.
 
+mod c2c;
 mod prompts;
 mod results;
 mod save;
@@ -32,6 +33,9 @@ struct Side {
 
 pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     let console = Console::new(args.quiet);
+    if let Some([base, teacher, fuser]) = args.c2c.as_deref() {
+        return c2c::run(args, [base, teacher, fuser], &console);
+    }
     let sides = sides(args, &console)?;
     let cancel = interrupt::flag();
     let (date, machine) = (engine::text::today(), Machine::here());

@@ -30,7 +30,9 @@ mod projecting;
 mod report;
 mod session;
 mod tokens;
+mod trial;
 
 pub use model::C2c;
 pub use plan::{C2cBlueprint, C2cOptions, Sharer, Sharing};
 pub use session::{C2cSession, Fused, Kept, Lead, LeadPass};
+pub use trial::C2cRun;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use loader::{Fuser, Mapped};
+use loader::{Form, Fuser, Mapped};
 use offload::{BlockId, Itinerary, LayerIndex, Residency, ResidencyPlan, StackId};
 
 use super::tokens;
@@ -246,6 +246,8 @@ fn teacher(
         residency,
         logits: false,
         context: Some(context),
+        // Every layer is read once a prompt: packing it would take longer than it saves.
+        resident_form: of_base.resident_form.or(Some(Form::Plain)),
         ..of_base.clone()
     };
     match Blueprint::new(&sharer.teacher, options(context)) {
