@@ -23,12 +23,10 @@ use crate::failure::Usage;
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
-  engine c2c --base Qwen3-0.6B --teacher Qwen3-4B --fuser qwen3_4b+qwen3_0.6b_Fuser \\
-    --prompt 'What is a bus?'
-  engine c2c --base B --teacher T --fuser F --num-gpu-layers all --teacher-gpu-layers 0 --profile \\
-    --prompt 'What is a bus?'
-  engine c2c --base B --teacher T1 --fuser F1 --teacher T2 --fuser F2 --sharing sequential \\
-    --prompt 'What is a bus?'
+  engine c2c --base BASE --teacher TEACHER --fuser FUSER --prompt 'What is a bus?'
+  engine c2c --base BASE --teacher TEACHER --fuser FUSER --profile --prompt 'One day'
+  engine c2c --base BASE --teacher TEACHER --fuser FUSER --raw --json --prompt 'Once'
+  engine c2c --base BASE --teacher T1 --fuser F1 --teacher T2 --fuser F2 --prompt 'One day'
 
 The fuser is the folder of a pair (with config.json and final/), or its folder final.")]
 pub struct C2cArgs {

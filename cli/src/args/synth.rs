@@ -22,7 +22,7 @@ Examples:
   engine synth /tmp/model --shape qwen2.5-1.5b
   engine synth /tmp/model --shape qwen2.5-7b --layers 8
   engine synth /tmp/model --hidden 1024 --intermediate 4096 --layers 24 --heads 16 --vocab 512
-  engine synth /tmp/fuser --fuser /tmp/base /tmp/teacher
+  engine synth /tmp/fuser --fuser BASE TEACHER
   engine generate --model /tmp/model --prompt-tokens 1,2,3 --num-gpu-layers 0 --profile")]
 pub struct SynthArgs {
     /// Directory to make; must not exist, or be empty

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use loader::Family;
-use loader::synth::SynthSpec;
+use loader::synth::{self, FuserSpec, SynthSpec};
 
 use crate::common::{Made, command, make, run};
 
@@ -78,13 +78,29 @@ fn made_smaller(line: &str) -> String {
     words.join(" ")
 }
 
+/// A model of two layers, and a fuser between the one given and itself.
+fn beside(model: &Path, folder: &Path) -> (Made, PathBuf) {
+    let fuser = folder.join("fuser");
+    let config = loader::Checkpoint::open(model).unwrap().config;
+    let spec = FuserSpec::between(&config, &config).with_widths(32, 32);
+    synth::write_fuser(&fuser, &spec, &mut |_, _| {}).unwrap();
+    let small = make(&SynthSpec::tiny(Family::QWEN2).with_layers(2));
+    (small, fuser)
+}
+
 /// Types the line into a shell, in a folder of its own.
 #[track_caller]
-fn type_in(line: &str, model: &Path) {
+fn type_in(line: &str, given: &Path) {
     let folder = folder();
     let here = folder.path().display().to_string();
-    let model = model.display().to_string();
+    let model = given.display().to_string();
+    let of_two = line.contains("BASE").then(|| beside(given, folder.path()));
+    let (small, fuser) = match &of_two {
+        Some((small, fuser)) => (small.name(), fuser.display().to_string()),
+        None => Default::default(),
+    };
     let line = match line.contains("engine synth ") {
+        true if line.contains("--fuser") => line.replace("/tmp/fuser", &format!("{here}/made")),
         true => made_smaller(line).replace("/tmp/model", &format!("{here}/made")),
         false => line.replace("/tmp/model", &model),
     };
@@ -92,6 +108,9 @@ fn type_in(line: &str, model: &Path) {
         .split(' ')
         .map(|word| match word {
             "DIR" => model.clone(),
+            "BASE" | "TEACHER" if line.contains("engine synth ") => small.clone(),
+            "BASE" | "TEACHER" | "T1" | "T2" => model.clone(),
+            "FUSER" | "F1" | "F2" => fuser.clone(),
             "models/bench-1.3b" if !line.contains("engine synth ") => model.clone(),
             word => word.to_owned(),
         })
@@ -136,6 +155,11 @@ fn check(command: &str, least: usize) {
 #[test]
 fn of_generate() {
     check("generate", 10);
+}
+
+#[test]
+fn of_c2c() {
+    check("c2c", 4);
 }
 
 #[test]

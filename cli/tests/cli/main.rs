@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bench;
+mod c2c;
 mod chat;
 mod common;
 #[path = "../../../engine/tests/corpus/corpus.rs"]

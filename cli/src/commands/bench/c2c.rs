@@ -97,7 +97,7 @@ pub fn run(
             "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
             "interrupted": measured.is_err(),
         }))?,
-        false => out.show(&text(args, &rows))?,
+        false => out.show(text(args, &rows))?,
     }
     measured
 }

@@ -26,7 +26,7 @@ pub enum ProjectionSize {
 pub enum Projection {
     Fast {
         shape: ProjectorShape,
-        scratch: FuseScratch,
+        scratch: Box<FuseScratch>,
         team: Arc<Team>,
     },
     Clear {
@@ -83,7 +83,7 @@ impl ProjectionSize {
         match self {
             Self::Fast(shape, size) => Projection::Fast {
                 shape: *shape,
-                scratch: FuseScratch::sized(size),
+                scratch: Box::new(FuseScratch::sized(size)),
                 team: Arc::clone(team),
             },
             Self::Clear(shape, _, cache_type) => Projection::Clear {
