@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::values::Values;
 use super::write::{Writer, pretty};
 use super::{SynthSpec, SynthTensor};
-use crate::vibevoice::{NAME, Part, parse, parts};
+use crate::vibevoice::{NAME, Part, parts};
 use crate::{CodecConfig, Component, DType, Error, Family, HeadConfig, VibeVoiceConfig};
 
 /// Spread of gains around 1, and of biases around 0.
@@ -365,7 +365,7 @@ pub fn write_vibevoice(
 ) -> Result<(), Error> {
     let config = pretty(&spec.config_json());
     // The same checks that will meet it when it is opened, before gigabytes are written.
-    parse("config.json", config.as_bytes())?;
+    VibeVoiceConfig::parse(config.as_bytes())?;
     let mut writer = Writer::start(dir, spec.weight_bytes(), progress)?;
     writer.small_file("config.json", &config)?;
     writer.small_file(

@@ -30,6 +30,14 @@ pub struct VibeVoiceConfig {
     pub tokenizer_name: Option<String>,
 }
 
+impl VibeVoiceConfig {
+    /// Reads a `config.json` of any form, which describes a language model too. What stands in other
+    /// files is as published.
+    pub fn parse(json: &[u8]) -> Result<(Self, ModelConfig), Error> {
+        parse(CONFIG, json)
+    }
+}
+
 /// No file says it.
 const CONNECTOR_EPS: f64 = 1e-6;
 
@@ -54,8 +62,7 @@ pub(super) fn read(folder: &Folder, json: &[u8]) -> Result<(VibeVoiceConfig, Mod
     Ok((config, language))
 }
 
-/// What config.json alone says; the rest is as published.
-pub(crate) fn parse(file: &str, json: &[u8]) -> Result<(VibeVoiceConfig, ModelConfig), Error> {
+fn parse(file: &str, json: &[u8]) -> Result<(VibeVoiceConfig, ModelConfig), Error> {
     let map = parse_object(file, json)?;
     let root = Fields {
         file,

@@ -26,7 +26,6 @@ use crate::{BlockSource, Checkpoint, DType, Error, Role, Storage, TensorEntry};
 
 pub use codec::CodecConfig;
 pub use config::VibeVoiceConfig;
-pub(crate) use config::parse;
 pub use head::HeadConfig;
 pub(crate) use kind::refuse;
 use names::Names;

@@ -8,7 +8,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod forms;
 mod opened;
+mod refused;
 
 use std::path::{Path, PathBuf};
 
