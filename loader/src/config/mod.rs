@@ -11,7 +11,9 @@ mod windows;
 use crate::spec::{BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
 
-pub(crate) use read::{Defaults, attention_biases, dense, parse, parse_part, refuse_quantised};
+pub(crate) use read::{
+    Defaults, attention_biases, dense, dtype, parse, parse_part, refuse_quantised,
+};
 pub(crate) use rope::Rotations;
 pub use rope::{Rope, RopePairing};
 pub(crate) use said::{agreed, contradiction, one_of, unsupported};

@@ -222,7 +222,7 @@ fn head_dim(
     Ok(head_dim)
 }
 
-fn dtype(fields: &Fields<'_>) -> Result<Option<DType>, Error> {
+pub(crate) fn dtype(fields: &Fields<'_>) -> Result<Option<DType>, Error> {
     let said = |field: &'static str| -> Result<(&'static str, Option<DType>), Error> {
         let Some(name) = fields.str(field)? else {
             return Ok((field, None));

@@ -7,7 +7,7 @@ use super::codec::{self, CodecConfig, Side};
 use super::head::{self, HeadConfig};
 use super::{kind, voices};
 use crate::checkpoint::CONFIG;
-use crate::config::{agreed, contradiction, parse_part, refuse_quantised, unsupported};
+use crate::config::{agreed, contradiction, dtype, parse_part, refuse_quantised, unsupported};
 use crate::folder::Folder;
 use crate::json::{Fields, parse_object};
 use crate::{Error, Family, ModelConfig};
@@ -131,6 +131,8 @@ fn language(root: &Fields<'_>) -> Result<ModelConfig, Error> {
     let config = parse_part(family, &fields)?;
     Ok(ModelConfig {
         tied_embeddings: tied.unwrap_or(false),
+        // Later files say it once for the whole.
+        dtype: config.dtype.or(dtype(root)?),
         ..config
     })
 }

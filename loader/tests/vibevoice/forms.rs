@@ -30,7 +30,9 @@ fn codec(original: &Value) -> Value {
 
 pub fn nested(original: &Value) -> Value {
     let mut text = original["decoder_config"].clone();
-    let theta = text.as_object_mut().unwrap().remove("rope_theta").unwrap();
+    let fields = text.as_object_mut().unwrap();
+    fields.remove("torch_dtype").unwrap();
+    let theta = fields.remove("rope_theta").unwrap();
     text["rope_parameters"] = json!({"rope_type": "default", "rope_theta": theta});
     let head = &original["diffusion_head_config"];
     json!({

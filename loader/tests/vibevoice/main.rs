@@ -8,6 +8,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod damaged;
 mod forms;
 mod opened;
 mod refused;
