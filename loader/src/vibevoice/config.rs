@@ -31,8 +31,8 @@ pub struct VibeVoiceConfig {
 }
 
 impl VibeVoiceConfig {
-    /// Reads a `config.json` of any form, which describes a language model too. What stands in other
-    /// files is as published.
+    /// Reads a `config.json` of any form, which describes a language model too. What stands in
+    /// other files is as published.
     pub fn parse(json: &[u8]) -> Result<(Self, ModelConfig), Error> {
         parse(CONFIG, json)
     }

@@ -1,5 +1,5 @@
-//! Files that are not as they should be: a tensor too few or too many, another shape, another number
-//! type, factors that are none, and files beside the weights that say something else.
+//! Files that are not as they should be: a tensor too few or too many, another shape, another
+//! number type, factors that are none, and files beside the weights that say something else.
 
 use loader::VibeVoice;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! A `config.json` that says what cannot be computed, or what does not fit together, is refused with
-//! the field and a next step.
+//! A `config.json` that says what cannot be computed, or what does not fit together, is refused
+//! with the field and a next step.
 
 use loader::{Checkpoint, Error, VibeVoice};
 use serde_json::{Value, json};
