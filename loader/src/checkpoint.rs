@@ -4,7 +4,7 @@
 
 mod index;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -12,8 +12,7 @@ use std::sync::{Arc, OnceLock};
 use encoding::Encoding;
 use serde_json::{Map, Value};
 
-pub(crate) use index::entry;
-use index::read_index;
+pub(crate) use index::{Index, entry, read_index};
 
 use crate::files::{TOKENIZER_CONFIG, gguf};
 use crate::folder::Folder;
@@ -28,7 +27,7 @@ use crate::{AccessReport, Error, GenerationConfig, ModelConfig, Storage};
 pub(crate) const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const ADAPTER_CONFIG: &str = "adapter_config.json";
-const GENERATION_CONFIG: &str = "generation_config.json";
+pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Where one tensor is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +79,15 @@ impl fmt::Display for Stored {
     }
 }
 
+/// What a language model is a part of.
+#[derive(Debug)]
+pub(crate) struct System {
+    /// As people write it.
+    pub name: &'static str,
+    /// The tensors that its other parts read.
+    pub tensors: BTreeSet<String>,
+}
+
 /// A checkpoint whose headers were read and found consistent.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -92,6 +100,7 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, TensorEntry>,
     /// Those that the model does not read.
     unread: BTreeMap<String, Purpose>,
+    system: Option<System>,
     sources: Vec<Arc<dyn Storage>>,
     /// Read when it is first asked for; `None` where there is none.
     tokenizer_config: OnceLock<Option<Map<String, Value>>>,
@@ -122,34 +131,44 @@ impl Checkpoint {
     }
 
     fn read(folder: Folder) -> Result<Self, Error> {
-        // The reference applies it to the model that it names, wherever that is.
-        if folder.has(ADAPTER_CONFIG)? {
-            return Err(Error::Adapter {
-                location: folder.location().into(),
-                found: ADAPTER_CONFIG.into(),
-            });
-        }
-        let Some(json) = folder.read(CONFIG)? else {
-            let other = foreign::other_format(&folder, &folder.names());
-            return Err(other.unwrap_or_else(|| Error::NotACheckpoint {
-                location: folder.location().into(),
-                problem: "it has no config.json",
-            }));
-        };
+        let json = config_json(&folder)?;
         let config = ModelConfig::parse_named(&folder.display(CONFIG), &json)?;
+        let index = read_index(&folder)?;
+        Self::of_folder(folder, config, index, None)
+    }
+
+    /// A language model that is a part of a larger system, whose config.json and index were read.
+    pub(crate) fn nested(
+        folder: Folder,
+        config: ModelConfig,
+        index: Index,
+        system: System,
+    ) -> Result<Self, Error> {
+        Self::of_folder(folder, config, index, Some(system))
+    }
+
+    fn of_folder(
+        folder: Folder,
+        config: ModelConfig,
+        (sources, tensors): Index,
+        system: Option<System>,
+    ) -> Result<Self, Error> {
         let generation = match folder.read(GENERATION_CONFIG)? {
             Some(json) => GenerationConfig::parse_named(&folder.display(GENERATION_CONFIG), &json)?,
             None => GenerationConfig::default(),
         };
-        let (sources, tensors) = read_index(&folder)?;
         let checkpoint = Self {
             config,
             generation,
             folder,
-            naming: Naming::Transformers,
+            naming: match system {
+                Some(_) => Naming::Nested,
+                None => Naming::Transformers,
+            },
             encoding: Encoding::Bf16,
             tensors,
             unread: BTreeMap::new(),
+            system,
             sources,
             tokenizer_config: OnceLock::new(),
             vocabulary_bytes: 0,
@@ -167,6 +186,7 @@ impl Checkpoint {
             encoding: Encoding::Bf16,
             tensors: opened.tensors,
             unread: BTreeMap::new(),
+            system: None,
             sources: opened.sources,
             tokenizer_config: OnceLock::from(Some(opened.tokenizer_config)),
             vocabulary_bytes: opened.vocabulary_bytes,
@@ -182,8 +202,20 @@ impl Checkpoint {
         Ok(self)
     }
 
-    pub(crate) fn naming(&self) -> Naming {
+    pub(crate) const fn naming(&self) -> Naming {
         self.naming
+    }
+
+    /// What the tensors belong to: the model's family, or what the model is a part of.
+    pub(crate) fn system(&self) -> &'static str {
+        let system = self.system.as_ref();
+        system.map_or(self.config.family.name, |system| system.name)
+    }
+
+    /// Whether another part of the system reads the tensor.
+    pub(crate) fn is_read_elsewhere(&self, tensor: &str) -> bool {
+        let system = self.system.as_ref();
+        system.is_some_and(|system| system.tensors.contains(tensor))
     }
 
     /// The vocabulary that a GGUF file has, read anew at each call; `None` where it has none, and
@@ -199,7 +231,7 @@ impl Checkpoint {
     pub fn vocabulary_bytes(&self) -> u64 {
         match self.naming {
             Naming::Gguf => self.vocabulary_bytes,
-            Naming::Transformers => {
+            Naming::Transformers | Naming::Nested => {
                 let file = self.folder.file_bytes(TOKENIZER);
                 file.ok().flatten().unwrap_or(0)
             }
@@ -304,5 +336,26 @@ impl Checkpoint {
     /// What [`crate::Access::Direct`] really does here: the least direct of all files.
     pub fn access_report(&self) -> AccessReport {
         least_direct(&self.sources)
+    }
+}
+
+/// The config.json of a folder that has one, and is no adapter.
+pub(crate) fn config_json(folder: &Folder) -> Result<Vec<u8>, Error> {
+    // The reference applies it to the model that it names, wherever that is.
+    if folder.has(ADAPTER_CONFIG)? {
+        return Err(Error::Adapter {
+            location: folder.location().into(),
+            found: ADAPTER_CONFIG.into(),
+        });
+    }
+    match folder.read(CONFIG)? {
+        Some(json) => Ok(json),
+        None => {
+            let other = foreign::other_format(folder, &folder.names());
+            Err(other.unwrap_or_else(|| Error::NotACheckpoint {
+                location: folder.location().into(),
+                problem: "it has no config.json",
+            }))
+        }
     }
 }

@@ -114,6 +114,17 @@ pub enum Error {
         value: String,
         supported: String,
     },
+    #[error(
+        "{file} describes {system}, which makes speech: its language model is not run by itself"
+    )]
+    Speech { file: String, system: &'static str },
+    #[error("{file}: tensor {tensor} is {value}, expected {expected}")]
+    Factor {
+        file: String,
+        tensor: String,
+        value: f32,
+        expected: &'static str,
+    },
     #[error("{file}: {problem}")]
     Header {
         file: String,

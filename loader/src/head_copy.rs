@@ -13,10 +13,6 @@ use crate::{
     READ_THREADS, TensorEntry, Whole, convert, crew,
 };
 
-/// A GGUF file either has a head or has none: only others have a copy.
-const EMBEDDING: &str = Naming::Transformers.whole(Whole::Embedding);
-const HEAD: &str = Naming::Transformers.whole(Whole::LmHead);
-
 /// Bytes of a stretch that is looked at when the checkpoint is opened.
 const LOOK_BYTES: u64 = 64 << 10;
 
@@ -79,7 +75,10 @@ impl Checkpoint {
 
     /// Shape, dtype, and some of the bytes.
     pub(crate) fn look_at_head_copy(&self) -> Result<(), Error> {
-        let (Some(embedding), Some(copy)) = (self.tensor(EMBEDDING), self.head_copy()) else {
+        let (Some(embedding), Some(copy)) = (
+            self.tensor(self.stored_name(Whole::Embedding)),
+            self.head_copy(),
+        ) else {
             return Ok(());
         };
         if copy.shape != embedding.shape {
@@ -113,11 +112,19 @@ impl Checkpoint {
 
     /// The copy, where the model has no use for it.
     fn head_copy(&self) -> Option<&TensorEntry> {
-        self.is_head_copy(HEAD).then(|| self.tensor(HEAD)).flatten()
+        let head = self.stored_name(Whole::LmHead);
+        self.is_head_copy(head).then(|| self.tensor(head)).flatten()
     }
 
+    /// A GGUF file either has a head or has none: only others have a copy.
     pub(crate) fn is_head_copy(&self, name: &str) -> bool {
-        self.naming() == Naming::Transformers && self.config.tied_embeddings && name == HEAD
+        self.naming() != Naming::Gguf
+            && self.config.tied_embeddings
+            && name == self.stored_name(Whole::LmHead)
+    }
+
+    const fn stored_name(&self, which: Whole) -> &'static str {
+        self.naming().whole(which)
     }
 
     /// `at`: where bytes of the matrix differ, which is written down as `encoding`.
@@ -134,11 +141,12 @@ impl Checkpoint {
                 self.sources()[entry.source].name().into()
             })
         };
+        let head = self.stored_name(Whole::LmHead);
         Error::HeadDiffers {
             file: self.display(crate::checkpoint::CONFIG),
-            head: HEAD,
-            head_file: file(HEAD),
-            embedding: EMBEDDING,
+            head,
+            head_file: file(head),
+            embedding: self.stored_name(Whole::Embedding),
             difference,
         }
     }

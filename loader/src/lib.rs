@@ -4,7 +4,8 @@
 //! and checks every bound before a weight is read; [`BlockLayout`] says where each weight of a
 //! block lies in one slab of memory; [`BlockSource`] says where those bytes are on disk, and
 //! [`Chunk`]s are the reads that bring them. [`Fuser`] is the same of the projectors between two
-//! models' caches. This crate knows no device and no tensor library.
+//! models' caches, and [`VibeVoice`] of a system that speaks: a language model and what stands
+//! beside it. This crate knows no device and no tensor library.
 
 // What reads a stranger's files has no unsafe code, and cannot get any.
 mod buffer;
@@ -57,6 +58,8 @@ mod surplus;
 pub mod synth;
 #[forbid(unsafe_code)]
 pub mod units;
+#[forbid(unsafe_code)]
+mod vibevoice;
 
 pub use buffer::AlignedBuf;
 pub use checkpoint::{Checkpoint, TensorEntry};
@@ -87,3 +90,7 @@ pub use spec::{
 };
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
 pub use surplus::{Purpose, Unread};
+pub use vibevoice::{
+    CodecConfig, Component, ComponentSource, ComponentTensor, HeadConfig, VibeVoice,
+    VibeVoiceConfig,
+};

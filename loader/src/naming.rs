@@ -10,6 +10,8 @@ use crate::{Rope, RopeScaling, Whole};
 pub(crate) enum Naming {
     /// The names in safetensors files as transformers saves them, and in this crate.
     Transformers,
+    /// The same of a language model that is a part of something larger.
+    Nested,
     Gguf,
 }
 
@@ -38,6 +40,7 @@ impl Naming {
     pub const fn layers(self) -> &'static str {
         match self {
             Self::Transformers => "model.layers.",
+            Self::Nested => "model.language_model.layers.",
             Self::Gguf => names::LAYERS,
         }
     }
@@ -45,7 +48,7 @@ impl Naming {
     /// The tensors outside the blocks that the rotation was read from.
     pub fn of_rotation(self, rope: &Rope) -> &'static [&'static str] {
         match (self, &rope.divisors, &rope.scaling) {
-            (Self::Transformers, ..) => &[],
+            (Self::Transformers | Self::Nested, ..) => &[],
             (Self::Gguf, Some(_), _) => &[names::ROPE_DIVISORS],
             (Self::Gguf, None, RopeScaling::LongRope { .. }) => {
                 &[names::ROPE_SHORT, names::ROPE_LONG]
@@ -59,7 +62,9 @@ impl Naming {
         match (self, which) {
             (Self::Transformers, Whole::Embedding) => "model.embed_tokens.weight",
             (Self::Transformers, Whole::FinalNorm) => "model.norm.weight",
-            (Self::Transformers, Whole::LmHead) => "lm_head.weight",
+            (Self::Nested, Whole::Embedding) => "model.language_model.embed_tokens.weight",
+            (Self::Nested, Whole::FinalNorm) => "model.language_model.norm.weight",
+            (Self::Transformers | Self::Nested, Whole::LmHead) => "lm_head.weight",
             (Self::Gguf, Whole::Embedding) => names::EMBEDDING,
             (Self::Gguf, Whole::FinalNorm) => names::FINAL_NORM,
             (Self::Gguf, Whole::LmHead) => names::HEAD,
@@ -69,7 +74,7 @@ impl Naming {
     /// Where the model is described.
     pub const fn description(self) -> Description {
         match self {
-            Self::Transformers => Description::ConfigJson,
+            Self::Transformers | Self::Nested => Description::ConfigJson,
             Self::Gguf => Description::Metadata,
         }
     }
@@ -77,7 +82,7 @@ impl Naming {
     /// What says how many layers there are.
     pub const fn layers_setting(self) -> &'static str {
         match self {
-            Self::Transformers => "`num_hidden_layers` in config.json",
+            Self::Transformers | Self::Nested => "`num_hidden_layers` in config.json",
             Self::Gguf => "`block_count` in its metadata",
         }
     }

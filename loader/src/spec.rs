@@ -120,6 +120,8 @@ pub enum Role {
     Head,
     /// Of a fuser's block, which is none of a model's.
     Projector(Half, ProjectorPart),
+    /// Of a part that stands beside the language model: the tensor of that number in its list.
+    Component(u16),
 }
 
 /// What a projector changes: it has the same parts for each.
@@ -215,10 +217,15 @@ pub struct TensorSpec {
 impl TensorSpec {
     /// Rows and columns; a vector is a column.
     pub fn size(&self) -> (usize, usize) {
-        match *self.shape {
-            [rows, cols] => (rows, cols),
-            _ => (self.shape.iter().product(), 1),
-        }
+        rows_and_cols(&self.shape)
+    }
+}
+
+/// A vector is a column, and of a tensor with more dimensions the first counts its rows.
+pub(crate) fn rows_and_cols(shape: &[usize]) -> (usize, usize) {
+    match shape {
+        [rows, rest @ ..] if !rest.is_empty() => (*rows, rest.iter().product()),
+        _ => (shape.iter().product(), 1),
     }
 }
 
@@ -253,7 +260,11 @@ impl ModelConfig {
             Role::OutBias => biases == AttentionBiases::All,
             Role::QNorm | Role::KNorm => head_norms != HeadNorms::None,
             Role::GateUpBias | Role::DownBias => mlp_biases,
-            Role::Embedding | Role::FinalNorm | Role::Head | Role::Projector(..) => false,
+            Role::Embedding
+            | Role::FinalNorm
+            | Role::Head
+            | Role::Projector(..)
+            | Role::Component(_) => false,
         }
     }
 
@@ -280,7 +291,7 @@ impl ModelConfig {
             Role::Down => (vec![hidden], Some(ffn)),
             Role::Embedding | Role::Head => (vec![self.vocab_size], Some(hidden)),
             Role::FinalNorm => (vec![hidden], None),
-            Role::Projector(..) => (Vec::new(), None),
+            Role::Projector(..) | Role::Component(_) => (Vec::new(), None),
         }
     }
 

@@ -104,7 +104,9 @@ impl Checkpoint {
         let names = self.folder().names().into_iter();
         names
             .filter(|name| match self.naming() {
-                Naming::Transformers => name.ends_with(".safetensors") && !is_read(name),
+                Naming::Transformers | Naming::Nested => {
+                    name.ends_with(".safetensors") && !is_read(name)
+                }
                 Naming::Gguf => gguf::is_beside(name),
             })
             .collect()
@@ -130,7 +132,7 @@ impl Checkpoint {
         let read = self.is_read();
         let mut unread = BTreeMap::new();
         for (name, entry) in self.tensors() {
-            if read(name) {
+            if read(name) || self.is_read_elsewhere(name) {
                 continue;
             }
             let purpose = match name.strip_prefix(self.naming().layers()) {
@@ -139,7 +141,7 @@ impl Checkpoint {
                 None => self.purpose_of(name).ok_or_else(|| Error::TensorUnknown {
                     file: self.sources()[entry.source].name().into(),
                     tensor: name.into(),
-                    family: self.config.family.name,
+                    family: self.system(),
                 })?,
             };
             unread.insert(name.to_owned(), purpose);
@@ -151,6 +153,10 @@ impl Checkpoint {
     fn purpose_of(&self, name: &str) -> Option<Purpose> {
         match self.naming() {
             Naming::Transformers => Purpose::of(name),
+            // What stands beside it has readers of its own, and they know it.
+            Naming::Nested => {
+                (name == "model.language_model.rotary_emb.inv_freq").then_some(Purpose::Rotation)
+            }
             Naming::Gguf => None,
         }
     }
@@ -180,7 +186,7 @@ impl Checkpoint {
             });
         }
         let purpose = match self.naming() {
-            Naming::Transformers => (self.config.family.extra)(part),
+            Naming::Transformers | Naming::Nested => (self.config.family.extra)(part),
             Naming::Gguf => (part == gguf::names::ROTATION).then_some(Purpose::Rotation),
         };
         purpose.ok_or_else(unexpected)

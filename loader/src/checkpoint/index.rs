@@ -13,9 +13,9 @@ use crate::{Error, Storage};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-pub(super) type Index = (Vec<Arc<dyn Storage>>, BTreeMap<String, TensorEntry>);
+pub(crate) type Index = (Vec<Arc<dyn Storage>>, BTreeMap<String, TensorEntry>);
 
-pub(super) fn read_index(folder: &Folder) -> Result<Index, Error> {
+pub(crate) fn read_index(folder: &Folder) -> Result<Index, Error> {
     if let Some(storage) = folder.open(SINGLE)? {
         let tensors = header::read(storage.as_ref())?
             .into_iter()

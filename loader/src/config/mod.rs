@@ -11,10 +11,12 @@ mod windows;
 use crate::spec::{BlockSpec, EndsSpec};
 use crate::{DType, Error, Family};
 
-pub(crate) use read::{Defaults, attention_biases, dense, parse};
+pub(crate) use read::{
+    Defaults, attention_biases, dense, dtype, parse, parse_part, refuse_quantised,
+};
 pub(crate) use rope::Rotations;
 pub use rope::{Rope, RopePairing};
-pub(crate) use said::one_of;
+pub(crate) use said::{agreed, contradiction, one_of, unsupported};
 pub use scaling::RopeScaling;
 pub(crate) use scaling::{DEFAULT, Kind, LONGROPE};
 pub(crate) use windows::Windows;

@@ -11,7 +11,7 @@ use super::said::{agreed, contradiction, one_of, unsupported};
 use super::{ModelConfig, limits};
 use crate::json::{Fields, parse_object};
 use crate::spec::{AttentionBiases, BlockSpec, EndsSpec};
-use crate::{DType, Error, Family};
+use crate::{DType, Error, Family, vibevoice};
 
 pub(crate) fn parse(file: &str, json: &[u8]) -> Result<ModelConfig, Error> {
     let map = parse_object(file, json)?;
@@ -20,9 +20,19 @@ pub(crate) fn parse(file: &str, json: &[u8]) -> Result<ModelConfig, Error> {
         prefix: "",
         map: &map,
     };
+    vibevoice::refuse(&fields)?;
     let family = family(&fields)?;
     refuse_what_we_cannot_compute(&fields)?;
     (family.read)(&fields)
+}
+
+/// The same of a model that is described in a part of a file, and whose family is known.
+pub(crate) fn parse_part(
+    family: &'static Family,
+    fields: &Fields<'_>,
+) -> Result<ModelConfig, Error> {
+    refuse_what_we_cannot_compute(fields)?;
+    (family.read)(fields)
 }
 
 /// What a family's fields mean where they are absent.
@@ -133,7 +143,8 @@ fn family(fields: &Fields<'_>) -> Result<&'static Family, Error> {
         })
 }
 
-fn refuse_what_we_cannot_compute(fields: &Fields<'_>) -> Result<(), Error> {
+/// Weights in other numbers than the plain ones.
+pub(crate) fn refuse_quantised(fields: &Fields<'_>) -> Result<(), Error> {
     for field in ["quantization_config", "compression_config"] {
         if let Some(quantization) = fields.get(field) {
             let method = quantization
@@ -148,6 +159,11 @@ fn refuse_what_we_cannot_compute(fields: &Fields<'_>) -> Result<(), Error> {
             ));
         }
     }
+    Ok(())
+}
+
+fn refuse_what_we_cannot_compute(fields: &Fields<'_>) -> Result<(), Error> {
+    refuse_quantised(fields)?;
     if fields.get("text_config").is_some() {
         return Err(unsupported(
             fields,
@@ -206,7 +222,7 @@ fn head_dim(
     Ok(head_dim)
 }
 
-fn dtype(fields: &Fields<'_>) -> Result<Option<DType>, Error> {
+pub(crate) fn dtype(fields: &Fields<'_>) -> Result<Option<DType>, Error> {
     let said = |field: &'static str| -> Result<(&'static str, Option<DType>), Error> {
         let Some(name) = fields.str(field)? else {
             return Ok((field, None));

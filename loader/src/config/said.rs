@@ -6,7 +6,7 @@ use std::fmt::Display;
 use crate::json::Fields;
 use crate::{Error, Said};
 
-pub(super) fn unsupported(
+pub(crate) fn unsupported(
     fields: &Fields<'_>,
     field: &str,
     value: &str,
@@ -20,13 +20,13 @@ pub(super) fn unsupported(
     }
 }
 
-pub(super) fn contradiction(
+pub(crate) fn contradiction(
     fields: &Fields<'_>,
     first: (&str, &dyn Display),
     second: (&str, &dyn Display),
 ) -> Error {
     let said = [first, second].map(|(place, value)| Said {
-        place: place.into(),
+        place: format!("{}{place}", fields.prefix),
         value: value.to_string(),
     });
     Error::Contradiction {
@@ -36,7 +36,7 @@ pub(super) fn contradiction(
 }
 
 /// What one or several places of the file say, where they say it: all the same.
-pub(super) fn agreed<T: Copy + PartialEq + Display>(
+pub(crate) fn agreed<T: Copy + PartialEq + Display>(
     fields: &Fields<'_>,
     said: &[(&str, Option<T>)],
 ) -> Result<Option<T>, Error> {

@@ -34,6 +34,10 @@ impl Error {
             Self::Unsupported { supported, .. } => {
                 format!("choose a checkpoint with {supported}")
             }
+            Self::Speech { .. } => "run it with `engine speak`".into(),
+            Self::Factor { file, .. } => {
+                format!("{file} is damaged, or was saved before this was set: fetch it again")
+            }
             Self::Json { file, .. }
             | Self::Field { file, .. }
             | Self::FieldMissing { file, .. }
@@ -136,7 +140,9 @@ impl Error {
                     .div_ceil(1 << 20)
             ),
             Self::UnknownPreset { .. } => {
-                format!("choose one of {}", crate::synth::preset_names().join(", "))
+                let mut names = crate::synth::preset_names();
+                names.extend(crate::synth::vibevoice_shapes());
+                format!("choose one of {}", names.join(", "))
             }
             Self::Read { file, .. } => format!(
                 "the system could not read {file}: check the disk or the network it is on, or \

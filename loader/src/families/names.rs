@@ -29,7 +29,11 @@ pub(super) fn usual(role: Role) -> &'static [&'static str] {
         Role::DownBias => &["mlp.down_proj.bias"],
         Role::DownNorm => &["post_feedforward_layernorm.weight"],
         // Outside the layers.
-        Role::Embedding | Role::FinalNorm | Role::Head | Role::Projector(..) => &[],
+        Role::Embedding
+        | Role::FinalNorm
+        | Role::Head
+        | Role::Projector(..)
+        | Role::Component(_) => &[],
     }
 }
 

@@ -9,6 +9,7 @@ use encoding::Encoding;
 use super::{BlockSource, Piece};
 use crate::layout::{Arrangement, Tensor};
 use crate::naming::Description;
+use crate::spec::rows_and_cols;
 use crate::{BlockLayout, DType, Error, Role, Storage, TensorEntry};
 
 /// Where tensors are looked for.
@@ -74,10 +75,7 @@ impl<'a> Tensors<'a> {
                 said_by: self.said_by,
             });
         }
-        let (rows, cols) = match *shape {
-            [rows, cols] => (rows, cols),
-            _ => (shape.iter().product(), 1),
-        };
+        let (rows, cols) = rows_and_cols(shape);
         let stored = entry.encoding();
         let bytes = stored.and_then(|stored| stored.bytes(rows, cols));
         let (Some(stored), Some(bytes)) = (stored, bytes) else {

@@ -1,9 +1,10 @@
-//! Checkpoints and fusers made of random numbers in the real format, for tests and for measurements where
-//! the weights do not matter. Knows the format only through the rest of this crate's names.
+//! Checkpoints, fusers and systems that speak, made of random numbers in the real format, for tests
+//! and for measurements where the weights do not matter. Knows the format only through the rest of this crate's names.
 
 mod fuser;
 mod preset;
 mod values;
+mod vibevoice;
 mod write;
 
 use serde_json::{Map, Value, json};
@@ -14,6 +15,7 @@ pub use fuser::{FuserSpec, write_fuser};
 pub use preset::preset_names;
 pub(crate) use preset::{Shape, Synth};
 use values::Values;
+pub use vibevoice::{VibeVoiceSpec, vibevoice_shapes, write_vibevoice};
 pub use write::{partial_path, write};
 
 /// Which generation of `config.json` to write.

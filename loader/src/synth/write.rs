@@ -30,29 +30,7 @@ pub fn write(
     writer.small_file("config.json", &config)?;
     let generation = json!({"bos_token_id": 0, "eos_token_id": 1, "do_sample": false});
     writer.small_file("generation_config.json", &pretty(&generation))?;
-    let tensors = spec.tensors();
-    let shards = shards(&tensors, spec);
-    if let [all] = shards.as_slice() {
-        writer.weights_file("model.safetensors", all, spec.dtype)?;
-    } else {
-        let name =
-            |index: usize| format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
-        for (index, shard) in shards.iter().enumerate() {
-            writer.weights_file(&name(index), shard, spec.dtype)?;
-        }
-        let map: Map<String, Value> = shards
-            .iter()
-            .enumerate()
-            .flat_map(|(index, shard)| {
-                let file = name(index);
-                shard
-                    .iter()
-                    .map(move |tensor| (tensor.name.clone(), Value::from(file.clone())))
-            })
-            .collect();
-        let index = json!({"metadata": {"total_size": writer.total_bytes}, "weight_map": map});
-        writer.small_file("model.safetensors.index.json", &pretty(&index))?;
-    }
+    writer.weights(&spec.tensors(), spec.dtype, spec.shard_bytes)?;
     writer.finish()
 }
 
@@ -91,12 +69,12 @@ fn refuse_existing(dir: &Path) -> Result<(), Error> {
     }
 }
 
-fn shards<'a>(tensors: &'a [SynthTensor], spec: &SynthSpec) -> Vec<Vec<&'a SynthTensor>> {
+fn shards(tensors: &[SynthTensor], dtype: DType, bytes_max: u64) -> Vec<Vec<&SynthTensor>> {
     let mut shards: Vec<Vec<&SynthTensor>> = vec![Vec::new()];
     let mut shard_bytes = 0u64;
     for tensor in tensors {
-        let bytes = (tensor.elements() * spec.dtype.bytes()) as u64;
-        if shard_bytes > 0 && shard_bytes + bytes > spec.shard_bytes {
+        let bytes = (tensor.elements() * dtype.bytes()) as u64;
+        if shard_bytes > 0 && shard_bytes + bytes > bytes_max {
             shards.push(Vec::new());
             shard_bytes = 0;
         }
@@ -171,6 +149,30 @@ impl<'a> Writer<'a> {
         fs::write(self.partial.path.join(name), text).map_err(|error| self.failed(name, error))
     }
 
+    /// All tensors of a checkpoint, in one file or in shards of at most so many bytes.
+    pub fn weights(
+        &mut self,
+        tensors: &[SynthTensor],
+        dtype: DType,
+        shard_bytes: u64,
+    ) -> Result<(), Error> {
+        let shards = shards(tensors, dtype, shard_bytes);
+        if let [all] = shards.as_slice() {
+            return self.weights_file("model.safetensors", all, dtype);
+        }
+        let name =
+            |index: usize| format!("model-{:05}-of-{:05}.safetensors", index + 1, shards.len());
+        let mut map = Map::new();
+        for (index, shard) in shards.iter().enumerate() {
+            let file = name(index);
+            self.weights_file(&file, shard, dtype)?;
+            let tensors = shard.iter().map(|tensor| tensor.name.clone());
+            map.extend(tensors.map(|tensor| (tensor, Value::from(file.clone()))));
+        }
+        let index = json!({"metadata": {"total_size": self.total_bytes}, "weight_map": map});
+        self.small_file("model.safetensors.index.json", &pretty(&index))
+    }
+
     /// A safetensors file of these tensors.
     pub fn weights_file(
         &mut self,
@@ -180,12 +182,12 @@ impl<'a> Writer<'a> {
     ) -> Result<(), Error> {
         let path = self.partial.path.join(name);
         let mut file = File::create(path).map_err(|error| self.failed(name, error))?;
-        self.weights(&mut file, tensors, dtype)
+        self.numbers(&mut file, tensors, dtype)
             .and_then(|()| file.sync_all())
             .map_err(|error| self.failed(name, error))
     }
 
-    fn weights(
+    fn numbers(
         &mut self,
         out: &mut impl Write,
         tensors: &[&SynthTensor],

@@ -143,7 +143,11 @@ pub fn reference_slab(
             Role::Down => &["mlp.down_proj.weight"],
             Role::DownBias => &["mlp.down_proj.bias"],
             Role::DownNorm => &["post_feedforward_layernorm.weight"],
-            Role::Embedding | Role::FinalNorm | Role::Head | Role::Projector(..) => {
+            Role::Embedding
+            | Role::FinalNorm
+            | Role::Head
+            | Role::Projector(..)
+            | Role::Component(_) => {
                 unreachable!("outside the blocks")
             }
         };

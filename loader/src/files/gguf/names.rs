@@ -36,7 +36,11 @@ pub(crate) fn usual(role: Role) -> &'static [&'static str] {
         Role::DownBias => &["ffn_down.bias"],
         Role::DownNorm => &["post_ffw_norm.weight"],
         // Outside the layers.
-        Role::Embedding | Role::FinalNorm | Role::Head | Role::Projector(..) => &[],
+        Role::Embedding
+        | Role::FinalNorm
+        | Role::Head
+        | Role::Projector(..)
+        | Role::Component(_) => &[],
     }
 }
 
