@@ -374,6 +374,7 @@ impl<'a> Pass<'a> {
             epilogue: Epilogue {
                 then,
                 bias,
+                gain: None,
                 out,
                 stride,
             },

@@ -180,6 +180,7 @@ impl Trial<'_> {
             epilogue: Epilogue {
                 then: Then::Store,
                 bias: None,
+                gain: None,
                 out: Shared::new(&mut self.out),
                 stride,
             },

@@ -69,6 +69,7 @@ pub fn logits(
             epilogue: Epilogue {
                 then: Then::Store,
                 bias: None,
+                gain: None,
                 out: Shared::new(out),
                 stride: outputs,
             },

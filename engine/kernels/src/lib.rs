@@ -11,7 +11,9 @@ mod arithmetic;
 mod attention;
 mod block;
 mod cache;
+mod codec;
 mod compact;
+mod denoiser;
 mod forms;
 mod head;
 mod isa;
@@ -35,7 +37,15 @@ pub use ahead::Asking;
 pub use arithmetic::measure_gflops;
 pub use block::{BlockShape, BlockWeights, forward_block};
 pub use cache::{CacheType, LayerCache};
+pub use codec::{
+    CodecBlock, CodecPart, CodecScratch, CodecScratchSize, CodecShape, CodecState, CodecWeights,
+    ConvWeights, decode, encode,
+};
 pub use compact::{Compact, TooManyStrays, pack};
+pub use denoiser::{
+    ConnectScratch, ConnectScratchSize, DenoiserLayer, DenoiserScratch, DenoiserScratchSize,
+    DenoiserShape, DenoiserWeights, condition, connect, denoise, denoise_step, embed_times,
+};
 pub use forms::{FormTimes, Timed, time_forms};
 pub use head::{embed, logits};
 pub use level::{LEVEL_VARIABLE, Level, level};

@@ -41,6 +41,18 @@ impl<'a, T> Shared<'a, T> {
         }
     }
 
+    /// A slice that workers only read, for what takes shared slices.
+    ///
+    /// # Safety
+    /// Nothing is written through it.
+    pub unsafe fn reading(slice: &'a [T]) -> Self {
+        Shared {
+            start: slice.as_ptr().cast_mut(),
+            len: slice.len(),
+            borrow: PhantomData,
+        }
+    }
+
     /// Elements.
     pub fn len(&self) -> usize {
         self.len

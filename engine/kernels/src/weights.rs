@@ -205,3 +205,29 @@ impl<'a> From<Compact<'a>> for Matrix<'a> {
         Matrix::one(Numbers::Compact(data), data.rows(), data.cols())
     }
 }
+
+/// # Panics
+/// If the matrix has another size, or is quantised where only plain numbers are multiplied.
+pub(crate) fn check_matrix(name: &str, matrix: &Matrix<'_>, rows: usize, cols: usize) {
+    assert!(
+        matrix.rows() == rows && matrix.cols() == cols,
+        "{name} is {} x {}, not {rows} x {cols}",
+        matrix.rows(),
+        matrix.cols()
+    );
+    let quantised = |numbers| matches!(numbers, Numbers::Quantised(_));
+    assert!(
+        !matrix.strips().any(|strip| quantised(strip.numbers)),
+        "{name} is quantised"
+    );
+}
+
+/// # Panics
+/// If the vector has another length.
+pub(crate) fn check_vector(name: &str, vector: Weights<'_>, len: usize) {
+    assert!(
+        vector.len() == len,
+        "{name} has {} numbers, not {len}",
+        vector.len()
+    );
+}

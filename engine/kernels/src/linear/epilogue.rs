@@ -28,6 +28,8 @@ pub(crate) enum Then {
 pub(crate) struct Epilogue<'a> {
     pub then: Then,
     pub bias: Option<Weights<'a>>,
+    /// What each output is multiplied with, after the bias.
+    pub gain: Option<Weights<'a>>,
     pub out: Shared<'a, f32>,
     pub stride: usize,
 }
@@ -63,6 +65,11 @@ impl Epilogue<'_> {
             add_bias(bias, first, values);
             if self.then == Then::SwiGlu {
                 add_bias(bias, outputs + first, partner);
+            }
+        }
+        if let Some(gain) = &self.gain {
+            for (i, value) in values.iter_mut().enumerate() {
+                *value *= gain.get(first + i);
             }
         }
         match self.then {

@@ -229,6 +229,7 @@ impl Half<'_> {
             epilogue: Epilogue {
                 then: Then::Store,
                 bias: None,
+                gain: None,
                 out: Shared::new(out.as_flattened_mut()),
                 stride: BLOCK_ROWS_MAX,
             },

@@ -155,6 +155,7 @@ impl Case {
             let epilogue = Epilogue {
                 then: self.then,
                 bias: self.bias.then(|| data.bias.weights()),
+                gain: None,
                 out: Shared::new(&mut out),
                 stride: data.stride,
             };

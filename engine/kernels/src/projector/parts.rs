@@ -3,7 +3,7 @@
 
 use smallvec::SmallVec;
 
-use crate::weights::{Matrix, Numbers, Weights};
+use crate::weights::{Matrix, Weights, check_matrix, check_vector};
 
 /// Sizes of a projector, for keys and for values alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,26 +140,4 @@ impl<'a> HalfWeights<'a> {
             check_matrix("down", &block.down, hidden, inner);
         }
     }
-}
-
-fn check_matrix(name: &str, matrix: &Matrix<'_>, rows: usize, cols: usize) {
-    assert!(
-        matrix.rows() == rows && matrix.cols() == cols,
-        "{name} is {} x {}, not {rows} x {cols}",
-        matrix.rows(),
-        matrix.cols()
-    );
-    let quantised = |numbers| matches!(numbers, Numbers::Quantised(_));
-    assert!(
-        !matrix.strips().any(|strip| quantised(strip.numbers)),
-        "{name} is quantised"
-    );
-}
-
-fn check_vector(name: &str, vector: Weights<'_>, len: usize) {
-    assert!(
-        vector.len() == len,
-        "{name} has {} numbers, not {len}",
-        vector.len()
-    );
 }

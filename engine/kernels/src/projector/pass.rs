@@ -237,6 +237,7 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
                 epilogue: Epilogue {
                     then,
                     bias,
+                    gain: None,
                     out,
                     stride: weights.rows(),
                 },

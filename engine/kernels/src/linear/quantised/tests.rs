@@ -104,6 +104,7 @@ impl Layer {
             epilogue: Epilogue {
                 then: self.then,
                 bias: self.bias.as_ref().map(Owned::weights),
+                gain: None,
                 out: Shared::new(&mut out),
                 stride,
             },
