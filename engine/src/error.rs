@@ -187,12 +187,29 @@ pub enum EngineError {
         ours: usize,
         theirs: usize,
     },
+    #[error("the tokenizer has no token {name}")]
+    NoSpecialToken { name: &'static str },
+    #[error("{location} has no tokenizer.json")]
+    NoSpeechTokenizer {
+        location: String,
+        /// Whose it is, if it says.
+        name: Option<String>,
+    },
+    #[error("{file} cannot be read: {source}")]
+    TokenizerFile {
+        file: String,
+        source: std::io::Error,
+    },
+    #[error("speech is computed by the fast kernels only")]
+    OnlyFast,
     #[error("no teacher was given")]
     NoTeacher,
     #[error("the generation was interrupted")]
     Interrupted,
     #[error("a {0} tensor cannot be computed with here")]
     DType(DType),
+    #[error("rows that are no tokens are computed on the CPU only")]
+    RowsOnDevice,
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -244,6 +261,19 @@ impl EngineError {
             Self::OtherVocabulary { .. } => {
                 "take a teacher with the base model's vocabulary, or add both models' tokenizer.json"
             }
+            Self::NoSpecialToken { .. } => {
+                "give the tokenizer of the language model that it was trained with: --tokenizer DIR"
+            }
+            Self::NoSpeechTokenizer { name, .. } => {
+                let of = name
+                    .as_ref()
+                    .map_or(String::new(), |name| format!(" of {name}"));
+                return Some(format!(
+                    "fetch the tokenizer.json{of} into that folder, or say where it is with --tokenizer"
+                ));
+            }
+            Self::TokenizerFile { .. } => "give a tokenizer.json, or the folder that has one",
+            Self::OnlyFast => "leave out --kernels clear",
             Self::NoTeacher => "give a teacher, and the fuser that was trained for it",
             Self::TooManyRows { .. } => "send the prompts in parts, or one after the other",
             Self::TooManySequences { .. } => "open the model for more sequences",
@@ -332,6 +362,7 @@ impl EngineError {
             Self::PairingOnDevice => {
                 "compute with --device cpu, or take the model's safetensors files"
             }
+            Self::RowsOnDevice => "compute with --device cpu",
             Self::EncodedOnDevice { .. } => {
                 "compute with --device cpu, or take a checkpoint in bf16, f16 or f32"
             }

@@ -45,7 +45,7 @@ pub use model::load::{Progress, WrapLink};
 pub use model::options::{ModelOptions, Source};
 pub use model::prompt::{Prompter, Rendered, chat_template_of, no_tokenizer, tokenizer_of};
 pub use model::{Beside, Blueprint, Loaded, Model, OneSlot};
-pub use pipelines::c2c;
+pub use pipelines::{c2c, speech};
 pub use run::continuation::Continuation;
 pub use run::generation::{Ended, GeneratedToken, Generation, GenerationOptions, Output, Report};
 pub use run::past::Measured;

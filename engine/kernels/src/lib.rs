@@ -51,6 +51,7 @@ pub use head::{embed, logits};
 pub use level::{LEVEL_VARIABLE, Level, level};
 pub use linear::Products;
 pub use memory::{advise_huge_pages, read_in_parallel};
+pub use norm::rms_norm;
 pub use phases::{Phase, PhaseSpan};
 pub use projector::{
     FuseScratch, FuseScratchSize, HalfWeights, MlpWeights, ProjectorShape, ProjectorWeights, fuse,

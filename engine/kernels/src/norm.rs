@@ -14,7 +14,7 @@ use super::weights::Weights;
 ///
 /// # Panics
 /// If the lengths differ.
-pub(crate) fn rms_norm(level: Level, x: &[f32], weight: Weights<'_>, eps: f32, out: &mut [f32]) {
+pub fn rms_norm(level: Level, x: &[f32], weight: Weights<'_>, eps: f32, out: &mut [f32]) {
     assert!(
         x.len() == weight.len() && x.len() == out.len(),
         "norm over rows of different length"

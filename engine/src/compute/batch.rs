@@ -39,6 +39,27 @@ pub struct Run<'a> {
     /// The position of the first of them.
     pub position: usize,
     pub kind: RunKind,
+    /// What stands in place of the embeddings of some of the tokens.
+    pub given: Option<Given<'a>>,
+}
+
+/// Rows that something else than the embedding gives: of a sound, say.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// Which of a run's tokens they are for.
+    pub tokens: &'a [usize],
+    /// One after the other, as wide as the model.
+    pub rows: &'a [f32],
+}
+
+impl Given<'_> {
+    /// Puts them over the embedded rows of their run.
+    pub(crate) fn put(&self, width: usize, embedded: &mut [f32]) {
+        let rows = self.rows.chunks_exact(width);
+        for (&token, row) in self.tokens.iter().zip(rows) {
+            embedded[token * width..(token + 1) * width].copy_from_slice(row);
+        }
+    }
 }
 
 /// Where the rows of a run begin and end among those of all.

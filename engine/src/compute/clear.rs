@@ -22,7 +22,7 @@ use mask::MaskShape;
 pub use size::ClearSize;
 use tensors::BlockTensors;
 
-use super::batch::{Run, State};
+use super::batch::{Given, Run, State};
 use super::laps::Laps;
 use super::{CHUNK_ROWS, Compute, SharedConfig};
 use crate::compute::finite::all_finite;
@@ -315,7 +315,10 @@ impl ClearCompute {
             let mut in_run = 0;
             for tokens in run.tokens.chunks(CHUNK_ROWS) {
                 if is_mine(index) {
-                    let rows = self.embedded(ends, tokens)?;
+                    let mut rows = self.embedded(ends, tokens)?;
+                    if let Some(given) = run.given {
+                        rows = self.put(rows, given, in_run)?;
+                    }
                     self.chunks.push(Chunk {
                         run: index,
                         in_run,
@@ -328,6 +331,22 @@ impl ClearCompute {
             }
         }
         Ok(())
+    }
+
+    /// The chunk's rows, which begin with the run's token `first`, with those that are given.
+    fn put(&self, rows: Tensor, given: Given<'_>, first: usize) -> Result<Tensor, EngineError> {
+        if !self.device.is_cpu() {
+            return Err(EngineError::RowsOnDevice);
+        }
+        let (count, width) = rows.dims2()?;
+        let mut all: Vec<f32> = rows.to_dtype(TensorDType::F32)?.flatten_all()?.to_vec1()?;
+        let mine = given.tokens.iter().zip(given.rows.chunks_exact(width));
+        for (&token, row) in mine.filter(|(token, _)| (first..first + count).contains(*token)) {
+            let at = token - first;
+            all[at * width..(at + 1) * width].copy_from_slice(row);
+        }
+        let all = Tensor::from_vec(all, (count, width), &self.device)?;
+        Ok(all.to_dtype(self.numbers)?)
     }
 
     fn embedded(&self, ends: &mut Ends, tokens: &[u32]) -> Result<Tensor, EngineError> {
@@ -394,6 +413,25 @@ impl Compute for ClearCompute {
         let logits = self.logits_of(ends, rows)?;
         self.logits.clear();
         logits.iter().try_for_each(|logits| self.bring(logits))
+    }
+
+    fn normed(&mut self, ends: &Ends, row: usize, to: &mut [f32]) -> Result<(), EngineError> {
+        let held = |chunk: &&Chunk| {
+            let count = chunk.rows.dims().first().copied().unwrap_or(0);
+            (chunk.in_pass..chunk.in_pass + count).contains(&row)
+        };
+        let Some(chunk) = self.chunks.iter().find(held) else {
+            unreachable!("a row that is not in the pass");
+        };
+        let one = chunk.rows.narrow(0, row - chunk.in_pass, 1)?.contiguous()?;
+        let norm = ends.norm.tensor()?.to_dtype(self.numbers)?;
+        let normed = rms_norm(&one, &norm, self.config.norm_eps as f32)?;
+        let normed: Vec<f32> = normed
+            .flatten_all()?
+            .to_dtype(TensorDType::F32)?
+            .to_vec1()?;
+        to.copy_from_slice(&normed);
+        Ok(())
     }
 
     fn end_pass(&mut self) {

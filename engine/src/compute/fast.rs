@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use loader::{BlockLayout, Encoding, Form, Mixer, Part, Placement, Role};
 use offload::{LayerIndex, Slab};
 
-use super::batch::{Run, RunKind, State};
+use super::batch::{Run, RunKind, State, rows_of};
 use super::size::{Needs, Room};
 use super::{CHUNK_ROWS, Compute, SharedConfig};
 use crate::compute::finite::all_finite;
@@ -191,6 +191,22 @@ impl Compute for FastCompute {
             let rows = &mut self.hidden[..self.rows * size];
             rows.iter_mut().for_each(|value| *value *= multiplier);
         }
+        for (index, run) in runs.iter().enumerate() {
+            if let Some(given) = run.given {
+                let rows = rows_of(runs, index);
+                given.put(size, &mut self.hidden[rows.start * size..rows.end * size]);
+            }
+        }
+        Ok(())
+    }
+
+    fn normed(&mut self, ends: &Ends, row: usize, to: &mut [f32]) -> Result<(), EngineError> {
+        let size = self.shape.hidden;
+        let row = &self.hidden[row * size..(row + 1) * size];
+        let (level, eps, norm) = (self.team.level(), self.shape.norm_eps, &ends.norm);
+        norm.bytes.read(|bytes| {
+            kernels::rms_norm(level, row, weights(norm.encoding, bytes), eps, to);
+        })?;
         Ok(())
     }
 
@@ -306,11 +322,11 @@ fn of_part<'a>(part: &Part, bytes: &'a [u8]) -> &'a [u8] {
 }
 
 /// A vector, which is one part.
-pub(super) fn numbers_of<'a>(place: &Placement, bytes: &'a [u8]) -> Weights<'a> {
+pub(crate) fn numbers_of<'a>(place: &Placement, bytes: &'a [u8]) -> Weights<'a> {
     weights(place.parts[0].encoding, of_part(&place.parts[0], bytes))
 }
 
-pub(super) fn matrix_of<'a>(place: &Placement, bytes: &'a [u8]) -> Matrix<'a> {
+pub(crate) fn matrix_of<'a>(place: &Placement, bytes: &'a [u8]) -> Matrix<'a> {
     let parts = place.parts.iter().map(|part| match part.form {
         Form::Plain => matrix(part.encoding, of_part(part, bytes), part.rows, part.cols),
         Form::Compact => Compact::new(of_part(part, bytes), part.rows, part.cols).into(),

@@ -82,6 +82,11 @@ pub trait Compute {
         clock: &mut Clock,
     ) -> Result<(), EngineError>;
 
+    /// The final norm of one of the pass's rows, for those who take it and not its logits.
+    fn normed(&mut self, _ends: &Ends, _row: usize, _to: &mut [f32]) -> Result<(), EngineError> {
+        Err(EngineError::RowsOnDevice)
+    }
+
     /// Waits until a device that has all its orders for the layers comes to the end of one of them, or
     /// the flag is raised: whether it was. `parts`: as many stretches of time, about alike, will have
     /// passed. (What ends the pass waits without looking at the flag.)

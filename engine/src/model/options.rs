@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use kernels::CacheType;
-use loader::{Checkpoint, DType, Form};
+use loader::{Checkpoint, DType, Form, VibeVoice};
 use offload::{Home, PlaceChoice, Prefetch, Residency, Spread};
 
 use crate::compute::Kernels;
@@ -21,6 +21,8 @@ pub enum Source {
     /// A folder as Hugging Face ships it, a GGUF file, or a folder of such files, a colon and a
     /// part of the file's name.
     Directory(PathBuf),
+    /// The language model inside a checkpoint that speaks.
+    Speaking(PathBuf),
 }
 
 impl Source {
@@ -28,6 +30,7 @@ impl Source {
         Ok(match self {
             Self::Demo => demo::checkpoint()?,
             Self::Directory(directory) => Checkpoint::open(directory)?,
+            Self::Speaking(directory) => VibeVoice::open(directory)?.language,
         })
     }
 }

@@ -32,6 +32,12 @@ pub enum Stage {
     Transfer,
     /// Final norm and head.
     Head,
+    /// From noise to what a frame of sound is decoded from.
+    DiffusionHead,
+    /// From there to sound.
+    Codec,
+    /// What a frame of sound means, for the next one.
+    SemanticEncoder,
     /// From logits to a token.
     Sampling,
     TopK,
@@ -43,7 +49,7 @@ pub enum Stage {
 impl Stage {
     pub const COUNT: usize = Self::ALL.len();
 
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::ModelLoad,
         Self::Init,
         Self::Prefill,
@@ -57,6 +63,9 @@ impl Stage {
         Self::Projection,
         Self::Transfer,
         Self::Head,
+        Self::DiffusionHead,
+        Self::Codec,
+        Self::SemanticEncoder,
         Self::Sampling,
         Self::TopK,
         Self::TopP,
@@ -78,6 +87,9 @@ impl Stage {
             Self::Projection => "projection",
             Self::Transfer => "transfer",
             Self::Head => "head",
+            Self::DiffusionHead => "diffusion_head",
+            Self::Codec => "codec",
+            Self::SemanticEncoder => "semantic_encoder",
             Self::Sampling => "sampling",
             Self::TopK => "top_k",
             Self::TopP => "top_p",

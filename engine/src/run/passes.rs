@@ -252,6 +252,12 @@ impl<'m> Passes<'m> {
         found(Culprit::Gone)
     }
 
+    /// The final norm of one of the pass's rows.
+    pub fn normed(&mut self, row: usize, to: &mut [f32]) -> Result<(), EngineError> {
+        let Self { model, compute, .. } = self;
+        compute.normed(&model.ends, row, to)
+    }
+
     /// The pass is over. What a device knows of it is read in the course of the next, or by `settle`.
     pub fn end_pass(&mut self) -> Result<(), EngineError> {
         if let Some(watch) = &mut self.watch {

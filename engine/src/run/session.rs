@@ -205,6 +205,7 @@ impl<'m> Session<'m> {
             state: &mut part.sequence.state,
             tokens: part.tokens,
             kind: part.kind,
+            given: None,
         });
         let mut runs: Vec<Run<'_>> = runs.collect();
         self.passes.blocks(kind, units, &mut runs)?;
@@ -377,6 +378,7 @@ fn run_of<'a>(sequence: &'a mut Sequence, tokens: &'a [u32]) -> Run<'a> {
         tokens,
         position,
         kind: RunKind::of(tokens.len(), position),
+        given: None,
     }
 }
 

@@ -14,7 +14,7 @@ pub mod tokenizer;
 
 mod guard;
 mod python;
-mod random;
+pub(crate) mod random;
 
 pub use chat::{Chat, ChatTemplate, Message};
 pub use detokenize::Detokenizer;

@@ -5,12 +5,12 @@
 
 /// xoshiro256++, its state filled from the seed by splitmix64.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Random {
+pub(crate) struct Random {
     state: [u64; 4],
 }
 
 impl Random {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut counter = seed;
         Self {
             state: std::array::from_fn(|_| splitmix64(&mut counter)),
@@ -18,7 +18,7 @@ impl Random {
     }
 
     /// Uniform in [0, 1), with all 53 bits.
-    pub(super) fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         const STEP: f64 = 1.0 / (1u64 << 53) as f64;
         (self.next_u64() >> 11) as f64 * STEP
     }

@@ -297,6 +297,9 @@ impl Compute for DeviceCompute {
     }
 
     fn embed(&mut self, ends: &mut Ends, runs: &[Run<'_>]) -> Result<(), EngineError> {
+        if runs.iter().any(|run| run.given.is_some()) {
+            return Err(EngineError::RowsOnDevice);
+        }
         self.left_there = None;
         self.clear.laps.begin_pass()?;
         self.singles.clear();

@@ -1,0 +1,314 @@
+//! A system that speaks: planned, then where it will live.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kernels::{
+    CodecPart, CodecScratchSize, CodecShape, CodecState, ConnectScratchSize, DenoiserScratchSize,
+    DenoiserShape, Level, Team,
+};
+use loader::{Component, VibeVoice, VibeVoiceConfig, Whole};
+use serde_json::Map;
+
+use super::parts::{Part, codec_shape, denoiser_shape};
+use super::script::Special;
+use super::session::SpeechSession;
+use crate::compute::Kernels;
+use crate::error::EngineError;
+use crate::model::load::Progress;
+use crate::model::options::{ModelOptions, Source};
+use crate::model::{Blueprint, Model};
+use crate::text::{SpecialTokens, Tokenizer};
+use crate::weights::weight::tensor_of;
+
+/// How to run it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpeechOptions {
+    /// The language model's.
+    pub model: ModelOptions,
+    /// A folder with a tokenizer.json, or that file, where the checkpoint has none.
+    pub tokenizer: Option<PathBuf>,
+    /// From noise to a latent.
+    pub steps: usize,
+}
+
+impl Default for SpeechOptions {
+    fn default() -> Self {
+        Self {
+            model: ModelOptions::default(),
+            tokenizer: None,
+            steps: 10,
+        }
+    }
+}
+
+/// Rows under two conditions.
+const BRANCHES: usize = 2;
+
+/// Frames of a voice that are encoded together.
+const VOICE_FRAMES: usize = 4;
+
+/// What was asked for, and the plan that follows.
+#[derive(Debug)]
+pub struct SpeechBlueprint {
+    pub language: Blueprint,
+    system: VibeVoice,
+    steps: usize,
+    tokenizer: Tokenizer,
+    special: Special,
+    sizes: Sizes,
+}
+
+/// Shapes and working memory of all that is not the language model.
+#[derive(Debug, Clone)]
+pub(super) struct Sizes {
+    pub acoustic_encoder: CodecShape,
+    pub acoustic_decoder: CodecShape,
+    pub semantic_encoder: CodecShape,
+    pub denoiser: DenoiserShape,
+    pub encoder_scratch: CodecScratchSize,
+    pub decoder_scratch: CodecScratchSize,
+    pub semantic_scratch: CodecScratchSize,
+    pub denoiser_scratch: DenoiserScratchSize,
+    pub connect_scratch: ConnectScratchSize,
+}
+
+impl Sizes {
+    fn of(config: &VibeVoiceConfig, threads: usize, steps: usize) -> Self {
+        let level = Level::detect();
+        let acoustic_encoder = codec_shape(&config.acoustic, CodecPart::Encoder);
+        let acoustic_decoder = codec_shape(&config.acoustic, CodecPart::Decoder);
+        let semantic_encoder = codec_shape(&config.semantic, CodecPart::Encoder);
+        let denoiser = denoiser_shape(&config.head);
+        let codec = |shape, frames| CodecScratchSize::of(level, threads, shape, frames);
+        let width = config.head.hidden;
+        Self {
+            encoder_scratch: codec(&acoustic_encoder, VOICE_FRAMES),
+            decoder_scratch: codec(&acoustic_decoder, 1),
+            semantic_scratch: codec(&semantic_encoder, 1),
+            denoiser_scratch: DenoiserScratchSize::of(level, threads, &denoiser, BRANCHES, steps),
+            connect_scratch: ConnectScratchSize::of(level, threads, width, VOICE_FRAMES),
+            acoustic_encoder,
+            acoustic_decoder,
+            semantic_encoder,
+            denoiser,
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        let codecs = [
+            &self.encoder_scratch,
+            &self.decoder_scratch,
+            &self.semantic_scratch,
+        ];
+        let scratch: usize = codecs.into_iter().map(CodecScratchSize::bytes).sum();
+        let shapes = [
+            &self.acoustic_encoder,
+            &self.acoustic_decoder,
+            &self.semantic_encoder,
+        ];
+        let states: usize = shapes.into_iter().map(CodecState::bytes_for).sum();
+        let rest = self.denoiser_scratch.bytes() + self.connect_scratch.bytes();
+        (scratch + states + rest) as u64
+    }
+}
+
+impl SpeechBlueprint {
+    pub fn new(path: &Path, options: &SpeechOptions) -> Result<Self, EngineError> {
+        let system = VibeVoice::open(path)?;
+        let asked = &options.model;
+        if asked.kernels == Kernels::Clear {
+            return Err(EngineError::OnlyFast);
+        }
+        let threads = asked.threads.unwrap_or_else(crate::physical_cores);
+        let sizes = Sizes::of(&system.config, threads, options.steps);
+        let mut beside = sizes.bytes();
+        for which in Component::ALL {
+            beside += Part::bytes_of(&system, which, asked.dtype)?;
+        }
+        let of_language = ModelOptions {
+            sequences: BRANCHES,
+            logit_rows: 1,
+            // Only the rows of its head are read that a token may be drawn from.
+            logits: false,
+            kept_bytes: asked.kept_bytes + beside,
+            verify: false,
+            ..asked.clone()
+        };
+        let language = Blueprint::new(&Source::Speaking(path.into()), of_language)?;
+        if language.on_device() {
+            return Err(EngineError::RowsOnDevice);
+        }
+        let tokenizer = tokenizer(&system, &language, options.tokenizer.as_deref())?;
+        Ok(Self {
+            special: Special::of(&tokenizer)?,
+            tokenizer,
+            language,
+            system,
+            steps: options.steps,
+            sizes,
+        })
+    }
+
+    pub fn config(&self) -> &VibeVoiceConfig {
+        &self.system.config
+    }
+
+    /// What stays beside the language model, with its bytes.
+    pub fn beside(&self) -> Result<Vec<(&'static str, u64)>, EngineError> {
+        let dtype = self.language.options.dtype;
+        let parts = Component::ALL.into_iter();
+        let parts =
+            parts.map(|which| Ok((which.name(), Part::bytes_of(&self.system, which, dtype)?)));
+        let scratch = ("their working memory", self.sizes.bytes());
+        parts.chain([Ok(scratch)]).collect()
+    }
+}
+
+fn tokenizer(
+    system: &VibeVoice,
+    language: &Blueprint,
+    given: Option<&Path>,
+) -> Result<Tokenizer, EngineError> {
+    let Some(path) = given else {
+        return match crate::model::prompt::tokenizer_of(&language.checkpoint)? {
+            Some(tokenizer) => Ok(tokenizer),
+            None => Err(EngineError::NoSpeechTokenizer {
+                location: system.location().to_owned(),
+                name: system.config.tokenizer_name.clone(),
+            }),
+        };
+    };
+    let file = match path.is_dir() {
+        true => path.join("tokenizer.json"),
+        false => path.to_owned(),
+    };
+    let json = fs::read(&file).map_err(|source| EngineError::TokenizerFile {
+        file: file.display().to_string(),
+        source,
+    })?;
+    Ok(Tokenizer::new(
+        &json,
+        &SpecialTokens::of(&Map::new(), None)?,
+    )?)
+}
+
+/// All that is not the language model.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub acoustic_encoder: Part,
+    pub acoustic_decoder: Part,
+    pub semantic_encoder: Part,
+    pub head: Part,
+    pub acoustic_connector: Part,
+    pub semantic_connector: Part,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Speech {
+    pub(super) language: Model,
+    pub(super) parts: Parts,
+    pub(super) config: VibeVoiceConfig,
+    pub(super) sizes: Sizes,
+    pub(super) steps: usize,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) special: Special,
+    /// The rows of the language model's head for the tokens it may say.
+    pub(super) head_rows: Vec<f32>,
+    pub(super) scaling: f32,
+    pub(super) bias: f32,
+}
+
+impl Speech {
+    /// Plans and loads in one step.
+    pub fn open(path: &Path, options: &SpeechOptions) -> Result<Self, EngineError> {
+        Self::load(SpeechBlueprint::new(path, options)?, &mut |_| {})
+    }
+
+    /// Loads what was planned. `progress` is told of bytes as they arrive; there will be
+    /// [`Speech::bytes_to_load`] of them.
+    pub fn load(blueprint: SpeechBlueprint, progress: Progress<'_>) -> Result<Self, EngineError> {
+        let SpeechBlueprint {
+            language,
+            system,
+            steps,
+            tokenizer,
+            special,
+            sizes,
+        } = blueprint;
+        let dtype = language.options.dtype;
+        let mut part = |which| Part::load(&system, which, dtype, progress);
+        let parts = Parts {
+            acoustic_encoder: part(Component::AcousticEncoder)?,
+            acoustic_decoder: part(Component::AcousticDecoder)?,
+            semantic_encoder: part(Component::SemanticEncoder)?,
+            head: part(Component::Head)?,
+            acoustic_connector: part(Component::AcousticConnector)?,
+            semantic_connector: part(Component::SemanticConnector)?,
+        };
+        let head_rows = head_rows(&system, special)?;
+        Ok(Self {
+            language: Model::load(language, progress)?,
+            parts,
+            config: system.config.clone(),
+            sizes,
+            steps,
+            tokenizer,
+            special,
+            head_rows,
+            scaling: system.scaling(),
+            bias: system.bias(),
+        })
+    }
+
+    pub fn bytes_to_load(blueprint: &SpeechBlueprint) -> Result<u64, EngineError> {
+        let mut bytes = Model::bytes_to_load(&blueprint.language)?;
+        for which in Component::ALL {
+            let component = blueprint.system.component(which, None)?;
+            bytes += component.source.stored_bytes();
+        }
+        Ok(bytes)
+    }
+
+    /// What reports are about.
+    pub fn language(&self) -> &Model {
+        &self.language
+    }
+
+    pub fn config(&self) -> &VibeVoiceConfig {
+        &self.config
+    }
+
+    pub fn session(&mut self) -> Result<SpeechSession<'_>, EngineError> {
+        SpeechSession::new(self)
+    }
+
+    pub(super) fn team(&self) -> Arc<Team> {
+        Arc::clone(&self.language.team)
+    }
+}
+
+/// The rows of the head for what may be said, in f32.
+fn head_rows(system: &VibeVoice, special: Special) -> Result<Vec<f32>, EngineError> {
+    let rows = system.language.rows(Whole::LmHead, None)?;
+    let wanted = special.all();
+    let vocabulary = system.language.config.vocab_size;
+    for token in wanted {
+        if token as usize >= vocabulary {
+            return Err(EngineError::TokenOutOfRange {
+                token,
+                text: None,
+                vocab_size: vocabulary,
+            });
+        }
+    }
+    let mut bytes = vec![0; wanted.len() * rows.row_bytes()];
+    rows.read(&wanted, &mut bytes)?;
+    let cols = system.language.config.hidden_size;
+    let cpu = candle_core::Device::Cpu;
+    let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &cpu)?;
+    let tensor = tensor.to_dtype(candle_core::DType::F32)?;
+    Ok(tensor.flatten_all()?.to_vec1()?)
+}

@@ -1,0 +1,177 @@
+//! The steps from noise to a latent: a solver of second order (DPM-Solver++ 2M), whose first and last
+//! steps are of first order. A value with a pure step; it knows no model.
+
+/// The steps of one latent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule(Vec<Step>);
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Step {
+    /// When, as the head is told.
+    time: f32,
+    /// Of signal and of noise, now.
+    alpha: f64,
+    sigma: f64,
+    /// What the latent, and what was found of it, are weighed with.
+    keep: f64,
+    add: f64,
+    /// 1 / 2r where the step before counts.
+    before: Option<f64>,
+    is_last: bool,
+}
+
+/// What is kept from one step to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Found(Vec<f64>);
+
+/// How much noise there is at a time.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    alpha: f64,
+    sigma: f64,
+}
+
+impl Level {
+    fn of(product: f64) -> Self {
+        Self {
+            alpha: product.sqrt(),
+            sigma: (1.0 - product).sqrt(),
+        }
+    }
+
+    fn lambda(self) -> f64 {
+        (self.alpha / self.sigma).ln()
+    }
+}
+
+impl Schedule {
+    /// So many steps of a head that was trained with so many, on the squared cosine.
+    pub fn new(trained: usize, steps: usize) -> Self {
+        let products = products(trained);
+        let last = (trained - 1) as f64;
+        let times: Vec<usize> = (1..=steps)
+            .rev()
+            .map(|at| (at as f64 * last / steps as f64).round_ties_even() as usize)
+            .collect();
+        let levels: Vec<Level> = times
+            .iter()
+            .map(|&time| Level::of(products[time]))
+            .collect();
+        let mut all = Vec::new();
+        for (at, (&time, &now)) in times.iter().zip(&levels).enumerate() {
+            let is_last = at + 1 == steps;
+            let step = Step {
+                time: time as f32,
+                alpha: now.alpha,
+                sigma: now.sigma,
+                keep: 0.0,
+                add: 1.0,
+                before: None,
+                is_last,
+            };
+            all.push(match levels.get(at + 1) {
+                None => step,
+                Some(next) => {
+                    let h = next.lambda() - now.lambda();
+                    let before = at.checked_sub(1).map(|before| {
+                        let r = (now.lambda() - levels[before].lambda()) / h;
+                        0.5 / r
+                    });
+                    Step {
+                        keep: next.sigma / now.sigma,
+                        add: -next.alpha * (-h).exp_m1(),
+                        before,
+                        ..step
+                    }
+                }
+            });
+        }
+        Self(all)
+    }
+
+    /// When the steps are.
+    pub fn times(&self) -> Vec<f32> {
+        self.0.iter().map(|step| step.time).collect()
+    }
+
+    /// One step of a latent, given its velocity there. `found`: of the step before; the first step
+    /// takes none.
+    pub fn step(&self, at: usize, latent: &mut [f32], velocity: &[f32], found: &mut Found) {
+        let step = self.0[at];
+        let signal = latent.iter().zip(velocity);
+        let signal: Vec<f64> = signal
+            .map(|(z, v)| step.alpha * f64::from(*z) - step.sigma * f64::from(*v))
+            .collect();
+        for (index, z) in latent.iter_mut().enumerate() {
+            let now = signal[index];
+            let slope = match step.before.filter(|_| !step.is_last) {
+                Some(share) => now + (now - found.0[index]) * share,
+                None => now,
+            };
+            *z = (step.keep * f64::from(*z) + step.add * slope) as f32;
+        }
+        found.0 = signal;
+    }
+}
+
+/// What is left of the signal after each of so many steps of training.
+fn products(trained: usize) -> Vec<f64> {
+    const LARGEST: f64 = 0.999;
+    let cosine = |at: f64| {
+        let angle = (at + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2;
+        angle.cos().powi(2)
+    };
+    let count = trained as f64;
+    let betas = (0..trained).map(|at| {
+        let (from, to) = (at as f64 / count, (at + 1) as f64 / count);
+        (1.0 - cosine(to) / cosine(from)).min(LARGEST)
+    });
+    betas
+        .scan(1.0, |left, beta| {
+            *left *= 1.0 - beta;
+            Some(*left)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_to_the_even_one() {
+        let times = Schedule::new(1000, 10).times();
+        let expected = [999., 899., 799., 699., 599., 500., 400., 300., 200., 100.];
+        assert_eq!(times, expected);
+        assert_eq!(
+            Schedule::new(1000, 5).times(),
+            [999., 799., 599., 400., 200.]
+        );
+        assert_eq!(Schedule::new(1000, 1).times(), [999.]);
+    }
+
+    #[test]
+    fn a_velocity_that_knows_the_signal_leads_to_it() {
+        let signal = [0.7_f32, -1.3, 0.01];
+        let noise = [0.3_f32, 1.1, -2.0];
+        for steps in [1, 2, 3, 10, 20] {
+            let schedule = Schedule::new(1000, steps);
+            let (alpha, sigma) = (schedule.0[0].alpha, schedule.0[0].sigma);
+            let mix = |a: f64, b: f64| {
+                let both = signal.iter().zip(&noise);
+                let both = both.map(move |(x, e)| (a * f64::from(*x) + b * f64::from(*e)) as f32);
+                both.collect::<Vec<f32>>()
+            };
+            let mut latent = mix(alpha, sigma);
+            let mut found = Found::default();
+            for at in 0..steps {
+                let Step { alpha, sigma, .. } = schedule.0[at];
+                let velocity = mix(-sigma, alpha);
+                schedule.step(at, &mut latent, &velocity, &mut found);
+            }
+            for (got, want) in latent.iter().zip(&signal) {
+                assert!((got - want).abs() < 1e-4, "{steps}: {got} {want}");
+            }
+        }
+    }
+}

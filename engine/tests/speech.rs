@@ -1,0 +1,260 @@
+//! VibeVoice against its reference, which `fixtures/vibevoice/make.py` ran: every stage, whatever
+//! stays of the language model.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use engine::speech::{Ending, Frame, Noise, Script, SpeakOptions, Speech, SpeechOptions};
+use engine::{EngineError, Measured, ModelOptions};
+use loader::DType;
+use offload::{LoadKind, Residency};
+use serde_json::Value;
+
+/// The largest difference, as a share of the largest number.
+const RELATIVE_MAX: f32 = 1e-4;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vibevoice")
+}
+
+/// Numbers that the reference wrote down.
+struct Numbers {
+    header: Value,
+    data: Vec<u8>,
+}
+
+impl Numbers {
+    fn read(file: &str) -> Self {
+        let bytes = fs::read(fixtures().join(file)).unwrap();
+        let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        Self {
+            header: serde_json::from_slice(&bytes[8..8 + len]).unwrap(),
+            data: bytes[8 + len..].to_vec(),
+        }
+    }
+
+    fn bytes(&self, name: &str) -> &[u8] {
+        let at = |index: usize| self.header[name]["data_offsets"][index].as_u64().unwrap() as usize;
+        &self.data[at(0)..at(1)]
+    }
+
+    fn get(&self, name: &str) -> Vec<f32> {
+        let numbers = self.bytes(name).chunks_exact(4);
+        numbers
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        let ids = self.bytes(name).chunks_exact(8);
+        ids.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) as u32)
+            .collect()
+    }
+}
+
+fn options(residency: Residency) -> SpeechOptions {
+    SpeechOptions {
+        model: ModelOptions {
+            residency,
+            // Long passes over bf16 are rounded at one level of the kernels.
+            dtype: Some(DType::F32),
+            context: Some(512),
+            ..ModelOptions::default()
+        },
+        tokenizer: Some(fixtures().join("tiny-hf")),
+        steps: 10,
+    }
+}
+
+fn open(folder: &str, residency: Residency) -> Speech {
+    Speech::open(&fixtures().join(folder), &options(residency)).unwrap()
+}
+
+fn noise() -> Noise {
+    let given = Numbers::read("noise.safetensors");
+    Noise {
+        seed: 0,
+        voice_scales: Some(given.get("noise.vae_scale")),
+        voices: Some(given.get("noise.vae")),
+        frames: Some(given.get("noise.diffusion")),
+    }
+}
+
+fn script() -> Script {
+    Script::parse(&fs::read_to_string(fixtures().join("script.txt")).unwrap()).unwrap()
+}
+
+fn voices() -> [Vec<f32>; 2] {
+    let stages = Numbers::read("stages.safetensors");
+    [1, 2].map(|voice| stages.get(&format!("loudness.voice-{voice}.out")))
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq)]
+struct Spoken {
+    input_ids: Vec<u32>,
+    tokens: Vec<u32>,
+    frames: Vec<Frame>,
+}
+
+fn speak(speech: &mut Speech, noise: Noise) -> (Spoken, Vec<Measured>) {
+    let mut session = speech.session().unwrap();
+    let heard: Vec<_> = voices()
+        .iter()
+        .map(|voice| session.hear(voice).unwrap())
+        .collect();
+    let prompt = session.prompt(&script(), &heard, &noise).unwrap();
+    let mut spoken = Spoken {
+        input_ids: prompt.tokens.clone(),
+        tokens: Vec::new(),
+        frames: Vec::new(),
+    };
+    let options = SpeakOptions {
+        noise,
+        max_new_tokens: 40,
+        ..SpeakOptions::default()
+    };
+    let mut speaking = session.speak(prompt, options).unwrap();
+    let mut measured = Vec::new();
+    while let Some(said) = speaking.next() {
+        let said = said.unwrap();
+        spoken.tokens.push(said.token);
+        spoken.frames.extend(said.frame);
+        measured.extend(speaking.measured().to_vec());
+    }
+    assert_eq!(speaking.ending(), Some(Ending::EndOfText));
+    (spoken, measured)
+}
+
+fn all(spoken: &Spoken, of: impl Fn(&Frame) -> &[f32]) -> Vec<f32> {
+    spoken
+        .frames
+        .iter()
+        .flat_map(|frame| of(frame).to_vec())
+        .collect()
+}
+
+#[track_caller]
+fn close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let most = |numbers: &mut dyn Iterator<Item = f32>| numbers.fold(0.0_f32, f32::max);
+    let largest = most(&mut expected.iter().map(|value| value.abs()));
+    let off = most(&mut found.iter().zip(expected).map(|(a, b)| (a - b).abs()));
+    println!("{what}: {:e} of the largest", off / largest);
+    assert!(off <= RELATIVE_MAX * largest, "{what}: {off} of {largest}");
+}
+
+#[test]
+fn what_is_said_is_what_the_reference_says_whatever_stays() {
+    let expected = Numbers::read("expected.safetensors");
+    let mut first: Option<Spoken> = None;
+    for folder in ["tiny", "tiny-hf"] {
+        for residency in [Residency::Layers(0), Residency::Layers(1), Residency::All] {
+            let (spoken, _) = speak(&mut open(folder, residency), noise());
+            let what = format!("{folder} {residency:?}");
+            assert_eq!(spoken.input_ids, expected.ids("input_ids"), "{what}");
+            assert_eq!(spoken.tokens, expected.ids("tokens"), "{what}");
+            let parts: [(&str, &dyn Fn(&Frame) -> &[f32]); 5] = [
+                ("frame.cond_pos", &|frame| &frame.with_prompt),
+                ("frame.cond_neg", &|frame| &frame.without),
+                ("frame.latent", &|frame| &frame.latent),
+                ("frame.semantic", &|frame| &frame.semantic),
+                ("audio", &|frame| &frame.audio),
+            ];
+            for (name, of) in parts {
+                close(
+                    &format!("{what} {name}"),
+                    &all(&spoken, of),
+                    &expected.get(name),
+                );
+            }
+            match &first {
+                None => first = Some(spoken),
+                Some(first) => assert!(*first == spoken, "{what}: other bits"),
+            }
+        }
+    }
+}
+
+#[test]
+fn both_branches_share_one_visit_of_each_layer() {
+    let (spoken, measured) = speak(&mut open("tiny", Residency::Layers(0)), noise());
+    assert_eq!(measured.len(), spoken.tokens.len());
+    for pass in &measured {
+        assert_eq!(pass.loads.len(), 3, "one load a layer");
+        assert!(pass.loads.iter().all(|load| load.kind == LoadKind::Async));
+        assert_eq!(pass.timing.units, 1);
+    }
+}
+
+#[test]
+fn a_seed_is_reproducible_and_another_one_is_another() {
+    let mut speech = open("tiny", Residency::Layers(1));
+    let of_seed = |speech: &mut Speech, seed| {
+        let noise = Noise {
+            seed,
+            ..Noise::default()
+        };
+        let mut session = speech.session().unwrap();
+        let heard: Vec<_> = voices()
+            .iter()
+            .map(|voice| session.hear(voice).unwrap())
+            .collect();
+        let prompt = session.prompt(&script(), &heard, &noise).unwrap();
+        let options = SpeakOptions {
+            noise,
+            max_new_tokens: 30,
+            ..SpeakOptions::default()
+        };
+        let speaking = session.speak(prompt, options).unwrap();
+        speaking.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let first = of_seed(&mut speech, 1);
+    assert!(first.iter().any(|said| said.frame.is_some()));
+    assert!(of_seed(&mut speech, 1) == first, "the same session's model");
+    assert!(of_seed(&mut open("tiny", Residency::All), 1) == first);
+    assert!(of_seed(&mut speech, 2) != first);
+}
+
+#[test]
+fn an_interrupt_ends_it_with_what_was_said() {
+    let mut speech = open("tiny", Residency::Layers(0));
+    let mut session = speech.session().unwrap();
+    let flag = Arc::new(AtomicBool::new(false));
+    session.cancel_with(Arc::clone(&flag));
+    let prompt = session.prompt(&script(), &[], &noise()).unwrap();
+    let mut speaking = session.speak(prompt, SpeakOptions::default()).unwrap();
+    assert!(speaking.next().is_some());
+    flag.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(speaking.next().is_none());
+    assert_eq!(speaking.ending(), Some(Ending::Interrupted));
+}
+
+#[test]
+fn what_is_missing_is_told() {
+    let refused = Speech::open(
+        &fixtures().join("tiny"),
+        &SpeechOptions {
+            tokenizer: None,
+            ..options(Residency::All)
+        },
+    );
+    let refused = refused.unwrap_err();
+    assert!(
+        matches!(refused, EngineError::NoSpeechTokenizer { .. }),
+        "{refused}"
+    );
+    assert!(refused.hint().unwrap().contains("--tokenizer"));
+    let elsewhere = SpeechOptions {
+        tokenizer: Some(fixtures().join("nowhere")),
+        ..options(Residency::All)
+    };
+    let refused = Speech::open(&fixtures().join("tiny"), &elsewhere).unwrap_err();
+    assert!(
+        matches!(refused, EngineError::TokenizerFile { .. }),
+        "{refused}"
+    );
+}
