@@ -27,6 +27,11 @@ pub enum Failure {
     Synth(loader::Error),
     #[error("the checkpoint cannot be run: {0}")]
     Inspect(EngineError),
+    #[error("{file}: {source}")]
+    Sound {
+        file: String,
+        source: engine::audio::AudioError,
+    },
     #[error("{file} cannot be written")]
     Write { file: String, source: io::Error },
     #[error("{count} of {tensors} tensors are not what {file} says; the first is {first}")]
@@ -61,6 +66,12 @@ pub enum Failure {
 pub enum Usage {
     #[error("there is no prompt")]
     NoPrompt,
+    #[error("the script has nothing to say")]
+    NothingToSay,
+    #[error("the script has {speakers} speakers, and {voices} voices were given")]
+    TooFewVoices { speakers: usize, voices: usize },
+    #[error("{file}: {problem}")]
+    Injected { file: String, problem: String },
     #[error("{teachers} teachers and {fusers} fusers were given")]
     Pairs { teachers: usize, fusers: usize },
     #[error("the prompt in {file} is empty")]
@@ -139,6 +150,7 @@ impl Failure {
             Self::ReadPrompt { .. }
             | Self::Synth(_)
             | Self::Write { .. }
+            | Self::Sound { .. }
             | Self::Output(_)
             | Self::Signals(_)
             | Self::Listen { .. }
@@ -154,6 +166,13 @@ impl Failure {
         let hint = match self {
             Self::Usage(Usage::NoPrompt) => {
                 "give it some text with --prompt, --txt-path (- is stdin) or --prompt-tokens"
+            }
+            Self::Usage(Usage::NothingToSay) => "give it a line of text",
+            Self::Usage(Usage::TooFewVoices { .. }) => {
+                "give a WAV file for each speaker, in their order, or none at all"
+            }
+            Self::Usage(Usage::Injected { .. }) => {
+                "write f32 tensors of these shapes, or leave a name out: it is then drawn"
             }
             Self::Usage(Usage::Pairs { .. }) => {
                 "give a --fuser for each --teacher, in the same order"
@@ -215,6 +234,7 @@ impl Failure {
             Self::NoManifest { .. } => {
                 "run `engine checksum DIR` while the weights are known to be good"
             }
+            Self::Sound { source, .. } => return source.hint(),
             Self::Write { .. } => "check that the folder exists, can be written to, and has room",
             Self::Signals(_) | Self::Serve(_) => offload::THREADS_HINT,
             Self::Listen { .. } => {

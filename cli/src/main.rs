@@ -56,6 +56,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Generate(args) => commands::generate::run(*args),
         Command::C2c(args) => commands::c2c::run(*args),
         Command::Chat(args) => commands::chat::run(*args),
+        Command::Speak(args) => commands::speak::run(*args),
         Command::Serve(args) => commands::serve::run(*args),
         Command::Logits(args) => commands::logits::run(&args),
         Command::Perplexity(args) => commands::perplexity::run(&args),

@@ -170,6 +170,18 @@ pub fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
+/// A script, as it is typed or in its file.
+pub fn script(input: TextInput, most: u64) -> Result<String, Failure> {
+    let file = name(&input);
+    read(input, most, |bytes| {
+        Failure::from(Usage::FileTooLong {
+            file: file.clone(),
+            bytes,
+            most_bytes: most,
+        })
+    })
+}
+
 /// All of a text, unless it is longer than `most` bytes: then no more than that is read of it.
 fn read(
     input: TextInput,

@@ -21,6 +21,7 @@
 //! # Ok::<(), engine::EngineError>(())
 //! ```
 
+pub mod audio;
 mod compute;
 mod error;
 mod machine;

@@ -19,6 +19,7 @@ mod serve;
 mod setup;
 mod size;
 mod small;
+mod speak;
 mod synth;
 mod tokenize;
 mod tune;
@@ -43,6 +44,7 @@ pub use sampling::SamplingArgs;
 pub use serve::{ListenArgs, ServeArgs};
 pub use setup::SetupArgs;
 pub use small::{ChecksumArgs, CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};
+pub use speak::{SpeakArgs, StreamAs};
 pub use synth::SynthArgs;
 pub use tokenize::TokenizeArgs;
 pub use tune::TuneArgs;
@@ -98,6 +100,7 @@ pub enum Command {
     C2c(Box<C2cArgs>),
     Chat(Box<TalkArgs>),
     Serve(Box<ServeArgs>),
+    Speak(Box<SpeakArgs>),
     Logits(LogitsArgs),
     Perplexity(Box<PerplexityArgs>),
     Plan(PlanArgs),

@@ -23,6 +23,7 @@ mod report;
 pub mod serve;
 #[cfg(feature = "profiling")]
 pub mod spans;
+pub mod speak;
 pub mod synth;
 mod telling;
 pub mod tokenize;

@@ -4,6 +4,7 @@
 mod dump;
 mod files;
 mod human;
+mod injected;
 mod live;
 mod progress;
 mod screen;
@@ -20,8 +21,9 @@ use crate::failure::Failure;
 pub use dump::Dump;
 pub use files::{PartFolder, build_whole, try_place, write_whole};
 pub use human::{gigabytes, memory, milliseconds, seconds, short_count, three_digits, tokens};
+pub use injected::Injected;
 pub use live::LivePanel;
-pub use progress::{Bar, PromptBar, Steps};
+pub use progress::{Bar, PromptBar, SoundBar, Steps};
 pub use table::{Align, Table};
 pub use terminal::keep_terminal;
 
@@ -57,6 +59,12 @@ impl Stdout {
     /// Whether colours are shown, and wanted.
     pub fn has_colours(&self) -> bool {
         colours_wanted() && self.is_terminal()
+    }
+
+    /// Bytes for the next program, at once.
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.to.write_all(bytes)?;
+        Ok(self.to.flush()?)
     }
 
     /// Writes and shows at once: a token is seen when it is made.

@@ -59,6 +59,32 @@ impl Drop for Bar {
     }
 }
 
+/// Sound that is made, in seconds.
+#[derive(Debug)]
+pub struct SoundBar(ProgressBar);
+
+impl SoundBar {
+    pub fn new(console: &Console) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target(console));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_message("reading the script");
+        Self(bar)
+    }
+
+    pub fn set(&self, what: String) {
+        self.0.set_message(what);
+        self.0.tick();
+    }
+}
+
+impl Drop for SoundBar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Runs that take seconds each, counted.
 #[derive(Debug)]
 pub struct Steps(ProgressBar);

@@ -17,4 +17,6 @@ mod session;
 pub use model::{Speech, SpeechBlueprint, SpeechOptions};
 pub use noise::Noise;
 pub use script::{Line, Script};
-pub use session::{Ending, Frame, Prompt, Said, SpeakOptions, Speaking, SpeechSession, Voice};
+pub use session::{
+    Ending, Frame, Prompt, Said, SpeakOptions, Speaking, SpeechReport, SpeechSession, Voice,
+};

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use kernels::{
     CodecScratch, CodecState, ConnectScratch, DenoiserScratch, Team, connect, denoise_step, encode,
@@ -17,7 +18,7 @@ use super::script::{self, Script};
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::profile::{PassKind, Recording, stage};
+use crate::profile::{PassKind, Recording, Timing, Totals, stage};
 use crate::run::past::Measured;
 use crate::run::sequence::Sequence;
 use crate::run::session::Session;
@@ -119,6 +120,12 @@ struct System<'m> {
     bias: f32,
 }
 
+impl Voice {
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+}
+
 impl<'m> SpeechSession<'m> {
     pub(super) fn new(speech: &'m mut Speech) -> Result<Self, EngineError> {
         let team = speech.team();
@@ -165,6 +172,10 @@ impl<'m> SpeechSession<'m> {
             other,
             team,
         })
+    }
+
+    pub fn config(&self) -> &loader::VibeVoiceConfig {
+        self.system.config
     }
 
     /// The language model.
@@ -286,6 +297,10 @@ impl<'m> SpeechSession<'m> {
             said: 0,
             frames: 0,
             ending: None,
+            started: Instant::now(),
+            first_audio: None,
+            generating: None,
+            totals: Totals::default(),
         })
     }
 }
@@ -331,11 +346,43 @@ pub struct Speaking<'s, 'm> {
     said: usize,
     frames: usize,
     ending: Option<Ending>,
+    started: Instant,
+    first_audio: Option<Duration>,
+    /// When the prompt's pass was over, and the last one.
+    generating: Option<(Instant, Instant)>,
+    totals: Totals,
+}
+
+/// What speaking came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpeechReport {
+    pub tokens: usize,
+    pub frames: usize,
+    pub ending: Option<Ending>,
+    /// From the call that began to the first frame of sound.
+    pub first_audio: Option<Duration>,
+    pub totals: Totals,
+    pub timing: Timing,
 }
 
 impl Speaking<'_, '_> {
     pub fn ending(&self) -> Option<Ending> {
         self.ending
+    }
+
+    /// What it has come to so far.
+    pub fn report(&self) -> SpeechReport {
+        let generate = self.generating.map(|(from, to)| to.duration_since(from));
+        let startup = &self.session.session.passes.startup;
+        let generate = generate.unwrap_or_default();
+        SpeechReport {
+            tokens: self.said,
+            frames: self.frames,
+            ending: self.ending,
+            first_audio: self.first_audio,
+            totals: self.totals,
+            timing: Timing::new(startup, self.totals, generate, self.first_audio),
+        }
     }
 
     /// The passes of which all is known since `next` was called before.
@@ -373,6 +420,14 @@ impl Speaking<'_, '_> {
             }
         };
         self.session.session.passes.end_pass()?;
+        let now = Instant::now();
+        self.generating.get_or_insert((now, now)).1 = now;
+        if frame.is_some() {
+            self.first_audio.get_or_insert_with(|| now - self.started);
+        }
+        for pass in self.session.session.measured() {
+            self.totals.add(&pass.timing, &pass.loads);
+        }
         if token == special.eos {
             self.ending = Some(Ending::EndOfText);
         }

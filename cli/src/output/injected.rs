@@ -1,0 +1,73 @@
+//! Numbers that a run takes in place of its own, from a safetensors file.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::Dtype;
+
+use crate::failure::{Failure, Usage};
+
+/// A file of tensors, in memory.
+#[derive(Debug)]
+pub struct Injected {
+    file: String,
+    bytes: Vec<u8>,
+}
+
+impl Injected {
+    pub fn read(path: &Path, most_bytes: u64) -> Result<Self, Failure> {
+        let file = path.display().to_string();
+        let failed = |source| Failure::ReadPrompt {
+            file: file.clone(),
+            source,
+        };
+        let opened = File::open(path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        let read = opened.take(most_bytes).read_to_end(&mut bytes);
+        read.map_err(failed)?;
+        let injected = Self { file, bytes };
+        injected.tensors()?;
+        Ok(injected)
+    }
+
+    fn tensors(&self) -> Result<SafeTensors<'_>, Failure> {
+        SafeTensors::deserialize(&self.bytes).map_err(|error| {
+            Failure::from(Usage::Injected {
+                file: self.file.clone(),
+                problem: error.to_string(),
+            })
+        })
+    }
+
+    /// The f32 numbers of that name, of that shape as far as it is known; `None` where there are none.
+    pub fn get(&self, name: &str, shape: &[Option<usize>]) -> Result<Option<Vec<f32>>, Failure> {
+        let tensors = self.tensors()?;
+        let Ok(found) = tensors.tensor(name) else {
+            return Ok(None);
+        };
+        let same = found.shape().len() == shape.len()
+            && (found.shape().iter().zip(shape))
+                .all(|(is, want)| want.is_none_or(|want| *is == want));
+        if found.dtype() != Dtype::F32 || !same {
+            let want: Vec<String> = shape
+                .iter()
+                .map(|size| size.map_or("any".to_owned(), |size| size.to_string()))
+                .collect();
+            return Err(Failure::from(Usage::Injected {
+                file: self.file.clone(),
+                problem: format!(
+                    "{name} is {:?} of {:?}, and F32 of [{}] is wanted",
+                    found.dtype(),
+                    found.shape(),
+                    want.join(", ")
+                ),
+            }));
+        }
+        let numbers = found.data().chunks_exact(4);
+        let numbers =
+            numbers.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+        Ok(Some(numbers.collect()))
+    }
+}
