@@ -64,7 +64,7 @@ impl CodecScratchSize {
                 } else {
                     0
                 };
-                round_up(own, LINE)
+                round_up(own.max(layer.panel_floats(shape.expansion)), LINE)
             }),
             layers,
         }

@@ -23,17 +23,10 @@ pub(super) struct Layer<'a> {
     pub rows: usize,
 }
 
-/// What is done in a phase.
-pub(super) enum Link<'a> {
-    /// A linear layer.
-    Layer(Layer<'a>),
-    /// So many rows, each by itself.
-    Rows(usize),
-}
-
 pub(super) struct Chain<'t, L, R> {
     links: L,
     row: R,
+    rows: usize,
     phases: usize,
     bytes: usize,
     team: &'t Team,
@@ -41,19 +34,26 @@ pub(super) struct Chain<'t, L, R> {
 
 impl<'a, 't, L, R> Chain<'t, L, R>
 where
-    L: Fn(usize) -> Link<'a> + Sync,
+    L: Fn(usize) -> Option<Layer<'a>> + Sync,
     R: Fn(usize, usize) + Sync,
 {
-    /// Phases as `links` says; `row` does a row of a phase of rows. `bytes` are about those that are
-    /// gone through.
+    /// So many phases, each the layer that `links` says, or `row` for each of so many rows. `bytes`
+    /// are about those that are gone through.
     ///
     /// # Safety
     /// What a phase writes is read by none of its steps, but for what is the step's own, and all
     /// buffers are borrowed exclusively.
-    pub unsafe fn new(team: &'t Team, phases: usize, bytes: usize, links: L, row: R) -> Self {
+    pub unsafe fn new(
+        team: &'t Team,
+        (phases, rows): (usize, usize),
+        bytes: usize,
+        links: L,
+        row: R,
+    ) -> Self {
         Chain {
             links,
             row,
+            rows,
             phases,
             bytes,
             team,
@@ -68,8 +68,8 @@ where
         self.team.level()
     }
 
-    fn rows_cut(&self, rows: usize) -> Cut {
-        Cut::pieces(4, rows, self.team.threads())
+    fn rows_cut(&self) -> Cut {
+        Cut::pieces(4, self.rows, self.team.threads())
     }
 }
 
@@ -103,7 +103,7 @@ impl<'a> Layer<'a> {
 
 impl<'a, L, R> Region for Chain<'_, L, R>
 where
-    L: Fn(usize) -> Link<'a> + Sync,
+    L: Fn(usize) -> Option<Layer<'a>> + Sync,
     R: Fn(usize, usize) + Sync,
 {
     fn phases(&self) -> usize {
@@ -112,11 +112,11 @@ where
 
     fn open(&self, phase: usize) -> usize {
         match (self.links)(phase) {
-            Link::Layer(layer) => {
+            Some(layer) => {
                 let linear = layer.linear();
                 linear.steps(self.level(), 0, self.team.threads())
             }
-            Link::Rows(rows) => self.rows_cut(rows).steps(),
+            None => self.rows_cut().steps(),
         }
     }
 
@@ -127,9 +127,9 @@ where
     fn work(&self, phase: usize, steps: &mut Steps<'_>) {
         match (self.links)(phase) {
             // SAFETY: the steps are of this layer, and the phases before it are over.
-            Link::Layer(layer) => unsafe { layer.linear().work(self.level(), 0, steps) },
-            Link::Rows(rows) => {
-                let cut = self.rows_cut(rows);
+            Some(layer) => unsafe { layer.linear().work(self.level(), 0, steps) },
+            None => {
+                let cut = self.rows_cut();
                 let rows = steps.flat_map(|step| cut.piece(step));
                 rows.for_each(|row| (self.row)(phase, row));
             }

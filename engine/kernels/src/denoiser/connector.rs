@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "shares buffers between workers")]
 // Sound because each phase writes a buffer of its own, and rows are in one step.
 
-use super::chain::{Chain, Layer, Link};
+use super::chain::{Chain, Layer};
 use super::scratch::ConnectScratch;
 use crate::linear::Then;
 use crate::norm::rms_norm;
@@ -46,7 +46,7 @@ pub fn connect(
         let inner = Shared::new(&mut scratch.inner);
         let normed = Shared::new(&mut scratch.normed);
         let layer = |weights, bias, x, out| {
-            Link::Layer(Layer {
+            Some(Layer {
                 weights,
                 bias: Some(bias),
                 then: Then::Store,
@@ -57,7 +57,7 @@ pub fn connect(
         };
         let links = |phase| match phase {
             0 => layer(fc1, bias1, x, inner),
-            1 => Link::Rows(rows),
+            1 => None,
             _ => layer(fc2, bias2, normed, out),
         };
         let row = |_, row: usize| {
@@ -68,6 +68,6 @@ pub fn connect(
         };
         let bytes = rows * (fc1.bytes() + fc2.bytes());
         // SAFETY: each phase writes another buffer than it reads.
-        unsafe { Chain::new(team, 3, bytes, links, row) }.run();
+        unsafe { Chain::new(team, (3, rows), bytes, links, row) }.run();
     }
 }

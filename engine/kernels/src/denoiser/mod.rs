@@ -23,7 +23,7 @@ use super::linear::Then;
 use super::shared::Shared;
 use super::team::Team;
 use super::weights::Matrix;
-use chain::{Chain, Layer, Link};
+use chain::{Chain, Layer};
 use rows::{silu_all, sinusoids};
 
 /// Embeds the times of the steps of a run, which [`denoise_step`] takes by their places.
@@ -49,7 +49,7 @@ pub fn embed_times(
     let out = Shared::new(&mut scratch.embeddings);
     let links = |phase| match phase {
         0 => layer(weights.time_fc1, Then::Store, first, inner, rows),
-        1 => Link::Rows(rows),
+        1 => None,
         _ => layer(weights.time_fc2, Then::Store, inner, out, rows),
     };
     let row = |_, row: usize| {
@@ -58,7 +58,7 @@ pub fn embed_times(
     };
     let bytes = rows * (weights.time_fc1.bytes() + weights.time_fc2.bytes());
     // SAFETY: the layers write another buffer than they read.
-    unsafe { Chain::new(team, 3, bytes, links, row) }.run();
+    unsafe { Chain::new(team, (3, rows), bytes, links, row) }.run();
     (scratch.times_ready, scratch.rows_ready) = (rows, 0);
 }
 
@@ -87,7 +87,7 @@ pub fn condition(
     let all = rows * times;
     let links = |phase| match phase {
         0 => layer(weights.cond_proj, Then::Store, x, projected, rows),
-        1 => Link::Rows(all),
+        1 => None,
         _ => {
             let at = phase - 2;
             let matrix = match weights.layers.get(at) {
@@ -115,7 +115,7 @@ pub fn condition(
     };
     let bytes = all * weights.condition_bytes();
     // SAFETY: the layers write another buffer than they read, and so do the rows.
-    unsafe { Chain::new(team, 3 + shape.layers, bytes, links, row) }.run();
+    unsafe { Chain::new(team, (3 + shape.layers, all), bytes, links, row) }.run();
     scratch.rows_ready = rows;
 }
 
@@ -153,7 +153,7 @@ pub fn denoise_step(
         (phase, _) if phase > last => {
             layer(weights.final_linear, Then::Store, steps.normed, out, rows)
         }
-        (_, 0) => Link::Rows(rows),
+        (_, 0) => None,
         (_, part) => {
             let weights = &weights.layers[(phase - 1) / 3];
             if part == 1 {
@@ -169,7 +169,7 @@ pub fn denoise_step(
     let bytes = rows * weights.step_bytes();
     // SAFETY: the layers write another buffer than they read, and so do the rows, but for the row of
     // the stream that is their own.
-    unsafe { Chain::new(team, last + 2, bytes, links, row) }.run();
+    unsafe { Chain::new(team, (last + 2, rows), bytes, links, row) }.run();
 }
 
 /// One step by itself: [`embed_times`] for `time`, [`condition`] and [`denoise_step`]. What was
@@ -207,8 +207,8 @@ fn layer<'a>(
     x: Shared<'a, f32>,
     out: Shared<'a, f32>,
     rows: usize,
-) -> Link<'a> {
-    Link::Layer(Layer {
+) -> Option<Layer<'a>> {
+    Some(Layer {
         weights,
         bias: None,
         then,
