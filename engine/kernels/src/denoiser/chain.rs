@@ -6,7 +6,7 @@
 // for rows or outputs of the step's own.
 
 use crate::level::Level;
-use crate::linear::{Epilogue, Linear, Then};
+use crate::linear::{Epilogue, Linear, PanelLinear, Then};
 use crate::run::RunKind;
 use crate::shared::Shared;
 use crate::team::{Cut, Region, Steps, Team};
@@ -21,6 +21,8 @@ pub(super) struct Layer<'a> {
     pub x: Shared<'a, f32>,
     pub out: Shared<'a, f32>,
     pub rows: usize,
+    /// So many floats of each worker's, where the rows are multiplied in panels.
+    pub panels: Option<(Shared<'a, f32>, usize)>,
 }
 
 pub(super) struct Chain<'t, L, R> {
@@ -74,6 +76,14 @@ where
 }
 
 impl<'a> Layer<'a> {
+    fn in_panels(&self) -> Option<PanelLinear<'a>> {
+        Some(PanelLinear {
+            linear: self.linear(),
+            by_input: false,
+            own: self.panels?,
+        })
+    }
+
     fn linear(&self) -> Linear<'a> {
         let Layer { weights, .. } = *self;
         let epilogue = Epilogue {
@@ -113,8 +123,11 @@ where
     fn open(&self, phase: usize) -> usize {
         match (self.links)(phase) {
             Some(layer) => {
-                let linear = layer.linear();
-                linear.steps(self.level(), 0, self.team.threads())
+                let threads = self.team.threads();
+                match layer.in_panels() {
+                    Some(panels) => panels.steps(threads),
+                    None => layer.linear().steps(self.level(), 0, threads),
+                }
             }
             None => self.rows_cut().steps(),
         }
@@ -127,7 +140,12 @@ where
     fn work(&self, phase: usize, steps: &mut Steps<'_>) {
         match (self.links)(phase) {
             // SAFETY: the steps are of this layer, and the phases before it are over.
-            Some(layer) => unsafe { layer.linear().work(self.level(), 0, steps) },
+            Some(layer) => unsafe {
+                match layer.in_panels() {
+                    Some(panels) => panels.work(self.level(), steps),
+                    None => layer.linear().work(self.level(), 0, steps),
+                }
+            },
             None => {
                 let cut = self.rows_cut();
                 let rows = steps.flat_map(|step| cut.piece(step));

@@ -53,6 +53,7 @@ pub fn connect(
                 x,
                 out,
                 rows,
+                panels: None,
             })
         };
         let links = |phase| match phase {

@@ -85,6 +85,9 @@ pub fn condition(
     let activated = Shared::new(&mut scratch.conditions);
     let modulations = Shared::new(&mut scratch.modulations);
     let all = rows * times;
+    assert!(scratch.threads == team.threads(), "scratch of another team");
+    let stride = scratch.own.len() / scratch.threads;
+    let panels = (Shared::new(&mut scratch.own), stride);
     let links = |phase| match phase {
         0 => layer(weights.cond_proj, Then::Store, x, projected, rows),
         1 => None,
@@ -95,7 +98,12 @@ pub fn condition(
                 None => weights.final_modulation,
             };
             let out = modulations.part(at * all * 3 * hidden..modulations.len());
-            layer(matrix, Then::Store, activated, out, all)
+            // Conditions at all times are many rows.
+            let layer = layer(matrix, Then::Store, activated, out, all)?;
+            Some(Layer {
+                panels: Some(panels),
+                ..layer
+            })
         }
     };
     let row = |_, at: usize| {
@@ -215,6 +223,7 @@ fn layer<'a>(
         x,
         out,
         rows,
+        panels: None,
     })
 }
 

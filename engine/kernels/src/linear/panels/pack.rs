@@ -132,19 +132,23 @@ impl Pack for Compact<'_> {
 fn by_eights<E: Element + Pod>(rows: &[E], inputs: usize, panel: &mut [E]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if size_of::<E>() == 2 {
+        /// Inputs of a line of memory. Rows are often a multiple of 4 KiB apart, so that a
+        /// first-level cache has place for no more lines than eight rows have.
+        const LINE: usize = LINE_BYTES / 2;
         let whole = inputs / 8 * 8;
         let rows: &[u16] = bytemuck::cast_slice(rows);
         let panel: &mut [u16] = bytemuck::cast_slice_mut(panel);
-        for input in (0..whole).step_by(8) {
-            for half in 0..2 {
-                let row = |r: usize| {
-                    let at = (half * 8 + r) * inputs + input;
-                    &rows[at..at + 8]
-                };
-                let turned = turned(std::array::from_fn(row));
-                for (i, turned) in turned.iter().enumerate() {
-                    let at = (input + i) * WIDTH + half * 8;
-                    panel[at..at + 8].copy_from_slice(turned);
+        assert!(rows.len() == WIDTH * inputs && panel.len() == WIDTH * inputs);
+        for line in (0..whole).step_by(LINE) {
+            for half in [0, WIDTH / 2] {
+                for input in (line..whole.min(line + LINE)).step_by(8) {
+                    // SAFETY: eight inputs from this one on are in each of eight rows, and have
+                    // places in the panel.
+                    unsafe {
+                        let from = rows.as_ptr().add(half * inputs + input);
+                        let to = panel.as_mut_ptr().add(input * WIDTH + half);
+                        turn(from, inputs, to);
+                    }
                 }
             }
         }
@@ -154,18 +158,19 @@ fn by_eights<E: Element + Pod>(rows: &[E], inputs: usize, panel: &mut [E]) -> us
     0
 }
 
-/// Eight columns of eight rows.
+/// Eight columns of eight rows, `stride` apart, as rows of a panel.
+///
+/// # Safety
+/// They are readable at `from`, and their places at `to` can be written.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn turned(rows: [&[u16]; 8]) -> [[u16; 8]; 8] {
+unsafe fn turn(from: *const u16, stride: usize, to: *mut u16) {
     use std::arch::x86_64::*;
-    assert!(rows.iter().all(|row| row.len() == 8));
-    // SAFETY: every x86-64 has these instructions; each load is of eight numbers, and 128 bits are
-    // eight numbers.
+    // SAFETY: every x86-64 has these instructions; the caller promises the memory.
     unsafe {
-        let rows = rows.map(|row| _mm_loadu_si128(row.as_ptr().cast()));
-        let pair = |a: usize| {
-            let (a, b) = (rows[a], rows[a + 1]);
+        let row = |r: usize| _mm_loadu_si128(from.add(r * stride).cast());
+        let pair = |r: usize| {
+            let (a, b) = (row(r), row(r + 1));
             [_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b)]
         };
         let ([a, b], [c, d], [e, f], [g, h]) = (pair(0), pair(2), pair(4), pair(6));
@@ -173,7 +178,9 @@ fn turned(rows: [&[u16]; 8]) -> [[u16; 8]; 8] {
         let [[a, c], [b, d], [e, g], [f, h]] = [four(a, c), four(b, d), four(e, g), four(f, h)];
         let all = |a, b| [_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b)];
         let [[a, b], [c, d], [e, f], [g, h]] = [all(a, e), all(c, g), all(b, f), all(d, h)];
-        [a, b, c, d, e, f, g, h].map(|v| std::mem::transmute::<__m128i, [u16; 8]>(v))
+        for (i, column) in [a, b, c, d, e, f, g, h].into_iter().enumerate() {
+            _mm_storeu_si128(to.add(i * WIDTH).cast(), column);
+        }
     }
 }
 
