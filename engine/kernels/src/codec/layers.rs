@@ -51,11 +51,11 @@ impl Layer {
         self.outputs * self.kernel
     }
 
-    /// Whether it is multiplied as many rows are. The times of a frame decide, so that a frame gives
-    /// the same bits however many there are.
+    /// Whether it is multiplied as many rows are. The times of a frame decide, so that a frame
+    /// gives the same bits however many there are.
     pub fn has_many_rows(&self) -> bool {
-        // Packing a panel is worth it from so many rows on. Rows of weights that belong to inputs are
-        // packed by copying, which takes less.
+        // Packing a panel is worth it from so many rows on. Rows of weights that belong to inputs
+        // are packed by copying, which takes less.
         match self.kind {
             Kind::Transposed(_) => self.times >= 8,
             Kind::Stem | Kind::Head | Kind::Strided(_) | Kind::Block(..) => self.times_out >= 16,

@@ -1,11 +1,11 @@
-//! Some frames on their way through an encoder or a decoder, as a region of the team: its layers one
-//! after another, each in a few phases. Knows nothing of how many calls there are.
+//! Some frames on their way through an encoder or a decoder, as a region of the team: its layers
+//! one after another, each in a few phases. Knows nothing of how many calls there are.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
 // Sound because the steps of a phase write buffers that no step of the same phase reads, except for
-// elements of the step's own: rows, or outputs of one linear layer. Layers read one stream and write
-// the other. What a layer keeps is copied from its stream, and what the next one has kept to the
-// other stream, before that layer's own times, in one step of the first phase that reads the stream:
-// no other step uses either. All buffers are borrowed exclusively for the region.
+// elements of the step's own: rows, or outputs of one linear layer. Layers read one stream and
+// write the other. What a layer keeps is copied from its stream, and what the next one has kept to
+// the other stream, before that layer's own times, in one step of the first phase that reads the
+// stream: no other step uses either. All buffers are borrowed exclusively for the region.
 
 use super::layers::{Kind, Layer};
 use super::parts::{CodecBlock, CodecShape, CodecWeights, ConvWeights};

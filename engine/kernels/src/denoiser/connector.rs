@@ -1,5 +1,5 @@
-//! What turns latents into rows that a transformer takes: two linear layers and a norm between them.
-//! Knows nothing of where either comes from.
+//! What turns latents into rows that a transformer takes: two linear layers and a norm between
+//! them. Knows nothing of where either comes from.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
 // Sound because each phase writes a buffer of its own, and rows are in one step.
 
@@ -11,8 +11,8 @@ use crate::shared::Shared;
 use crate::team::Team;
 use crate::weights::{Matrix, Weights};
 
-/// `out = fc2(norm(fc1(x)))` for each row of `x`, with biases. A row's numbers depend neither on the
-/// other rows nor on the number of threads.
+/// `out = fc2(norm(fc1(x)))` for each row of `x`, with biases. A row's numbers depend neither on
+/// the other rows nor on the number of threads.
 ///
 /// # Panics
 /// If sizes do not agree.

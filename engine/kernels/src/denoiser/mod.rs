@@ -40,6 +40,10 @@ pub fn embed_times(
     check(shape, weights, scratch);
     let rows = times.len();
     assert!(rows <= scratch.times, "{rows} times of {}", scratch.times);
+    (scratch.times_ready, scratch.rows_ready) = (rows, 0);
+    if rows == 0 {
+        return;
+    }
     let width = shape.frequency;
     for (time, out) in times.iter().zip(scratch.sinusoids.chunks_exact_mut(width)) {
         sinusoids(*time, out);
@@ -59,11 +63,10 @@ pub fn embed_times(
     let bytes = rows * (weights.time_fc1.bytes() + weights.time_fc2.bytes());
     // SAFETY: the layers write another buffer than they read.
     unsafe { Chain::new(team, (3, rows), bytes, links, row) }.run();
-    (scratch.times_ready, scratch.rows_ready) = (rows, 0);
 }
 
-/// Prepares a frame: what its conditions, a row for each row that is denoised, become in every layer
-/// at every time that is embedded.
+/// Prepares a frame: what its conditions, a row for each row that is denoised, become in every
+/// layer at every time that is embedded.
 ///
 /// # Panics
 /// If there are more rows than `scratch` has room for, or sizes do not agree.
@@ -85,6 +88,10 @@ pub fn condition(
     let activated = Shared::new(&mut scratch.conditions);
     let modulations = Shared::new(&mut scratch.modulations);
     let all = rows * times;
+    scratch.rows_ready = rows;
+    if all == 0 {
+        return;
+    }
     assert!(scratch.threads == team.threads(), "scratch of another team");
     let stride = scratch.own.len() / scratch.threads;
     let panels = (Shared::new(&mut scratch.own), stride);
@@ -124,7 +131,6 @@ pub fn condition(
     let bytes = all * weights.condition_bytes();
     // SAFETY: the layers write another buffer than they read, and so do the rows.
     unsafe { Chain::new(team, (3 + shape.layers, all), bytes, links, row) }.run();
-    scratch.rows_ready = rows;
 }
 
 /// What the rows of `noisy` are off at the time at place `time`, into `out`, under the conditions
@@ -151,6 +157,9 @@ pub fn denoise_step(
         rows == conditions,
         "{rows} rows under {conditions} conditions"
     );
+    if rows == 0 {
+        return;
+    }
     let steps = rows::Rows::new(shape, weights, scratch, team.level(), (rows, time));
     // SAFETY: the first layer reads it.
     let x = unsafe { Shared::reading(noisy) };
@@ -175,8 +184,8 @@ pub fn denoise_step(
     // SAFETY: the row is in one step, and the phase before is over.
     let row = |phase: usize, row: usize| unsafe { steps.modulate((phase - 1) / 3, row) };
     let bytes = rows * weights.step_bytes();
-    // SAFETY: the layers write another buffer than they read, and so do the rows, but for the row of
-    // the stream that is their own.
+    // SAFETY: the layers write another buffer than they read, and so do the rows, but for the row
+    // of the stream that is their own.
     unsafe { Chain::new(team, (last + 2, rows), bytes, links, row) }.run();
 }
 

@@ -1,7 +1,7 @@
-//! Linear layers over many rows in f32 at the speed of multiply-adds, on any instruction set: panels
-//! of sixteen outputs, whose weights are laid side by side, input after input, and stay in a cache
-//! while rows pass. An output is the sum over its inputs in order, so its bits depend neither on how
-//! many rows there are nor on how they are cut. Knows nothing of whose rows they are.
+//! Linear layers over many rows in f32 at the speed of multiply-adds, on any instruction set:
+//! panels of sixteen outputs, whose weights are laid side by side, input after input, and stay in a
+//! cache while rows pass. An output is the sum over its inputs in order, so its bits depend neither
+//! on how many rows there are nor on how they are cut. Knows nothing of whose rows they are.
 #![expect(unsafe_code, reason = "vector loads and shared outputs")]
 // Sound because every step writes its own outputs of its own rows, and packs into its worker's own
 // memory; vectors are loaded inside panels and rows whose lengths are checked, and a panel without
@@ -228,8 +228,8 @@ impl<E: Element> Kernel for Multiply<'_, E> {
 
 impl<E: Element> Multiply<'_, E> {
     /// # Safety
-    /// The instructions of `I` are supported, `V` vectors of which make a panel; the outputs are the
-    /// calling worker's.
+    /// The instructions of `I` are supported, `V` vectors of which make a panel; the outputs are
+    /// the calling worker's.
     #[inline(always)]
     unsafe fn all_rows<I: Isa, const V: usize, const R: usize>(&self) {
         let (mut row, end) = (0, self.rows.len());

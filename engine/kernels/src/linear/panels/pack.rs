@@ -25,8 +25,8 @@ pub(super) trait Pack {
     /// From a row for each input.
     fn pack_by_input(&self, outputs: usize, share: Range<usize>, inputs: usize, to: &mut [Self::E]);
 
-    /// Where the weights of some outputs lie, to ask for them in so many turns; with `by_input` that
-    /// many outputs have a row for each input.
+    /// Where the weights of some outputs lie, to ask for them in so many turns; with `by_input`
+    /// that many outputs have a row for each input.
     fn ahead(
         &self,
         by_input: Option<usize>,
@@ -128,7 +128,8 @@ impl Pack for Compact<'_> {
     }
 }
 
-/// Packs a panel eight inputs at a time, where numbers have two bytes; tells how many inputs it did.
+/// Packs a panel eight inputs at a time, where numbers have two bytes; tells how many inputs it
+/// did.
 fn by_eights<E: Element + Pod>(rows: &[E], inputs: usize, panel: &mut [E]) -> usize {
     #[cfg(target_arch = "x86_64")]
     if size_of::<E>() == 2 {
