@@ -2,6 +2,7 @@
 //! frame, and what it keeps from one call to the next. Knows sizes only.
 
 use super::parts::{CodecPart, CodecShape};
+use crate::linear::panel_floats;
 
 /// What a layer is, and where its weights are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,6 +49,34 @@ impl Layer {
     /// What a time becomes before overlapping: of a transposed convolution.
     pub fn products(&self) -> usize {
         self.outputs * self.kernel
+    }
+
+    /// Whether it is multiplied as many rows are. The times of a frame decide, so that a frame
+    /// gives the same bits however many there are.
+    pub fn has_many_rows(&self) -> bool {
+        // Packing a panel is worth it from so many rows on. Rows of weights that belong to inputs
+        // are packed by copying, which takes less.
+        match self.kind {
+            Kind::Transposed(_) => self.times >= 8,
+            Kind::Stem | Kind::Head | Kind::Strided(_) | Kind::Block(..) => self.times_out >= 16,
+        }
+    }
+
+    /// Floats that each worker needs to multiply it so.
+    pub fn panel_floats(&self, expansion: usize) -> usize {
+        if !self.has_many_rows() {
+            return 0;
+        }
+        match self.kind {
+            Kind::Transposed(_) => panel_floats(self.inputs, self.products(), true),
+            Kind::Block(..) => {
+                let inner = expansion * self.inputs;
+                panel_floats(self.inputs, inner, false).max(panel_floats(inner, self.inputs, false))
+            }
+            Kind::Stem | Kind::Head | Kind::Strided(_) => {
+                panel_floats(self.window(), self.outputs, false)
+            }
+        }
     }
 
     /// Inputs of one output: of a convolution.

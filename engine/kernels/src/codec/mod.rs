@@ -1,6 +1,6 @@
-//! A causal convolutional encoder or decoder of audio, a stream at a time: audio to latents, latents
-//! to audio, and what is kept between two calls. Rows are times, with their channels side by side.
-//! Knows nothing of what latents mean, or of sample rates.
+//! A causal convolutional encoder or decoder of audio, a stream at a time: audio to latents,
+//! latents to audio, and what is kept between two calls. Rows are times, with their channels side
+//! by side. Knows nothing of what latents mean, or of sample rates.
 
 mod layers;
 mod parts;

@@ -1,16 +1,16 @@
-//! Some frames on their way through an encoder or a decoder, as a region of the team: its layers one
-//! after another, each in a few phases. Knows nothing of how many calls there are.
+//! Some frames on their way through an encoder or a decoder, as a region of the team: its layers
+//! one after another, each in a few phases. Knows nothing of how many calls there are.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
 // Sound because the steps of a phase write buffers that no step of the same phase reads, except for
-// elements of the step's own: rows, or outputs of one linear layer. Layers read one stream and write
-// the other. What a layer keeps is copied from its stream, and what the next one has kept to the
-// other stream, before that layer's own times, in one step of the first phase that reads the stream:
-// no other step uses either. All buffers are borrowed exclusively for the region.
+// elements of the step's own: rows, or outputs of one linear layer. Layers read one stream and
+// write the other. What a layer keeps is copied from its stream, and what the next one has kept to
+// the other stream, before that layer's own times, in one step of the first phase that reads the
+// stream: no other step uses either. All buffers are borrowed exclusively for the region.
 
 use super::layers::{Kind, Layer};
 use super::parts::{CodecBlock, CodecShape, CodecWeights, ConvWeights};
 use crate::level::Level;
-use crate::linear::{Epilogue, Linear, Then};
+use crate::linear::{Epilogue, Linear, PanelLinear, Then};
 use crate::run::RunKind;
 use crate::shared::Shared;
 use crate::team::{Cut, Region, Steps};
@@ -73,7 +73,12 @@ impl Region for Pass<'_, '_> {
             Part::Gather | Part::Mix | Part::Overlap => self.cut(at, part).steps() + 1,
             Part::Products => self.products_steps(at) + 1,
             Part::Multiply | Part::Up | Part::Down => {
-                self.linear(at, part).steps(self.level, 0, self.threads)
+                let linear = self.linear(at, part);
+                if self.layers[at].has_many_rows() {
+                    self.panels(linear).steps(self.threads)
+                } else {
+                    linear.steps(self.level, 0, self.threads)
+                }
             }
         }
     }
@@ -110,12 +115,17 @@ impl Region for Pass<'_, '_> {
                         if step == count {
                             self.recall_products(at);
                         } else {
-                            self.multiply_products(at, step);
+                            self.multiply_products(at, step, worker);
                         }
                     }
                 }
                 Part::Multiply | Part::Up | Part::Down => {
-                    self.linear(at, part).work(self.level, 0, steps);
+                    let linear = self.linear(at, part);
+                    if self.layers[at].has_many_rows() {
+                        self.panels(linear).work(self.level, steps);
+                    } else {
+                        linear.work(self.level, 0, steps);
+                    }
                 }
             }
         }
@@ -151,14 +161,49 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
         }
     }
 
-    /// The rows of a phase: of a layer's inputs or of its outputs.
+    /// The rows of a phase: times that a layer takes, or gives.
     fn cut(&self, at: usize, part: Part) -> Cut {
         let layer = &self.layers[at];
         let rows = match part {
-            Part::Mix => layer.times,
+            Part::Mix | Part::Overlap => layer.times,
             _ => layer.times_out,
         };
         Cut::pieces(4, rows * self.frames, self.threads)
+    }
+
+    fn panels(&self, linear: Linear<'a>) -> PanelLinear<'a> {
+        PanelLinear {
+            linear,
+            by_input: false,
+            own: (self.own, self.own.len() / self.threads),
+        }
+    }
+
+    /// The products of a transposed convolution as a linear layer over many rows.
+    pub(super) fn products_panels(&self, at: usize) -> PanelLinear<'a> {
+        let layer = &self.layers[at];
+        let weights = self.conv(at).weight;
+        let width = layer.products();
+        PanelLinear {
+            by_input: true,
+            ..self.panels(Linear {
+                weights,
+                x: self.stream(at),
+                x_stride: layer.inputs,
+                rows: layer.times * self.frames,
+                kind: RunKind::Decode,
+                epilogue: Epilogue {
+                    then: Then::Store,
+                    bias: None,
+                    gain: None,
+                    // After those of the time before.
+                    out: self.products.part(width..self.products.len()),
+                    stride: width,
+                },
+                tiles: Shared::new(&mut []),
+                rounded: Shared::new(&mut []),
+            })
+        }
     }
 
     /// A linear layer; it takes one phase.

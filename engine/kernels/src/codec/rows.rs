@@ -49,30 +49,31 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Adds the products of some output times to the bias.
+    /// Adds up the products of some times, and the bias.
     ///
     /// # Safety
-    /// The rows are in one step; the products are complete.
-    pub(super) unsafe fn overlap(&self, at: usize, rows: Range<usize>) {
+    /// The times are in one step; the products are complete.
+    pub(super) unsafe fn overlap(&self, at: usize, times: Range<usize>) {
         let layer = &self.layers[at];
         let bias = self.conv(at).bias;
         let (width, kernel, stride) = (layer.outputs, layer.kernel, layer.stride);
-        let target = self.target(at);
-        for row in rows {
-            let (time, phase) = (row / stride, row % stride);
+        let (products, target) = (layer.products(), self.target(at));
+        for time in times {
             // SAFETY: as the caller promises.
-            let (both, to) = unsafe {
-                let both = time * width * kernel..(time + 2) * width * kernel;
-                (
-                    self.products.get(both),
-                    target.get_mut(row * width..(row + 1) * width),
-                )
+            let (both, out) = unsafe {
+                let out = time * stride * width..(time + 1) * stride * width;
+                let both = time * products..(time + 2) * products;
+                (self.products.get(both), target.get_mut(out))
             };
-            let (before, now) = both.split_at(width * kernel);
-            let late = before[phase + stride..].iter().step_by(kernel);
-            let early = now[phase..].iter().step_by(kernel);
-            for (channel, (to, (late, early))) in to.iter_mut().zip(late.zip(early)).enumerate() {
-                *to = bias.get(channel) + early + late;
+            let (before, now) = both.split_at(products);
+            let both = before.chunks_exact(kernel).zip(now.chunks_exact(kernel));
+            for (channel, (before, now)) in both.enumerate() {
+                let bias = bias.get(channel);
+                let both = now[..stride].iter().zip(&before[stride..]);
+                let out = out[channel..].iter_mut().step_by(width);
+                for (out, (now, before)) in out.zip(both) {
+                    *out = bias + now + before;
+                }
             }
         }
     }

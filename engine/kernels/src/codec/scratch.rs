@@ -1,5 +1,5 @@
-//! All working memory of an encoder or a decoder, allocated once for the most frames that go through
-//! together. Knows sizes only.
+//! All working memory of an encoder or a decoder, allocated once for the most frames that go
+//! through together. Knows sizes only.
 
 use super::layers::{Kind, Layer, layers};
 use super::parts::CodecShape;
@@ -9,8 +9,8 @@ use crate::level::Level;
 use crate::shared::{Buffer, LINE, round_up};
 use crate::team::Team;
 
-/// How much working memory an encoder or a decoder takes: what a plan counts, and a [`CodecScratch`]
-/// is made from. In floats of each buffer.
+/// How much working memory an encoder or a decoder takes: what a plan counts, and a
+/// [`CodecScratch`] is made from. In floats of each buffer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CodecScratchSize {
     shape: CodecShape,
@@ -64,7 +64,7 @@ impl CodecScratchSize {
                 } else {
                     0
                 };
-                round_up(own, LINE)
+                round_up(own.max(layer.panel_floats(shape.expansion)), LINE)
             }),
             layers,
         }

@@ -8,21 +8,24 @@ use std::ops::Range;
 
 use super::layers::Layer;
 use super::pass::Pass;
+use crate::ahead::LINE_BYTES;
 use crate::isa::{Element, Isa, Kernel, MAX_LANES, dispatch};
 use crate::team::Cut;
 use crate::weights::Weights;
 
 /// Columns whose sums are made together, at most.
-const COLS_MAX: usize = 512;
+const COLS_MAX: usize = 2048;
 /// Rows of a step, at most.
 const ROWS_MAX: usize = 64;
 /// Rows of weights that are added together.
 const DEPTH: usize = 4;
+/// How many rows ahead memory is asked for.
+const AHEAD: usize = 2 * DEPTH;
 
 impl Pass<'_, '_> {
     fn products_cuts(&self, layer: &Layer) -> [Cut; 2] {
         let cols = layer.products();
-        let size = cols.div_ceil(8 * self.threads).next_multiple_of(64);
+        let size = cols.div_ceil(4 * self.threads).next_multiple_of(64);
         let rows = layer.times * self.frames;
         [
             Cut {
@@ -37,6 +40,9 @@ impl Pass<'_, '_> {
     }
 
     pub(super) fn products_steps(&self, at: usize) -> usize {
+        if self.layers[at].has_many_rows() {
+            return self.products_panels(at).steps(self.threads);
+        }
         let [cols, rows] = self.products_cuts(&self.layers[at]);
         cols.steps() * rows.steps()
     }
@@ -45,8 +51,13 @@ impl Pass<'_, '_> {
     ///
     /// # Safety
     /// The step is this worker's; the stream is complete.
-    pub(super) unsafe fn multiply_products(&self, at: usize, step: usize) {
+    pub(super) unsafe fn multiply_products(&self, at: usize, step: usize, worker: usize) {
         let layer = &self.layers[at];
+        if layer.has_many_rows() {
+            let panels = self.products_panels(at);
+            // SAFETY: passed on from the caller.
+            return unsafe { panels.work_step(self.level, step, worker, self.threads) };
+        }
         let [cols, rows] = self.products_cuts(layer);
         let (cols, rows) = (
             cols.piece(step / rows.steps()),
@@ -170,6 +181,12 @@ unsafe fn add_rows<I: Isa, E: Element, const D: usize, const N: usize>(
     unsafe {
         let x = x.map(|x| x.map(|x| I::splat(x)));
         for at in (0..whole).step_by(I::LANES) {
+            // Rows are far apart, so the processor does not find those that follow.
+            if (at * size_of::<E>()).is_multiple_of(LINE_BYTES) {
+                for k in 0..D {
+                    I::prefetch(rows.wrapping_add((AHEAD + k) * width + at).cast());
+                }
+            }
             let weights: [I::V; D] =
                 std::array::from_fn(|k| E::load::<I>(rows.add(k * width + at)));
             for n in 0..N {
@@ -183,13 +200,14 @@ unsafe fn add_rows<I: Isa, E: Element, const D: usize, const N: usize>(
         }
         if whole < count {
             for k in 0..D {
+                let by = x.map(|of_row| of_row[k]);
                 let mut padded = [E::ZERO; MAX_LANES];
                 let from = rows.add(k * width + whole);
                 std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), count - whole);
                 let weights = E::load::<I>(padded.as_ptr());
-                for n in 0..N {
-                    let place = sums[n].as_mut_ptr().add(whole);
-                    I::store(place, I::fma(x[n][k], weights, I::load(place)));
+                for (by, sums) in by.into_iter().zip(sums.iter_mut()) {
+                    let place = sums.as_mut_ptr().add(whole);
+                    I::store(place, I::fma(by, weights, I::load(place)));
                 }
             }
         }

@@ -6,7 +6,7 @@
 // for rows or outputs of the step's own.
 
 use crate::level::Level;
-use crate::linear::{Epilogue, Linear, Then};
+use crate::linear::{Epilogue, Linear, PanelLinear, Then};
 use crate::run::RunKind;
 use crate::shared::Shared;
 use crate::team::{Cut, Region, Steps, Team};
@@ -21,19 +21,14 @@ pub(super) struct Layer<'a> {
     pub x: Shared<'a, f32>,
     pub out: Shared<'a, f32>,
     pub rows: usize,
-}
-
-/// What is done in a phase.
-pub(super) enum Link<'a> {
-    /// A linear layer.
-    Layer(Layer<'a>),
-    /// So many rows, each by itself.
-    Rows(usize),
+    /// So many floats of each worker's, where the rows are multiplied in panels.
+    pub panels: Option<(Shared<'a, f32>, usize)>,
 }
 
 pub(super) struct Chain<'t, L, R> {
     links: L,
     row: R,
+    rows: usize,
     phases: usize,
     bytes: usize,
     team: &'t Team,
@@ -41,19 +36,26 @@ pub(super) struct Chain<'t, L, R> {
 
 impl<'a, 't, L, R> Chain<'t, L, R>
 where
-    L: Fn(usize) -> Link<'a> + Sync,
+    L: Fn(usize) -> Option<Layer<'a>> + Sync,
     R: Fn(usize, usize) + Sync,
 {
-    /// Phases as `links` says; `row` does a row of a phase of rows. `bytes` are about those that are
-    /// gone through.
+    /// So many phases, each the layer that `links` says, or `row` for each of so many rows. `bytes`
+    /// are about those that are gone through.
     ///
     /// # Safety
     /// What a phase writes is read by none of its steps, but for what is the step's own, and all
     /// buffers are borrowed exclusively.
-    pub unsafe fn new(team: &'t Team, phases: usize, bytes: usize, links: L, row: R) -> Self {
+    pub unsafe fn new(
+        team: &'t Team,
+        (phases, rows): (usize, usize),
+        bytes: usize,
+        links: L,
+        row: R,
+    ) -> Self {
         Chain {
             links,
             row,
+            rows,
             phases,
             bytes,
             team,
@@ -68,12 +70,20 @@ where
         self.team.level()
     }
 
-    fn rows_cut(&self, rows: usize) -> Cut {
-        Cut::pieces(4, rows, self.team.threads())
+    fn rows_cut(&self) -> Cut {
+        Cut::pieces(4, self.rows, self.team.threads())
     }
 }
 
 impl<'a> Layer<'a> {
+    fn in_panels(&self) -> Option<PanelLinear<'a>> {
+        Some(PanelLinear {
+            linear: self.linear(),
+            by_input: false,
+            own: self.panels?,
+        })
+    }
+
     fn linear(&self) -> Linear<'a> {
         let Layer { weights, .. } = *self;
         let epilogue = Epilogue {
@@ -103,7 +113,7 @@ impl<'a> Layer<'a> {
 
 impl<'a, L, R> Region for Chain<'_, L, R>
 where
-    L: Fn(usize) -> Link<'a> + Sync,
+    L: Fn(usize) -> Option<Layer<'a>> + Sync,
     R: Fn(usize, usize) + Sync,
 {
     fn phases(&self) -> usize {
@@ -112,11 +122,14 @@ where
 
     fn open(&self, phase: usize) -> usize {
         match (self.links)(phase) {
-            Link::Layer(layer) => {
-                let linear = layer.linear();
-                linear.steps(self.level(), 0, self.team.threads())
+            Some(layer) => {
+                let threads = self.team.threads();
+                match layer.in_panels() {
+                    Some(panels) => panels.steps(threads),
+                    None => layer.linear().steps(self.level(), 0, threads),
+                }
             }
-            Link::Rows(rows) => self.rows_cut(rows).steps(),
+            None => self.rows_cut().steps(),
         }
     }
 
@@ -127,9 +140,14 @@ where
     fn work(&self, phase: usize, steps: &mut Steps<'_>) {
         match (self.links)(phase) {
             // SAFETY: the steps are of this layer, and the phases before it are over.
-            Link::Layer(layer) => unsafe { layer.linear().work(self.level(), 0, steps) },
-            Link::Rows(rows) => {
-                let cut = self.rows_cut(rows);
+            Some(layer) => unsafe {
+                match layer.in_panels() {
+                    Some(panels) => panels.work(self.level(), steps),
+                    None => layer.linear().work(self.level(), 0, steps),
+                }
+            },
+            None => {
+                let cut = self.rows_cut();
                 let rows = steps.flat_map(|step| cut.piece(step));
                 rows.for_each(|row| (self.row)(phase, row));
             }

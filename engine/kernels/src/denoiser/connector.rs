@@ -1,9 +1,9 @@
-//! What turns latents into rows that a transformer takes: two linear layers and a norm between them.
-//! Knows nothing of where either comes from.
+//! What turns latents into rows that a transformer takes: two linear layers and a norm between
+//! them. Knows nothing of where either comes from.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
 // Sound because each phase writes a buffer of its own, and rows are in one step.
 
-use super::chain::{Chain, Layer, Link};
+use super::chain::{Chain, Layer};
 use super::scratch::ConnectScratch;
 use crate::linear::Then;
 use crate::norm::rms_norm;
@@ -11,8 +11,8 @@ use crate::shared::Shared;
 use crate::team::Team;
 use crate::weights::{Matrix, Weights};
 
-/// `out = fc2(norm(fc1(x)))` for each row of `x`, with biases. A row's numbers depend neither on the
-/// other rows nor on the number of threads.
+/// `out = fc2(norm(fc1(x)))` for each row of `x`, with biases. A row's numbers depend neither on
+/// the other rows nor on the number of threads.
 ///
 /// # Panics
 /// If sizes do not agree.
@@ -46,18 +46,19 @@ pub fn connect(
         let inner = Shared::new(&mut scratch.inner);
         let normed = Shared::new(&mut scratch.normed);
         let layer = |weights, bias, x, out| {
-            Link::Layer(Layer {
+            Some(Layer {
                 weights,
                 bias: Some(bias),
                 then: Then::Store,
                 x,
                 out,
                 rows,
+                panels: None,
             })
         };
         let links = |phase| match phase {
             0 => layer(fc1, bias1, x, inner),
-            1 => Link::Rows(rows),
+            1 => None,
             _ => layer(fc2, bias2, normed, out),
         };
         let row = |_, row: usize| {
@@ -68,6 +69,6 @@ pub fn connect(
         };
         let bytes = rows * (fc1.bytes() + fc2.bytes());
         // SAFETY: each phase writes another buffer than it reads.
-        unsafe { Chain::new(team, 3, bytes, links, row) }.run();
+        unsafe { Chain::new(team, (3, rows), bytes, links, row) }.run();
     }
 }

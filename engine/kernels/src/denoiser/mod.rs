@@ -23,7 +23,7 @@ use super::linear::Then;
 use super::shared::Shared;
 use super::team::Team;
 use super::weights::Matrix;
-use chain::{Chain, Layer, Link};
+use chain::{Chain, Layer};
 use rows::{silu_all, sinusoids};
 
 /// Embeds the times of the steps of a run, which [`denoise_step`] takes by their places.
@@ -40,6 +40,10 @@ pub fn embed_times(
     check(shape, weights, scratch);
     let rows = times.len();
     assert!(rows <= scratch.times, "{rows} times of {}", scratch.times);
+    (scratch.times_ready, scratch.rows_ready) = (rows, 0);
+    if rows == 0 {
+        return;
+    }
     let width = shape.frequency;
     for (time, out) in times.iter().zip(scratch.sinusoids.chunks_exact_mut(width)) {
         sinusoids(*time, out);
@@ -49,7 +53,7 @@ pub fn embed_times(
     let out = Shared::new(&mut scratch.embeddings);
     let links = |phase| match phase {
         0 => layer(weights.time_fc1, Then::Store, first, inner, rows),
-        1 => Link::Rows(rows),
+        1 => None,
         _ => layer(weights.time_fc2, Then::Store, inner, out, rows),
     };
     let row = |_, row: usize| {
@@ -58,12 +62,11 @@ pub fn embed_times(
     };
     let bytes = rows * (weights.time_fc1.bytes() + weights.time_fc2.bytes());
     // SAFETY: the layers write another buffer than they read.
-    unsafe { Chain::new(team, 3, bytes, links, row) }.run();
-    (scratch.times_ready, scratch.rows_ready) = (rows, 0);
+    unsafe { Chain::new(team, (3, rows), bytes, links, row) }.run();
 }
 
-/// Prepares a frame: what its conditions, a row for each row that is denoised, become in every layer
-/// at every time that is embedded.
+/// Prepares a frame: what its conditions, a row for each row that is denoised, become in every
+/// layer at every time that is embedded.
 ///
 /// # Panics
 /// If there are more rows than `scratch` has room for, or sizes do not agree.
@@ -85,9 +88,16 @@ pub fn condition(
     let activated = Shared::new(&mut scratch.conditions);
     let modulations = Shared::new(&mut scratch.modulations);
     let all = rows * times;
+    scratch.rows_ready = rows;
+    if all == 0 {
+        return;
+    }
+    assert!(scratch.threads == team.threads(), "scratch of another team");
+    let stride = scratch.own.len() / scratch.threads;
+    let panels = (Shared::new(&mut scratch.own), stride);
     let links = |phase| match phase {
         0 => layer(weights.cond_proj, Then::Store, x, projected, rows),
-        1 => Link::Rows(all),
+        1 => None,
         _ => {
             let at = phase - 2;
             let matrix = match weights.layers.get(at) {
@@ -95,7 +105,12 @@ pub fn condition(
                 None => weights.final_modulation,
             };
             let out = modulations.part(at * all * 3 * hidden..modulations.len());
-            layer(matrix, Then::Store, activated, out, all)
+            // Conditions at all times are many rows.
+            let layer = layer(matrix, Then::Store, activated, out, all)?;
+            Some(Layer {
+                panels: Some(panels),
+                ..layer
+            })
         }
     };
     let row = |_, at: usize| {
@@ -115,8 +130,7 @@ pub fn condition(
     };
     let bytes = all * weights.condition_bytes();
     // SAFETY: the layers write another buffer than they read, and so do the rows.
-    unsafe { Chain::new(team, 3 + shape.layers, bytes, links, row) }.run();
-    scratch.rows_ready = rows;
+    unsafe { Chain::new(team, (3 + shape.layers, all), bytes, links, row) }.run();
 }
 
 /// What the rows of `noisy` are off at the time at place `time`, into `out`, under the conditions
@@ -143,6 +157,9 @@ pub fn denoise_step(
         rows == conditions,
         "{rows} rows under {conditions} conditions"
     );
+    if rows == 0 {
+        return;
+    }
     let steps = rows::Rows::new(shape, weights, scratch, team.level(), (rows, time));
     // SAFETY: the first layer reads it.
     let x = unsafe { Shared::reading(noisy) };
@@ -153,7 +170,7 @@ pub fn denoise_step(
         (phase, _) if phase > last => {
             layer(weights.final_linear, Then::Store, steps.normed, out, rows)
         }
-        (_, 0) => Link::Rows(rows),
+        (_, 0) => None,
         (_, part) => {
             let weights = &weights.layers[(phase - 1) / 3];
             if part == 1 {
@@ -167,9 +184,9 @@ pub fn denoise_step(
     // SAFETY: the row is in one step, and the phase before is over.
     let row = |phase: usize, row: usize| unsafe { steps.modulate((phase - 1) / 3, row) };
     let bytes = rows * weights.step_bytes();
-    // SAFETY: the layers write another buffer than they read, and so do the rows, but for the row of
-    // the stream that is their own.
-    unsafe { Chain::new(team, last + 2, bytes, links, row) }.run();
+    // SAFETY: the layers write another buffer than they read, and so do the rows, but for the row
+    // of the stream that is their own.
+    unsafe { Chain::new(team, (last + 2, rows), bytes, links, row) }.run();
 }
 
 /// One step by itself: [`embed_times`] for `time`, [`condition`] and [`denoise_step`]. What was
@@ -207,14 +224,15 @@ fn layer<'a>(
     x: Shared<'a, f32>,
     out: Shared<'a, f32>,
     rows: usize,
-) -> Link<'a> {
-    Link::Layer(Layer {
+) -> Option<Layer<'a>> {
+    Some(Layer {
         weights,
         bias: None,
         then,
         x,
         out,
         rows,
+        panels: None,
     })
 }
 

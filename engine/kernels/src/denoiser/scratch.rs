@@ -2,7 +2,8 @@
 
 use super::parts::DenoiserShape;
 use crate::level::Level;
-use crate::shared::Buffer;
+use crate::linear::panel_floats;
+use crate::shared::{Buffer, LINE, round_up};
 use crate::team::Team;
 
 /// How much working memory a diffusion head takes: what a plan counts, and a [`DenoiserScratch`] is
@@ -11,6 +12,7 @@ use crate::team::Team;
 pub struct DenoiserScratchSize {
     shape: DenoiserShape,
     rows: usize,
+    threads: usize,
     times: usize,
     sinusoids: usize,
     embeddings: usize,
@@ -19,6 +21,7 @@ pub struct DenoiserScratchSize {
     inner: usize,
     conditions: usize,
     modulations: usize,
+    own: usize,
 }
 
 impl DenoiserScratchSize {
@@ -31,12 +34,13 @@ impl DenoiserScratchSize {
         rows: usize,
         times: usize,
     ) -> Self {
-        let _ = (level, threads);
-        let (rows, times) = (rows.max(1), times.max(1));
+        let _ = level;
+        let (threads, rows, times) = (threads.max(1), rows.max(1), times.max(1));
         let DenoiserShape { hidden, ffn, .. } = *shape;
         DenoiserScratchSize {
             shape: *shape,
             rows,
+            threads,
             times,
             sinusoids: times * shape.frequency,
             embeddings: times * hidden,
@@ -44,6 +48,7 @@ impl DenoiserScratchSize {
             inner: rows * ffn,
             conditions: times * rows * hidden,
             modulations: times * rows * hidden * (3 * shape.layers + 2),
+            own: threads * round_up(panel_floats(hidden, 3 * hidden, false), LINE),
         }
     }
 
@@ -58,6 +63,7 @@ impl DenoiserScratchSize {
             self.inner,
             self.conditions,
             self.modulations,
+            self.own,
             self.shape.hidden,
         ];
         buffers.into_iter().map(Buffer::bytes_for).sum()
@@ -69,6 +75,7 @@ impl DenoiserScratchSize {
 pub struct DenoiserScratch {
     pub(super) shape: DenoiserShape,
     pub(super) rows: usize,
+    pub(super) threads: usize,
     pub(super) times: usize,
     /// Times whose embeddings are there, and rows whose conditions are.
     pub(super) times_ready: usize,
@@ -84,6 +91,8 @@ pub struct DenoiserScratch {
     pub(super) conditions: Buffer,
     /// Layer by layer, of each time and row; the last ones come after those of the layers.
     pub(super) modulations: Buffer,
+    /// Each worker's.
+    pub(super) own: Buffer,
     pub(super) ones: Buffer,
 }
 
@@ -101,6 +110,7 @@ impl DenoiserScratch {
         DenoiserScratch {
             shape: size.shape,
             rows: size.rows,
+            threads: size.threads,
             times: size.times,
             times_ready: 0,
             rows_ready: 0,
@@ -112,6 +122,7 @@ impl DenoiserScratch {
             inner: Buffer::zeroed(size.inner),
             conditions: Buffer::zeroed(size.conditions),
             modulations: Buffer::zeroed(size.modulations),
+            own: Buffer::zeroed(size.own),
             ones,
         }
     }
@@ -137,6 +148,7 @@ impl DenoiserScratch {
             &self.inner,
             &self.conditions,
             &self.modulations,
+            &self.own,
             &self.ones,
         ];
         buffers.into_iter().map(Buffer::bytes).sum()

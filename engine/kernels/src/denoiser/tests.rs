@@ -216,7 +216,7 @@ fn a_step_without_conditions_is_refused() {
 fn compact_layers_give_the_bits_of_plain_ones() {
     let shape = DenoiserShape {
         hidden: 128,
-        ffn: 192,
+        ffn: 256,
         ..SHAPE
     };
     let case = Case::new(shape, Format::Bf16, 2);

@@ -171,7 +171,7 @@ unsafe fn gelu_all<I: Isa>(x: &[f32], out: &mut [f32]) {
 /// # Safety
 /// The instructions of `I` are supported.
 #[inline(always)]
-unsafe fn gelu<I: Isa>(x: I::V) -> I::V {
+pub(super) unsafe fn gelu<I: Isa>(x: I::V) -> I::V {
     /// Beyond it the bump is less than 1e-36.
     const FAR: f32 = 13.0;
     /// The share above `z` is `e^(-z^2 / 2)` times a sum of powers of `1 / (1 + 0.3 z)`, from the
