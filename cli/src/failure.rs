@@ -66,6 +66,8 @@ pub enum Failure {
 pub enum Usage {
     #[error("there is no prompt")]
     NoPrompt,
+    #[error("the shapes of systems that speak have their own sizes")]
+    SizesOfSystem,
     #[error("the script has nothing to say")]
     NothingToSay,
     #[error("the script has {speakers} speakers, and {voices} voices were given")]
@@ -166,6 +168,9 @@ impl Failure {
         let hint = match self {
             Self::Usage(Usage::NoPrompt) => {
                 "give it some text with --prompt, --txt-path (- is stdin) or --prompt-tokens"
+            }
+            Self::Usage(Usage::SizesOfSystem) => {
+                "leave out the sizes, or take a text model's shape"
             }
             Self::Usage(Usage::NothingToSay) => "give it a line of text",
             Self::Usage(Usage::TooFewVoices { .. }) => {

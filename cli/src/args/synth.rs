@@ -5,11 +5,12 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use loader::synth::{SynthSpec, preset_names};
+use loader::synth::{SynthSpec, VibeVoiceSpec, preset_names, vibevoice_shapes};
 use loader::{DType, Family};
 
 use super::count::{at_least_one, seed};
 use super::size::Size;
+use crate::failure::Usage;
 
 /// Write a checkpoint of random weights, in the shape of a real model
 ///
@@ -22,6 +23,7 @@ Examples:
   engine synth /tmp/model --shape qwen2.5-1.5b
   engine synth /tmp/model --shape qwen2.5-7b --layers 8
   engine synth /tmp/model --hidden 1024 --intermediate 4096 --layers 24 --heads 16 --vocab 512
+  engine synth /tmp/speaks --shape vibevoice-tiny
   engine synth /tmp/fuser --fuser BASE TEACHER
   engine generate --model /tmp/model --prompt-tokens 1,2,3 --num-gpu-layers 0 --profile")]
 pub struct SynthArgs {
@@ -29,7 +31,7 @@ pub struct SynthArgs {
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Shape of a public model
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(preset_names()))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(shapes()))]
     pub shape: Option<String>,
     #[command(flatten)]
     pub sizes: SizeArgs,
@@ -86,6 +88,23 @@ pub struct SizeArgs {
 }
 
 impl SynthArgs {
+    /// A system that speaks, where that is the shape. Its sizes are its own.
+    pub fn speaking(&self) -> Option<VibeVoiceSpec> {
+        let spec = VibeVoiceSpec::shape(self.shape.as_deref()?)?;
+        Some(
+            spec.with_dtype(self.dtype.unwrap_or(DType::Bf16))
+                .with_seed(self.seed),
+        )
+    }
+
+    /// Sizes that would have no effect.
+    pub fn refuse_sizes(&self) -> Result<(), Usage> {
+        match self.sizes.is_any() || self.shard_size.is_some() {
+            true => Err(Usage::SizesOfSystem),
+            false => Ok(()),
+        }
+    }
+
     pub fn spec(&self) -> Result<SynthSpec, loader::Error> {
         let mut spec = match &self.shape {
             Some(name) => SynthSpec::preset(name)?,
@@ -100,6 +119,21 @@ impl SynthArgs {
 }
 
 impl SizeArgs {
+    /// Whether any was typed.
+    fn is_any(&self) -> bool {
+        let sizes = [
+            self.hidden,
+            self.intermediate,
+            self.layers,
+            self.heads,
+            self.kv_heads,
+            self.head_dim,
+            self.vocab,
+            self.max_positions,
+        ];
+        sizes.iter().any(Option::is_some) || self.tied
+    }
+
     fn apply(&self, spec: &mut SynthSpec) {
         let set = |to: &mut usize, typed: Option<usize>| *to = typed.unwrap_or(*to);
         set(&mut spec.hidden_size, self.hidden);
@@ -135,6 +169,13 @@ impl FromStr for FamilyName {
             format!("`{text}` is not a known family; use one of {known}")
         })
     }
+}
+
+/// Of text models, and of systems that speak.
+fn shapes() -> Vec<&'static str> {
+    let mut names: Vec<&'static str> = preset_names().into_iter().collect();
+    names.extend(vibevoice_shapes());
+    names
 }
 
 fn known() -> String {

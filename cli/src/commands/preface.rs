@@ -183,6 +183,7 @@ fn plan(blueprint: &Blueprint) -> Table {
         String::new(),
         memory(fixed.ends),
         match plan.ends_left() {
+            _ if !blueprint.options.logits => "norm; rows of the embedding come from disk".into(),
             0 => "embedding, norm, head".into(),
             _ => "norm, head; rows of the embedding come from disk".into(),
         },

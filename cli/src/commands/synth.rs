@@ -45,6 +45,12 @@ type Writer<'a> = Box<dyn Fn(&mut dyn FnMut(u64, u64)) -> Result<(), Error> + 'a
 /// What writes that which was asked for.
 fn writer(args: &SynthArgs) -> Result<Writer<'_>, Failure> {
     let dir = &args.dir;
+    if let Some(spec) = args.speaking() {
+        args.refuse_sizes()?;
+        return Ok(Box::new(move |progress| {
+            loader::synth::write_vibevoice(dir, &spec, progress)
+        }));
+    }
     let Some([base, teacher]) = args.fuser.as_deref() else {
         let spec = args.spec().map_err(Failure::Sizes)?;
         return Ok(Box::new(move |progress| {

@@ -1,5 +1,5 @@
-//! Changes the rate of a sound. `rubato` does the arithmetic, in f64: an FFT with a windowed sinc as
-//! its filter. Here its blocks are chosen, its delay is removed and the length is made exact.
+//! Changes the rate of a sound. `rubato` does the arithmetic, in f64: an FFT with a windowed sinc
+//! as its filter. Here its blocks are chosen, its delay is removed and the length is made exact.
 //! It must not know files or loudness.
 
 use rubato::audioadapter_buffers::direct::SequentialSlice;

@@ -1,6 +1,6 @@
-//! Reads a WAV file into a mono [`Sound`]. The bytes are a stranger's: none of the file's numbers is
-//! trusted before the bytes are there, memory grows with what was read, and bad input is an error.
-//! It must not know where the bytes come from, and it does not seek.
+//! Reads a WAV file into a mono [`Sound`]. The bytes are a stranger's: none of the file's numbers
+//! is trusted before the bytes are there, memory grows with what was read, and bad input is an
+//! error. It must not know where the bytes come from, and it does not seek.
 
 use std::io::{ErrorKind, Read};
 
@@ -21,9 +21,9 @@ const GUID_TAIL: [u8; 14] = [0, 0, 0, 0, 0x10, 0, 0x80, 0, 0, 0xaa, 0, 0x38, 0x9
 const UNKNOWN_SIZE: u32 = u32::MAX;
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// Reads at most `most_bytes` of `input`; a sound that goes on behind them is refused. It takes at
-/// most twice eight times as many bytes of memory (8-bit samples in a vector that has just grown).
-/// Several channels become their mean. Nothing behind the samples is read, unless the format is.
+/// Reads at most `most_bytes` of `input`; a sound that goes on behind them is refused. Samples of
+/// 8 bits take four times their bytes in memory, and a vector that grows may double that. Several
+/// channels become their mean. Nothing behind the samples is read, unless their format is there.
 ///
 /// A file without samples gives a sound without samples. A "data" chunk whose size is 0, unknown
 /// or larger than the file lasts to the end, as a writer to a pipe leaves it.
@@ -93,15 +93,16 @@ fn check_begin(source: &mut Source<impl Read>) -> Result<(), AudioError> {
     if let Some(name) = foreign(there) {
         return Err(AudioError::Foreign { name });
     }
-    if there.starts_with(b"RIFF") && (found < 8 || b"WAVE".starts_with(&there[8.min(found)..])) {
-        if found == begin.len() {
-            return Ok(());
-        }
+    let fits = |at: usize, name: &[u8]| there.iter().skip(at).zip(name).all(|(a, b)| a == b);
+    if !fits(0, b"RIFF") || !fits(8, b"WAVE") {
+        return Err(AudioError::NotWav {
+            begins: there.to_vec(),
+        });
+    }
+    if found < begin.len() {
         return Err(cut("its first header", begin.len(), found));
     }
-    Err(AudioError::NotWav {
-        begins: there.to_vec(),
-    })
+    Ok(())
 }
 
 /// Other formats, by how they begin.
@@ -236,14 +237,10 @@ impl<R: Read> Source<R> {
     /// Fills as much of `into` as there is; less than all of it means that the input has ended.
     fn fill(&mut self, into: &mut [u8]) -> Result<usize, AudioError> {
         let mut filled = 0;
+        // What is read next is never shorter than what was looked at: a part or a chunk's header.
         if let Some((bytes, len)) = self.ahead.take() {
             filled = len.min(into.len());
             into[..filled].copy_from_slice(&bytes[..filled]);
-            if filled < len {
-                let mut rest = [0; 4];
-                rest[..len - filled].copy_from_slice(&bytes[filled..len]);
-                self.ahead = Some((rest, len - filled));
-            }
         }
         while filled < into.len() {
             // Behind the limit one byte tells whether the input goes on.

@@ -76,7 +76,7 @@ fn header(rate: u32, format: SampleFormat, data_bytes: Option<u32>) -> Vec<u8> {
         (1, PCM_HEADER_BYTES)
     };
     let sample_bytes = format.bytes() as u16;
-    let riff_bytes = data_bytes.map_or(u32::MAX, |bytes| bytes + header_bytes as u32 - 8);
+    let riff_bytes = data_bytes.map_or(u32::MAX, |bytes| bytes + (header_bytes as u32 - 8));
 
     let mut header = Vec::with_capacity(header_bytes);
     header.extend_from_slice(b"RIFF");
@@ -129,7 +129,8 @@ pub struct WavWriter<W: Write + Seek> {
 }
 
 impl<W: Write + Seek> WavWriter<W> {
-    /// Writes the header of an empty sound where `out` stands.
+    /// Writes the header of an empty sound where `out` stands. Nothing should lie behind that
+    /// place: it is not cut off.
     pub fn new(mut out: W, rate: u32, format: SampleFormat) -> Result<Self, AudioError> {
         check_rate(rate)?;
         let begin = out.stream_position().map_err(AudioError::Write)?;

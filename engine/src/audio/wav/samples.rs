@@ -73,7 +73,7 @@ fn name(tag: u16) -> &'static str {
         0x31 => "GSM",
         0x50 | 0x55 => "MPEG audio (MP3)",
         0xff | 0x1600 | 0x1610 => "AAC",
-        0x160 | 0x161 | 0x162 | 0x163 => "WMA",
+        0x160..=0x163 => "WMA",
         _ => "of an unknown format",
     }
 }
