@@ -129,7 +129,10 @@ fn speak(speech: &mut Speech, noise: Noise) -> (Spoken, Vec<Measured>) {
     (spoken, measured)
 }
 
-fn all(spoken: &Spoken, of: impl Fn(&Frame) -> &[f32]) -> Vec<f32> {
+/// A part of a frame.
+type Of = fn(&Frame) -> &[f32];
+
+fn all(spoken: &Spoken, of: Of) -> Vec<f32> {
     spoken
         .frames
         .iter()
@@ -157,12 +160,12 @@ fn what_is_said_is_what_the_reference_says_whatever_stays() {
             let what = format!("{folder} {residency:?}");
             assert_eq!(spoken.input_ids, expected.ids("input_ids"), "{what}");
             assert_eq!(spoken.tokens, expected.ids("tokens"), "{what}");
-            let parts: [(&str, &dyn Fn(&Frame) -> &[f32]); 5] = [
-                ("frame.cond_pos", &|frame| &frame.with_prompt),
-                ("frame.cond_neg", &|frame| &frame.without),
-                ("frame.latent", &|frame| &frame.latent),
-                ("frame.semantic", &|frame| &frame.semantic),
-                ("audio", &|frame| &frame.audio),
+            let parts: [(&str, Of); 5] = [
+                ("frame.cond_pos", |frame| &frame.with_prompt),
+                ("frame.cond_neg", |frame| &frame.without),
+                ("frame.latent", |frame| &frame.latent),
+                ("frame.semantic", |frame| &frame.semantic),
+                ("audio", |frame| &frame.audio),
             ];
             for (name, of) in parts {
                 close(

@@ -35,6 +35,7 @@ mod repl;
 mod repl_terminal;
 #[cfg(target_os = "linux")]
 mod shim;
+mod speak;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tools;

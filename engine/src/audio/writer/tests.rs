@@ -37,7 +37,7 @@ fn the_file_is_valid_after_each_write() {
         let mut file = Cursor::new(Vec::new());
         let samples = noise(1, 50_000);
         let mut writer = WavWriter::new(&mut file, 24_000, format).unwrap();
-        assert_eq!(valid(writer.out.get_ref()), []);
+        assert!(valid(writer.out.get_ref()).is_empty());
         let mut end = 0;
         for len in [1, 0, 3200, 3, PART_SAMPLES + 1, 20_000] {
             writer.write(&samples[end..end + len]).unwrap();
