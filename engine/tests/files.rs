@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use engine::profile::files::{self, Origin, RunRecord};
-use engine::profile::{LinkPeak, Recording, Stage, Streaming, Timing};
+use engine::profile::{LinkPeak, Recording, SpanName, Stage, Streaming, Timing};
 use engine::{GenerationOptions, Model, ModelOptions, Source};
 use offload::{Home, Prefetch, Residency, StackId};
 use serde_json::Value;
@@ -279,14 +279,14 @@ fn the_lanes_of_a_trace_hold_what_they_promise() {
 #[test]
 fn a_trace_of_two_stacks_names_them_and_its_rate_counts_tokens() {
     let mut ran = ran(twenty(), 3);
-    let layers = |trace: &Value, step: u64| -> BTreeSet<String> {
-        let compute = lanes(trace).remove(&2).unwrap();
+    let layers = |trace: &Value, lane: u64, step: u64| -> BTreeSet<String> {
+        let compute = lanes(trace).remove(&lane).unwrap();
         let of_step = |event: &&Event| event.args["step"] == step && event.stage() == "layer";
         let named = compute.iter().filter(of_step).map(|it| it.name.clone());
         named.collect()
     };
     let one = trace(&ran);
-    assert!(layers(&one, 0).contains("layer 3"));
+    assert!(layers(&one, 2, 0).contains("layer 3"));
     assert!(!one.to_string().contains("\"stack\""));
     let rate = |trace: &Value| {
         let counters = trace["traceEvents"].as_array().unwrap().iter();
@@ -299,20 +299,34 @@ fn a_trace_of_two_stacks_names_them_and_its_rate_counts_tokens() {
         load.block.stack = StackId(1);
     }
     ran.recording.steps[1].timing.units = 4;
+    // The compute of the second one is the layers', not the passes': a span says whose it is.
+    for span in &mut ran.recording.steps[0].spans {
+        if let SpanName::Layer(block) = &mut span.name {
+            block.stack = StackId(1);
+        }
+    }
     let two = trace(&ran);
-    assert!(layers(&two, 0).contains("layer 1.3"));
-    assert!(layers(&two, 1).contains("layer 0.3"));
     let lanes = lanes(&two);
+    let lane_of = |name: &str| {
+        let events = two["traceEvents"].as_array().unwrap();
+        let named = events.iter().find(|event| event["args"]["name"] == name);
+        named.unwrap()["tid"].as_u64().unwrap()
+    };
+    let [first, second] = ["compute: stack 0", "compute: stack 1"].map(lane_of);
+    assert!(layers(&two, second, 0).contains("layer 1.3"));
+    assert!(layers(&two, first, 1).contains("layer 0.3"));
     let stacks = |lane: u64| -> BTreeSet<u64> {
         let stacks = lanes[&lane].iter().map(|it| it.args["stack"].as_u64());
         stacks.map(Option::unwrap).collect()
     };
-    // Compute, copies, and the first slot.
-    for lane in [2, 3, 10] {
+    // Each stack's compute has a lane of its own; copies and slots are shared.
+    assert_eq!(stacks(first), BTreeSet::from([0]));
+    assert_eq!(stacks(second), BTreeSet::from([1]));
+    for lane in [3, 10] {
         assert_eq!(stacks(lane), BTreeSet::from([0, 1]), "lane {lane}");
     }
     let streamed = |event: &&Event| event.args["step"] == 0 && event.args["streamed"] == true;
-    let streamed = lanes[&2].iter().filter(streamed).count();
+    let streamed = lanes[&second].iter().filter(streamed).count();
     assert_eq!(streamed, ran.recording.steps[0].loads.len());
     assert!((rate(&two) / one_rate - 4.0).abs() < 0.01);
 }

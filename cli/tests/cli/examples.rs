@@ -51,6 +51,16 @@ fn folder() -> tempfile::TempDir {
         r#"[{"role": "user", "content": "What is a bus?"}]"#,
     );
     file("jq", "#!/bin/sh\nexec cat\n");
+    let speech = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/vibevoice");
+    let copy = |from: &str, to: &str| fs::copy(speech.join(from), folder.path().join(to)).unwrap();
+    copy("script.txt", "script.txt");
+    copy("voice-1.wav", "a.wav");
+    copy("voice-2.wav", "b.wav");
+    fs::create_dir(folder.path().join("speaks")).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        copy(&format!("tiny/{name}"), &format!("speaks/{name}"));
+    }
+    copy("tiny-hf/tokenizer.json", "speaks/tokenizer.json");
     let mut all = fs::metadata(folder.path().join("jq"))
         .unwrap()
         .permissions();
@@ -100,7 +110,9 @@ fn type_in(line: &str, given: &Path) {
         None => Default::default(),
     };
     let line = match line.contains("engine synth ") {
+        // Their sizes are their own.
         true if line.contains("--fuser") => line.replace("/tmp/fuser", &format!("{here}/made")),
+        true if line.contains("vibevoice") => line.replace("/tmp/speaks", &format!("{here}/made")),
         true => made_smaller(line).replace("/tmp/model", &format!("{here}/made")),
         false => line.replace("/tmp/model", &model),
     };
@@ -111,6 +123,7 @@ fn type_in(line: &str, given: &Path) {
             "BASE" | "TEACHER" if line.contains("engine synth ") => small.clone(),
             "BASE" | "TEACHER" | "T1" | "T2" => model.clone(),
             "FUSER" | "F1" | "F2" => fuser.clone(),
+            "SPEAKS" => format!("{here}/speaks"),
             "models/bench-1.3b" if !line.contains("engine synth ") => model.clone(),
             word => word.to_owned(),
         })
@@ -160,6 +173,11 @@ fn of_generate() {
 #[test]
 fn of_c2c() {
     check("c2c", 4);
+}
+
+#[test]
+fn of_speak() {
+    check("speak", 4);
 }
 
 #[test]

@@ -339,6 +339,7 @@ impl ClearCompute {
             return Err(EngineError::RowsOnDevice);
         }
         let (count, width) = rows.dims2()?;
+        // waits: on the host alone
         let mut all: Vec<f32> = rows.to_dtype(TensorDType::F32)?.flatten_all()?.to_vec1()?;
         let mine = given.tokens.iter().zip(given.rows.chunks_exact(width));
         for (&token, row) in mine.filter(|(token, _)| (first..first + count).contains(*token)) {
@@ -426,10 +427,9 @@ impl Compute for ClearCompute {
         let one = chunk.rows.narrow(0, row - chunk.in_pass, 1)?.contiguous()?;
         let norm = ends.norm.tensor()?.to_dtype(self.numbers)?;
         let normed = rms_norm(&one, &norm, self.config.norm_eps as f32)?;
-        let normed: Vec<f32> = normed
-            .flatten_all()?
-            .to_dtype(TensorDType::F32)?
-            .to_vec1()?;
+        let normed = normed.flatten_all()?.to_dtype(TensorDType::F32)?;
+        // waits: on the host alone, for those who take rows
+        let normed: Vec<f32> = normed.to_vec1()?;
         to.copy_from_slice(&normed);
         Ok(())
     }

@@ -50,6 +50,8 @@ fn auto_takes_one_slot_where_a_copy_less_gains_more_than_the_second_slot() {
         let options = ModelOptions {
             memory_bytes,
             slots,
+            // Of the other form another number of layers would fit.
+            resident_form: Some(whole.resident_form()),
             ..options(link_gbps)
         };
         Blueprint::new(&source, options).unwrap()

@@ -160,6 +160,7 @@ impl<'m> Projecting<'m> {
             }
             let target = (base, visit.mapped.target);
             projection.fuse((layout, slab), source, clean, target, positions)?;
+            // waits: for each projector of a prompt, so that its time is its own
             device.synchronize()?;
             let to = Instant::now();
             clock.stage(Stage::Projection, from, to);

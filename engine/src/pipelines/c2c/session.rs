@@ -254,6 +254,7 @@ impl<'m> C2cSession<'m> {
                 let (keys, values) = &tensors[layer];
                 for (from, to) in [(keys, &mut kept.keys), (values, &mut kept.values)] {
                     let from = from.narrow(1, 0, positions)?.flatten_all()?;
+                    // waits: where somebody wants to look at a cache
                     *to = from.to_dtype(candle_core::DType::F32)?.to_vec1()?;
                 }
             }

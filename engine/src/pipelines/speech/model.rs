@@ -310,5 +310,6 @@ fn head_rows(system: &VibeVoice, special: Special) -> Result<Vec<f32>, EngineErr
     let cpu = candle_core::Device::Cpu;
     let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &cpu)?;
     let tensor = tensor.to_dtype(candle_core::DType::F32)?;
+    // waits: on the host alone, while it is loaded
     Ok(tensor.flatten_all()?.to_vec1()?)
 }
