@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use engine::kernels::Level;
-use engine::{Culprit, EngineError, Kernels, Model, ModelOptions, Source};
+use engine::{Blueprint, Culprit, EngineError, Kernels, Model, ModelOptions, Source};
 use half::bf16;
 use loader::synth::{self, SynthSpec};
 use loader::{Checkpoint, DType, Encoding, Error, Family, Form, MANIFEST, Manifest, Role};
@@ -205,17 +205,22 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
         memory_bytes: Some(4 << 30),
         ..options(0, Some(Form::Compact))
     };
-    let compact = Model::open(&source, roomy).unwrap();
-    let compact_plan = compact.blueprint().plan_for(2);
-    let tight = ModelOptions {
-        memory_bytes: Some(compact_plan.total_bytes() - compact_plan.reserve_bytes() + (1 << 20)),
-        ..options(2, None)
+    let plain = ModelOptions {
+        resident_form: Some(Form::Plain),
+        ..roomy.clone()
     };
-    let chosen = Blueprint::new(&source, tight.clone()).unwrap();
-    if chosen.resident_form() == Form::Plain {
-        println!("plain layers are timed to be faster here, and chosen from the start");
-        return;
-    }
+    let [compact, plain] = [roomy, plain].map(|it| Blueprint::new(&source, it).unwrap());
+    // Packing takes memory of its own: of how many layers the compact ones take less all the same.
+    let tight_for = |resident: usize| {
+        let plan = compact.plan_for(resident);
+        plan.total_bytes() - plan.reserve_bytes() + (1 << 20)
+    };
+    let saves = |&resident: &usize| tight_for(resident) < plain.plan_for(resident).total_bytes();
+    let resident = (2..=3).find(saves).unwrap();
+    let tight = ModelOptions {
+        memory_bytes: Some(tight_for(resident)),
+        ..options(resident, None)
+    };
     let error = Model::open(&source, tight.clone()).unwrap_err();
     assert!(
         matches!(error, EngineError::PlainTooLarge { .. }),
