@@ -160,10 +160,17 @@ pub enum EngineError {
         varied: Box<EngineError>,
         source: PlanError,
     },
+    #[error(
+        "{location} keeps the numbers of its keys in another order than the models that fusers are \
+         trained with, as GGUF files of the Llama family do"
+    )]
+    KeysInOtherOrder { location: String },
     /// What went wrong with one of several models.
     #[error("{which}: {source}")]
     Of {
         which: String,
+        /// What says how many of its layers stay.
+        flag: &'static str,
         source: Box<EngineError>,
     },
     #[error(
@@ -253,7 +260,12 @@ impl EngineError {
             Self::Offload(error) => return error.hint(),
             Self::Text(error) => return error.hint(),
             Self::EmptyPrompt => "give it some text",
-            Self::Of { source, .. } => return source.hint(),
+            Self::KeysInOtherOrder { .. } => "take the model's safetensors files",
+            Self::Of { source, flag, .. } => {
+                return source
+                    .hint()
+                    .map(|hint| hint.replace("--num-gpu-layers", flag));
+            }
             Self::OtherTokenizer { .. } => {
                 "take a teacher of the base model's own kind: tokens of two vocabularies are not \
                  aligned here"

@@ -523,14 +523,37 @@ fn what_does_not_belong_together_is_refused() {
         "{told}"
     );
     assert!(told.hint().is_some());
-    // More layers than there are, with the model that has them not.
+    // A GGUF file of the Llama family turns neighbouring dimensions: its keys' channels are others.
+    let turned = fixtures().join("../gguf/llama-3.gguf");
+    let base = Source::Directory(turned.clone());
+    let told = C2cBlueprint::new(&base, &sharers("fuser"), options("fuser", ALL)).unwrap_err();
+    assert!(
+        matches!(told, EngineError::KeysInOtherOrder { .. }),
+        "{told}"
+    );
+    let told = refused(&[Sharer {
+        teacher: Source::Directory(turned),
+        fuser: fixtures().join("fuser"),
+    }]);
+    assert!(
+        matches!(told, EngineError::KeysInOtherOrder { .. }),
+        "{told}"
+    );
+    // More layers than there are, with the model that has them not, and its own flag.
     let mut options = options(
         "fuser",
         [Residency::All, Residency::Layers(7), Residency::All],
     );
     options.base.residency = Residency::All;
-    let told = C2cBlueprint::new(&of("base"), &sharers("fuser"), options).unwrap_err();
+    let told = C2cBlueprint::new(&of("base"), &sharers("fuser"), options.clone()).unwrap_err();
     assert!(told.to_string().contains("teacher"), "{told}");
+    let hint = told.hint().unwrap();
+    assert!(hint.contains("--teacher-gpu-layers 6"), "{hint}");
+    (options.teacher, options.projectors) = (Residency::All, Residency::Layers(5));
+    let told = C2cBlueprint::new(&of("base"), &sharers("fuser"), options).unwrap_err();
+    assert!(told.to_string().contains("the projectors"), "{told}");
+    let hint = told.hint().unwrap();
+    assert!(hint.contains("--projector-gpu-layers 4"), "{hint}");
 }
 
 #[test]

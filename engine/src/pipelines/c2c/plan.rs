@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use loader::{Form, Fuser, Mapped};
-use offload::{BlockId, Itinerary, LayerIndex, Residency, ResidencyPlan, StackId};
+use loader::{Form, Fuser, Mapped, RopePairing};
+use offload::{BlockId, Itinerary, LayerIndex, PlanError, Residency, ResidencyPlan, StackId};
 
 use super::tokens;
 use crate::compute::projection::ProjectionSize;
@@ -96,14 +96,17 @@ impl C2cBlueprint {
             verify: false,
             ..options.base.clone()
         };
-        let base = Blueprint::new(base, of_base.clone()).map_err(of("the base"))?;
+        let base = Blueprint::new(base, of_base.clone());
+        let base = base.map_err(of("the base", "--num-gpu-layers"))?;
+        check_order(&base)?;
         let mut models = vec![base];
         let mut projectors = Vec::new();
         for (index, sharer) in sharers.iter().enumerate() {
             let which = of_several("the teacher", index, sharers.len());
             let context = models[0].context;
             let teacher = teacher(sharer, &of_base, options.teacher, context);
-            let teacher = teacher.map_err(of(&which))?;
+            let teacher = teacher.map_err(of(&which, "--teacher-gpu-layers"))?;
+            check_order(&teacher)?;
             tokens::compare(&models[0], &teacher)?;
             let fuser = Fuser::open(&sharer.fuser)?;
             fuser.check(&models[0].config, &teacher.config)?;
@@ -112,9 +115,11 @@ impl C2cBlueprint {
         }
         several::number(&mut models);
         let extras = projectors.iter().enumerate();
-        let extras = extras.map(|(index, of)| {
+        let extras = extras.map(|(index, projectors)| {
             let stack = StackId((1 + sharers.len() + index) as u16);
-            of.extra(stack, models[0].dtype, options.projectors)
+            let which = of_several("the projectors", index, sharers.len());
+            let extra = projectors.extra(stack, models[0].dtype, options.projectors);
+            extra.map_err(of(&which, "--projector-gpu-layers"))
         });
         let extras = extras.collect::<Result<Vec<_>, _>>()?;
         let joint = Blueprint::join(&mut models, &extras, &of_base)?;
@@ -282,6 +287,12 @@ impl Projectors {
         dtype: Option<loader::DType>,
         residency: Residency,
     ) -> Result<Extra, EngineError> {
+        let layers = self.mapped.len();
+        if let Residency::Layers(asked) = residency
+            && asked > layers
+        {
+            return Err(PlanError::TooManyLayers { asked, layers }.into());
+        }
         let mapped = self.fuser.mapped().iter().enumerate();
         let open = mapped.filter(|(_, mapped)| is_open(mapped));
         let blocks = Blocks::of_fuser(&self.fuser, open.map(|(index, _)| index), dtype)?;
@@ -301,9 +312,20 @@ fn is_open(mapped: &Mapped) -> bool {
     mapped.key_open || mapped.value_open
 }
 
-fn of(which: &str) -> impl Fn(EngineError) -> EngineError {
+/// A fuser knows the channels of keys in the order of the published models.
+fn check_order(model: &Blueprint) -> Result<(), EngineError> {
+    match model.config.rope.pairing {
+        RopePairing::Halves => Ok(()),
+        RopePairing::Neighbours => Err(EngineError::KeysInOtherOrder {
+            location: model.checkpoint.location().to_owned(),
+        }),
+    }
+}
+
+fn of(which: &str, flag: &'static str) -> impl Fn(EngineError) -> EngineError {
     move |source| EngineError::Of {
         which: which.to_owned(),
+        flag,
         source: source.into(),
     }
 }

@@ -158,6 +158,7 @@ impl<'m> C2cSession<'m> {
             let checked = blueprint.check_tokens(all, 0);
             checked.map_err(|source| EngineError::Of {
                 which: format!("the teacher {}", blueprint.checkpoint.location()),
+                flag: "--teacher-gpu-layers",
                 source: source.into(),
             })?;
         }
