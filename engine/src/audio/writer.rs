@@ -233,7 +233,7 @@ impl<W: Write + Seek> WavWriter<W> {
     }
 }
 
-/// For a run that ends early. Nobody is left to tell of an error.
+/// For a run that ends early. An error has no reader then.
 impl<W: Write + Seek> Drop for WavWriter<W> {
     fn drop(&mut self) {
         if !self.settled {

@@ -6,7 +6,7 @@
 
 mod mask;
 mod size;
-mod tensors;
+pub(super) mod tensors;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -292,10 +292,10 @@ fn what_is_wrong_is_said() {
     let mut private = extensible(1, 1, 24_000, 16);
     private[8 + 39] ^= 1;
     refused(&with(private), "private format");
-    let mut crooked = fields(1, 2, 24_000, 16);
-    crooked[12] = 3;
+    let mut odd = fields(1, 2, 24_000, 16);
+    odd[12] = 3;
     refused(
-        &with(chunk(b"fmt ", &crooked)),
+        &with(chunk(b"fmt ", &odd)),
         "3 bytes by the header, 2 channels of 16 bits have 4",
     );
     for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

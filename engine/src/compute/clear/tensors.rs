@@ -1,4 +1,4 @@
-//! A block's weights as tensors. Knows roles and no arithmetic but a projection's.
+//! A block's weights as tensors, a projector's as well. Knows roles and no arithmetic but a projection's.
 
 use candle_core::{DType as TensorDType, Tensor};
 use loader::{BlockLayout, Placement, Role};
@@ -8,10 +8,10 @@ use crate::error::EngineError;
 use crate::weights::weight::tensor;
 
 /// A block's weights in the numbers computed with, for one visit.
-pub(super) struct BlockTensors(Vec<(Role, Tensor)>);
+pub(in crate::compute) struct BlockTensors(Vec<(Role, Tensor)>);
 
 impl BlockTensors {
-    pub(super) fn of(
+    pub fn of(
         layout: &BlockLayout,
         slab: &Slab,
         numbers: TensorDType,
@@ -33,24 +33,19 @@ impl BlockTensors {
         placements.map(tensor).collect::<Result<_, _>>().map(Self)
     }
 
-    pub(super) fn find(&self, role: Role) -> Option<&Tensor> {
+    pub fn find(&self, role: Role) -> Option<&Tensor> {
         self.0
             .iter()
             .find(|(of, _)| *of == role)
             .map(|(_, tensor)| tensor)
     }
 
-    fn get(&self, role: Role) -> candle_core::Result<&Tensor> {
+    pub fn get(&self, role: Role) -> candle_core::Result<&Tensor> {
         self.find(role)
             .ok_or_else(|| candle_core::Error::msg(format!("the block has no {role:?}")))
     }
 
-    pub(super) fn linear(
-        &self,
-        x: &Tensor,
-        weight: Role,
-        bias: Role,
-    ) -> candle_core::Result<Tensor> {
+    pub fn linear(&self, x: &Tensor, weight: Role, bias: Role) -> candle_core::Result<Tensor> {
         let y = x.matmul(&self.get(weight)?.t()?)?;
         match self.find(bias) {
             Some(bias) => y.broadcast_add(bias),

@@ -4,11 +4,9 @@
 use candle_core::{DType as TensorDType, Tensor};
 use candle_nn::ops::{rms_norm, sigmoid};
 use kernels::{CacheType, ProjectorShape};
-use loader::{BlockLayout, Half, Placement, ProjectorPart, Role};
-use offload::Slab;
+use loader::{Half, ProjectorPart, Role};
 
-use crate::error::EngineError;
-use crate::weights::weight::tensor;
+use crate::compute::clear::tensors::BlockTensors;
 
 const NORM_EPS: f32 = 1e-6;
 
@@ -25,54 +23,40 @@ pub(super) fn bytes(shape: &ProjectorShape, positions: usize) -> u64 {
     ((2 * half + rows) * size_of::<f32>()) as u64
 }
 
-/// The tensors of one projector, in f32.
-pub(super) struct Weights(Vec<(Role, Tensor)>);
+/// One half's weights.
+#[derive(Clone, Copy)]
+struct HalfOf<'a> {
+    tensors: &'a BlockTensors,
+    half: Half,
+}
 
-impl Weights {
-    pub fn of(layout: &BlockLayout, slab: &Slab) -> Result<Self, EngineError> {
-        let one = |place: &Placement| {
-            let parts = place.parts.iter().map(|part| {
-                let bytes = slab.bytes().part(part.offset..part.offset + part.bytes);
-                let tensor = tensor(&bytes, part.encoding, part.rows, part.cols)?;
-                Ok(tensor.to_dtype(TensorDType::F32)?)
-            });
-            let parts = parts.collect::<Result<Vec<_>, EngineError>>()?;
-            Ok((place.role, Tensor::cat(&parts, 0)?))
-        };
-        let placements = layout.placements().iter();
-        placements.map(one).collect::<Result<_, _>>().map(Self)
+impl HalfOf<'_> {
+    fn has(self, part: ProjectorPart) -> bool {
+        self.tensors
+            .find(Role::Projector(self.half, part))
+            .is_some()
     }
 
-    fn find(&self, half: Half, part: ProjectorPart) -> Option<&Tensor> {
-        let role = Role::Projector(half, part);
-        let found = self.0.iter().find(|(of, _)| *of == role);
-        found.map(|(_, tensor)| tensor)
-    }
-
-    fn get(&self, half: Half, part: ProjectorPart) -> candle_core::Result<&Tensor> {
-        self.find(half, part)
-            .ok_or_else(|| candle_core::Error::msg(format!("the projector has no {part:?}")))
-    }
-
+    /// Without a bias where the projector has none of that name.
     fn linear(
-        &self,
-        half: Half,
+        self,
         x: &Tensor,
-        (weight, bias): (ProjectorPart, Option<ProjectorPart>),
+        weight: ProjectorPart,
+        bias: ProjectorPart,
     ) -> candle_core::Result<Tensor> {
-        let y = x.matmul(&self.get(half, weight)?.t()?)?;
-        match bias {
-            Some(bias) => y.broadcast_add(self.get(half, bias)?),
-            None => Ok(y),
-        }
+        let role = |part| Role::Projector(self.half, part);
+        self.tensors.linear(x, role(weight), role(bias))
     }
 
     /// `x + down(gelu(up(norm(x))))`
-    fn block(&self, half: Half, x: &Tensor, index: u8) -> candle_core::Result<Tensor> {
+    fn block(self, x: &Tensor, index: u8) -> candle_core::Result<Tensor> {
         use ProjectorPart::{Down, Norm, Up};
-        let normed = rms_norm(x, self.get(half, Norm(index))?, NORM_EPS)?;
-        let inner = self.linear(half, &normed, (Up(index), None))?.gelu_erf()?;
-        x + self.linear(half, &inner, (Down(index), None))?
+        let role = |part| Role::Projector(self.half, part);
+        let normed = rms_norm(x, self.tensors.get(role(Norm(index)))?, NORM_EPS)?;
+        let inner = normed.matmul(&self.tensors.get(role(Up(index)))?.t()?)?;
+        x + inner
+            .gelu_erf()?
+            .matmul(&self.tensors.get(role(Down(index)))?.t()?)?
     }
 }
 
@@ -80,7 +64,7 @@ type Kept = (Tensor, Tensor);
 
 pub(super) fn fuse(
     (shape, cache_type): (&ProjectorShape, CacheType),
-    weights: &Weights,
+    tensors: &BlockTensors,
     source: &Kept,
     clean: Option<&Kept>,
     target: &Kept,
@@ -98,8 +82,9 @@ pub(super) fn fuse(
         (Half::Key, &source.0, &from.0, &target.0),
         (Half::Value, &source.1, &from.1, &target.1),
     ] {
-        if weights.find(half, ProjectorPart::In).is_some() {
-            let add = residual(shape, weights, half, (source, from), positions)?;
+        let weights = HalfOf { tensors, half };
+        if weights.has(ProjectorPart::In) {
+            let add = residual(shape, weights, (source, from), positions)?;
             let now = to.narrow(1, 0, positions)?.to_dtype(TensorDType::F32)?;
             let new = (now + add)?.to_dtype(rounded)?.to_dtype(to.dtype())?;
             done.push((to, new.contiguous()?));
@@ -112,8 +97,7 @@ pub(super) fn fuse(
 /// (kv heads, positions, head dim)
 fn residual(
     shape: &ProjectorShape,
-    weights: &Weights,
-    half: Half,
+    weights: HalfOf<'_>,
     (source, target): (&Tensor, &Tensor),
     positions: usize,
 ) -> candle_core::Result<Tensor> {
@@ -128,16 +112,15 @@ fn residual(
             .to_dtype(TensorDType::F32)
     };
     let both = Tensor::cat(&[rows(source)?, rows(target)?], 1)?;
-    let hidden = weights.linear(half, &both, (In, Some(InBias)))?;
-    let hidden = weights.block(half, &hidden, 0)?;
-    let scalar = weights.block(half, &hidden, 1)?;
-    let gates = weights.linear(half, &scalar, (HeadGate, Some(HeadGateBias)))?;
+    let hidden = weights.linear(&both, In, InBias)?;
+    let hidden = weights.block(&hidden, 0)?;
+    let scalar = weights.block(&hidden, 1)?;
+    let gates = weights.linear(&scalar, HeadGate, HeadGateBias)?;
     let mut projected = hidden;
-    for index in (2..).take_while(|&index| weights.find(half, ProjectorPart::Norm(index)).is_some())
-    {
-        projected = weights.block(half, &projected, index)?;
+    for index in (2..).take_while(|&index| weights.has(ProjectorPart::Norm(index))) {
+        projected = weights.block(&projected, index)?;
     }
-    let projected = weights.linear(half, &projected, (Out, Some(OutBias)))?;
+    let projected = weights.linear(&projected, Out, OutBias)?;
     let size = (positions, shape.target_heads, shape.target_dim);
     let weighed = projected
         .reshape(size)?

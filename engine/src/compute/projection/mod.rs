@@ -11,6 +11,7 @@ use loader::{BlockLayout, FuserShape};
 use offload::Slab;
 
 use super::batch::State;
+use super::clear::tensors::BlockTensors;
 use super::{CHUNK_ROWS, Kernels};
 use crate::error::EngineError;
 
@@ -125,7 +126,7 @@ impl Projection {
             })?,
             Self::Clear { shape, cache_type } => clear::fuse(
                 (shape, *cache_type),
-                &clear::Weights::of(layout, slab)?,
+                &BlockTensors::of(layout, slab, candle_core::DType::F32)?,
                 &source.state.tensors()[source.layer],
                 clean.map(|clean| &clean.state.tensors()[clean.layer]),
                 &target.tensors()[layer],

@@ -167,13 +167,6 @@ fn lanes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result<
 }
 
 /// Each stack's compute has a lane where there are several.
-fn compute_lane(run: &RunRecord<'_>, block: BlockId) -> usize {
-    match run.has_stacks() {
-        true => lane_of(block.stack),
-        false => COMPUTE,
-    }
-}
-
 fn lane_of(stack: StackId) -> usize {
     FIRST_STACK + usize::from(stack.0)
 }
@@ -246,7 +239,11 @@ fn computes<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Resu
             let SpanName::Layer(block) = span.name else {
                 continue;
             };
-            let (layer, lane) = (block.layer, compute_lane(run, block));
+            let layer = block.layer;
+            let lane = match has_stacks {
+                true => lane_of(block.stack),
+                false => COMPUTE,
+            };
             let named = run.streaming.names.label(block, has_stacks);
             let load = step.loads.iter().find(|load| load.block == block);
             let streamed = match block.stack == run.streaming.stack {
