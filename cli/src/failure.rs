@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use engine::EngineError;
@@ -132,6 +132,11 @@ enum Code {
 }
 
 impl Failure {
+    pub fn not_written(path: &Path, source: io::Error) -> Self {
+        let file = path.display().to_string();
+        Self::Write { file, source }
+    }
+
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code() as u8)
     }

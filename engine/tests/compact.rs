@@ -5,10 +5,13 @@
 use std::fs;
 use std::path::Path;
 
+use engine::c2c::{C2c, C2cOptions, Sharer};
 use engine::kernels::Level;
-use engine::{Blueprint, Culprit, EngineError, Kernels, Model, ModelOptions, Source};
+use engine::{
+    Blueprint, Culprit, EngineError, GenerationOptions, Kernels, Model, ModelOptions, Source,
+};
 use half::bf16;
-use loader::synth::{self, SynthSpec};
+use loader::synth::{self, FuserSpec, SynthSpec};
 use loader::{Checkpoint, DType, Encoding, Error, Family, Form, MANIFEST, Manifest, Role};
 use offload::{LayerIndex, Residency};
 
@@ -269,4 +272,56 @@ fn they_are_verified_before_they_are_packed_and_a_broken_number_is_found_after()
         ),
         other => panic!("{other}"),
     }
+}
+
+/// The base of two models may be compact unasked as well; then its varied numbers stop nothing.
+#[test]
+fn a_base_that_is_too_varied_stays_plain_beside_its_teacher() {
+    if !Level::detect().may_gain_from_compact() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("base");
+    let base = write(&large(), &dir);
+    vary(&dir, "model.layers.1.mlp.down_proj.weight");
+    let teacher = folder.path().join("teacher");
+    let teacher = (write(&SynthSpec::tiny(Family::LLAMA), &teacher), teacher);
+    let config = |dir: &Path| Checkpoint::open(dir).unwrap().config;
+    let fuser = folder.path().join("fuser");
+    let spec = FuserSpec::between(&config(&dir), &config(&teacher.1)).with_widths(32, 32);
+    synth::write_fuser(&fuser, &spec, &mut |_, _| {}).unwrap();
+    let sharers = [Sharer {
+        teacher: teacher.0,
+        fuser,
+    }];
+    // A link so slow that no form is faster: then it is compact.
+    let of_base = |form| C2cOptions {
+        base: ModelOptions {
+            link_gbps: Some(0.2),
+            ..options(2, form)
+        },
+        ..C2cOptions::default()
+    };
+    let tokens = |form| {
+        let mut models = C2c::open(&base, &sharers, of_base(form)).unwrap();
+        let kept_plain = models.loaded().kept_plain;
+        let mut session = models.session().unwrap();
+        let options = GenerationOptions {
+            max_new_tokens: 4,
+            ignore_eos: true,
+            ..GenerationOptions::default()
+        };
+        let fused = session.generate(vec![3, 1, 4, 1, 5], options).unwrap();
+        let tokens = fused.generation.map(|piece| piece.unwrap().token);
+        (tokens.collect::<Vec<_>>(), kept_plain)
+    };
+    let (expected, asked) = tokens(Some(Form::Plain));
+    let (found, kept_plain) = tokens(None);
+    assert!(kept_plain && !asked);
+    assert_eq!(found, expected);
+    let refused = C2c::open(&base, &sharers, of_base(Some(Form::Compact))).unwrap_err();
+    assert!(
+        matches!(refused, EngineError::TooManyStrays { .. }),
+        "{refused}"
+    );
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::files::Files;
+use super::generate::KEPT_PLAIN;
 use super::origin;
 use super::preface;
 use super::report::ended;
@@ -28,7 +29,7 @@ pub fn run(args: C2cArgs) -> Result<(), Failure> {
     let input = args.prompt.input()?;
     let files = Files::prepare(&args.files)?;
     if let Some(path) = &args.dump {
-        try_place(path).map_err(|source| not_written(path, source))?;
+        try_place(path).map_err(|source| Failure::not_written(path, source))?;
     }
     let sharers = args.models.sharers()?;
     let blueprint = C2cBlueprint::new(&args.models.base(), &sharers, args.models.options())?;
@@ -138,7 +139,7 @@ pub fn run(args: C2cArgs) -> Result<(), Failure> {
         Some(path) => {
             dump.add("logits", &[logits.len() / vocabulary, vocabulary], &logits);
             let written = dump.write(path);
-            let written = written.map_err(|source| not_written(path, source));
+            let written = written.map_err(|source| Failure::not_written(path, source));
             written.map(|bytes| {
                 console.say(format_args!(
                     "Wrote {} ({})",
@@ -232,6 +233,9 @@ fn load(blueprint: C2cBlueprint, measured: bool, console: &Console) -> Result<C2
         seconds(loaded.time),
         peak.unwrap_or_default(),
     ));
+    if loaded.kept_plain {
+        console.say(KEPT_PLAIN);
+    }
     Ok(models)
 }
 
@@ -462,9 +466,4 @@ impl Facts {
             "peak_memory_bytes": engine::memory::peak_bytes(),
         })
     }
-}
-
-fn not_written(path: &std::path::Path, source: std::io::Error) -> Failure {
-    let file = path.display().to_string();
-    Failure::Write { file, source }
 }

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use engine::profile::files::{self, RunRecord};
 
@@ -22,13 +22,13 @@ impl Files {
     pub fn prepare(args: &FilesArgs) -> Result<Self, Failure> {
         let wanted = args.wanted();
         if let Some(folder) = &args.profile_dir {
-            fs::create_dir_all(folder).map_err(|source| failed(folder, source))?;
+            fs::create_dir_all(folder).map_err(|source| Failure::not_written(folder, source))?;
         }
         for (index, (_, path)) in wanted.iter().enumerate() {
             if wanted[..index].iter().any(|(_, other)| other == path) {
                 return Err(Usage::SameFile { path: path.clone() }.into());
             }
-            try_place(path).map_err(|source| failed(path, source))?;
+            try_place(path).map_err(|source| Failure::not_written(path, source))?;
         }
         Ok(Self { wanted })
     }
@@ -49,7 +49,7 @@ impl Files {
                     gigabytes(bytes),
                     what_for(*kind)
                 )),
-                Err(source) => written = written.and(Err(failed(path, source))),
+                Err(source) => written = written.and(Err(Failure::not_written(path, source))),
             }
         }
         written
@@ -72,9 +72,4 @@ fn what_for(kind: FileKind) -> &'static str {
         FileKind::Report | FileKind::Flamegraph => ", to be opened in a browser",
         FileKind::TimingTsv | FileKind::StatsJson => "",
     }
-}
-
-fn failed(path: &Path, source: io::Error) -> Failure {
-    let file = path.display().to_string();
-    Failure::Write { file, source }
 }

@@ -125,6 +125,9 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     }
 }
 
+pub const KEPT_PLAIN: &str =
+    "note: resident layers stay plain: their numbers are too varied for the compact form";
+
 /// Loads the model, and says so.
 pub fn load(blueprint: Blueprint, measured: bool, console: &Console) -> Result<Model, Failure> {
     load_telling(blueprint, measured, console, &mut |_| {})
@@ -175,9 +178,7 @@ pub fn load_telling(
         ));
     }
     if loaded.kept_plain {
-        console.say(format_args!(
-            "note: resident layers stay plain: their numbers are too varied for the compact form"
-        ));
+        console.say(KEPT_PLAIN);
     }
     Ok(model)
 }

@@ -19,7 +19,7 @@ pub fn generate(mut args: GenerateArgs) -> Result<(), Failure> {
     if args.files.wanted().iter().any(|(_, other)| *other == path) {
         return Err(Usage::SameFile { path }.into());
     }
-    let failed = |source| failed(&path, source);
+    let failed = |source| Failure::not_written(&path, source);
     try_place(&path).map_err(failed)?;
     let console = Console::new(args.output.quiet);
     let spans = SpanLog::install()
@@ -39,9 +39,4 @@ pub fn generate(mut args: GenerateArgs) -> Result<(), Failure> {
         console.failure(failure);
     }
     ran.and(written)
-}
-
-fn failed(path: &Path, source: io::Error) -> Failure {
-    let file = path.display().to_string();
-    Failure::Write { file, source }
 }

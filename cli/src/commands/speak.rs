@@ -36,7 +36,7 @@ pub fn run(args: SpeakArgs) -> Result<(), Failure> {
     let script = script(&args)?;
     let files = Files::prepare(&args.files)?;
     if let Some(path) = &args.sound.dump {
-        try_place(path).map_err(|source| not_written(path, source))?;
+        try_place(path).map_err(|source| Failure::not_written(path, source))?;
     }
     let blueprint = SpeechBlueprint::new(&args.model, &args.options())?;
     let rate = blueprint.config().sample_rate;
@@ -283,7 +283,8 @@ impl Sink {
         let file = match &args.sound.out {
             None => None,
             Some(path) => {
-                let file = File::create(path).map_err(|source| not_written(path, source))?;
+                let file =
+                    File::create(path).map_err(|source| Failure::not_written(path, source))?;
                 let to = BufWriter::new(file);
                 Some(WavWriter::new(to, rate, SampleFormat::Pcm16).map_err(failed)?)
             }
@@ -394,7 +395,7 @@ impl Dumped {
         dump.add("audio", &[self.audio.len()], &self.audio);
         let bytes = dump
             .write(path)
-            .map_err(|source| not_written(path, source))?;
+            .map_err(|source| Failure::not_written(path, source))?;
         console.say(format_args!(
             "Wrote {} ({})",
             path.display(),
@@ -510,9 +511,4 @@ fn ending(ending: Ending) -> &'static str {
         Ending::Interrupted => "interrupted",
         Ending::Failed => "failed",
     }
-}
-
-fn not_written(path: &Path, source: std::io::Error) -> Failure {
-    let file = path.display().to_string();
-    Failure::Write { file, source }
 }

@@ -56,16 +56,17 @@ fn loads_of<'a>(
     models.iter().map(Blueprint::load_of).chain(beside)
 }
 
-/// Loads what was planned. Streamed blocks then come in the itinerary's order.
+/// Loads what was planned, and takes the models then: where it fails they can be planned anew.
+/// Streamed blocks come in the itinerary's order.
 pub(crate) fn load(
-    models: Vec<Blueprint>,
+    models: &mut Vec<Blueprint>,
     extras: &[Extra],
     joint: &Joint,
     itinerary: Itinerary,
     progress: Progress<'_>,
     wrap: WrapLink<'_>,
 ) -> Result<Several, EngineError> {
-    let [base, ..] = &*models else {
+    let [base, ..] = &models[..] else {
         unreachable!("a run without a model");
     };
     let mut startup = Startup::default();
@@ -78,7 +79,7 @@ pub(crate) fn load(
     };
     let loaded = stage!(startup, ModelLoad, {
         let ring = base.ring_of(joint.plan.all());
-        let loads: Vec<_> = loads_of(&models, extras, joint).collect();
+        let loads: Vec<_> = loads_of(models, extras, joint).collect();
         let mut embeddings = Vec::new();
         for (model, load) in models.iter().zip(&loads) {
             let (of, plan) = (&model.checkpoint, model.ends());
@@ -109,7 +110,10 @@ pub(crate) fn load(
         lowered_from: None,
         kept_plain: false,
     };
-    let each = models.into_iter().zip(ends).zip(resident_bytes);
+    let each = std::mem::take(models)
+        .into_iter()
+        .zip(ends)
+        .zip(resident_bytes);
     let models = each.map(|((mut blueprint, ends), resident_bytes)| {
         if let Some(access) = &access {
             blueprint.link.access.clone_from(access);

@@ -1,8 +1,8 @@
 //! Linear layers and work on rows one after another, as a region of the team: each takes a phase.
 //! Knows nothing of what they are.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
-// Sound because a phase is over before the next one begins, and because whoever builds a chain
-// promises, with `Chain::new`, that its phases write what no step of the same phase reads, except
+// Sound because a phase is over before the next one begins, and because the caller of
+// `Chain::new` promises that its phases write what no step of the same phase reads, except
 // for rows or outputs of the step's own.
 
 use crate::level::Level;

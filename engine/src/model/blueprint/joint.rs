@@ -66,25 +66,22 @@ impl Extra {
 impl Blueprint {
     /// The plan of these models and the stacks beside them, the first model's first; every model's
     /// own plan becomes its part of it.
-    pub(crate) fn join(
-        models: &mut [Self],
-        extras: &[Extra],
-        options: &ModelOptions,
-    ) -> Result<Joint, EngineError> {
+    pub(crate) fn join(models: &mut [Self], extras: &[Extra]) -> Result<Joint, EngineError> {
+        let chooses_home = models.iter().all(|model| model.options.home.is_none());
         // What streams to a device lives in RAM if RAM has room for all of it.
         if models.iter().any(|model| model.link.home == Home::Disk) {
             models
                 .iter_mut()
                 .for_each(|model| model.bring_from(Home::Disk));
         }
-        let joint = match Self::joint(models, extras, options) {
+        let joint = match Self::joint(models, extras) {
             Err(EngineError::Plan(PlanError::HomesTooLarge { .. }))
-                if options.home.is_none() && models.iter().all(Self::on_device) =>
+                if chooses_home && models.iter().all(Self::on_device) =>
             {
                 models
                     .iter_mut()
                     .for_each(|model| model.bring_from(Home::Disk));
-                Self::joint(models, extras, options)
+                Self::joint(models, extras)
             }
             joint => joint,
         }?;
@@ -95,11 +92,18 @@ impl Blueprint {
         Ok(joint)
     }
 
-    fn joint(
-        models: &[Self],
-        extras: &[Extra],
-        options: &ModelOptions,
-    ) -> Result<Joint, EngineError> {
+    /// The same with resident layers as the checkpoints have them, where a form was chosen.
+    pub(crate) fn join_plain(models: &mut [Self], extras: &[Extra]) -> Result<Joint, EngineError> {
+        for model in &mut *models {
+            if model.options.resident_form.is_none() {
+                model.blocks = model.blocks.plain();
+                model.request.costs = model.costs_in(model.link.home);
+            }
+        }
+        Self::join(models, extras)
+    }
+
+    fn joint(models: &[Self], extras: &[Extra]) -> Result<Joint, EngineError> {
         let [base, ..] = models else {
             unreachable!("a run without a model");
         };
@@ -168,7 +172,7 @@ impl Blueprint {
         });
         let options = ModelOptions {
             residency: whole.residency,
-            ..options.clone()
+            ..base.options.clone()
         };
         let free = base.place.free_bytes();
         let Limited {

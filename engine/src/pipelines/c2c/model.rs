@@ -9,7 +9,7 @@ use crate::model::load::{Progress, WrapLink};
 use crate::model::options::Source;
 use crate::model::several::{self, Several};
 use crate::model::shared::SharedStack;
-use crate::model::{Loaded, Model};
+use crate::model::{Blueprint, Loaded, Model};
 use crate::profile::{LinkPeak, StackNames, Streaming};
 
 /// See the module above.
@@ -46,23 +46,43 @@ impl C2c {
 
     /// The same over a link of the caller's making.
     pub fn load_over(
-        blueprint: C2cBlueprint,
+        mut blueprint: C2cBlueprint,
         progress: Progress<'_>,
         wrap: WrapLink<'_>,
     ) -> Result<Self, EngineError> {
-        let (itinerary, names) = (blueprint.itinerary(), StackNames::new(blueprint.names()));
-        let C2cBlueprint {
-            models,
-            beside,
-            joint,
-        } = blueprint;
-        let plans = joint.plan.stacks()[models.len()..].to_vec();
-        let extras = &beside.extras;
+        let names = StackNames::new(blueprint.names());
+        let count = blueprint.models.len();
+        let mut kept_plain = false;
+        let (several, itinerary) = loop {
+            let itinerary = blueprint.itinerary();
+            let C2cBlueprint {
+                models,
+                beside,
+                joint,
+            } = &mut blueprint;
+            let extras = &beside.extras;
+            match several::load(models, extras, joint, itinerary.clone(), progress, wrap) {
+                // What was to be compact is too varied for it, and was not asked to be.
+                Err(EngineError::TooManyStrays { .. })
+                    if !kept_plain && models[0].options.resident_form.is_none() =>
+                {
+                    *joint = Blueprint::join_plain(models, extras)?;
+                    kept_plain = true;
+                }
+                loaded => break (loaded?, itinerary),
+            }
+        };
+        let C2cBlueprint { beside, joint, .. } = blueprint;
         let Several {
             models,
             stack,
             loaded,
-        } = several::load(models, extras, &joint, itinerary.clone(), progress, wrap)?;
+        } = several;
+        let loaded = Loaded {
+            kept_plain,
+            ..loaded
+        };
+        let plans = joint.plan.stacks()[count..].to_vec();
         Ok(Self {
             models,
             beside,

@@ -122,7 +122,7 @@ impl C2cBlueprint {
             extra.map_err(of(&which, "--projector-gpu-layers"))
         });
         let extras = extras.collect::<Result<Vec<_>, _>>()?;
-        let joint = Blueprint::join(&mut models, &extras, &of_base)?;
+        let joint = Blueprint::join(&mut models, &extras)?;
         Ok(Self {
             models,
             beside: Beside {
@@ -252,7 +252,7 @@ fn teacher(
         logits: false,
         context: Some(context),
         // Every layer is read once a prompt: packing it would take longer than it saves.
-        resident_form: of_base.resident_form.or(Some(Form::Plain)),
+        resident_form: Some(Form::Plain),
         ..of_base.clone()
     };
     match Blueprint::new(&sharer.teacher, options(context)) {

@@ -13,10 +13,10 @@ mod parts;
 mod schedule;
 mod script;
 mod session;
+mod speaking;
 
 pub use model::{Speech, SpeechBlueprint, SpeechOptions};
 pub use noise::Noise;
 pub use script::{Line, Script};
-pub use session::{
-    Ending, Frame, Prompt, Said, SpeakOptions, Speaking, SpeechReport, SpeechSession, Voice,
-};
+pub use session::{Prompt, SpeechSession, Voice};
+pub use speaking::{Ending, Frame, Said, SpeakOptions, Speaking, SpeechReport};

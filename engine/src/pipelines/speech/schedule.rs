@@ -89,6 +89,11 @@ impl Schedule {
         Self(all)
     }
 
+    /// How many steps there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// When the steps are.
     pub fn times(&self) -> Vec<f32> {
         self.0.iter().map(|step| step.time).collect()
