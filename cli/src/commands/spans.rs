@@ -2,7 +2,6 @@
 //! it is over, however it ended. The file is whole or absent.
 
 use std::io;
-use std::path::Path;
 
 use engine::profile::SpanLog;
 
