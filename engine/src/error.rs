@@ -196,6 +196,8 @@ pub enum EngineError {
     },
     #[error("the tokenizer has no token {name}")]
     NoSpecialToken { name: &'static str },
+    #[error("what was said before is not of this model")]
+    SaidElsewhere,
     #[error("{location} has no tokenizer.json")]
     NoSpeechTokenizer {
         location: String,
@@ -276,6 +278,7 @@ impl EngineError {
             Self::NoSpecialToken { .. } => {
                 "give the tokenizer of the language model that it was trained with: --tokenizer DIR"
             }
+            Self::SaidElsewhere => "begin anew, without --resume",
             Self::NoSpeechTokenizer { name, .. } => {
                 let of = name
                     .as_ref()

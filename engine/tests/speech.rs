@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::speech::{Ending, Frame, Noise, Script, SpeakOptions, Speech, SpeechOptions};
+use engine::speech::{
+    Ending, Frame, Noise, Runaway, Script, SpeakOptions, Speech, SpeechOptions, Voice,
+};
 use engine::{EngineError, Measured, ModelOptions};
 use loader::DType;
 use offload::{LoadKind, Residency};
@@ -84,7 +86,8 @@ fn noise() -> Noise {
 }
 
 fn script() -> Script {
-    Script::parse(&fs::read_to_string(fixtures().join("script.txt")).unwrap()).unwrap()
+    let text = fs::read_to_string(fixtures().join("script.txt")).unwrap();
+    Script::parse(&text, &[]).unwrap()
 }
 
 fn voices() -> [Vec<f32>; 2] {
@@ -260,4 +263,118 @@ fn what_is_missing_is_told() {
         matches!(refused, EngineError::TokenizerFile { .. }),
         "{refused}"
     );
+}
+
+#[test]
+fn speech_goes_on_where_it_was_ended() {
+    let mut speech = open("tiny", Residency::Layers(1));
+    let (whole, _) = speak(&mut speech, noise());
+    let options = || SpeakOptions {
+        noise: noise(),
+        max_new_tokens: 40,
+        ..SpeakOptions::default()
+    };
+    for ended_after in 0..whole.tokens.len() {
+        let mut session = speech.session().unwrap();
+        let heard: Vec<_> = voices()
+            .iter()
+            .map(|voice| session.hear(voice).unwrap())
+            .collect();
+        let prompt = session.prompt(&script(), &heard, &noise()).unwrap();
+        let mut speaking = session.speak(prompt.clone(), options()).unwrap();
+        let said: Vec<_> = speaking.by_ref().take(ended_after).collect();
+        assert_eq!(said.len(), ended_after);
+        let before = speaking.said();
+        assert_eq!(before.tokens, whole.tokens[..ended_after]);
+        drop(session);
+        let mut session = open("tiny-hf", Residency::All);
+        let mut session = session.session().unwrap();
+        let frames = before.frames();
+        let rest = session.speak_on(prompt, before, options()).unwrap();
+        let rest: Vec<_> = rest.map(Result::unwrap).collect();
+        let tokens: Vec<u32> = rest.iter().map(|said| said.token).collect();
+        assert_eq!(tokens, whole.tokens[ended_after..], "after {ended_after}");
+        let audio: Vec<f32> = (rest.iter().filter_map(|said| said.frame.as_ref()))
+            .flat_map(|frame| frame.audio.clone())
+            .collect();
+        let expected = whole.frames[frames..].iter();
+        let expected: Vec<f32> = expected.flat_map(|frame| frame.audio.clone()).collect();
+        if !expected.is_empty() {
+            close(&format!("after {ended_after}"), &audio, &expected);
+        }
+    }
+}
+
+#[test]
+fn what_was_said_by_another_model_is_refused() {
+    let mut speech = open("tiny", Residency::All);
+    let mut session = speech.session().unwrap();
+    let prompt = session.prompt(&script(), &[], &noise()).unwrap();
+    let mut speaking = session
+        .speak(prompt.clone(), SpeakOptions::default())
+        .unwrap();
+    assert!(speaking.next().is_some());
+    let mut said = speaking.said();
+    said.latents.push(0.0);
+    let refused = session.speak_on(prompt, said, SpeakOptions::default());
+    assert!(matches!(refused, Err(EngineError::SaidElsewhere)));
+}
+
+#[test]
+fn a_voice_that_was_kept_is_the_voice_that_was_heard() {
+    let mut speech = open("tiny", Residency::All);
+    let latent = speech.config().acoustic.latent;
+    let mut session = speech.session().unwrap();
+    let heard = session.hear(&voices()[0]).unwrap();
+    let kept = Voice::of_latents(heard.latents().to_vec(), latent).unwrap();
+    assert_eq!(kept, heard);
+    assert_eq!(Voice::of_latents(Vec::new(), latent), None);
+    assert_eq!(Voice::of_latents(vec![0.0; latent + 1], latent), None);
+    assert_eq!(Voice::of_latents(vec![f32::NAN; latent], latent), None);
+}
+
+#[test]
+fn parts_have_draws_of_their_own_and_all_voices() {
+    let mut speech = open("tiny", Residency::All);
+    let mut session = speech.session().unwrap();
+    let heard: Vec<_> = voices()
+        .iter()
+        .map(|voice| session.hear(voice).unwrap())
+        .collect();
+    let parts = session.parts(&script(), &heard, Some(0.1)).unwrap();
+    assert!(parts.len() > 1);
+    let of = |session: &mut engine::speech::SpeechSession<'_>, first_frame| {
+        let prompt = session
+            .prompt(&parts[0], &heard, &Noise::default())
+            .unwrap();
+        let options = SpeakOptions {
+            first_frame,
+            max_new_tokens: 6,
+            ..SpeakOptions::default()
+        };
+        let speaking = session.speak(prompt, options).unwrap();
+        speaking.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let first = of(&mut session, 0);
+    assert!(of(&mut session, 0) == first);
+    let later = of(&mut session, 5);
+    assert!(later != first);
+    assert_eq!(session.report().tokens, 2 * first.len() + later.len());
+    session.forget_report();
+    assert_eq!(session.report().tokens, 0);
+}
+
+#[test]
+fn a_runaway_is_stopped_and_said() {
+    let mut speech = open("tiny", Residency::All);
+    let mut session = speech.session().unwrap();
+    let prompt = session.prompt(&script(), &[], &Noise::default()).unwrap();
+    // A frame of this model is a millisecond: it takes the silence of a codec that is broken.
+    let options = SpeakOptions {
+        expected_s: Some(-20.0 / 3.0),
+        ..SpeakOptions::default()
+    };
+    let mut speaking = session.speak(prompt, options).unwrap();
+    while speaking.next().is_some() {}
+    assert_eq!(speaking.ending(), Some(Ending::Runaway(Runaway::NoEnd)));
 }

@@ -32,6 +32,12 @@ impl Injected {
         Ok(injected)
     }
 
+    /// What it says of itself under that name.
+    pub fn words(&self, name: &str) -> Option<String> {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).ok()?;
+        header.metadata().as_ref()?.get(name).cloned()
+    }
+
     fn tensors(&self) -> Result<SafeTensors<'_>, Failure> {
         SafeTensors::deserialize(&self.bytes).map_err(|error| {
             Failure::from(Usage::Injected {

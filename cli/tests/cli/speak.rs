@@ -128,3 +128,126 @@ fn what_was_typed_wrongly_is_told() {
     .fails(1, &["tokenizer.json", "--tokenizer"]);
     engine(["generate", "--model", &model, "--prompt-tokens", "1,2"]).fails(3, &["engine speak"]);
 }
+
+#[test]
+fn a_long_script_is_spoken_in_parts_with_subtitles() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = |file: &str| folder.path().join(file).display().to_string();
+    let (one, two) = (at("voice-1.wav"), at("voice-2.wav"));
+    let script = "Anna: One line of it.\nBo: Another line.\nAnna: The end.\n";
+    fs::write(name("script.txt"), script).unwrap();
+    let rest = format!(
+        "--txt-path {} --voice Anna={one} --voice Bo={two} --max-minutes 0.001 --out {} --srt {} \
+         --max-new-tokens 60 --json",
+        name("script.txt"),
+        name("speech.wav"),
+        name("speech.srt")
+    );
+    let ran = speak(&rest).ok();
+    let json = ran.json();
+    assert!(json["parts"].as_u64().unwrap() > 1, "{json}");
+    let ended = json["parts_ended"].as_array().unwrap();
+    assert!(!ended.is_empty(), "{json}");
+    assert!(ran.stderr.contains("is spoken in"), "{}", ran.stderr);
+    let subtitles = fs::read_to_string(name("speech.srt")).unwrap();
+    assert!(
+        subtitles.starts_with("1\n00:00:00,000 --> 00:00:00,0"),
+        "{subtitles}"
+    );
+    assert!(subtitles.contains("One line of it."), "{subtitles}");
+    let sound = fs::read(name("speech.wav")).unwrap();
+    let frames = json["frames"].as_u64().unwrap() as usize;
+    assert_eq!(samples(&sound).len(), frames * 24 * 2);
+    assert!(!Path::new(&name("speech.wav.resume")).exists());
+    // A name and a number in one script, and a name twice.
+    fs::write(name("mixed.txt"), "Anna: One.\nSpeaker 1: Two.").unwrap();
+    let out = format!("--out {}", name("x.wav"));
+    speak(&format!(
+        "--txt-path {} --voice Anna={one} {out}",
+        name("mixed.txt")
+    ))
+    .fails(2, &["line 2", "--voice"]);
+    speak(&format!(
+        "--text Hello --voice A={one} --voice A={two} {out}"
+    ))
+    .fails(2, &["named A"]);
+    speak(&format!("--text Hello --voice {one} {out}")).fails(2, &["Anna=anna.wav"]);
+}
+
+#[test]
+fn voices_are_kept_and_heard_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = |file: &str| folder.path().join(file).display().to_string();
+    let (one, two) = (at("voice-1.wav"), at("voice-2.wav"));
+    let keep = format!(
+        "--voice-files {one} {two} --save-voice {} {}",
+        name("a"),
+        name("b")
+    );
+    let ran = speak(&keep).ok();
+    assert!(ran.stderr.contains("Wrote"), "{}", ran.stderr);
+    let [script, noise] = ["script.txt", "noise.safetensors"].map(at);
+    let sound = |voices: &str, out: &str| {
+        let rest = "--dtype f32 --inject";
+        speak(&format!(
+            "--txt-path {script} --voice-files {voices} {rest} {noise} --out {}",
+            name(out)
+        ))
+        .ok();
+        fs::read(name(out)).unwrap()
+    };
+    let heard = sound(&format!("{one} {two}"), "heard.wav");
+    speak(&format!("{keep} --dtype f32")).ok();
+    let kept = sound(&format!("{} {}", name("a"), name("b")), "kept.wav");
+    assert!(heard == kept);
+    let out = format!("--out {}", name("x.wav"));
+    speak(&format!("--text Hello --voice-files {noise} {out}")).fails(2, &["--save-voice"]);
+    speak(&format!(
+        "--text Hello --voice-files {one} --save-voice {0} {0} {out}",
+        name("c")
+    ))
+    .fails(2, &["2 files", "1 voices"]);
+}
+
+#[test]
+fn an_interrupted_run_is_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = |file: &str| folder.path().join(file).display().to_string();
+    let journal = name("speech.wav.resume");
+    let (script, one, two) = (at("script.txt"), at("voice-1.wav"), at("voice-2.wav"));
+    let flags = format!(
+        "--txt-path {script} --voice-files {one} {two} --dtype f32 --no-runaway-stop --max-new-tokens 400"
+    );
+    let run = |more: &str| speak(&format!("{flags} --out {} {more}", name("speech.wav")));
+    run("--resume").fails(2, &["nothing to resume"]);
+    let whole = run("--json").ok().json();
+    let sound = fs::read(name("speech.wav")).unwrap();
+    assert!(!Path::new(&journal).exists());
+    // Ended by a signal while it speaks, over a link that is slow enough for it to come in time.
+    let slow = "--num-gpu-layers 0 --link-gbps 0.001";
+    let words = format!(
+        "speak --model {} --tokenizer {} {flags} --out {} {slow}",
+        at("tiny"),
+        at("tiny-hf"),
+        name("speech.wav")
+    );
+    let mut child = command().args(words.split_whitespace()).spawn().unwrap();
+    let begun = std::time::Instant::now();
+    while fs::metadata(name("speech.wav")).map_or(true, |it| it.len() < 44 + 3 * 48) {
+        assert!(begun.elapsed().as_secs() < 60, "no sound came");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    crate::common::interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let cut = fs::read(name("speech.wav")).unwrap();
+    assert!(samples(&cut).len() < samples(&sound).len());
+    assert!(Path::new(&journal).exists());
+    run("").fails(2, &["--resume"]);
+    run("--resume --seed 4").fails(2, &["--seed was another then"]);
+    let rest = run("--resume --json").ok().json();
+    let resumed = fs::read(name("speech.wav")).unwrap();
+    assert_eq!(samples(&resumed).len(), samples(&sound).len());
+    assert!(rest["frames"].as_u64() < whole["frames"].as_u64());
+    assert_eq!(samples(&resumed)[..samples(&cut).len()], *samples(&cut));
+    assert!(!Path::new(&journal).exists());
+}

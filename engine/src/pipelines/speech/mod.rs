@@ -7,16 +7,24 @@
 //! same step, as a run of its own in the same batch, and what it keeps is given back where no frame
 //! of speech comes of it.
 
+mod cut;
 mod model;
 mod noise;
 mod parts;
+mod past;
+mod runaway;
 mod schedule;
 mod script;
 mod session;
 mod speaking;
+mod times;
 
+pub use cut::{PartLimit, spoken_seconds};
 pub use model::{Speech, SpeechBlueprint, SpeechOptions};
 pub use noise::Noise;
-pub use script::{Line, Script};
+pub use past::SaidBefore;
+pub use runaway::Runaway;
+pub use script::{Line, Script, ScriptError};
 pub use session::{Prompt, SpeechSession, Voice};
 pub use speaking::{Ending, Frame, Said, SpeakOptions, Speaking, SpeechReport};
+pub use times::line_times;

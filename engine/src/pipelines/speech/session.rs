@@ -7,12 +7,14 @@ use std::sync::atomic::AtomicBool;
 use kernels::{CodecScratch, CodecState, ConnectScratch, DenoiserScratch, Team, connect, encode};
 use loader::Component;
 
+use super::cut::PartLimit;
 use super::model::{Parts, Speech};
 use super::noise::{Draws, Noise};
 use super::parts::Open;
+use super::past::SaidBefore;
 use super::schedule::Schedule;
 use super::script::{self, Script};
-use super::speaking::{SpeakOptions, Speaking};
+use super::speaking::{Next, SpeakOptions, Speaking, Tally};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::profile::Recording;
@@ -25,6 +27,22 @@ pub struct Voice {
     /// Means of its frames.
     latents: Vec<f32>,
     frames: usize,
+}
+
+impl Voice {
+    /// What [`Voice::latents`] gave; `None` where it is no whole number of frames, or not of numbers.
+    pub fn of_latents(latents: Vec<f32>, latent: usize) -> Option<Self> {
+        let whole = latent > 0 && !latents.is_empty() && latents.len().is_multiple_of(latent);
+        let fine = whole && latents.iter().all(|number| number.is_finite());
+        fine.then(|| Self {
+            frames: latents.len() / latent,
+            latents,
+        })
+    }
+
+    pub fn latents(&self) -> &[f32] {
+        &self.latents
+    }
 }
 
 /// A script in voices, as the model takes it.
@@ -52,6 +70,7 @@ pub struct SpeechSession<'m> {
     pub(super) semantic: (CodecState, CodecScratch),
     pub(super) denoiser: DenoiserScratch,
     pub(super) connector: ConnectScratch,
+    pub(super) tally: Tally,
 }
 
 /// What does not change.
@@ -118,6 +137,7 @@ impl<'m> SpeechSession<'m> {
             own,
             other,
             team,
+            tally: Tally::default(),
         })
     }
 
@@ -172,15 +192,15 @@ impl<'m> SpeechSession<'m> {
         Ok(Voice { latents, frames })
     }
 
-    /// The prompt of a script in these voices, bound in their order; more than there are speakers are
-    /// left out.
+    /// The prompt of a script in these voices: those of its speakers are taken.
     pub fn prompt(
         &mut self,
         script: &Script,
         voices: &[Voice],
         noise: &Noise,
     ) -> Result<Prompt, EngineError> {
-        let voices = &voices[..voices.len().min(script.speakers())];
+        let bound = script.voices(voices.len()).into_iter();
+        let voices: Vec<&Voice> = bound.filter_map(|at| voices.get(at)).collect();
         let frames: Vec<usize> = voices.iter().map(|voice| voice.frames).collect();
         let System {
             tokenizer, special, ..
@@ -229,18 +249,82 @@ impl<'m> SpeechSession<'m> {
         Ok(out)
     }
 
+    /// What the language model takes for a frame.
+    pub(super) fn row_of(
+        &mut self,
+        latents: &[f32],
+        semantics: &[f32],
+    ) -> Result<Vec<f32>, EngineError> {
+        let mut rows = self.connected(Component::AcousticConnector, latents)?;
+        let heard = self.connected(Component::SemanticConnector, semantics)?;
+        (rows.iter_mut().zip(heard)).for_each(|(row, heard)| *row += heard);
+        Ok(rows)
+    }
+
+    /// The script in parts that the context has room for each, and that take no more than so many
+    /// seconds, as estimated.
+    pub fn parts(
+        &self,
+        script: &Script,
+        voices: &[Voice],
+        most_s: Option<f64>,
+    ) -> Result<Vec<Script>, EngineError> {
+        let bound = script.voices(voices.len()).into_iter();
+        let frames = bound.filter_map(|at| voices.get(at)).map(Voice::frames);
+        let System {
+            tokenizer,
+            special,
+            config,
+            ..
+        } = self.system;
+        let without = script.part(Vec::new());
+        let frames: Vec<usize> = frames.collect();
+        let (without, _) = script::prompt(&without, &frames, tokenizer, special)?;
+        let context = self.own.len() + self.own.room();
+        Ok(script.parts(PartLimit {
+            seconds: most_s.unwrap_or(f64::INFINITY),
+            tokens: context.saturating_sub(without.len()) as f64,
+            frames_per_s: config.sample_rate as f64 / config.acoustic.hop() as f64,
+        }))
+    }
+
     /// Speaks. What it says comes token by token.
     pub fn speak(
         &mut self,
         prompt: Prompt,
         options: SpeakOptions,
     ) -> Result<Speaking<'_, 'm>, EngineError> {
+        self.begin()?;
+        let before = SaidBefore::default();
+        Ok(Speaking::new(self, Next::Prompt(prompt), before, options))
+    }
+
+    /// Goes on where speaking of this prompt was ended. What was said is read as a prompt is, so the
+    /// last bits of what follows may be others than if it had not been ended.
+    pub fn speak_on(
+        &mut self,
+        mut prompt: Prompt,
+        said: SaidBefore,
+        options: SpeakOptions,
+    ) -> Result<Speaking<'_, 'm>, EngineError> {
+        self.begin()?;
+        let next = match said.tokens.is_empty() {
+            true => Next::Prompt(prompt),
+            false => {
+                let read = said.read(self, &mut prompt)?;
+                self.session.passes.forget_measured();
+                read
+            }
+        };
+        Ok(Speaking::new(self, next, said, options))
+    }
+
+    fn begin(&mut self) -> Result<(), EngineError> {
         self.own.go_back(0)?;
         self.other.go_back(0)?;
         self.decoder.0.reset();
         self.semantic.0.reset();
-        self.session.passes.begin()?;
-        Ok(Speaking::new(self, prompt, options))
+        self.session.passes.begin()
     }
 }
 

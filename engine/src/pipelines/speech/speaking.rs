@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use kernels::{denoise_step, encode};
-use loader::Component;
 
 use super::noise::{Draws, Noise};
+use super::past::SaidBefore;
+use super::runaway::{Runaway, Watch, loudness};
 use super::schedule::Found;
 use super::session::{Prompt, SpeechSession, System};
 use crate::compute::batch::{Given, Run, RunKind};
@@ -21,6 +22,10 @@ pub struct SpeakOptions {
     /// The most tokens.
     pub max_new_tokens: usize,
     pub noise: Noise,
+    /// Frames of parts that were spoken before: their noise is taken.
+    pub first_frame: usize,
+    /// Seconds that it should take. Speech that runs away from them is stopped; `None`: it is not.
+    pub expected_s: Option<f64>,
 }
 
 impl Default for SpeakOptions {
@@ -29,6 +34,8 @@ impl Default for SpeakOptions {
             guidance: 1.3,
             max_new_tokens: usize::MAX,
             noise: Noise::default(),
+            first_frame: 0,
+            expected_s: None,
         }
     }
 }
@@ -39,6 +46,7 @@ pub enum Ending {
     EndOfText,
     MaxNewTokens,
     ContextFull,
+    Runaway(Runaway),
     Interrupted,
     Failed,
 }
@@ -55,6 +63,8 @@ pub struct Said {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame {
     pub audio: Vec<f32>,
+    /// The root of its mean square.
+    pub loudness: f32,
     pub latent: Vec<f32>,
     pub semantic: Vec<f32>,
     /// The language model's last rows, with the prompt and without.
@@ -64,7 +74,7 @@ pub struct Frame {
 
 /// What the language model takes next.
 #[derive(Debug)]
-enum Next {
+pub(super) enum Next {
     Prompt(Prompt),
     Token(u32),
     /// In place of a token's embedding.
@@ -78,14 +88,37 @@ pub struct Speaking<'s, 'm> {
     draws: Draws,
     next: Next,
     options: SpeakOptions,
-    said: usize,
-    frames: usize,
+    before: SaidBefore,
+    watch: Option<Watch>,
     ending: Option<Ending>,
+}
+
+/// What was spoken in a session so far.
+#[derive(Debug)]
+pub(super) struct Tally {
     started: Instant,
+    tokens: usize,
+    frames: usize,
     first_audio: Option<Duration>,
-    /// When the prompt's pass was over, and the last one.
-    generating: Option<(Instant, Instant)>,
+    /// All tokens of a part after its first, and what the caller did between them.
+    generate: Duration,
+    /// When the last token was said.
+    last: Option<Instant>,
     totals: Totals,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            tokens: 0,
+            frames: 0,
+            first_audio: None,
+            generate: Duration::ZERO,
+            last: None,
+            totals: Totals::default(),
+        }
+    }
 }
 
 /// What speaking came to.
@@ -93,31 +126,62 @@ pub struct Speaking<'s, 'm> {
 pub struct SpeechReport {
     pub tokens: usize,
     pub frames: usize,
-    pub ending: Option<Ending>,
     /// From the call that began to the first frame of sound.
     pub first_audio: Option<Duration>,
     pub totals: Totals,
     pub timing: Timing,
 }
 
+impl SpeechSession<'_> {
+    /// What all that was spoken has come to.
+    pub fn report(&self) -> SpeechReport {
+        let tally = &self.tally;
+        let startup = &self.session.passes.startup;
+        SpeechReport {
+            tokens: tally.tokens,
+            frames: tally.frames,
+            first_audio: tally.first_audio,
+            totals: tally.totals,
+            timing: Timing::new(startup, tally.totals, tally.generate, tally.first_audio),
+        }
+    }
+
+    /// The next report begins here.
+    pub fn forget_report(&mut self) {
+        self.tally = Tally::default();
+    }
+}
+
 impl<'s, 'm> Speaking<'s, 'm> {
     pub(super) fn new(
         session: &'s mut SpeechSession<'m>,
-        prompt: Prompt,
+        next: Next,
+        before: SaidBefore,
         options: SpeakOptions,
     ) -> Self {
+        if session.tally.tokens == 0 {
+            session.tally.started = Instant::now();
+        }
+        let config = session.system.config;
+        let mut draws = Draws::new(options.noise.clone());
+        draws.skip_frames(
+            options.first_frame + before.frames(),
+            config.acoustic.latent,
+        );
+        let frame_s = config.acoustic.hop() as f64 / config.sample_rate as f64;
+        let watch = options.expected_s.map(|expected| {
+            let mut watch = Watch::new(expected, frame_s);
+            watch.made(before.frames());
+            watch
+        });
         Self {
-            draws: Draws::new(options.noise.clone()),
+            draws,
+            watch,
             session,
-            next: Next::Prompt(prompt),
+            next,
             options,
-            said: 0,
-            frames: 0,
+            before,
             ending: None,
-            started: Instant::now(),
-            first_audio: None,
-            generating: None,
-            totals: Totals::default(),
         }
     }
 
@@ -125,19 +189,11 @@ impl<'s, 'm> Speaking<'s, 'm> {
         self.ending
     }
 
-    /// What it has come to so far.
-    pub fn report(&self) -> SpeechReport {
-        let generate = self.generating.map(|(from, to)| to.duration_since(from));
-        let startup = &self.session.session.passes.startup;
-        let generate = generate.unwrap_or_default();
-        SpeechReport {
-            tokens: self.said,
-            frames: self.frames,
-            ending: self.ending,
-            first_audio: self.first_audio,
-            totals: self.totals,
-            timing: Timing::new(startup, self.totals, generate, self.first_audio),
-        }
+    /// What was said of this prompt, to go on from it later.
+    pub fn said(&self) -> SaidBefore {
+        let mut said = self.before.clone();
+        said.keep(&self.session.decoder.0, &self.session.semantic.0);
+        said
     }
 
     /// The passes of which all is known since `next` was called before.
@@ -146,11 +202,12 @@ impl<'s, 'm> Speaking<'s, 'm> {
     }
 
     fn say(&mut self) -> Result<Option<Said>, EngineError> {
-        if self.said >= self.options.max_new_tokens {
+        let said = self.before.tokens.len();
+        if said >= self.options.max_new_tokens {
             self.ending = Some(Ending::MaxNewTokens);
             return Ok(None);
         }
-        if self.said > 0 && self.session.own.room() == 0 {
+        if said > 0 && self.session.own.room() == 0 {
             self.ending = Some(Ending::ContextFull);
             return Ok(None);
         }
@@ -159,7 +216,6 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let clock = &mut self.session.session.passes.clock;
         let token = stage!(clock, Sampling, choose(&self.session.system, &with_prompt));
         let special = self.session.system.special;
-        self.said += 1;
         let frame = match token {
             _ if token == special.speech => Some(self.frame(with_prompt, without)?),
             _ => {
@@ -174,19 +230,36 @@ impl<'s, 'm> Speaking<'s, 'm> {
                 None
             }
         };
+        self.before.add(token, frame.as_ref());
         self.session.session.passes.end_pass()?;
-        let now = Instant::now();
-        self.generating.get_or_insert((now, now)).1 = now;
-        if frame.is_some() {
-            self.first_audio.get_or_insert_with(|| now - self.started);
-        }
-        for pass in self.session.session.measured() {
-            self.totals.add(&pass.timing, &pass.loads);
-        }
+        self.count(frame.is_some());
         if token == special.eos {
             self.ending = Some(Ending::EndOfText);
         }
+        if let (Some(watch), Some(frame)) = (&mut self.watch, &frame)
+            && let Some(why) = watch.frame(frame.loudness, &frame.with_prompt)
+        {
+            self.ending = Some(Ending::Runaway(why));
+        }
         Ok(Some(Said { token, frame }))
+    }
+
+    fn count(&mut self, spoke: bool) {
+        let session = &mut *self.session;
+        let tally = &mut session.tally;
+        tally.tokens += 1;
+        if spoke {
+            tally.frames += 1;
+            (tally.first_audio).get_or_insert_with(|| tally.started.elapsed());
+        }
+        let now = Instant::now();
+        for pass in session.session.measured() {
+            tally.totals.add(&pass.timing, &pass.loads);
+            if let (PassKind::Decode, Some(last)) = (pass.timing.kind, tally.last) {
+                tally.generate += now - last;
+            }
+        }
+        tally.last = Some(now);
     }
 
     /// One visit of each layer for both branches: their last rows after the final norm.
@@ -268,8 +341,8 @@ impl<'s, 'm> Speaking<'s, 'm> {
         } = &session.system;
         let latent_size = config.acoustic.latent;
         let mut latent = vec![0.0; latent_size];
-        self.draws.frame(self.frames, &mut latent);
-        self.frames += 1;
+        let frame = self.options.first_frame + self.before.frames();
+        self.draws.frame(frame, &mut latent);
         let conditions = [&with_prompt[..], &without].concat();
         let (team, guidance) = (&session.team, self.options.guidance);
         let (schedule, scratch) = (&session.schedule, &mut session.denoiser);
@@ -311,13 +384,9 @@ impl<'s, 'm> Speaking<'s, 'm> {
             })?;
         });
         let speech = special.speech;
-        let mut row = session.connected(Component::AcousticConnector, &latent)?;
-        let heard = session.connected(Component::SemanticConnector, &semantic)?;
-        row.iter_mut()
-            .zip(heard)
-            .for_each(|(row, heard)| *row += heard);
-        self.next = Next::Row(speech, row);
+        self.next = Next::Row(speech, session.row_of(&latent, &semantic)?);
         Ok(Frame {
+            loudness: loudness(&audio),
             audio,
             latent,
             semantic,
