@@ -71,6 +71,12 @@ pub enum Usage {
     SizesOfSystem,
     #[error(transparent)]
     Script(engine::speech::ScriptError),
+    #[error("the demo model does not speak")]
+    NoSpeech,
+    #[error("{flag} is of models that speak, and this one does not")]
+    OfSpeech { flag: &'static str },
+    #[error("{flag} is of models of text, and this one speaks")]
+    OfText { flag: &'static str },
     #[error("{file}: {problem}")]
     KeptVoice { file: String, problem: String },
     #[error("two voices are named {name}")]
@@ -194,6 +200,10 @@ impl Failure {
             Self::Usage(Usage::Script(ScriptError::Mixed { .. })) => {
                 "begin all lines with `Speaker N:`, or all with names of --voice"
             }
+            Self::Usage(Usage::NoSpeech) => {
+                "say which model: --model DIR; `engine synth` makes one"
+            }
+            Self::Usage(Usage::OfSpeech { .. } | Usage::OfText { .. }) => "leave that flag out",
             Self::Usage(Usage::KeptVoice { .. }) => {
                 "give a WAV file, or one that --save-voice wrote with a model of this kind"
             }

@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use engine::diagnosis::Diagnosis;
+use engine::profile::Stage;
 use engine::speech::{
-    Ending, Frame, Noise, Runaway, Script, SpeakOptions, Speech, SpeechOptions, Voice,
+    Ending, Frame, Noise, Runaway, Saying, Script, SpeakOptions, Speech, SpeechBlueprint,
+    SpeechOptions, SpeechTrials, SpokenRun, Voice,
 };
-use engine::{EngineError, Measured, ModelOptions};
+use engine::{Checkup, EngineError, Measured, ModelOptions};
 use loader::DType;
 use offload::{LoadKind, Residency};
 use serde_json::Value;
@@ -377,4 +380,84 @@ fn a_runaway_is_stopped_and_said() {
     let mut speaking = session.speak(prompt, options).unwrap();
     while speaking.next().is_some() {}
     assert_eq!(speaking.ending(), Some(Ending::Runaway(Runaway::NoEnd)));
+}
+
+/// What three rounds say of how this system is planned.
+fn diagnosed(model: ModelOptions, steps: usize) -> Vec<Diagnosis> {
+    let path = fixtures().join("tiny");
+    let options = SpeechOptions {
+        model: ModelOptions {
+            dtype: Some(DType::F32),
+            context: Some(512),
+            ..model
+        },
+        steps,
+        ..options(Residency::All)
+    };
+    let blueprint = SpeechBlueprint::new(&path, &options).unwrap();
+    let saying = Saying {
+        script: script(),
+        voices: Vec::new(),
+        options: SpeakOptions::default(),
+    };
+    let prompt = blueprint.prompt_tokens(&saying.script).unwrap();
+    let trials = SpeechTrials {
+        path,
+        options,
+        saying,
+    };
+    let mut checkup = Checkup::new(Box::new(trials), &blueprint.language, prompt, 12);
+    for _ in 0..3 {
+        checkup.round(&Arc::default(), &mut |_| {}).unwrap();
+    }
+    checkup.findings().unwrap().diagnose()
+}
+
+#[test]
+fn a_slow_head_is_told_from_slow_transfers() {
+    let resident = ModelOptions {
+        residency: Residency::All,
+        ..ModelOptions::default()
+    };
+    let found = diagnosed(resident, 400);
+    assert!(
+        matches!(
+            found[0],
+            Diagnosis::StageOutside {
+                stage: Stage::DiffusionHead,
+                ..
+            }
+        ),
+        "{found:?}"
+    );
+    // 19 kB a layer: twenty milliseconds each over this link.
+    let slow = ModelOptions {
+        residency: Residency::Layers(0),
+        link_gbps: Some(0.001),
+        ..ModelOptions::default()
+    };
+    let found = diagnosed(slow, 10);
+    assert!(matches!(found[0], Diagnosis::LinkBound { .. }), "{found:?}");
+    let heads = |it: &Diagnosis| matches!(it, Diagnosis::StageOutside { .. });
+    assert!(!found.iter().any(heads), "{found:?}");
+}
+
+#[test]
+fn a_measured_run_has_its_sound_and_its_parts() {
+    let mut speech = open("tiny", Residency::Layers(1));
+    let limit = speech.measure_memory().unwrap();
+    // Ten steps read the head's layers ten times.
+    assert!(limit.weight_bytes > speech.language().weight_bytes() + 10 * 40_000);
+    let saying = Saying {
+        script: script(),
+        voices: voices().to_vec(),
+        options: SpeakOptions {
+            noise: noise(),
+            ..SpeakOptions::default()
+        },
+    };
+    let run = SpokenRun::measure(&mut speech, None, &saying, &Arc::default()).unwrap();
+    assert_eq!((run.frames, run.run.tokens.len()), (9, 13));
+    assert!((run.audio_s - 9.0 * 0.001).abs() < 1e-9);
+    assert_eq!(run.run.token_ms.len(), 12);
 }

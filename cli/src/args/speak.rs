@@ -149,6 +149,37 @@ pub struct SoundArgs {
     pub dump: Option<PathBuf>,
 }
 
+/// What a system that speaks needs in commands that measure.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Speech")]
+pub struct SayingArgs {
+    /// For a model that speaks: its tokenizer.json, or its folder, where the checkpoint has none
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
+    /// For a model that speaks: WAV files to take the voices from
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub voice_files: Vec<PathBuf>,
+}
+
+impl SayingArgs {
+    /// What was typed that only speech knows.
+    pub fn typed(&self) -> Option<&'static str> {
+        match (&self.tokenizer, self.voice_files.is_empty()) {
+            (Some(_), _) => Some("--tokenizer"),
+            (None, false) => Some("--voice-files"),
+            (None, true) => None,
+        }
+    }
+
+    pub fn options(&self, model: ModelOptions) -> SpeechOptions {
+        SpeechOptions {
+            model,
+            tokenizer: self.tokenizer.clone(),
+            ..SpeechOptions::default()
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
 pub struct TellArgs {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::common::{Run, command, engine};
+use crate::process::UnderWay;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/vibevoice")
@@ -137,7 +138,7 @@ fn a_long_script_is_spoken_in_parts_with_subtitles() {
     let script = "Anna: One line of it.\nBo: Another line.\nAnna: The end.\n";
     fs::write(name("script.txt"), script).unwrap();
     let rest = format!(
-        "--txt-path {} --voice Anna={one} --voice Bo={two} --max-minutes 0.001 --out {} --srt {} \
+        "--txt-path {} --voice Anna={one} --voice Bo={two} --max-minutes 0.03 --out {} --srt {} \
          --max-new-tokens 60 --json",
         name("script.txt"),
         name("speech.wav"),
@@ -231,14 +232,11 @@ fn an_interrupted_run_is_resumed() {
         at("tiny-hf"),
         name("speech.wav")
     );
-    let mut child = command().args(words.split_whitespace()).spawn().unwrap();
-    let begun = std::time::Instant::now();
-    while fs::metadata(name("speech.wav")).map_or(true, |it| it.len() < 44 + 3 * 48) {
-        assert!(begun.elapsed().as_secs() < 60, "no sound came");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    crate::common::interrupt(&child);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let sound_has_come = || fs::metadata(name("speech.wav")).is_ok_and(|it| it.len() > 44 + 2 * 48);
+    fs::remove_file(name("speech.wav")).unwrap();
+    let mut under_way = UnderWay::start(command().args(words.split_whitespace()));
+    under_way.until("sound", sound_has_come).signal("INT");
+    assert_eq!(under_way.ends_soon().code, 130);
     let cut = fs::read(name("speech.wav")).unwrap();
     assert!(samples(&cut).len() < samples(&sound).len());
     assert!(Path::new(&journal).exists());
@@ -250,4 +248,51 @@ fn an_interrupted_run_is_resumed() {
     assert!(rest["frames"].as_u64() < whole["frames"].as_u64());
     assert_eq!(samples(&resumed)[..samples(&cut).len()], *samples(&cut));
     assert!(!Path::new(&journal).exists());
+}
+
+#[test]
+fn texts_are_spoken_several_times_and_the_table_has_their_sound() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = folder.path().join("texts.txt");
+    fs::write(&texts, "short\tHello there.\nlong\tSpeaker 1: One.\n").unwrap();
+    let (model, tokenizer, texts) = (at("tiny"), at("tiny-hf"), texts.display().to_string());
+    let start = [
+        "--model",
+        &model,
+        "--tokenizer",
+        &tokenizer,
+        "--num-gpu-layers",
+        "1",
+    ];
+    let bench = ["bench", "--speech", &texts, "--tokens", "12"];
+    let ran = engine(bench.into_iter().chain(start)).ok();
+    for words in [
+        "Label     Words  Wall (ms)  Audio (s)      RTF    Tok/s  Mem (MB)    Prefill   Generate     Decode",
+        "Average realtime factor: ",
+        "Average audio processing time: 0.000s",
+        "Realtime factor std dev: ",
+        "Frame, long: ",
+        "diffusion_head ",
+    ] {
+        assert!(ran.stdout.contains(words), "{words}: {}", ran.stdout);
+    }
+    let json = engine(bench.into_iter().chain(start).chain(["--json"]))
+        .ok()
+        .json();
+    assert_eq!(
+        json["rows"][0]["realtime_factor"].as_array().unwrap().len(),
+        3
+    );
+    // Flags of speech with a model of text, and the other way round.
+    engine(["bench", "--tokenizer", &tokenizer]).fails(2, &["--tokenizer", "speak"]);
+    engine(["bench", "--speech", &texts]).fails(2, &["demo model does not speak"]);
+    engine(["diagnose", "--voice-files", "x.wav"]).fails(2, &["--voice-files"]);
+    engine(
+        ["diagnose", "--prompt-tokens", "1"]
+            .into_iter()
+            .chain(start),
+    )
+    .fails(2, &["--prompt-tokens"]);
+    let ran = engine(["diagnose", "--tokens", "8"].into_iter().chain(start)).ok();
+    assert!(ran.stdout.contains("diffusion_head"), "{}", ran.stdout);
 }

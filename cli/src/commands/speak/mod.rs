@@ -23,6 +23,7 @@ use crate::{interrupt, prompt};
 
 mod dumped;
 mod journal;
+pub mod saying;
 mod sink;
 mod subtitles;
 mod talk;

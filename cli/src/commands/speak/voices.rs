@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use engine::audio::{self, AudioError};
 use engine::speech::{Script, SpeechSession, Voice};
+use loader::VibeVoiceConfig;
 
 use super::FILE_BYTES_MAX;
 use crate::args::ScriptArgs;
@@ -86,11 +87,30 @@ fn one(path: &Path, wanted: Wanted<'_>, console: &Console) -> Result<Given, Fail
     if start[..read].ends_with(b"{") && read == start.len() {
         return kept(path, wanted, console);
     }
-    let all = start[..read].chain(file);
-    let sound = audio::read_wav(all, FILE_BYTES_MAX).map_err(failed)?;
-    let mut samples = audio::resample(&sound.samples, sound.rate, wanted.rate).map_err(failed)?;
-    audio::normalise(&mut samples, wanted.loudness, wanted.eps);
-    Ok(Given::Sound(samples))
+    let sound = loud(
+        start[..read].chain(file),
+        wanted.rate,
+        (wanted.loudness, wanted.eps),
+    );
+    sound.map(Given::Sound).map_err(failed)
+}
+
+/// The sound of a WAV file, as a model of that config takes it.
+pub fn sound(path: &Path, config: &VibeVoiceConfig) -> Result<Vec<f32>, Failure> {
+    let loudness = (config.target_dbfs, config.voice_eps);
+    let file = File::open(path).map_err(AudioError::Read);
+    let sound = file.and_then(|file| loud(file, config.sample_rate as u32, loudness));
+    sound.map_err(|source| Failure::Sound {
+        file: path.display().to_string(),
+        source,
+    })
+}
+
+fn loud(from: impl Read, rate: u32, (loudness, eps): (f64, f64)) -> Result<Vec<f32>, AudioError> {
+    let sound = audio::read_wav(from, FILE_BYTES_MAX)?;
+    let mut samples = audio::resample(&sound.samples, sound.rate, rate)?;
+    audio::normalise(&mut samples, loudness, eps);
+    Ok(samples)
 }
 
 fn kept(path: &Path, wanted: Wanted<'_>, console: &Console) -> Result<Given, Failure> {

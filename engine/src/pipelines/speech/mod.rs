@@ -18,6 +18,7 @@ mod script;
 mod session;
 mod speaking;
 mod times;
+mod trial;
 
 pub use cut::{PartLimit, spoken_seconds};
 pub use model::{Speech, SpeechBlueprint, SpeechOptions};
@@ -28,3 +29,4 @@ pub use script::{Line, Script, ScriptError};
 pub use session::{Prompt, SpeechSession, Voice};
 pub use speaking::{Ending, Frame, Said, SpeakOptions, Speaking, SpeechReport};
 pub use times::line_times;
+pub use trial::{Saying, SpeechTrials, SpokenRun};

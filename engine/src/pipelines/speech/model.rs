@@ -12,13 +12,14 @@ use loader::{Component, VibeVoice, VibeVoiceConfig, Whole};
 use serde_json::Map;
 
 use super::parts::{Part, codec_shape, denoiser_shape};
-use super::script::Special;
+use super::script::{self, Script, Special};
 use super::session::SpeechSession;
 use crate::compute::Kernels;
 use crate::error::EngineError;
 use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
 use crate::model::{Blueprint, Model};
+use crate::profile::MemoryLimit;
 use crate::text::{SpecialTokens, Tokenizer};
 use crate::weights::weight::tensor_of;
 
@@ -155,6 +156,11 @@ impl SpeechBlueprint {
         &self.system.config
     }
 
+    /// The tokens of a prompt without voices.
+    pub fn prompt_tokens(&self, script: &Script) -> Result<Vec<u32>, EngineError> {
+        Ok(script::prompt(script, &[], &self.tokenizer, self.special)?.0)
+    }
+
     /// What stays beside the language model, with its bytes.
     pub fn beside(&self) -> Result<Vec<(&'static str, u64)>, EngineError> {
         let dtype = self.language.options.dtype;
@@ -270,6 +276,26 @@ impl Speech {
             bytes += component.source.stored_bytes();
         }
         Ok(bytes)
+    }
+
+    /// Measures, once, how fast memory can be read, over the diffusion head's bytes, and counts what
+    /// a frame reads of all parts. The reports of [`Speech::language`] then have it.
+    pub fn measure_memory(&self) -> Result<MemoryLimit, EngineError> {
+        let parts = &self.parts;
+        let once = [
+            &parts.acoustic_decoder,
+            &parts.semantic_encoder,
+            &parts.acoustic_connector,
+            &parts.semantic_connector,
+        ];
+        let once: u64 = once.into_iter().map(Part::bytes).sum();
+        let again = parts.head.bytes_of_weights(|name| {
+            name.contains(".ffn.")
+                || name.starts_with("noisy")
+                || name == "final_layer.linear_2.weight"
+        });
+        let of_head = parts.head.bytes() + (self.steps as u64 - 1) * again;
+        (self.language).measure_memory_over(Some(parts.head.slab()), once + of_head)
     }
 
     /// What reports are about.

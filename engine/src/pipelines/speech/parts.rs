@@ -63,6 +63,22 @@ impl Part {
         })
     }
 
+    pub fn slab(&self) -> &SlabBytes {
+        &self.slab
+    }
+
+    /// Of all its weights.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_of_weights(|_| true)
+    }
+
+    /// Of those whose names are wanted.
+    pub fn bytes_of_weights(&self, wanted: impl Fn(&str) -> bool) -> u64 {
+        let places = self.layout.placements();
+        let names = self.names.iter().filter(|(name, _)| wanted(name));
+        names.map(|(_, at)| places[*at].bytes() as u64).sum()
+    }
+
     /// Lets `work` see the weights.
     pub fn open<R>(&self, work: impl FnOnce(Open<'_>) -> R) -> Result<R, EngineError> {
         Ok(self.slab.read(|bytes| work(Open { part: self, bytes }))?)

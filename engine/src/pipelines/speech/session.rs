@@ -21,6 +21,9 @@ use crate::profile::Recording;
 use crate::run::sequence::Sequence;
 use crate::run::session::Session;
 
+/// Models that speak have no more; a config that says so is a test's.
+const FRAMES_PER_S_MAX: f64 = 25.0;
+
 /// A voice, heard once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Voice {
@@ -284,7 +287,8 @@ impl<'m> SpeechSession<'m> {
         Ok(script.parts(PartLimit {
             seconds: most_s.unwrap_or(f64::INFINITY),
             tokens: context.saturating_sub(without.len()) as f64,
-            frames_per_s: config.sample_rate as f64 / config.acoustic.hop() as f64,
+            frames_per_s: FRAMES_PER_S_MAX
+                .min(config.sample_rate as f64 / config.acoustic.hop() as f64),
         }))
     }
 
