@@ -123,6 +123,7 @@ impl VibeVoice {
         read.extend([names.scaling(), names.bias()].map(str::to_owned));
         let system = System {
             name: NAME,
+            names: &names::LANGUAGE,
             tensors: read,
         };
         Ok(Self {
