@@ -14,6 +14,8 @@ mod checkpoint;
 mod checksum;
 mod chunk;
 #[forbid(unsafe_code)]
+mod component;
+#[forbid(unsafe_code)]
 mod config;
 mod convert;
 mod crew;
@@ -65,6 +67,7 @@ pub use buffer::AlignedBuf;
 pub use checkpoint::{Checkpoint, TensorEntry};
 pub use checksum::{ALGORITHM as CHECKSUM_ALGORITHM, Checksum, NoChecksum, Stretch};
 pub use chunk::{CHUNK_BYTES, Chunk, Fill, Scatter, assign};
+pub use component::{ComponentSource, ComponentTensor};
 pub use config::{ModelConfig, Rope, RopePairing, RopeScaling};
 pub use convert::convert;
 pub use dtype::{DType, UnknownDType};
@@ -90,7 +93,4 @@ pub use spec::{
 };
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
 pub use surplus::{Purpose, Unread};
-pub use vibevoice::{
-    CodecConfig, Component, ComponentSource, ComponentTensor, HeadConfig, VibeVoice,
-    VibeVoiceConfig,
-};
+pub use vibevoice::{CodecConfig, Component, HeadConfig, VibeVoice, VibeVoiceConfig};
