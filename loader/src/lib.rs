@@ -4,8 +4,8 @@
 //! and checks every bound before a weight is read; [`BlockLayout`] says where each weight of a
 //! block lies in one slab of memory; [`BlockSource`] says where those bytes are on disk, and
 //! [`Chunk`]s are the reads that bring them. [`Fuser`] is the same of the projectors between two
-//! models' caches, and [`VibeVoice`] of a system that speaks: a language model and what stands
-//! beside it. This crate knows no device and no tensor library.
+//! models' caches, and [`VibeVoice`] and [`Qwen3Tts`] of systems that speak: a language model and what
+//! stands beside it. This crate knows no device and no tensor library.
 
 // What reads a stranger's files has no unsafe code, and cannot get any.
 mod buffer;
@@ -45,6 +45,8 @@ mod manifest;
 mod measure;
 #[forbid(unsafe_code)]
 mod naming;
+#[forbid(unsafe_code)]
+mod qwen3_tts;
 mod read;
 #[forbid(unsafe_code)]
 mod room;
@@ -54,6 +56,8 @@ mod rows;
 mod source;
 #[forbid(unsafe_code)]
 mod spec;
+#[forbid(unsafe_code)]
+mod speech;
 mod storage;
 #[forbid(unsafe_code)]
 mod surplus;
@@ -83,6 +87,10 @@ pub use layout::{Arrangement, BlockLayout, Form, Move, Part, Placement, SLAB_ALI
 pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{LoneRead, ReadRate, measure_lone_read, measure_read_gbps};
 pub use naming::Description;
+pub use qwen3_tts::{
+    CodeSampling, CodecDecoderConfig, ControlTokens, Language, PredictorConfig, Qwen3Tts,
+    Qwen3TtsComponent, Qwen3TtsConfig, Sampling, Speaker,
+};
 pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
 pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;
@@ -91,6 +99,7 @@ pub use spec::{
     AttentionBiases, BlockSpec, EndsSpec, FeedForward, Half, HeadNorms, Mixer, Norms,
     ProjectorPart, Role, TensorSpec, WeightSpec,
 };
+pub use speech::SpeechSystem;
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
 pub use surplus::{Purpose, Unread};
 pub use vibevoice::{CodecConfig, Component, HeadConfig, VibeVoice, VibeVoiceConfig};

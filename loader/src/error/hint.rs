@@ -35,6 +35,9 @@ impl Error {
                 format!("choose a checkpoint with {supported}")
             }
             Self::Speech { .. } => "run it with `engine speak`".into(),
+            Self::NoCodec { folder, .. } => {
+                format!("fetch {folder} and the files in it from where this came from")
+            }
             Self::Factor { file, .. } => {
                 format!("{file} is damaged, or was saved before this was set: fetch it again")
             }

@@ -27,7 +27,7 @@ use crate::{Checkpoint, DType, Error, Storage, TensorEntry};
 pub use codec::CodecConfig;
 pub use config::VibeVoiceConfig;
 pub use head::HeadConfig;
-pub(crate) use kind::refuse;
+pub(crate) use kind::{MODEL_TYPE, check};
 use names::Names;
 pub(crate) use parts::{Part, parts};
 
