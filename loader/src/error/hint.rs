@@ -145,6 +145,7 @@ impl Error {
             Self::UnknownPreset { .. } => {
                 let mut names = crate::synth::preset_names();
                 names.extend(crate::synth::vibevoice_shapes());
+                names.extend(crate::synth::qwen3_tts_shapes());
                 format!("choose one of {}", names.join(", "))
             }
             Self::Read { file, .. } => format!(

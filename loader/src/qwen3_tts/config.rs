@@ -108,7 +108,7 @@ fn parse(
         speakers: voices::speakers(&fields, &languages, talker.vocab_size)?,
         languages,
         takes_instruct: !WITHOUT_INSTRUCT.contains(size),
-        sampling: sampling::DEFAULT,
+        sampling: Sampling::REFERENCE,
         predictor,
         codec,
     };

@@ -37,14 +37,14 @@ pub(crate) const NAME: &str = "Qwen3-TTS";
 /// The folder of the codec, inside the checkpoint's.
 pub(crate) const CODEC_FOLDER: &str = "speech_tokenizer";
 
-const TALKER: NestedNames = NestedNames {
+pub(crate) const TALKER: NestedNames = NestedNames {
     layers: "talker.model.layers.",
     embedding: "talker.model.codec_embedding.weight",
     final_norm: "talker.model.norm.weight",
     head: "talker.codec_head.weight",
     rotation: "talker.model.rotary_emb.inv_freq",
 };
-const TEXT_EMBEDDING: &str = "talker.model.text_embedding.weight";
+pub(crate) const TEXT_EMBEDDING: &str = "talker.model.text_embedding.weight";
 
 /// What stands in the files and is for other uses: sounds into codes, and copies of voices.
 const ENCODER: &str = "encoder.";

@@ -37,13 +37,17 @@ const CODE: CodeSampling = CodeSampling {
     top_p: 1.0,
 };
 
-/// What the reference does where nothing is said.
-pub(super) const DEFAULT: Sampling = Sampling {
-    talker: CODE,
-    predictor: CODE,
-    repetition_penalty: 1.05,
-    max_new_tokens: 2048,
-};
+impl Sampling {
+    /// What the reference does where nothing is said.
+    pub const REFERENCE: Self = Self {
+        talker: CODE,
+        predictor: CODE,
+        repetition_penalty: 1.05,
+        max_new_tokens: 2048,
+    };
+}
+
+const DEFAULT: Sampling = Sampling::REFERENCE;
 
 pub(super) fn read(folder: &Folder) -> Result<Sampling, Error> {
     let Some(json) = folder.read(GENERATION_CONFIG)? else {
