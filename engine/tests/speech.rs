@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use engine::diagnosis::Diagnosis;
 use engine::profile::Stage;
 use engine::speech::{
-    Ending, Frame, Noise, Runaway, Saying, Script, SpeakOptions, Speech, SpeechBlueprint,
+    Ending, Frame, Limits, Noise, Runaway, Saying, Script, SpeakOptions, Speech, SpeechBlueprint,
     SpeechOptions, SpeechTrials, SpokenRun, Voice,
 };
 use engine::{Checkup, EngineError, Measured, ModelOptions};
@@ -57,6 +57,13 @@ impl Numbers {
         let ids = self.bytes(name).chunks_exact(8);
         ids.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) as u32)
             .collect()
+    }
+}
+
+fn limits(max_new_tokens: usize) -> Limits {
+    Limits {
+        max_new_tokens,
+        ..Limits::default()
     }
 }
 
@@ -120,7 +127,7 @@ fn speak(speech: &mut Speech, noise: Noise) -> (Spoken, Vec<Measured>) {
     };
     let options = SpeakOptions {
         noise,
-        max_new_tokens: 40,
+        limits: limits(40),
         ..SpeakOptions::default()
     };
     let mut speaking = session.speak(prompt, options).unwrap();
@@ -167,10 +174,10 @@ fn what_is_said_is_what_the_reference_says_whatever_stays() {
             assert_eq!(spoken.input_ids, expected.ids("input_ids"), "{what}");
             assert_eq!(spoken.tokens, expected.ids("tokens"), "{what}");
             let parts: [(&str, Of); 5] = [
-                ("frame.cond_pos", |frame| &frame.with_prompt),
-                ("frame.cond_neg", |frame| &frame.without),
-                ("frame.latent", |frame| &frame.latent),
-                ("frame.semantic", |frame| &frame.semantic),
+                ("frame.cond_pos", |frame| frame.stage("frame.cond_pos")),
+                ("frame.cond_neg", |frame| frame.stage("frame.cond_neg")),
+                ("frame.latent", |frame| frame.stage("frame.latent")),
+                ("frame.semantic", |frame| frame.stage("frame.semantic")),
                 ("audio", |frame| &frame.audio),
             ];
             for (name, of) in parts {
@@ -215,7 +222,7 @@ fn a_seed_is_reproducible_and_another_one_is_another() {
         let prompt = session.prompt(&script(), &heard, &noise).unwrap();
         let options = SpeakOptions {
             noise,
-            max_new_tokens: 30,
+            limits: limits(30),
             ..SpeakOptions::default()
         };
         let speaking = session.speak(prompt, options).unwrap();
@@ -274,7 +281,7 @@ fn speech_goes_on_where_it_was_ended() {
     let (whole, _) = speak(&mut speech, noise());
     let options = || SpeakOptions {
         noise: noise(),
-        max_new_tokens: 40,
+        limits: limits(40),
         ..SpeakOptions::default()
     };
     for ended_after in 0..whole.tokens.len() {
@@ -318,7 +325,7 @@ fn what_was_said_by_another_model_is_refused() {
         .unwrap();
     assert!(speaking.next().is_some());
     let mut said = speaking.said();
-    said.latents.push(0.0);
+    said.lists[0].1.push(0.0);
     let refused = session.speak_on(prompt, said, SpeakOptions::default());
     assert!(matches!(refused, Err(EngineError::SaidElsewhere)));
 }
@@ -351,8 +358,10 @@ fn parts_have_draws_of_their_own_and_all_voices() {
             .prompt(&parts[0], &heard, &Noise::default())
             .unwrap();
         let options = SpeakOptions {
-            first_frame,
-            max_new_tokens: 6,
+            limits: Limits {
+                first_frame,
+                ..limits(6)
+            },
             ..SpeakOptions::default()
         };
         let speaking = session.speak(prompt, options).unwrap();
@@ -374,7 +383,10 @@ fn a_runaway_is_stopped_and_said() {
     let prompt = session.prompt(&script(), &[], &Noise::default()).unwrap();
     // A frame of this model is a millisecond: it takes the silence of a codec that is broken.
     let options = SpeakOptions {
-        expected_s: Some(-20.0 / 3.0),
+        limits: Limits {
+            expected_s: Some(-20.0 / 3.0),
+            ..Limits::default()
+        },
         ..SpeakOptions::default()
     };
     let mut speaking = session.speak(prompt, options).unwrap();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use engine::profile::{Sample, Stage, StageTimes};
-use engine::speech::{Saying, SpeakOptions, Speech, SpeechBlueprint, SpokenRun};
+use engine::speech::{Saying, Speech, SpeechBlueprint, SpokenRun};
 use engine::{EngineError, Machine};
 use serde_json::{Value, json};
 
@@ -35,10 +35,7 @@ pub fn run(args: &BenchArgs, file: &Path, console: &Console) -> Result<(), Failu
     let mut rows = Vec::new();
     for (label, text) in texts {
         let mut saying = saying::of_text(&text, &args.saying, &config)?;
-        saying.options = SpeakOptions {
-            max_new_tokens: args.tokens.unwrap_or(usize::MAX),
-            ..saying.options
-        };
+        saying.options.limits.max_new_tokens = args.tokens.unwrap_or(usize::MAX);
         rows.push(Row {
             label,
             words: text.split_whitespace().count(),

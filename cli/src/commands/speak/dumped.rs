@@ -13,10 +13,7 @@ pub struct Dumped {
     prompt: Vec<f32>,
     tokens: Vec<f32>,
     frames: usize,
-    latent: Vec<f32>,
-    with_prompt: Vec<f32>,
-    without: Vec<f32>,
-    semantic: Vec<f32>,
+    stages: Vec<(&'static str, Vec<f32>)>,
     audio: Vec<f32>,
 }
 
@@ -28,13 +25,14 @@ impl Dumped {
 
     pub fn add(&mut self, token: u32, frame: Option<&Frame>) {
         self.tokens.push(token as f32);
-        if let Some(frame) = frame {
-            self.frames += 1;
-            self.latent.extend(&frame.latent);
-            self.with_prompt.extend(&frame.with_prompt);
-            self.without.extend(&frame.without);
-            self.semantic.extend(&frame.semantic);
-            self.audio.extend(&frame.audio);
+        let Some(frame) = frame else { return };
+        self.frames += 1;
+        self.audio.extend(&frame.audio);
+        for (name, numbers) in &frame.stages {
+            match self.stages.iter_mut().find(|(known, _)| known == name) {
+                Some((_, all)) => all.extend(numbers),
+                None => self.stages.push((name, numbers.clone())),
+            }
         }
     }
 
@@ -42,14 +40,9 @@ impl Dumped {
         let mut dump = Dump::default();
         dump.add("input_ids", &[self.prompt.len()], &self.prompt);
         dump.add("tokens", &[self.tokens.len()], &self.tokens);
-        for (name, numbers) in [
-            ("frame.latent", &self.latent),
-            ("frame.cond_pos", &self.with_prompt),
-            ("frame.cond_neg", &self.without),
-            ("frame.semantic", &self.semantic),
-        ] {
-            let width = numbers.len().checked_div(self.frames).unwrap_or(0);
-            dump.add(name, &[self.frames, width], numbers);
+        for (name, numbers) in &self.stages {
+            let width = numbers.len() / self.frames;
+            dump.add(*name, &[self.frames, width], numbers);
         }
         dump.add("audio", &[self.audio.len()], &self.audio);
         let bytes = dump

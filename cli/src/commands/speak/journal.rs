@@ -23,6 +23,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// What the file says of itself.
 const KIND_OF_THIS: &str = "speech under way";
 const STATE: &str = "state";
+const TOKENS: &str = "tokens";
+const LOUDNESS: &str = "loudness";
 
 /// How far a run is.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -124,15 +126,14 @@ impl Journal {
         if let Some(name) = settings.differs(&then) {
             return Err(refused(format!("{name} was another then")));
         }
-        let numbers = |name| Ok::<_, Failure>(file.get(name, &[None])?.unwrap_or_default());
-        reached.said = SaidBefore {
-            tokens: numbers("tokens")?.into_iter().map(|it| it as u32).collect(),
-            latents: numbers("latents")?,
-            semantics: numbers("semantics")?,
-            loudness: numbers("loudness")?,
-            decoder: numbers("decoder")?,
-            hearer: numbers("hearer")?,
-        };
+        for (name, numbers) in file.all()? {
+            let said = &mut reached.said;
+            match name.as_str() {
+                TOKENS => said.tokens = numbers.into_iter().map(|it| it as u32).collect(),
+                LOUDNESS => said.loudness = numbers,
+                _ => said.lists.push((name, numbers)),
+            }
+        }
         Ok(reached)
     }
 
@@ -147,14 +148,9 @@ impl Journal {
         file.say(STATE, json!([settings, reached]).to_string());
         let said = &reached.said;
         let tokens: Vec<f32> = said.tokens.iter().map(|&token| token as f32).collect();
-        for (name, numbers) in [
-            ("tokens", &tokens),
-            ("latents", &said.latents),
-            ("semantics", &said.semantics),
-            ("loudness", &said.loudness),
-            ("decoder", &said.decoder),
-            ("hearer", &said.hearer),
-        ] {
+        let own = [(TOKENS, &tokens), (LOUDNESS, &said.loudness)];
+        let lists = said.lists.iter().map(|(name, list)| (name.as_str(), list));
+        for (name, numbers) in own.into_iter().chain(lists) {
             file.add(name, &[numbers.len()], numbers);
         }
         let written = file.write(&self.path);

@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use engine::profile::files::RunRecord;
-use engine::speech::{Ending, Noise, Script, Speech, SpeechBlueprint, SpeechSession, Voice};
+use engine::speech::{
+    Ending, Narrator, Noise, Script, Speech, SpeechBlueprint, SpeechSession, Voice, VoicedNarrator,
+};
 
 use self::dumped::Dumped;
 use self::journal::{Journal, Reached, Settings};
@@ -105,7 +107,15 @@ pub fn run(args: SpeakArgs) -> Result<(), Failure> {
         _ => Reached::default(),
     };
     let most_s = args.script.max_minutes.map(|minutes| 60.0 * minutes);
-    let parts = session.parts(&script, &heard, most_s)?;
+    let noise = noise(&args, &heard, &session)?;
+    let frame_s = session.config().acoustic.hop() as f64 / f64::from(rate);
+    let mut narrator = VoicedNarrator {
+        session,
+        voices: heard,
+        noise,
+        guidance: args.sound.cfg_scale,
+    };
+    let parts = narrator.parts(&script, most_s)?;
     if parts.len() > 1 {
         console.say(format_args!(
             "The script is spoken in {} parts",
@@ -116,11 +126,10 @@ pub fn run(args: SpeakArgs) -> Result<(), Failure> {
     let out = Sink::open(&args, rate, kept)?;
     let before = reached.samples;
     let mut talk = Talk {
-        noise: noise(&args, &heard, &session)?,
         profile: (args.output.profile)
             .then(|| Profiler::new(console, streaming.clone(), args.output.profile_every)),
         dump: args.sound.dump.as_ref().map(|_| Dumped::default()),
-        frame_s: session.config().acoustic.hop() as f64 / f64::from(rate),
+        frame_s,
         started: Instant::now(),
         endings: Vec::new(),
         args: &args,
@@ -134,7 +143,7 @@ pub fn run(args: SpeakArgs) -> Result<(), Failure> {
         bar,
         console,
     };
-    let ran = talk.speak(&mut session, &parts, &heard);
+    let ran = talk.speak(&mut narrator, &parts);
     let took = talk.started.elapsed();
     let settled = talk.settle(ran.is_err());
     let made_s = talk.made_s();
@@ -153,7 +162,7 @@ pub fn run(args: SpeakArgs) -> Result<(), Failure> {
         profile.finish();
     }
     let finished = out.finish();
-    let report = session.report();
+    let report = narrator.report();
     let made = Made {
         audio: made_s,
         took,
@@ -162,7 +171,7 @@ pub fn run(args: SpeakArgs) -> Result<(), Failure> {
         endings,
         parts: parts.len(),
     };
-    let recording = session.take_recording();
+    let recording = narrator.take_recording();
     let written = match (&recording, &origin) {
         (Some(recording), Some(origin)) => files.write(
             &RunRecord {
@@ -196,7 +205,7 @@ pub fn run(args: SpeakArgs) -> Result<(), Failure> {
         console.print(format_args!("{}\n", report.timing.tree()));
     }
     if args.output.json {
-        Stdout::lock().json(&told::json_of(&args, session.model(), &report, &made))?;
+        Stdout::lock().json(&told::json_of(&args, narrator.model(), &report, &made))?;
     }
     console.say(told::line(&report, &made));
     let places = [

@@ -1,6 +1,6 @@
 //! A text to be spoken by commands that measure.
 
-use engine::speech::{Saying, Script, SpeakOptions};
+use engine::speech::{Limits, Saying, Script, SpeakOptions};
 
 use super::voices;
 use crate::args::SayingArgs;
@@ -18,7 +18,10 @@ pub fn of_text(
     let script = Script::parse(text, &[]).map_err(Usage::Script)?;
     Ok(Saying {
         options: SpeakOptions {
-            expected_s: Some(script.seconds()),
+            limits: Limits {
+                expected_s: Some(script.seconds()),
+                ..Limits::default()
+            },
             ..SpeakOptions::default()
         },
         script,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use engine::speech::{
-    Ending, Noise, Runaway, SaidBefore, Script, SpeakOptions, Speaking, SpeechSession, Voice,
+    Ending, Limits, Narrated, Narrator, PartSpeaking, Runaway, SaidBefore, Script,
 };
 
 use super::super::profile::Profiler;
@@ -20,7 +20,6 @@ pub struct Talk<'a> {
     pub args: &'a SpeakArgs,
     pub console: Console,
     pub bar: SoundBar,
-    pub noise: Noise,
     pub profile: Option<Profiler>,
     pub dump: Option<Dumped>,
     pub out: Sink,
@@ -41,31 +40,20 @@ pub struct Talk<'a> {
 
 impl Talk<'_> {
     /// Speaks what is left of the script. What was made stays, whatever then goes wrong.
-    pub fn speak(
-        &mut self,
-        session: &mut SpeechSession<'_>,
-        parts: &[Script],
-        voices: &[Voice],
-    ) -> Result<(), Failure> {
+    pub fn speak(&mut self, narrator: &mut dyn Narrator, parts: &[Script]) -> Result<(), Failure> {
         let first = self.reached.parts;
         let mut before = (self.args.sound.resume).then(|| std::mem::take(&mut self.reached.said));
         let most = self.args.sound.max_new_tokens.unwrap_or(usize::MAX);
         for (at, part) in parts.iter().enumerate().skip(first) {
-            let prompt = session.prompt(part, voices, &self.noise)?;
-            if let Some(dump) = &mut self.dump {
-                dump.prompt(&prompt.tokens);
-            }
-            let options = SpeakOptions {
-                guidance: self.args.sound.cfg_scale,
+            let limits = Limits {
                 max_new_tokens: most.saturating_sub(self.reached.tokens),
-                noise: self.noise.clone(),
                 first_frame: self.reached.frames,
                 expected_s: (!self.args.sound.no_runaway_stop).then(|| part.seconds()),
             };
-            let speaking = match before.take() {
-                Some(said) => session.speak_on(prompt, said, options)?,
-                None => session.speak(prompt, options)?,
-            };
+            let Narrated { prompt, speaking } = narrator.narrate(part, before.take(), limits)?;
+            if let Some(dump) = &mut self.dump {
+                dump.prompt(&prompt);
+            }
             let of = match parts.len() {
                 1 => String::new(),
                 all => format!(", part {} of {all}", at + 1),
@@ -92,7 +80,7 @@ impl Talk<'_> {
     /// One part: whether it went well, what was said of it, and how it ended.
     fn part(
         &mut self,
-        mut speaking: Speaking<'_, '_>,
+        mut speaking: Box<dyn PartSpeaking + '_>,
         of: &str,
     ) -> (Result<(), Failure>, SaidBefore, Option<Ending>) {
         let mut ran = Ok(());

@@ -11,14 +11,16 @@ use kernels::{
 use loader::{Component, VibeVoice, VibeVoiceConfig, Whole};
 use serde_json::Map;
 
-use super::parts::{Part, codec_shape, denoiser_shape};
-use super::script::{self, Script, Special};
+use super::prompt::{self, Special};
 use super::session::SpeechSession;
+use super::weights::{codec_shape, denoiser_shape};
 use crate::compute::Kernels;
 use crate::error::EngineError;
 use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
 use crate::model::{Blueprint, Model};
+use crate::pipelines::speech::part::Part;
+use crate::pipelines::speech::script::Script;
 use crate::profile::MemoryLimit;
 use crate::text::{SpecialTokens, Tokenizer};
 use crate::weights::weight::tensor_of;
@@ -126,7 +128,7 @@ impl SpeechBlueprint {
         let sizes = Sizes::of(&system.config, threads, options.steps);
         let mut beside = sizes.bytes();
         for which in Component::ALL {
-            beside += Part::bytes_of(&system, which, asked.dtype)?;
+            beside += system.component(which, asked.dtype)?.source.slab_bytes() as u64;
         }
         let of_language = ModelOptions {
             sequences: BRANCHES,
@@ -158,15 +160,17 @@ impl SpeechBlueprint {
 
     /// The tokens of a prompt without voices.
     pub fn prompt_tokens(&self, script: &Script) -> Result<Vec<u32>, EngineError> {
-        Ok(script::prompt(script, &[], &self.tokenizer, self.special)?.0)
+        Ok(prompt::prompt(script, &[], &self.tokenizer, self.special)?.0)
     }
 
     /// What stays beside the language model, with its bytes.
     pub fn beside(&self) -> Result<Vec<(&'static str, u64)>, EngineError> {
         let dtype = self.language.options.dtype;
         let parts = Component::ALL.into_iter();
-        let parts =
-            parts.map(|which| Ok((which.name(), Part::bytes_of(&self.system, which, dtype)?)));
+        let parts = parts.map(|which| {
+            let component = self.system.component(which, dtype)?;
+            Ok((which.name(), component.source.slab_bytes() as u64))
+        });
         let scratch = ("their working memory", self.sizes.bytes());
         parts.chain([Ok(scratch)]).collect()
     }
@@ -245,7 +249,10 @@ impl Speech {
             sizes,
         } = blueprint;
         let dtype = language.options.dtype;
-        let mut part = |which| Part::load(&system, which, dtype, progress);
+        let mut part = |which| {
+            let component = system.component(which, dtype)?;
+            Part::load(&component, system.sources(), progress)
+        };
         let parts = Parts {
             acoustic_encoder: part(Component::AcousticEncoder)?,
             acoustic_decoder: part(Component::AcousticDecoder)?,

@@ -1,75 +1,45 @@
 //! A prompt spoken: a token at a time, and a frame of sound for each that is one of speech.
 
-use std::time::{Duration, Instant};
-
 use kernels::{denoise_step, encode};
 
 use super::noise::{Draws, Noise};
-use super::past::SaidBefore;
-use super::runaway::{Runaway, Watch, loudness};
+use super::past;
 use super::schedule::Found;
 use super::session::{Prompt, SpeechSession, System};
+use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
-use crate::profile::{PassKind, Timing, Totals, stage};
+use crate::pipelines::speech::runaway::{Watch, loudness};
+use crate::pipelines::speech::said::{
+    Ending, Frame, Limits, Said, SaidBefore, SpeechReport, Tally,
+};
+use crate::profile::{PassKind, stage};
 use crate::run::past::Measured;
+
+/// What a frame was made of: the latent, what was heard of it, and the language model's last rows, with
+/// the prompt and without.
+pub(super) const LATENT: &str = "frame.latent";
+pub(super) const SEMANTIC: &str = "frame.semantic";
+const WITH_PROMPT: &str = "frame.cond_pos";
+const WITHOUT: &str = "frame.cond_neg";
 
 /// How to speak.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpeakOptions {
     /// How much the first condition counts over the second.
     pub guidance: f32,
-    /// The most tokens.
-    pub max_new_tokens: usize,
     pub noise: Noise,
-    /// Frames of parts that were spoken before: their noise is taken.
-    pub first_frame: usize,
-    /// Seconds that it should take. Speech that runs away from them is stopped; `None`: it is not.
-    pub expected_s: Option<f64>,
+    pub limits: Limits,
 }
 
 impl Default for SpeakOptions {
     fn default() -> Self {
         Self {
             guidance: 1.3,
-            max_new_tokens: usize::MAX,
             noise: Noise::default(),
-            first_frame: 0,
-            expected_s: None,
+            limits: Limits::default(),
         }
     }
-}
-
-/// Why it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    EndOfText,
-    MaxNewTokens,
-    ContextFull,
-    Runaway(Runaway),
-    Interrupted,
-    Failed,
-}
-
-/// A token, and what came with it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Said {
-    pub token: u32,
-    /// Of a token of speech.
-    pub frame: Option<Frame>,
-}
-
-/// A frame of speech.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Frame {
-    pub audio: Vec<f32>,
-    /// The root of its mean square.
-    pub loudness: f32,
-    pub latent: Vec<f32>,
-    pub semantic: Vec<f32>,
-    /// The language model's last rows, with the prompt and without.
-    pub with_prompt: Vec<f32>,
-    pub without: Vec<f32>,
 }
 
 /// What the language model takes next.
@@ -93,57 +63,10 @@ pub struct Speaking<'s, 'm> {
     ending: Option<Ending>,
 }
 
-/// What was spoken in a session so far.
-#[derive(Debug)]
-pub(super) struct Tally {
-    started: Instant,
-    tokens: usize,
-    frames: usize,
-    first_audio: Option<Duration>,
-    /// All tokens of a part after its first, and what the caller did between them.
-    generate: Duration,
-    /// When the last token was said.
-    last: Option<Instant>,
-    totals: Totals,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            started: Instant::now(),
-            tokens: 0,
-            frames: 0,
-            first_audio: None,
-            generate: Duration::ZERO,
-            last: None,
-            totals: Totals::default(),
-        }
-    }
-}
-
-/// What speaking came to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SpeechReport {
-    pub tokens: usize,
-    pub frames: usize,
-    /// From the call that began to the first frame of sound.
-    pub first_audio: Option<Duration>,
-    pub totals: Totals,
-    pub timing: Timing,
-}
-
 impl SpeechSession<'_> {
     /// What all that was spoken has come to.
     pub fn report(&self) -> SpeechReport {
-        let tally = &self.tally;
-        let startup = &self.session.passes.startup;
-        SpeechReport {
-            tokens: tally.tokens,
-            frames: tally.frames,
-            first_audio: tally.first_audio,
-            totals: tally.totals,
-            timing: Timing::new(startup, tally.totals, tally.generate, tally.first_audio),
-        }
+        self.tally.report(&self.session.passes.startup)
     }
 
     /// The next report begins here.
@@ -159,17 +82,15 @@ impl<'s, 'm> Speaking<'s, 'm> {
         before: SaidBefore,
         options: SpeakOptions,
     ) -> Self {
-        if session.tally.tokens == 0 {
-            session.tally.started = Instant::now();
-        }
+        session.tally.begin();
         let config = session.system.config;
         let mut draws = Draws::new(options.noise.clone());
         draws.skip_frames(
-            options.first_frame + before.frames(),
+            options.limits.first_frame + before.frames(),
             config.acoustic.latent,
         );
         let frame_s = config.acoustic.hop() as f64 / config.sample_rate as f64;
-        let watch = options.expected_s.map(|expected| {
+        let watch = options.limits.expected_s.map(|expected| {
             let mut watch = Watch::new(expected, frame_s);
             watch.made(before.frames());
             watch
@@ -192,7 +113,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
     /// What was said of this prompt, to go on from it later.
     pub fn said(&self) -> SaidBefore {
         let mut said = self.before.clone();
-        said.keep(&self.session.decoder.0, &self.session.semantic.0);
+        past::keep(&mut said, &self.session.decoder.0, &self.session.semantic.0);
         said
     }
 
@@ -203,7 +124,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
 
     fn say(&mut self) -> Result<Option<Said>, EngineError> {
         let said = self.before.tokens.len();
-        if said >= self.options.max_new_tokens {
+        if said >= self.options.limits.max_new_tokens {
             self.ending = Some(Ending::MaxNewTokens);
             return Ok(None);
         }
@@ -230,36 +151,21 @@ impl<'s, 'm> Speaking<'s, 'm> {
                 None
             }
         };
-        self.before.add(token, frame.as_ref());
-        self.session.session.passes.end_pass()?;
-        self.count(frame.is_some());
+        past::add(&mut self.before, token, frame.as_ref());
+        let session = &mut *self.session;
+        session.session.passes.end_pass()?;
+        session
+            .tally
+            .add(frame.is_some(), session.session.measured());
         if token == special.eos {
             self.ending = Some(Ending::EndOfText);
         }
         if let (Some(watch), Some(frame)) = (&mut self.watch, &frame)
-            && let Some(why) = watch.frame(frame.loudness, &frame.with_prompt)
+            && let Some(why) = watch.frame(frame.loudness, frame.stage(WITH_PROMPT))
         {
             self.ending = Some(Ending::Runaway(why));
         }
         Ok(Some(Said { token, frame }))
-    }
-
-    fn count(&mut self, spoke: bool) {
-        let session = &mut *self.session;
-        let tally = &mut session.tally;
-        tally.tokens += 1;
-        if spoke {
-            tally.frames += 1;
-            (tally.first_audio).get_or_insert_with(|| tally.started.elapsed());
-        }
-        let now = Instant::now();
-        for pass in session.session.measured() {
-            tally.totals.add(&pass.timing, &pass.loads);
-            if let (PassKind::Decode, Some(last)) = (pass.timing.kind, tally.last) {
-                tally.generate += now - last;
-            }
-        }
-        tally.last = Some(now);
     }
 
     /// One visit of each layer for both branches: their last rows after the final norm.
@@ -341,14 +247,14 @@ impl<'s, 'm> Speaking<'s, 'm> {
         } = &session.system;
         let latent_size = config.acoustic.latent;
         let mut latent = vec![0.0; latent_size];
-        let frame = self.options.first_frame + self.before.frames();
+        let frame = self.options.limits.first_frame + self.before.frames();
         self.draws.frame(frame, &mut latent);
         let conditions = [&with_prompt[..], &without].concat();
         let (team, guidance) = (&session.team, self.options.guidance);
         let (schedule, scratch) = (&session.schedule, &mut session.denoiser);
         stage!(clock, DiffusionHead, {
             parts.head.open(|head| {
-                let weights = head.denoiser(&sizes.denoiser);
+                let weights = weights::denoiser(head, &sizes.denoiser);
                 kernels::condition(team, &sizes.denoiser, &weights, &conditions, scratch);
                 let (mut found, mut off) = (Found::default(), vec![0.0; 2 * latent_size]);
                 for at in 0..schedule.len() {
@@ -370,7 +276,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let (state, scratch) = &mut session.decoder;
         stage!(clock, Codec, {
             parts.acoustic_decoder.open(|part| {
-                let weights = part.codec(shape);
+                let weights = weights::codec(part, shape);
                 kernels::decode(team, shape, &weights, state, &divided, &mut audio, scratch);
             })?;
         });
@@ -379,7 +285,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let (state, scratch) = &mut session.semantic;
         stage!(clock, SemanticEncoder, {
             parts.semantic_encoder.open(|part| {
-                let weights = part.codec(shape);
+                let weights = weights::codec(part, shape);
                 encode(team, shape, &weights, state, &audio, &mut semantic, scratch);
             })?;
         });
@@ -388,10 +294,12 @@ impl<'s, 'm> Speaking<'s, 'm> {
         Ok(Frame {
             loudness: loudness(&audio),
             audio,
-            latent,
-            semantic,
-            with_prompt,
-            without,
+            stages: vec![
+                (LATENT, latent),
+                (SEMANTIC, semantic),
+                (WITH_PROMPT, with_prompt),
+                (WITHOUT, without),
+            ],
         })
     }
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use super::model::{Speech, SpeechBlueprint, SpeechOptions};
-use super::script::Script;
-use super::speaking::{Ending, SpeakOptions};
+use super::speaking::SpeakOptions;
 use crate::error::EngineError;
 use crate::machine::cores::CoreWatch;
 use crate::machine::memory;
 use crate::model::options::ModelOptions;
+use crate::pipelines::speech::said::{Ending, Limits};
+use crate::pipelines::speech::script::Script;
 use crate::profile::{LinkPeak, PassKind, Streaming, Window, ms};
 use crate::run::past::Measured;
 use crate::study::trial::{Subject, Trial, TrialRun};
@@ -136,7 +137,10 @@ impl Subject for SpeechTrials {
         let mut speech = Speech::load(blueprint, &mut |_| {})?;
         let saying = Saying {
             options: SpeakOptions {
-                max_new_tokens: trial.generation.max_new_tokens,
+                limits: Limits {
+                    max_new_tokens: trial.generation.max_new_tokens,
+                    ..self.saying.options.limits
+                },
                 ..self.saying.options.clone()
             },
             ..self.saying.clone()

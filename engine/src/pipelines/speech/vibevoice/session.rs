@@ -7,16 +7,19 @@ use std::sync::atomic::AtomicBool;
 use kernels::{CodecScratch, CodecState, ConnectScratch, DenoiserScratch, Team, connect, encode};
 use loader::Component;
 
-use super::cut::PartLimit;
 use super::model::{Parts, Speech};
 use super::noise::{Draws, Noise};
-use super::parts::Open;
-use super::past::SaidBefore;
+use super::past;
+use super::prompt;
 use super::schedule::Schedule;
-use super::script::{self, Script};
-use super::speaking::{Next, SpeakOptions, Speaking, Tally};
+use super::speaking::{Next, SpeakOptions, Speaking};
+use super::weights;
 use crate::error::EngineError;
 use crate::model::Model;
+use crate::pipelines::speech::cut::PartLimit;
+use crate::pipelines::speech::part::Open;
+use crate::pipelines::speech::said::{SaidBefore, Tally};
+use crate::pipelines::speech::script::Script;
 use crate::profile::Recording;
 use crate::run::sequence::Sequence;
 use crate::run::session::Session;
@@ -83,7 +86,7 @@ pub(super) struct System<'m> {
     pub(super) config: &'m loader::VibeVoiceConfig,
     pub(super) sizes: &'m super::model::Sizes,
     pub(super) tokenizer: &'m crate::text::Tokenizer,
-    pub(super) special: script::Special,
+    pub(super) special: prompt::Special,
     pub(super) head_rows: &'m [f32],
     pub(super) scaling: f32,
     pub(super) bias: f32,
@@ -117,7 +120,13 @@ impl<'m> SpeechSession<'m> {
         let mut denoiser = DenoiserScratch::sized(&sizes.denoiser_scratch);
         parts.head.open(|head| {
             let (shape, times) = (&sizes.denoiser, schedule.times());
-            kernels::embed_times(&team, shape, &head.denoiser(shape), &times, &mut denoiser);
+            kernels::embed_times(
+                &team,
+                shape,
+                &weights::denoiser(head, shape),
+                &times,
+                &mut denoiser,
+            );
         })?;
         Ok(Self {
             encoder: codec(&sizes.acoustic_encoder, &sizes.encoder_scratch),
@@ -181,7 +190,7 @@ impl<'m> SpeechSession<'m> {
         let (state, scratch) = &mut self.encoder;
         state.reset();
         parts.acoustic_encoder.open(|part| {
-            let weights = part.codec(shape);
+            let weights = weights::codec(part, shape);
             encode(
                 &self.team,
                 shape,
@@ -208,7 +217,7 @@ impl<'m> SpeechSession<'m> {
         let System {
             tokenizer, special, ..
         } = self.system;
-        let (tokens, given) = script::prompt(script, &frames, tokenizer, special)?;
+        let (tokens, given) = prompt::prompt(script, &frames, tokenizer, special)?;
         let mut draws = Draws::new(noise.clone());
         let scales: Vec<f32> = (0..voices.len()).map(|at| draws.voice_scale(at)).collect();
         let most = frames.iter().copied().max().unwrap_or(0);
@@ -282,7 +291,7 @@ impl<'m> SpeechSession<'m> {
         } = self.system;
         let without = script.part(Vec::new());
         let frames: Vec<usize> = frames.collect();
-        let (without, _) = script::prompt(&without, &frames, tokenizer, special)?;
+        let (without, _) = prompt::prompt(&without, &frames, tokenizer, special)?;
         let context = self.own.len() + self.own.room();
         Ok(script.parts(PartLimit {
             seconds: most_s.unwrap_or(f64::INFINITY),
@@ -315,7 +324,7 @@ impl<'m> SpeechSession<'m> {
         let next = match said.tokens.is_empty() {
             true => Next::Prompt(prompt),
             false => {
-                let read = said.read(self, &mut prompt)?;
+                let read = past::read(&said, self, &mut prompt)?;
                 self.session.passes.forget_measured();
                 read
             }
