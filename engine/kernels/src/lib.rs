@@ -13,6 +13,7 @@ mod block;
 mod cache;
 mod codec;
 mod compact;
+mod conv;
 mod denoiser;
 mod forms;
 mod head;
@@ -39,9 +40,10 @@ pub use block::{BlockShape, BlockWeights, forward_block};
 pub use cache::{CacheType, LayerCache};
 pub use codec::{
     CodecBlock, CodecPart, CodecScratch, CodecScratchSize, CodecShape, CodecState, CodecWeights,
-    ConvWeights, decode, encode,
+    decode, encode,
 };
 pub use compact::{Compact, TooManyStrays, pack};
+pub use conv::ConvWeights;
 pub use denoiser::{
     ConnectScratch, ConnectScratchSize, DenoiserLayer, DenoiserScratch, DenoiserScratchSize,
     DenoiserShape, DenoiserWeights, condition, connect, denoise, denoise_step, embed_times,
