@@ -23,6 +23,7 @@ mod linear;
 mod memory;
 mod norm;
 mod phases;
+mod predictor;
 mod projector;
 mod quant;
 mod rope;
@@ -55,6 +56,9 @@ pub use linear::Products;
 pub use memory::{advise_huge_pages, read_in_parallel};
 pub use norm::rms_norm;
 pub use phases::{Phase, PhaseSpan};
+pub use predictor::{
+    Choose, PredictorScratch, PredictorScratchSize, PredictorShape, PredictorWeights, predict_codes,
+};
 pub use projector::{
     FuseScratch, FuseScratchSize, HalfWeights, MlpWeights, ProjectorShape, ProjectorWeights, fuse,
 };
