@@ -13,7 +13,7 @@ use super::layers::{Kind, Layer};
 use super::parts::{CodecBlock, CodecShape, CodecWeights};
 use crate::conv::{ConvWeights, Transposed, gather, overlap};
 use crate::level::Level;
-use crate::linear::{Epilogue, Linear, PanelLinear, Then};
+use crate::linear::{Epilogue, Linear, PanelLinear, Taps, Then};
 use crate::run::RunKind;
 use crate::shared::Shared;
 use crate::team::{Cut, Region, Steps};
@@ -179,6 +179,7 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
         PanelLinear {
             linear,
             by_input: false,
+            taps: Taps::NONE,
             own: self.own(),
         }
     }
@@ -239,12 +240,9 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
                 let out = time * each..(time + 1) * each;
                 (self.products.get(both), target.get_mut(out))
             };
-            overlap(
-                both.split_at(products),
-                (layer.kernel, layer.stride),
-                bias,
-                out,
-            );
+            let (before, now) = both.split_at(products);
+            let taps = (layer.kernel, layer.stride);
+            overlap((Some(before), now), taps, bias, out);
         }
     }
 

@@ -70,22 +70,26 @@ pub(crate) fn gather(rows: &[f32], width: usize, kernel: usize, apart: usize, to
 }
 
 /// What a time of a transposed convolution becomes: the first `stride` products of each channel, the
-/// last ones of the time before where there are twice as many, and the bias. A row for each of the
+/// last ones of the time before where a kernel has twice as many, and the bias. A row for each of the
 /// times that it becomes.
 pub(crate) fn overlap(
-    (before, now): (&[f32], &[f32]),
+    (before, now): (Option<&[f32]>, &[f32]),
     (kernel, stride): (usize, usize),
     bias: Weights<'_>,
     out: &mut [f32],
 ) {
     let width = now.len() / kernel;
-    let both = before.chunks_exact(kernel).zip(now.chunks_exact(kernel));
-    for (channel, (before, now)) in both.enumerate() {
+    for (channel, now) in now.chunks_exact(kernel).enumerate() {
         let bias = bias.get(channel);
-        let both = now[..stride].iter().zip(&before[stride..]);
         let out = out[channel..].iter_mut().step_by(width);
-        for (out, (now, before)) in out.zip(both) {
-            *out = bias + now + before;
+        let both = out.zip(&now[..stride]);
+        match before {
+            Some(before) => {
+                let before = &before[channel * kernel + stride..(channel + 1) * kernel];
+                both.zip(before)
+                    .for_each(|((out, now), before)| *out = bias + now + before);
+            }
+            None => both.for_each(|(out, now)| *out = bias + now),
         }
     }
 }

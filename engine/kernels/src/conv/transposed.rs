@@ -10,7 +10,7 @@ use super::numbers;
 use crate::ahead::LINE_BYTES;
 use crate::isa::{Element, Isa, Kernel, MAX_LANES, dispatch};
 use crate::level::Level;
-use crate::linear::{Epilogue, Linear, PanelLinear, Then};
+use crate::linear::{Epilogue, Linear, PanelLinear, Taps, Then};
 use crate::run::RunKind;
 use crate::shared::Shared;
 use crate::team::Cut;
@@ -18,6 +18,9 @@ use crate::weights::{Matrix, Weights};
 
 /// Columns whose sums are made together, at most.
 const COLS_MAX: usize = 2048;
+/// Rows that meet the weights together, at most: with half as many columns, so that their sums stay
+/// in a first-level cache.
+const TOGETHER: usize = 4;
 /// Rows of a step, at most.
 const ROWS_MAX: usize = 64;
 /// Rows of weights that are added together.
@@ -44,10 +47,14 @@ impl<'a> Transposed<'a> {
     fn cuts(&self) -> [Cut; 2] {
         let cols = self.weights.cols();
         let size = cols.div_ceil(4 * self.threads).next_multiple_of(64);
+        let most = match self.rows {
+            TOGETHER.. => COLS_MAX / 2,
+            _ => COLS_MAX,
+        };
         [
             Cut {
                 items: cols,
-                size: size.min(COLS_MAX),
+                size: size.min(most),
             },
             Cut {
                 items: self.rows,
@@ -76,6 +83,7 @@ impl<'a> Transposed<'a> {
                 rounded: Shared::new(&mut []),
             },
             by_input: true,
+            taps: Taps::NONE,
             own: self.panels?,
         })
     }
@@ -121,40 +129,43 @@ impl<'a> Transposed<'a> {
     ) {
         let (inputs, width) = (self.weights.rows(), self.weights.cols());
         assert!(weights.len() == inputs * width);
-        for first in rows.clone().step_by(2) {
-            let count = (rows.end - first).min(2);
-            // SAFETY: the inputs are not written meanwhile; these columns of these rows are this
-            // step's.
-            unsafe {
-                let x = self.x.get(first * inputs..(first + count) * inputs);
-                let row = |row: usize| row * width + cols.start..row * width + cols.end;
-                let one = self.out.get_mut(row(first));
-                if count == 2 {
-                    let x = [&x[..inputs], &x[inputs..]];
-                    let out = [one, self.out.get_mut(row(first + 1))];
-                    let cols = cols.clone();
-                    let columns = Columns {
-                        x,
-                        weights,
-                        width,
-                        cols,
-                        out,
-                    };
-                    dispatch(level, columns);
-                } else {
-                    let cols = cols.clone();
-                    let (x, out) = ([x], [one]);
-                    let columns = Columns {
-                        x,
-                        weights,
-                        width,
-                        cols,
-                        out,
-                    };
-                    dispatch(level, columns);
+        let mut row = rows.start;
+        while row < rows.end {
+            // SAFETY: passed on from the caller.
+            row += unsafe {
+                match rows.end - row {
+                    TOGETHER.. => self.some_rows::<E, TOGETHER>(level, weights, cols.clone(), row),
+                    2.. => self.some_rows::<E, 2>(level, weights, cols.clone(), row),
+                    _ => self.some_rows::<E, 1>(level, weights, cols.clone(), row),
                 }
-            }
+            };
         }
+    }
+
+    unsafe fn some_rows<E: Element, const N: usize>(
+        &self,
+        level: Level,
+        weights: &[E],
+        cols: Range<usize>,
+        first: usize,
+    ) -> usize {
+        let (inputs, width) = (self.weights.rows(), self.weights.cols());
+        // SAFETY: the inputs are not written meanwhile; these columns of these rows are this step's.
+        unsafe {
+            let x = self.x.get(first * inputs..(first + N) * inputs);
+            let columns = Columns::<E, N> {
+                x: std::array::from_fn(|n| &x[n * inputs..(n + 1) * inputs]),
+                weights,
+                width,
+                out: std::array::from_fn(|n| {
+                    let row = (first + n) * width;
+                    self.out.get_mut(row + cols.start..row + cols.end)
+                }),
+                cols,
+            };
+            dispatch(level, columns);
+        }
+        N
     }
 }
 
