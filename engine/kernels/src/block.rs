@@ -70,6 +70,7 @@ pub fn forward_block(
         let pass = Pass {
             shape: *shape,
             weights,
+            scales: [None; 2],
             rope,
             window,
             runs,

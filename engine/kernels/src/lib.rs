@@ -33,6 +33,7 @@ mod shared;
 mod team;
 #[cfg(test)]
 mod testing;
+mod vocoder;
 mod weights;
 
 pub use ahead::Asking;
@@ -67,4 +68,8 @@ pub use rope::{Pairing, RopeTable};
 pub use run::{Run, RunKind};
 pub use scratch::{Scratch, ScratchSize};
 pub use team::Team;
+pub use vocoder::{
+    Snake, StageWeights, UnitWeights, UpsampleWeights, VocoderLayer, VocoderScratch,
+    VocoderScratchSize, VocoderShape, VocoderState, VocoderWeights, decode_codes,
+};
 pub use weights::{Matrix, Numbers, Weights};

@@ -22,6 +22,9 @@ use crate::weights::Weights;
 pub(crate) struct Pass<'a> {
     pub shape: BlockShape,
     pub weights: &'a BlockWeights<'a>,
+    /// What each output of attention, and of the feed-forward part, is multiplied with before it is
+    /// added.
+    pub scales: [Option<Weights<'a>>; 2],
     pub rope: &'a RopeTable,
     pub window: Option<usize>,
     pub runs: &'a [Run<'a>],
@@ -256,6 +259,11 @@ impl<'a> Pass<'a> {
             }
             _ => unreachable!("no projection"),
         };
+        let gain = match part {
+            Part::Out => self.scales[0],
+            Part::Down => self.scales[1],
+            _ => None,
+        };
         Linear {
             weights,
             x,
@@ -265,7 +273,7 @@ impl<'a> Pass<'a> {
             epilogue: Epilogue {
                 then,
                 bias,
-                gain: None,
+                gain,
                 out,
                 stride,
             },

@@ -224,6 +224,7 @@ impl<'a> Frame<'a, '_> {
         let pass = Pass {
             shape: block,
             weights: &self.weights.layers[layer],
+            scales: [None; 2],
             rope: self.rope,
             window: None,
             runs: &[run],
