@@ -224,6 +224,19 @@ impl LayerCache {
         }
     }
 
+    /// Takes out the first positions; so many that follow become the first.
+    pub(crate) fn drop_first(&mut self, positions: usize, stay: usize) {
+        let end = positions + stay;
+        assert!(end <= self.capacity, "{end} positions of {}", self.capacity);
+        let row = round_up(self.head_dim, MAX_LANES) * self.kind.bytes() / size_of::<f32>();
+        for head in 0..self.kv_heads {
+            let start = head * self.capacity * row;
+            let from = start + positions * row..start + end * row;
+            self.keys.copy_within(from.clone(), start);
+            self.values.copy_within(from, start);
+        }
+    }
+
     /// Bytes that a cache like it allocates for so many positions.
     pub fn bytes_of(&self, positions: usize) -> usize {
         Self::bytes_for(self.kind, self.kv_heads, self.head_dim, positions)

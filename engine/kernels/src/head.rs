@@ -1,7 +1,7 @@
 //! The two ends of a model: a token's row of the embedding, and the scores of all tokens.
 //! Knows nothing of what a token means.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
-// Sound for the reasons given in `block.rs`: each worker writes its own row, and each step its own outputs.
+// Sound for the reasons given in `block/pass.rs`: each worker writes its own row, and each step its own outputs.
 
 use super::block::BlockShape;
 use super::level::Level;

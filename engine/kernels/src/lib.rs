@@ -13,6 +13,7 @@ mod block;
 mod cache;
 mod codec;
 mod compact;
+mod conv;
 mod denoiser;
 mod forms;
 mod head;
@@ -22,6 +23,7 @@ mod linear;
 mod memory;
 mod norm;
 mod phases;
+mod predictor;
 mod projector;
 mod quant;
 mod rope;
@@ -31,6 +33,7 @@ mod shared;
 mod team;
 #[cfg(test)]
 mod testing;
+mod vocoder;
 mod weights;
 
 pub use ahead::Asking;
@@ -39,9 +42,10 @@ pub use block::{BlockShape, BlockWeights, forward_block};
 pub use cache::{CacheType, LayerCache};
 pub use codec::{
     CodecBlock, CodecPart, CodecScratch, CodecScratchSize, CodecShape, CodecState, CodecWeights,
-    ConvWeights, decode, encode,
+    decode, encode,
 };
 pub use compact::{Compact, TooManyStrays, pack};
+pub use conv::ConvWeights;
 pub use denoiser::{
     ConnectScratch, ConnectScratchSize, DenoiserLayer, DenoiserScratch, DenoiserScratchSize,
     DenoiserShape, DenoiserWeights, condition, connect, denoise, denoise_step, embed_times,
@@ -53,6 +57,9 @@ pub use linear::Products;
 pub use memory::{advise_huge_pages, read_in_parallel};
 pub use norm::rms_norm;
 pub use phases::{Phase, PhaseSpan};
+pub use predictor::{
+    Choose, PredictorScratch, PredictorScratchSize, PredictorShape, PredictorWeights, predict_codes,
+};
 pub use projector::{
     FuseScratch, FuseScratchSize, HalfWeights, MlpWeights, ProjectorShape, ProjectorWeights, fuse,
 };
@@ -61,4 +68,8 @@ pub use rope::{Pairing, RopeTable};
 pub use run::{Run, RunKind};
 pub use scratch::{Scratch, ScratchSize};
 pub use team::Team;
+pub use vocoder::{
+    Snake, StageWeights, UnitWeights, UpsampleWeights, VocoderLayer, VocoderScratch,
+    VocoderScratchSize, VocoderShape, VocoderState, VocoderWeights, decode_codes,
+};
 pub use weights::{Matrix, Numbers, Weights};

@@ -15,6 +15,8 @@ pub enum Pairing {
 pub struct RopeTable {
     half: usize,
     pairing: Pairing,
+    /// The first position that it covers, and how many.
+    first: usize,
     positions: usize,
     /// A row a position: `half` cosines, then `half` sines.
     turns: Vec<f32>,
@@ -49,8 +51,36 @@ impl RopeTable {
         RopeTable {
             half,
             pairing: Pairing::default(),
+            first: 0,
             positions,
             turns,
+        }
+    }
+
+    /// A table that is made anew for each few positions of a stream without end: see
+    /// [`RopeTable::turn`].
+    pub(crate) fn unturned(pairs: usize, positions: usize) -> Self {
+        RopeTable {
+            half: pairs,
+            pairing: Pairing::default(),
+            first: 0,
+            positions,
+            turns: vec![0.0; 2 * pairs * positions],
+        }
+    }
+
+    /// Makes it anew for positions from `first` on, which are turned as those from `angle` on are:
+    /// exactly, however far the stream has come.
+    pub(crate) fn turn(&mut self, first: usize, angle: u64, inverse_frequencies: &[f64]) {
+        assert!(inverse_frequencies.len() == self.half);
+        self.first = first;
+        for (at, row) in self.turns.chunks_exact_mut(2 * self.half).enumerate() {
+            let (cosines, sines) = row.split_at_mut(self.half);
+            let angle = (angle + at as u64) as f64;
+            for ((cos, sin), f) in cosines.iter_mut().zip(sines).zip(inverse_frequencies) {
+                let (s, c) = (angle * f).sin_cos();
+                (*cos, *sin) = (c as f32, s as f32);
+            }
         }
     }
 
@@ -80,12 +110,14 @@ impl RopeTable {
     /// If the position is beyond the table or the head smaller than the rotation.
     #[inline]
     pub fn apply(&self, position: usize, head: &mut [f32]) {
+        let row = position.wrapping_sub(self.first);
         assert!(
-            position < self.positions,
-            "position {position} of {}",
-            self.positions
+            row < self.positions,
+            "position {position} of {} from {} on",
+            self.positions,
+            self.first
         );
-        let row = &self.turns[position * 2 * self.half..][..2 * self.half];
+        let row = &self.turns[row * 2 * self.half..][..2 * self.half];
         let (cos, sin) = row.split_at(self.half);
         let head = &mut head[..2 * self.half];
         let turns = cos.iter().zip(sin);
@@ -126,6 +158,35 @@ mod tests {
             assert!((f64::from(head[i]) - expected).abs() < 1e-5);
         }
         assert_eq!(head[6], 7.0);
+    }
+
+    #[test]
+    fn a_stream_turns_as_a_table_does_and_stays_exact() {
+        let frequencies = [1.0f32, 0.125, 0.015625];
+        let table = RopeTable::new(&frequencies, 50);
+        let mut stream = RopeTable::unturned(3, 4);
+        let wide = frequencies.map(f64::from);
+        let original = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
+        for angle in [0, 3, 40] {
+            stream.turn(7, angle, &wide);
+            for at in 0..4 {
+                let (mut a, mut b) = (original, original);
+                table.apply(angle as usize + at, &mut a);
+                stream.apply(7 + at, &mut b);
+                assert_eq!(a, b, "{angle} {at}");
+            }
+        }
+        // A day of a hundred positions a second.
+        let far = 8_640_001;
+        stream.turn(0, far, &wide);
+        let mut head = original;
+        stream.apply(1, &mut head);
+        for i in 0..3 {
+            let angle = (far + 1) as f64 * wide[i];
+            let expected =
+                f64::from(original[i]) * angle.cos() - f64::from(original[i + 3]) * angle.sin();
+            assert!((f64::from(head[i]) - expected).abs() < 1e-6);
+        }
     }
 
     /// The same turns of the same pairs, wherever these lie.

@@ -7,7 +7,7 @@ use super::level::Level;
 use super::linear;
 use super::phases::{PhaseSpan, Phases};
 use super::quant::{OCTET_FLOATS, Octet, octets};
-use super::shared::{Buffer, LINE, round_up};
+use super::shared::{Buffer, LINE, Shared, round_up};
 use super::team::Team;
 
 /// How much working memory blocks of a shape take: what a plan counts, and a [`Scratch`] is made
@@ -168,6 +168,22 @@ impl Scratch {
         bytemuck::cast_slice_mut(floats)
     }
 
+    /// Shares it with the workers of a region.
+    pub(crate) fn share(&mut self) -> Buffers<'_> {
+        Buffers {
+            normed: Shared::new(&mut self.normed),
+            own_normed: Shared::new(&mut self.own_normed),
+            qkv: Shared::new(&mut self.qkv),
+            attended: Shared::new(&mut self.attended),
+            inner: Shared::new(&mut self.inner),
+            partials: Shared::new(&mut self.partials),
+            work: Shared::new(&mut self.work),
+            tiles: Shared::new(&mut self.tiles),
+            rounded: Shared::new(Self::rounded(&mut self.rounded)),
+            phases: &self.phases,
+        }
+    }
+
     /// Rows that one pass holds.
     pub fn max_rows(&self) -> usize {
         self.max_rows
@@ -194,6 +210,21 @@ impl Scratch {
         ];
         buffers.into_iter().map(Buffer::bytes).sum()
     }
+}
+
+/// Working memory as the workers of a region see it.
+#[derive(Clone, Copy)]
+pub(crate) struct Buffers<'a> {
+    pub normed: Shared<'a, f32>,
+    pub own_normed: Shared<'a, f32>,
+    pub qkv: Shared<'a, f32>,
+    pub attended: Shared<'a, f32>,
+    pub inner: Shared<'a, f32>,
+    pub partials: Shared<'a, f32>,
+    pub work: Shared<'a, f32>,
+    pub tiles: Shared<'a, f32>,
+    pub rounded: Shared<'a, Octet>,
+    pub phases: &'a Phases,
 }
 
 #[cfg(test)]

@@ -209,16 +209,22 @@ impl<'a> From<Compact<'a>> for Matrix<'a> {
 /// # Panics
 /// If the matrix has another size, or is quantised where only plain numbers are multiplied.
 pub(crate) fn check_matrix(name: &str, matrix: &Matrix<'_>, rows: usize, cols: usize) {
+    check_size(name, matrix, rows, cols);
+    let quantised = |numbers| matches!(numbers, Numbers::Quantised(_));
+    assert!(
+        !matrix.strips().any(|strip| quantised(strip.numbers)),
+        "{name} is quantised"
+    );
+}
+
+/// # Panics
+/// If the matrix has another size.
+pub(crate) fn check_size(name: &str, matrix: &Matrix<'_>, rows: usize, cols: usize) {
     assert!(
         matrix.rows() == rows && matrix.cols() == cols,
         "{name} is {} x {}, not {rows} x {cols}",
         matrix.rows(),
         matrix.cols()
-    );
-    let quantised = |numbers| matches!(numbers, Numbers::Quantised(_));
-    assert!(
-        !matrix.strips().any(|strip| quantised(strip.numbers)),
-        "{name} is quantised"
     );
 }
 

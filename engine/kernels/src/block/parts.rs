@@ -96,7 +96,7 @@ impl BlockWeights<'_> {
             .any(|len| len != shape.head_dim)
     }
 
-    pub(super) fn check(&self, shape: &BlockShape) {
+    pub(crate) fn check(&self, shape: &BlockShape) {
         let BlockShape {
             hidden,
             ffn,

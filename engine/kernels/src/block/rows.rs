@@ -1,6 +1,6 @@
 //! What a block does to rows between its projections: norms, rotation, and the way into the cache.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
-// Sound for the reasons given in `block.rs`: each step writes rows, or heads of rows, of its own.
+// Sound for the reasons given in `pass.rs`: each step writes rows, or heads of rows, of its own.
 
 use super::{BlockShape, Pass};
 use crate::norm::{rms_norm, rms_norm_in_place};
@@ -27,7 +27,7 @@ impl<'a> Pass<'a> {
             let range = row * hidden..(row + 1) * hidden;
             // SAFETY: the row is in one step.
             unsafe {
-                let out = self.normed.get_mut(range.clone());
+                let out = self.buffers.normed.get_mut(range.clone());
                 rms_norm(self.level, self.hidden.get(range), weight, eps, out);
             }
         }
@@ -49,7 +49,7 @@ impl<'a> Pass<'a> {
             // SAFETY: the row is in one step.
             let (given, stream) = unsafe {
                 (
-                    self.normed.get_mut(range.clone()),
+                    self.buffers.normed.get_mut(range.clone()),
                     self.hidden.get_mut(range),
                 )
             };
@@ -89,7 +89,7 @@ impl<'a> Pass<'a> {
             if let Some(weight) = norm {
                 let start = row + first * head_dim;
                 // SAFETY: this row's queries, or its keys, are in one step.
-                let values = unsafe { self.qkv.get_mut(start..start + count * head_dim) };
+                let values = unsafe { self.buffers.qkv.get_mut(start..start + count * head_dim) };
                 rms_norm_in_place(self.level, values, weight, norm_eps);
             }
         }
@@ -108,11 +108,11 @@ impl<'a> Pass<'a> {
         let (hidden, eps) = (self.shape.hidden, self.shape.norm_eps);
         let start = steps.worker() * round_up(hidden, LINE);
         // SAFETY: a piece that is this worker's.
-        let own = unsafe { self.own_normed.get_mut(start..start + hidden) };
+        let own = unsafe { self.buffers.own_normed.get_mut(start..start + hidden) };
         // SAFETY: as the caller promises.
         let row = unsafe { self.hidden.get(0..hidden) };
         rms_norm(self.level, row, weight, eps, own);
-        self.phases.end(which);
+        self.buffers.phases.end(which);
         Shared::new(own)
     }
 
@@ -147,7 +147,10 @@ impl<'a> Pass<'a> {
             let (position, cache) = (run.position + row - first, run.cache);
             // SAFETY: this row and head are in one step; each has a cache row of its own.
             unsafe {
-                let values = self.qkv.get_mut(unit * head_dim..(unit + 1) * head_dim);
+                let values = self
+                    .buffers
+                    .qkv
+                    .get_mut(unit * head_dim..(unit + 1) * head_dim);
                 let norm = if head < heads {
                     self.weights.q_norm
                 } else {

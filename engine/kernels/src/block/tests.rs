@@ -2,7 +2,7 @@ use super::*;
 use half::{bf16, f16};
 
 use crate::testing::{FORMATS, Format, Owned, Random, error};
-use crate::{CacheType, LayerCache, Matrix};
+use crate::{CacheType, LayerCache, Level, Matrix, Weights};
 
 const POSITIONS: usize = 700;
 

@@ -8,9 +8,8 @@ mod pass;
 mod rows;
 mod scratch;
 mod state;
-mod transposed;
 
-pub use parts::{CodecBlock, CodecPart, CodecShape, CodecWeights, ConvWeights};
+pub use parts::{CodecBlock, CodecPart, CodecShape, CodecWeights};
 pub use scratch::{CodecScratch, CodecScratchSize};
 pub use state::CodecState;
 

@@ -1,7 +1,8 @@
 //! What an encoder or a decoder of audio is made of: its sizes and its weights, wherever they lie.
 //! Knows nothing of how it is computed.
 
-use crate::weights::{Matrix, Numbers, Weights, check_matrix, check_vector};
+use crate::conv::{ConvWeights, check_plain};
+use crate::weights::{Matrix, Weights, check_matrix, check_vector};
 
 /// Which of the two a shape is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +55,6 @@ impl CodecShape {
             CodecPart::Decoder => self.ratios[count - 1 - at],
         })
     }
-}
-
-/// A convolution. Its kernel is what the matrix's columns hold for each channel, last.
-#[derive(Clone, Copy, Debug)]
-pub struct ConvWeights<'a> {
-    /// As stored: a row for each output, `[out][in][k]`; of a transposed convolution for each
-    /// input, `[in][out][k]`; of a depthwise one for each channel, `[channel][k]`.
-    pub weight: Matrix<'a>,
-    /// A number for each output.
-    pub bias: Weights<'a>,
 }
 
 /// One block: `x += gamma * mixer(norm(x))`, then
@@ -138,25 +129,6 @@ impl CodecWeights<'_> {
     }
 }
 
-impl<'a> ConvWeights<'a> {
-    /// The numbers of one that is read by columns.
-    pub(super) fn weight_numbers(&self) -> Weights<'a> {
-        let Some(numbers) = plain(&self.weight) else {
-            unreachable!("checked on entry");
-        };
-        numbers
-    }
-
-    fn bytes(&self) -> usize {
-        self.weight.bytes() + self.bias.bytes()
-    }
-
-    fn check(&self, name: &str, outputs: usize, (rows, cols): (usize, usize)) {
-        check_matrix(name, &self.weight, rows, cols);
-        check_vector(name, self.bias, outputs);
-    }
-}
-
 impl CodecBlock<'_> {
     fn vectors(&self) -> [Weights<'_>; 7] {
         let mixer = self.mixer.bias;
@@ -181,19 +153,5 @@ impl CodecBlock<'_> {
         for (at, vector) in self.vectors().into_iter().enumerate() {
             check_vector("block", vector, if at == 6 { inner } else { channels });
         }
-    }
-}
-
-/// Plain numbers in one strip: what is read by columns.
-fn check_plain(name: &str, matrix: &Matrix<'_>) {
-    assert!(plain(matrix).is_some(), "{name} is not plain");
-}
-
-/// The numbers of a matrix that lies plain, in one strip.
-fn plain<'a>(matrix: &Matrix<'a>) -> Option<Weights<'a>> {
-    let mut strips = matrix.strips();
-    match (strips.next()?.numbers, strips.next()) {
-        (Numbers::Plain(numbers), None) => Some(numbers),
-        _ => None,
     }
 }

@@ -7,10 +7,13 @@
 // the other stream, before that layer's own times, in one step of the first phase that reads the
 // stream: no other step uses either. All buffers are borrowed exclusively for the region.
 
+use std::ops::Range;
+
 use super::layers::{Kind, Layer};
-use super::parts::{CodecBlock, CodecShape, CodecWeights, ConvWeights};
+use super::parts::{CodecBlock, CodecShape, CodecWeights};
+use crate::conv::{ConvWeights, Transposed, gather, overlap};
 use crate::level::Level;
-use crate::linear::{Epilogue, Linear, PanelLinear, Then};
+use crate::linear::{Epilogue, Linear, PanelLinear, Taps, Then};
 use crate::run::RunKind;
 use crate::shared::Shared;
 use crate::team::{Cut, Region, Steps};
@@ -71,7 +74,7 @@ impl Region for Pass<'_, '_> {
         match part {
             // One more: what is kept.
             Part::Gather | Part::Mix | Part::Overlap => self.cut(at, part).steps() + 1,
-            Part::Products => self.products_steps(at) + 1,
+            Part::Products => self.products(at).steps() + 1,
             Part::Multiply | Part::Up | Part::Down => {
                 let linear = self.linear(at, part);
                 if self.layers[at].has_many_rows() {
@@ -110,12 +113,13 @@ impl Region for Pass<'_, '_> {
                     }
                 }
                 Part::Products => {
-                    let count = self.products_steps(at);
+                    let products = self.products(at);
+                    let count = products.steps();
                     for step in steps {
                         if step == count {
                             self.recall_products(at);
                         } else {
-                            self.multiply_products(at, step, worker);
+                            products.work_step(self.level, step, worker);
                         }
                     }
                 }
@@ -175,34 +179,70 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
         PanelLinear {
             linear,
             by_input: false,
-            own: (self.own, self.own.len() / self.threads),
+            taps: Taps::NONE,
+            own: self.own(),
         }
     }
 
-    /// The products of a transposed convolution as a linear layer over many rows.
-    pub(super) fn products_panels(&self, at: usize) -> PanelLinear<'a> {
+    /// The products of a transposed convolution.
+    fn products(&self, at: usize) -> Transposed<'a> {
         let layer = &self.layers[at];
-        let weights = self.conv(at).weight;
-        let width = layer.products();
-        PanelLinear {
-            by_input: true,
-            ..self.panels(Linear {
-                weights,
-                x: self.stream(at),
-                x_stride: layer.inputs,
-                rows: layer.times * self.frames,
-                kind: RunKind::Decode,
-                epilogue: Epilogue {
-                    then: Then::Store,
-                    bias: None,
-                    gain: None,
-                    // After those of the time before.
-                    out: self.products.part(width..self.products.len()),
-                    stride: width,
-                },
-                tiles: Shared::new(&mut []),
-                rounded: Shared::new(&mut []),
-            })
+        // After those of the time before.
+        let first = layer.products();
+        Transposed {
+            weights: self.conv(at).weight,
+            x: self.stream(at),
+            rows: layer.times * self.frames,
+            out: self.products.part(first..self.products.len()),
+            panels: layer.has_many_rows().then(|| self.own()),
+            threads: self.threads,
+        }
+    }
+
+    /// Each worker's floats, and how many one has.
+    fn own(&self) -> (Shared<'a, f32>, usize) {
+        (self.own, self.own.len() / self.threads)
+    }
+
+    /// Puts the inputs of some outputs of a convolution side by side.
+    ///
+    /// # Safety
+    /// The rows are in one step; the stream is complete.
+    unsafe fn gather(&self, at: usize, rows: Range<usize>) {
+        let layer = &self.layers[at];
+        let (width, window) = (layer.inputs, layer.window());
+        for row in rows {
+            let from = row * layer.stride * width;
+            // SAFETY: as the caller promises.
+            let (from, to) = unsafe {
+                (
+                    self.stream(at).get(from..from + window),
+                    self.gathered.get_mut(row * window..(row + 1) * window),
+                )
+            };
+            gather(from, width, layer.kernel, 1, to);
+        }
+    }
+
+    /// Adds up the products of some times, and the bias.
+    ///
+    /// # Safety
+    /// The times are in one step; the products are complete.
+    unsafe fn overlap(&self, at: usize, times: Range<usize>) {
+        let layer = &self.layers[at];
+        let bias = self.conv(at).bias;
+        let (products, target) = (layer.products(), self.target(at));
+        let each = layer.stride * layer.outputs;
+        for time in times {
+            // SAFETY: as the caller promises.
+            let (both, out) = unsafe {
+                let both = time * products..(time + 2) * products;
+                let out = time * each..(time + 1) * each;
+                (self.products.get(both), target.get_mut(out))
+            };
+            let (before, now) = both.split_at(products);
+            let taps = (layer.kernel, layer.stride);
+            overlap((Some(before), now), taps, bias, out);
         }
     }
 

@@ -6,7 +6,7 @@
 // for rows or outputs of the step's own.
 
 use crate::level::Level;
-use crate::linear::{Epilogue, Linear, PanelLinear, Then};
+use crate::linear::{Epilogue, Linear, PanelLinear, Taps, Then};
 use crate::run::RunKind;
 use crate::shared::Shared;
 use crate::team::{Cut, Region, Steps, Team};
@@ -80,6 +80,7 @@ impl<'a> Layer<'a> {
         Some(PanelLinear {
             linear: self.linear(),
             by_input: false,
+            taps: Taps::NONE,
             own: self.panels?,
         })
     }

@@ -28,7 +28,7 @@ use super::weights::{Matrix, Numbers, Weights};
 
 pub(crate) use dot::dot_tile;
 pub(crate) use epilogue::{Epilogue, Then};
-pub(crate) use panels::{PanelLinear, own_floats as panel_floats};
+pub(crate) use panels::{PanelLinear, Taps, own_floats as panel_floats};
 use segments::{Segment, Segments};
 
 #[cfg(target_arch = "x86_64")]

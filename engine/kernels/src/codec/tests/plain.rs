@@ -1,7 +1,8 @@
 //! An encoder and a decoder spelt in double precision over a whole stream, with weights of any
 //! format.
 
-use crate::codec::{CodecBlock, CodecPart, CodecShape, CodecWeights, ConvWeights};
+use crate::codec::{CodecBlock, CodecPart, CodecShape, CodecWeights};
+use crate::conv::ConvWeights;
 use crate::testing::{Format, Owned, Random, gelu};
 use crate::weights::{Matrix, Weights};
 

@@ -32,12 +32,27 @@ const TURN: usize = 32;
 /// Rows of a step, at least: packing is to be worth it.
 const ROWS_MIN: usize = 24;
 
+/// How the inputs of a row lie: of a convolution its channels side by side, at several times. The
+/// weights have them the other way round: the times of a channel side by side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Taps {
+    pub count: usize,
+    /// Floats from the channels at one time to those at the next.
+    pub apart: usize,
+}
+
+impl Taps {
+    /// All inputs lie side by side, as the weights have them.
+    pub const NONE: Taps = Taps { count: 1, apart: 0 };
+}
+
 /// A linear layer over many rows.
 #[derive(Clone, Copy)]
 pub(crate) struct PanelLinear<'a> {
     pub linear: Linear<'a>,
     /// The weights have a row for each input.
     pub by_input: bool,
+    pub taps: Taps,
     /// So many floats of each worker's: at least [`own_floats`].
     pub own: (Shared<'a, f32>, usize),
 }
@@ -160,20 +175,27 @@ impl<'a> PanelLinear<'a> {
         if self.by_input {
             weights.pack_by_input(outputs, share.clone(), inputs, panels);
         } else {
-            weights.pack(share.clone(), inputs, panels);
+            weights.pack(share.clone(), inputs, self.taps.count, panels);
         }
         // The weights of the group that comes next, while this one is multiplied.
         let follows = share.end..(share.end + count).min(outputs);
         let row_groups = rows.len().div_ceil(6) * padded / WIDTH;
-        let turns = row_groups * inputs.div_ceil(TURN);
+        let turns = row_groups * self.taps.count * (inputs / self.taps.count).div_ceil(TURN);
         let ahead = weights.ahead(self.by_input.then_some(outputs), follows, inputs, turns);
         let stride = linear.x_stride;
-        let range = rows.start * stride..(rows.end - 1) * stride + inputs;
+        let Taps { count: taps, apart } = self.taps;
+        assert!(
+            inputs.is_multiple_of(taps),
+            "{inputs} inputs at {taps} times"
+        );
+        let seen = (taps - 1) * apart + inputs / taps;
+        let range = rows.start * stride..(rows.end - 1) * stride + seen;
         let multiply = Multiply {
             // SAFETY: the caller promises that nothing writes it.
             x: unsafe { linear.x.get(range) },
             x_stride: stride,
             inputs,
+            taps: self.taps,
             rows,
             panels,
             bias,
@@ -195,6 +217,7 @@ struct Multiply<'a, E> {
     x: &'a [f32],
     x_stride: usize,
     inputs: usize,
+    taps: Taps,
     rows: Range<usize>,
     panels: &'a [E],
     bias: &'a [f32],
@@ -213,7 +236,10 @@ impl<E: Element> Kernel for Multiply<'_, E> {
         let rows = self.rows.len();
         assert!(self.panels.len() == padded * self.inputs);
         assert!(self.bias.len() == padded && self.gain.len() == padded);
-        assert!(rows > 0 && self.x.len() >= (rows - 1) * self.x_stride + self.inputs);
+        let Taps { count, apart } = self.taps;
+        assert!(self.inputs.is_multiple_of(count));
+        let seen = (count - 1) * apart + self.inputs / count;
+        assert!(rows > 0 && self.x.len() >= (rows - 1) * self.x_stride + seen);
         // As many sums as there are registers for beside the weights.
         // SAFETY: passed on from the caller.
         unsafe {
@@ -238,6 +264,8 @@ impl<E: Element> Multiply<'_, E> {
             while row < end {
                 let left = end - row;
                 row += match left {
+                    // Two rows have too few sums to keep the processor busy: eight are four and four.
+                    8 if R == 6 => self.some_rows::<I, V, 4>(row),
                     _ if left >= R => self.some_rows::<I, V, R>(row),
                     4.. => self.some_rows::<I, V, 4>(row),
                     2.. => self.some_rows::<I, V, 2>(row),
@@ -252,28 +280,33 @@ impl<E: Element> Multiply<'_, E> {
     #[inline(always)]
     unsafe fn some_rows<I: Isa, const V: usize, const R: usize>(&self, row: usize) -> usize {
         let (inputs, lanes) = (self.inputs, I::LANES);
+        let channels = inputs / self.taps.count;
         let mut ahead = self.ahead.get();
         let panels = self.panels.chunks_exact(inputs * WIDTH);
         for (at, panel) in panels.enumerate() {
             let first = at * WIDTH;
             // SAFETY: `call` has checked that all rows and panels are there.
             unsafe {
-                let x: [*const f32; R] =
-                    std::array::from_fn(|r| self.x.as_ptr().add((row + r) * self.x_stride));
                 let mut weights = panel.as_ptr();
                 let mut sums = [[I::splat(0.0); V]; R];
-                for turn in (0..inputs).step_by(TURN) {
-                    ahead.ask::<I>();
-                    for input in turn..inputs.min(turn + TURN) {
-                        let w: [I::V; V] =
-                            std::array::from_fn(|v| E::load::<I>(weights.add(v * lanes)));
-                        for r in 0..R {
-                            let x = I::splat(*x[r].add(input));
-                            for v in 0..V {
-                                sums[r][v] = I::fma(x, w[v], sums[r][v]);
+                for tap in 0..self.taps.count {
+                    let x: [*const f32; R] = std::array::from_fn(|r| {
+                        let first = (row + r) * self.x_stride + tap * self.taps.apart;
+                        self.x.as_ptr().add(first)
+                    });
+                    for turn in (0..channels).step_by(TURN) {
+                        ahead.ask::<I>();
+                        for input in turn..channels.min(turn + TURN) {
+                            let w: [I::V; V] =
+                                std::array::from_fn(|v| E::load::<I>(weights.add(v * lanes)));
+                            for r in 0..R {
+                                let x = I::splat(*x[r].add(input));
+                                for v in 0..V {
+                                    sums[r][v] = I::fma(x, w[v], sums[r][v]);
+                                }
                             }
+                            weights = weights.add(WIDTH);
                         }
-                        weights = weights.add(WIDTH);
                     }
                 }
                 for (r, sums) in sums.into_iter().enumerate() {

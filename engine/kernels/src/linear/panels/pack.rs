@@ -19,8 +19,9 @@ use crate::isa::{Element, Isa};
 pub(super) trait Pack {
     type E: Element + Pod;
 
-    /// From a row for each output.
-    fn pack(&self, share: Range<usize>, inputs: usize, to: &mut [Self::E]);
+    /// From a row for each output, whose inputs are so many taps of each channel: input `i` becomes
+    /// that at [`turned`].
+    fn pack(&self, share: Range<usize>, inputs: usize, taps: usize, to: &mut [Self::E]);
 
     /// From a row for each input.
     fn pack_by_input(&self, outputs: usize, share: Range<usize>, inputs: usize, to: &mut [Self::E]);
@@ -39,17 +40,19 @@ pub(super) trait Pack {
 impl<E: Element + Pod> Pack for [E] {
     type E = E;
 
-    fn pack(&self, share: Range<usize>, inputs: usize, to: &mut [E]) {
+    fn pack(&self, share: Range<usize>, inputs: usize, taps: usize, to: &mut [E]) {
         let panels = to.chunks_exact_mut(inputs * WIDTH);
         for (first, panel) in share.clone().step_by(WIDTH).zip(panels) {
             let count = WIDTH.min(share.end - first);
             let rows = &self[first * inputs..(first + count) * inputs];
             let whole = if count == WIDTH {
-                by_eights(rows, inputs, panel)
+                by_blocks(rows, inputs, taps, panel)
             } else {
                 0
             };
-            for (input, to) in panel.chunks_exact_mut(WIDTH).enumerate().skip(whole) {
+            for input in whole..inputs {
+                let at = turned(input, inputs, taps) * WIDTH;
+                let to = &mut panel[at..at + WIDTH];
                 to.fill(E::ZERO);
                 for (to, row) in to.iter_mut().zip(rows.chunks_exact(inputs)) {
                     *to = row[input];
@@ -99,12 +102,12 @@ impl<E: Element + Pod> Pack for [E] {
 impl Pack for Compact<'_> {
     type E = bf16;
 
-    fn pack(&self, share: Range<usize>, inputs: usize, to: &mut [bf16]) {
+    fn pack(&self, share: Range<usize>, inputs: usize, taps: usize, to: &mut [bf16]) {
         to.fill(bf16::ZERO);
         for (at, row) in share.enumerate() {
             let panel = &mut to[at / WIDTH * inputs * WIDTH..];
             self.row_into(row, |input, number| {
-                panel[input * WIDTH + at % WIDTH] = number
+                panel[turned(input, inputs, taps) * WIDTH + at % WIDTH] = number
             });
         }
     }
@@ -128,44 +131,84 @@ impl Pack for Compact<'_> {
     }
 }
 
-/// Packs a panel eight inputs at a time, where numbers have two bytes; tells how many inputs it
-/// did.
-fn by_eights<E: Element + Pod>(rows: &[E], inputs: usize, panel: &mut [E]) -> usize {
+/// Where an input goes: the taps of a channel, which lie side by side, become as many rows of
+/// channels.
+fn turned(input: usize, inputs: usize, taps: usize) -> usize {
+    input % taps * (inputs / taps) + input / taps
+}
+
+/// Packs a panel some inputs at a time, where numbers have two bytes or four; tells how many inputs
+/// it did.
+fn by_blocks<E: Element + Pod>(rows: &[E], inputs: usize, taps: usize, panel: &mut [E]) -> usize {
+    assert!(rows.len() == WIDTH * inputs && panel.len() == WIDTH * inputs);
     #[cfg(target_arch = "x86_64")]
-    if size_of::<E>() == 2 {
-        /// Inputs of a line of memory. Rows are often a multiple of 4 KiB apart, so that a
-        /// first-level cache has place for no more lines than eight rows have.
-        const LINE: usize = LINE_BYTES / 2;
-        let whole = inputs / 8 * 8;
-        let rows: &[u16] = bytemuck::cast_slice(rows);
-        let panel: &mut [u16] = bytemuck::cast_slice_mut(panel);
-        assert!(rows.len() == WIDTH * inputs && panel.len() == WIDTH * inputs);
-        for line in (0..whole).step_by(LINE) {
-            for half in [0, WIDTH / 2] {
-                for input in (line..whole.min(line + LINE)).step_by(8) {
-                    // SAFETY: eight inputs from this one on are in each of eight rows, and have
-                    // places in the panel.
-                    unsafe {
-                        let from = rows.as_ptr().add(half * inputs + input);
-                        let to = panel.as_mut_ptr().add(input * WIDTH + half);
-                        turn(from, inputs, to);
-                    }
-                }
-            }
+    match size_of::<E>() {
+        2 => {
+            let (rows, panel): (&[u16], _) =
+                (bytemuck::cast_slice(rows), bytemuck::cast_slice_mut(panel));
+            return turn_all::<_, 8>(rows, inputs, taps, panel, turn_eights);
         }
-        return whole;
+        4 => {
+            let (rows, panel): (&[u32], _) =
+                (bytemuck::cast_slice(rows), bytemuck::cast_slice_mut(panel));
+            return turn_all::<_, 4>(rows, inputs, taps, panel, turn_fours);
+        }
+        _ => {}
     }
-    let _ = (rows, inputs, panel);
+    let _ = (rows, inputs, taps, panel);
     0
 }
 
-/// Eight columns of eight rows, `stride` apart, as rows of a panel.
-///
-/// # Safety
-/// They are readable at `from`, and their places at `to` can be written.
+/// Turns blocks of `N` inputs of `N` rows, which follow one another in the panel's rows.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-unsafe fn turn(from: *const u16, stride: usize, to: *mut u16) {
+fn turn_all<T, const N: usize>(
+    rows: &[T],
+    inputs: usize,
+    taps: usize,
+    panel: &mut [T],
+    turn: unsafe fn(*const T, usize, [*mut T; N]),
+) -> usize {
+    /// Inputs of a line of memory, in numbers of two bytes. Rows are often a multiple of 4 KiB
+    /// apart, so that a first-level cache has place for no more lines than eight rows have.
+    const LINE: usize = LINE_BYTES / 2;
+    let whole = inputs / N * N;
+    let channels = inputs / taps;
+    for line in (0..whole).step_by(LINE) {
+        let end = whole.min(line + LINE);
+        // Where the inputs of the line go: no division for each of them.
+        let mut places = [0; LINE];
+        let (mut channel, mut tap) = (line / taps, line % taps);
+        for place in &mut places {
+            *place = (tap * channels + channel) * WIDTH;
+            tap += 1;
+            if tap == taps {
+                (channel, tap) = (channel + 1, 0);
+            }
+        }
+        for part in (0..WIDTH).step_by(N) {
+            for input in (line..end).step_by(N) {
+                // SAFETY: `N` inputs from this one on are in each of `N` rows, and have places in
+                // the panel.
+                unsafe {
+                    let from = rows.as_ptr().add(part * inputs + input);
+                    let to = panel.as_mut_ptr().add(part);
+                    let to = std::array::from_fn(|i| to.add(places[input - line + i]));
+                    turn(from, inputs, to);
+                }
+            }
+        }
+    }
+    whole
+}
+
+/// Eight columns of eight rows, `stride` apart, as rows.
+///
+/// # Safety
+/// They are readable at `from`, and eight numbers can be written at each of `to`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn turn_eights(from: *const u16, stride: usize, to: [*mut u16; 8]) {
     use std::arch::x86_64::*;
     // SAFETY: every x86-64 has these instructions; the caller promises the memory.
     unsafe {
@@ -179,8 +222,32 @@ unsafe fn turn(from: *const u16, stride: usize, to: *mut u16) {
         let [[a, c], [b, d], [e, g], [f, h]] = [four(a, c), four(b, d), four(e, g), four(f, h)];
         let all = |a, b| [_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b)];
         let [[a, b], [c, d], [e, f], [g, h]] = [all(a, e), all(c, g), all(b, f), all(d, h)];
-        for (i, column) in [a, b, c, d, e, f, g, h].into_iter().enumerate() {
-            _mm_storeu_si128(to.add(i * WIDTH).cast(), column);
+        for (to, column) in to.into_iter().zip([a, b, c, d, e, f, g, h]) {
+            _mm_storeu_si128(to.cast(), column);
+        }
+    }
+}
+
+/// Four columns of four rows, `stride` apart, as rows.
+///
+/// # Safety
+/// They are readable at `from`, and four numbers can be written at each of `to`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn turn_fours(from: *const u32, stride: usize, to: [*mut u32; 4]) {
+    use std::arch::x86_64::*;
+    // SAFETY: every x86-64 has these instructions; the caller promises the memory.
+    unsafe {
+        let row = |r: usize| _mm_loadu_si128(from.add(r * stride).cast());
+        let pair = |r: usize| {
+            let (a, b) = (row(r), row(r + 1));
+            [_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)]
+        };
+        let ([a, b], [c, d]) = (pair(0), pair(2));
+        let both = |a, b| [_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b)];
+        let [[a, b], [c, d]] = [both(a, c), both(b, d)];
+        for (to, column) in to.into_iter().zip([a, b, c, d]) {
+            _mm_storeu_si128(to.cast(), column);
         }
     }
 }

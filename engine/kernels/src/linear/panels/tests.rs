@@ -11,6 +11,7 @@ struct Case {
     outputs: usize,
     rows: usize,
     by_input: bool,
+    taps: usize,
     then: Then,
     format: Format,
 }
@@ -54,11 +55,23 @@ impl Case {
 
     /// Rows of inputs are a few numbers apart, and those of outputs too.
     fn strides(&self) -> (usize, usize) {
-        (self.inputs + 3, self.outputs + 2)
+        (self.inputs / self.taps + 3, self.outputs + 2)
+    }
+
+    /// A time sees the second one before it, and so on.
+    fn taps(&self) -> Taps {
+        match self.taps {
+            1 => Taps::NONE,
+            count => Taps {
+                count,
+                apart: 2 * self.strides().0,
+            },
+        }
     }
 
     fn x(&self) -> Vec<f32> {
-        Random::new(5).numbers(self.rows * self.strides().0)
+        let rows = self.rows + 2 * (self.taps - 1);
+        Random::new(5).numbers(rows * self.strides().0)
     }
 
     fn before(&self) -> Vec<f32> {
@@ -88,6 +101,7 @@ impl Case {
         let panels = PanelLinear {
             linear,
             by_input: self.by_input,
+            taps: self.taps(),
             own: (Shared::new(&mut own), stride),
         };
         team.run(&Phase(panels, team.level(), team.threads()));
@@ -108,8 +122,10 @@ impl Case {
                         output * self.inputs + input
                     })
                 };
-                let product =
-                    |input| f64::from(weight(input)) * f64::from(x[row * x_stride + input]);
+                let product = |input: usize| {
+                    let at = row * x_stride + input % self.taps * self.taps().apart;
+                    f64::from(weight(input)) * f64::from(x[at + input / self.taps])
+                };
                 let sum = (0..self.inputs).map(product).sum::<f64>() + f64::from(bias.get(output));
                 let out = &mut out[row * stride + output];
                 match self.then {
@@ -165,6 +181,7 @@ fn agrees_with_double_precision() {
                         outputs,
                         rows,
                         by_input,
+                        taps: 1,
                         then,
                         format,
                     };
@@ -176,12 +193,38 @@ fn agrees_with_double_precision() {
 }
 
 #[test]
+fn taps_meet_their_times() {
+    for format in FORMATS {
+        for (channels, taps, outputs, rows) in [
+            (1, 1, 1, 1),
+            (1, 7, 16, 20),
+            (5, 3, 7, 9),
+            (32, 7, 48, 50),
+            (40, 2, 33, 13),
+            (96, 7, 1, 30),
+        ] {
+            let case = Case {
+                inputs: channels * taps,
+                outputs,
+                rows,
+                by_input: false,
+                taps,
+                then: Then::Store,
+                format,
+            };
+            case.check();
+        }
+    }
+}
+
+#[test]
 fn a_row_gives_the_same_bits_in_any_company() {
     let case = |rows| Case {
         inputs: 40,
         outputs: 37,
         rows,
         by_input: false,
+        taps: 1,
         then: Then::Gelu,
         format: Format::Bf16,
     };
@@ -215,6 +258,7 @@ fn compact_weights_give_the_bits_of_plain_ones() {
             outputs: 128,
             rows: 30,
             by_input,
+            taps: 1 + usize::from(!by_input),
             then: Then::Store,
             format: Format::Bf16,
         };

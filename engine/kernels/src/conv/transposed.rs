@@ -6,15 +6,21 @@
 
 use std::ops::Range;
 
-use super::layers::Layer;
-use super::pass::Pass;
+use super::numbers;
 use crate::ahead::LINE_BYTES;
 use crate::isa::{Element, Isa, Kernel, MAX_LANES, dispatch};
+use crate::level::Level;
+use crate::linear::{Epilogue, Linear, PanelLinear, Taps, Then};
+use crate::run::RunKind;
+use crate::shared::Shared;
 use crate::team::Cut;
-use crate::weights::Weights;
+use crate::weights::{Matrix, Weights};
 
 /// Columns whose sums are made together, at most.
 const COLS_MAX: usize = 2048;
+/// Rows that meet the weights together, at most: with half as many columns, so that their sums stay
+/// in a first-level cache.
+const TOGETHER: usize = 4;
 /// Rows of a step, at most.
 const ROWS_MAX: usize = 64;
 /// Rows of weights that are added together.
@@ -22,103 +28,144 @@ const DEPTH: usize = 4;
 /// How many rows ahead memory is asked for.
 const AHEAD: usize = 2 * DEPTH;
 
-impl Pass<'_, '_> {
-    fn products_cuts(&self, layer: &Layer) -> [Cut; 2] {
-        let cols = layer.products();
+/// The products of some times, each of which becomes several.
+#[derive(Clone, Copy)]
+pub(crate) struct Transposed<'a> {
+    /// A row for each input: of each output its taps.
+    pub weights: Matrix<'a>,
+    /// Rows of inputs that follow one another.
+    pub x: Shared<'a, f32>,
+    pub rows: usize,
+    /// Rows of products that follow one another.
+    pub out: Shared<'a, f32>,
+    /// So many floats of each worker's, where the rows are multiplied in panels.
+    pub panels: Option<(Shared<'a, f32>, usize)>,
+    pub threads: usize,
+}
+
+impl<'a> Transposed<'a> {
+    fn cuts(&self) -> [Cut; 2] {
+        let cols = self.weights.cols();
         let size = cols.div_ceil(4 * self.threads).next_multiple_of(64);
-        let rows = layer.times * self.frames;
+        let most = match self.rows {
+            TOGETHER.. => COLS_MAX / 2,
+            _ => COLS_MAX,
+        };
         [
             Cut {
                 items: cols,
-                size: size.min(COLS_MAX),
+                size: size.min(most),
             },
             Cut {
-                items: rows,
+                items: self.rows,
                 size: ROWS_MAX,
             },
         ]
     }
 
-    pub(super) fn products_steps(&self, at: usize) -> usize {
-        if self.layers[at].has_many_rows() {
-            return self.products_panels(at).steps(self.threads);
+    /// The same as a linear layer over many rows, where it is one.
+    fn in_panels(&self) -> Option<PanelLinear<'a>> {
+        Some(PanelLinear {
+            linear: Linear {
+                weights: self.weights,
+                x: self.x,
+                x_stride: self.weights.rows(),
+                rows: self.rows,
+                kind: RunKind::Decode,
+                epilogue: Epilogue {
+                    then: Then::Store,
+                    bias: None,
+                    gain: None,
+                    out: self.out,
+                    stride: self.weights.cols(),
+                },
+                tiles: Shared::new(&mut []),
+                rounded: Shared::new(&mut []),
+            },
+            by_input: true,
+            taps: Taps::NONE,
+            own: self.panels?,
+        })
+    }
+
+    pub fn steps(&self) -> usize {
+        if let Some(panels) = self.in_panels() {
+            return panels.steps(self.threads);
         }
-        let [cols, rows] = self.products_cuts(&self.layers[at]);
+        let [cols, rows] = self.cuts();
         cols.steps() * rows.steps()
     }
 
-    /// What some times become before overlapping.
+    /// One step: some products of some times.
     ///
     /// # Safety
-    /// The step is this worker's; the stream is complete.
-    pub(super) unsafe fn multiply_products(&self, at: usize, step: usize, worker: usize) {
-        let layer = &self.layers[at];
-        if layer.has_many_rows() {
-            let panels = self.products_panels(at);
+    /// The step is this worker's; the rows of inputs are complete.
+    pub unsafe fn work_step(&self, level: Level, step: usize, worker: usize) {
+        if let Some(panels) = self.in_panels() {
             // SAFETY: passed on from the caller.
-            return unsafe { panels.work_step(self.level, step, worker, self.threads) };
+            return unsafe { panels.work_step(level, step, worker, self.threads) };
         }
-        let [cols, rows] = self.products_cuts(layer);
+        let [cols, rows] = self.cuts();
         let (cols, rows) = (
             cols.piece(step / rows.steps()),
             rows.piece(step % rows.steps()),
         );
-        match self.conv(at).weight_numbers() {
+        match numbers(&self.weights) {
             // SAFETY: passed on from the caller.
-            Weights::Bf16(weights) => unsafe { self.multiply_chunk(at, weights, cols, rows) },
+            Weights::Bf16(weights) => unsafe { self.chunk(level, weights, cols, rows) },
             // SAFETY: passed on from the caller.
-            Weights::F16(weights) => unsafe { self.multiply_chunk(at, weights, cols, rows) },
+            Weights::F16(weights) => unsafe { self.chunk(level, weights, cols, rows) },
             // SAFETY: passed on from the caller.
-            Weights::F32(weights) => unsafe { self.multiply_chunk(at, weights, cols, rows) },
+            Weights::F32(weights) => unsafe { self.chunk(level, weights, cols, rows) },
         }
     }
 
-    unsafe fn multiply_chunk<E: Element>(
+    unsafe fn chunk<E: Element>(
         &self,
-        at: usize,
+        level: Level,
         weights: &[E],
         cols: Range<usize>,
         rows: Range<usize>,
     ) {
-        let layer = &self.layers[at];
-        let (inputs, width) = (layer.inputs, layer.products());
+        let (inputs, width) = (self.weights.rows(), self.weights.cols());
         assert!(weights.len() == inputs * width);
-        for first in rows.clone().step_by(2) {
-            let count = (rows.end - first).min(2);
-            // SAFETY: the stream is not written meanwhile; these columns of these rows, which stand
-            // after those of the time before, are this step's.
-            unsafe {
-                let x = self
-                    .stream(at)
-                    .get(first * inputs..(first + count) * inputs);
-                let row = |row: usize| (row + 1) * width + cols.start..(row + 1) * width + cols.end;
-                let one = self.products.get_mut(row(first));
-                if count == 2 {
-                    let x = [&x[..inputs], &x[inputs..]];
-                    let out = [one, self.products.get_mut(row(first + 1))];
-                    let cols = cols.clone();
-                    let columns = Columns {
-                        x,
-                        weights,
-                        width,
-                        cols,
-                        out,
-                    };
-                    dispatch(self.level, columns);
-                } else {
-                    let cols = cols.clone();
-                    let (x, out) = ([x], [one]);
-                    let columns = Columns {
-                        x,
-                        weights,
-                        width,
-                        cols,
-                        out,
-                    };
-                    dispatch(self.level, columns);
+        let mut row = rows.start;
+        while row < rows.end {
+            // SAFETY: passed on from the caller.
+            row += unsafe {
+                match rows.end - row {
+                    TOGETHER.. => self.some_rows::<E, TOGETHER>(level, weights, cols.clone(), row),
+                    2.. => self.some_rows::<E, 2>(level, weights, cols.clone(), row),
+                    _ => self.some_rows::<E, 1>(level, weights, cols.clone(), row),
                 }
-            }
+            };
         }
+    }
+
+    unsafe fn some_rows<E: Element, const N: usize>(
+        &self,
+        level: Level,
+        weights: &[E],
+        cols: Range<usize>,
+        first: usize,
+    ) -> usize {
+        let (inputs, width) = (self.weights.rows(), self.weights.cols());
+        // SAFETY: the inputs are not written meanwhile; these columns of these rows are this step's.
+        unsafe {
+            let x = self.x.get(first * inputs..(first + N) * inputs);
+            let columns = Columns::<E, N> {
+                x: std::array::from_fn(|n| &x[n * inputs..(n + 1) * inputs]),
+                weights,
+                width,
+                out: std::array::from_fn(|n| {
+                    let row = (first + n) * width;
+                    self.out.get_mut(row + cols.start..row + cols.end)
+                }),
+                cols,
+            };
+            dispatch(level, columns);
+        }
+        N
     }
 }
 
