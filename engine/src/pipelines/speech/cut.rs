@@ -15,6 +15,9 @@ pub struct PartLimit {
     pub frames_per_s: f64,
 }
 
+/// Models that speak have no more; a config that says so is a test's.
+pub(super) const FRAMES_PER_S_MAX: f64 = 25.0;
+
 /// More tokens than estimated do no harm up to this factor.
 const CAUTION: f64 = 1.5;
 

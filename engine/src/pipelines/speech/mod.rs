@@ -4,14 +4,20 @@
 mod cut;
 mod narrator;
 mod part;
+pub mod qwen3_tts;
 mod runaway;
 mod said;
 mod script;
 mod times;
+mod tokenizer;
 pub mod vibevoice;
 
 pub use cut::{PartLimit, spoken_seconds};
 pub use narrator::{Narrated, Narrator, PartSpeaking};
+pub use qwen3_tts::{
+    CodeChoice, Tts, TtsBlueprint, TtsNarrator, TtsOptions, TtsPrompt, TtsSession, TtsSpeakOptions,
+    TtsSpeaking, TtsVoice,
+};
 pub use runaway::Runaway;
 pub use said::{Ending, Frame, Limits, Said, SaidBefore, SpeechReport};
 pub use script::{Line, Script, ScriptError};

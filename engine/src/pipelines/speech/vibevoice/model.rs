@@ -1,6 +1,5 @@
 //! A system that speaks: planned, then where it will live.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +8,6 @@ use kernels::{
     DenoiserShape, Level, Team,
 };
 use loader::{Component, VibeVoice, VibeVoiceConfig, Whole};
-use serde_json::Map;
 
 use super::prompt::{self, Special};
 use super::session::SpeechSession;
@@ -19,11 +17,11 @@ use crate::error::EngineError;
 use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
 use crate::model::{Blueprint, Model};
-use crate::pipelines::speech::part::Part;
+use crate::pipelines::speech::part::{Part, numbers_of_rows};
 use crate::pipelines::speech::script::Script;
+use crate::pipelines::speech::tokenizer;
 use crate::profile::MemoryLimit;
-use crate::text::{SpecialTokens, Tokenizer};
-use crate::weights::weight::tensor_of;
+use crate::text::Tokenizer;
 
 /// How to run it.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,7 +141,9 @@ impl SpeechBlueprint {
         if language.on_device() {
             return Err(EngineError::RowsOnDevice);
         }
-        let tokenizer = tokenizer(&system, &language, options.tokenizer.as_deref())?;
+        let given = options.tokenizer.as_deref();
+        let name = system.config.tokenizer_name.as_ref();
+        let tokenizer = tokenizer::find(given, &language.checkpoint, name)?;
         Ok(Self {
             special: Special::of(&tokenizer)?,
             tokenizer,
@@ -174,34 +174,6 @@ impl SpeechBlueprint {
         let scratch = ("their working memory", self.sizes.bytes());
         parts.chain([Ok(scratch)]).collect()
     }
-}
-
-fn tokenizer(
-    system: &VibeVoice,
-    language: &Blueprint,
-    given: Option<&Path>,
-) -> Result<Tokenizer, EngineError> {
-    let Some(path) = given else {
-        return match crate::model::prompt::tokenizer_of(&language.checkpoint)? {
-            Some(tokenizer) => Ok(tokenizer),
-            None => Err(EngineError::NoSpeechTokenizer {
-                location: system.location().to_owned(),
-                name: system.config.tokenizer_name.clone(),
-            }),
-        };
-    };
-    let file = match path.is_dir() {
-        true => path.join("tokenizer.json"),
-        false => path.to_owned(),
-    };
-    let json = fs::read(&file).map_err(|source| EngineError::TokenizerFile {
-        file: file.display().to_string(),
-        source,
-    })?;
-    Ok(Tokenizer::new(
-        &json,
-        &SpecialTokens::of(&Map::new(), None)?,
-    )?)
 }
 
 /// All that is not the language model.
@@ -337,12 +309,5 @@ fn head_rows(system: &VibeVoice, special: Special) -> Result<Vec<f32>, EngineErr
             });
         }
     }
-    let mut bytes = vec![0; wanted.len() * rows.row_bytes()];
-    rows.read(&wanted, &mut bytes)?;
-    let cols = system.language.config.hidden_size;
-    let cpu = candle_core::Device::Cpu;
-    let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &cpu)?;
-    let tensor = tensor.to_dtype(candle_core::DType::F32)?;
-    // waits: on the host alone, while it is loaded
-    Ok(tensor.flatten_all()?.to_vec1()?)
+    numbers_of_rows(&rows, &wanted, system.language.config.hidden_size)
 }

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kernels::{CodecScratch, CodecState, ConnectScratch, DenoiserScratch, Team, connect, encode};
+use kernels::{
+    Between, CodecScratch, CodecState, ConnectScratch, DenoiserScratch, Team, connect, encode,
+};
 use loader::Component;
 
 use super::model::{Parts, Speech};
@@ -16,16 +18,13 @@ use super::speaking::{Next, SpeakOptions, Speaking};
 use super::weights;
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::pipelines::speech::cut::PartLimit;
+use crate::pipelines::speech::cut::{FRAMES_PER_S_MAX, PartLimit};
 use crate::pipelines::speech::part::Open;
 use crate::pipelines::speech::said::{SaidBefore, Tally};
 use crate::pipelines::speech::script::Script;
 use crate::profile::Recording;
 use crate::run::sequence::Sequence;
 use crate::run::session::Session;
-
-/// Models that speak have no more; a config that says so is a test's.
-const FRAMES_PER_S_MAX: f64 = 25.0;
 
 /// A voice, heard once.
 #[derive(Debug, Clone, PartialEq)]
@@ -353,8 +352,7 @@ fn connect_through(
         team,
         part.matrix("linear_1.weight"),
         part.vector("linear_1.bias"),
-        part.vector("act.weight"),
-        eps as f32,
+        Between::Norm(part.vector("act.weight"), eps as f32),
         part.matrix("linear_2.weight"),
         part.vector("linear_2.bias"),
         x,
