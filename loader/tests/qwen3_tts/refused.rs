@@ -271,6 +271,23 @@ fn fields_that_are_missing_or_out_of_range_are_refused() {
 }
 
 #[test]
+fn long_names_make_short_messages() {
+    let name = "a".repeat(100_000);
+    fields(&[
+        (
+            "talker_config.spk_id",
+            json!({&name: -1}),
+            &["spk_id.aaaa", "is -1"],
+        ),
+        (
+            "talker_config.spk_id",
+            json!({&name: 1}),
+            &["spk_is_dialect.aaaa", "is missing"],
+        ),
+    ]);
+}
+
+#[test]
 fn what_is_said_twice_must_agree() {
     fields(&[
         (
