@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::{System, config_json, read_index};
+use crate::checkpoint::{CONFIG, System, config_json, read_index};
 use crate::component::{ComponentSource, ComponentTensor};
 use crate::folder::Folder;
 use crate::layout::Arrangement;
@@ -123,7 +123,7 @@ impl Qwen3Tts {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let folder = Folder::on_disk(path)?;
         let json = config_json(&folder)?;
-        let codec_folder = codec_folder(&folder, path, &json)?;
+        let codec_folder = codec_folder(&folder, &json)?;
         let codec_json = config_json(&codec_folder)?;
         let (config, talker) = config::read(&folder, &json, &codec_folder, &codec_json)?;
         let index = read_index(&folder)?;
@@ -200,12 +200,11 @@ impl Qwen3Tts {
 
 /// The folder of the codec. What describes the whole is looked at first: a folder that is something
 /// else has none, and should be told what it is.
-fn codec_folder(folder: &Folder, path: &Path, json: &[u8]) -> Result<Folder, Error> {
-    let path = path.join(CODEC_FOLDER);
-    if path.is_dir() {
-        return Folder::on_disk(&path);
+fn codec_folder(folder: &Folder, json: &[u8]) -> Result<Folder, Error> {
+    if let Some(codec) = folder.inside(CODEC_FOLDER)? {
+        return Ok(codec);
     }
-    kind::check_file(&folder.display(crate::checkpoint::CONFIG), json)?;
+    kind::check_file(&folder.display(CONFIG), json)?;
     Err(Error::NoCodec {
         location: folder.location().into(),
         folder: CODEC_FOLDER,

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::json::Fields;
+use crate::json::{Fields, shorten};
 
 /// Ids that steer the talker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +174,7 @@ fn dialect(
     speaker: &str,
     languages: &[Language],
 ) -> Result<Option<String>, Error> {
-    let field = format!("{DIALECTS}.{speaker}");
+    let field = entry(DIALECTS, speaker);
     match dialects.get(speaker) {
         None => Err(fields.missing(&field)),
         Some(Value::Bool(false)) => Ok(None),
@@ -202,7 +202,12 @@ fn listed(
     };
     let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
     let id = id.filter(|id| (*id as usize) < vocab);
-    id.ok_or_else(|| out_of(fields, &format!("{map}.{name}"), value, vocab))
+    id.ok_or_else(|| out_of(fields, &entry(map, name), value, vocab))
+}
+
+/// A field of a map, for messages: a name may be long.
+fn entry(map: &str, name: &str) -> String {
+    format!("{map}.{}", shorten(name.to_owned()))
 }
 
 fn required<'a>(fields: &Fields<'a>, field: &str) -> Result<&'a Map<String, Value>, Error> {

@@ -127,6 +127,18 @@ pub(super) fn codec(codec: &CodecDecoderConfig) -> Value {
     })
 }
 
+/// Of the codec, for those who give it sound.
+pub(super) fn preprocessor(sample_rate: usize) -> Value {
+    json!({
+        "feature_extractor_type": "EncodecFeatureExtractor",
+        "feature_size": 1,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": true,
+        "sampling_rate": sample_rate,
+    })
+}
+
 pub(super) fn generation(sampling: &Sampling) -> Value {
     let (talker, predictor) = (&sampling.talker, &sampling.predictor);
     json!({

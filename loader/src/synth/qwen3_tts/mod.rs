@@ -7,7 +7,7 @@ mod shapes;
 
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use self::shapes::{SHAPES, Shape};
 use super::values::Values;
@@ -19,7 +19,7 @@ use crate::{ComponentTensor, DType, Error, Qwen3TtsComponent, Qwen3TtsConfig};
 /// Spread of gains around 1, and of biases around 0.
 const SMALL: f32 = 0.1;
 
-/// What a layer of the codec adds to its rows is multiplied by about this.
+/// What a layer or a residual unit of the codec adds to its rows is multiplied by about this.
 const LAYER_SCALE: f32 = 0.3;
 
 /// How loud the codec's last convolution leaves what it is given.
@@ -162,7 +162,11 @@ impl Qwen3TtsSpec {
             // Gains, and how many vectors each sum of the codebooks is of.
             _ => return around(1.0, SMALL),
         };
-        around(0.0, loudness * (inputs as f32).sqrt().recip())
+        let gain = match is(&["conv2.conv.weight"]) {
+            true => LAYER_SCALE,
+            false => loudness,
+        };
+        around(0.0, gain * (inputs as f32).sqrt().recip())
     }
 
     /// The `config.json` of this shape.
@@ -197,7 +201,7 @@ pub fn write_qwen3_tts(
     writer.folder(CODEC_FOLDER)?;
     let inside = |file: &str| format!("{CODEC_FOLDER}/{file}");
     writer.small_file(&inside("config.json"), &codec)?;
-    let preprocessor = json!({"sampling_rate": spec.config.codec.sample_rate});
+    let preprocessor = files::preprocessor(spec.config.codec.sample_rate);
     writer.small_file(&inside("preprocessor_config.json"), &pretty(&preprocessor))?;
     let tensors = spec.codec_tensors();
     let all: Vec<&SynthTensor> = tensors.iter().collect();
