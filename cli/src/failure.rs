@@ -71,6 +71,13 @@ pub enum Usage {
     SizesOfSystem,
     #[error(transparent)]
     Script(engine::speech::ScriptError),
+    #[error("{flag} has no effect with {system}")]
+    OfOtherSystem {
+        flag: &'static str,
+        system: &'static str,
+    },
+    #[error("the script names its speakers, and --speaker names them, too")]
+    NamedTwice,
     #[error("the demo model does not speak")]
     NoSpeech,
     #[error("{flag} is of models that speak, and this one does not")]
@@ -200,6 +207,7 @@ impl Failure {
             Self::Usage(Usage::Script(ScriptError::Mixed { .. })) => {
                 "begin all lines with `Speaker N:`, or all with names of --voice"
             }
+            Self::Usage(Usage::OfOtherSystem { .. } | Usage::NamedTwice) => "leave that flag out",
             Self::Usage(Usage::NoSpeech) => {
                 "say which model: --model DIR; `engine synth` makes one"
             }

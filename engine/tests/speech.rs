@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 use engine::diagnosis::Diagnosis;
 use engine::profile::Stage;
 use engine::speech::{
-    Ending, Frame, Limits, Noise, Runaway, Saying, Script, SpeakOptions, Speech, SpeechBlueprint,
-    SpeechOptions, SpeechTrials, SpokenRun, Voice,
+    AnyBlueprint, AnySystem, Ending, Frame, Limits, Noise, Runaway, Saying, Script, SpeakOptions,
+    Speech, SpeechOptions, SpeechTrials, Voice,
 };
 use engine::{Checkup, EngineError, Measured, ModelOptions};
 use loader::DType;
@@ -394,31 +394,32 @@ fn a_runaway_is_stopped_and_said() {
     assert_eq!(speaking.ending(), Some(Ending::Runaway(Runaway::NoEnd)));
 }
 
-/// What three rounds say of how this system is planned.
-fn diagnosed(model: ModelOptions, steps: usize) -> Vec<Diagnosis> {
-    let path = fixtures().join("tiny");
-    let options = SpeechOptions {
-        model: ModelOptions {
-            dtype: Some(DType::F32),
-            context: Some(512),
-            ..model
-        },
-        steps,
-        ..options(Residency::All)
-    };
-    let blueprint = SpeechBlueprint::new(&path, &options).unwrap();
-    let saying = Saying {
+fn saying(voices: &[Vec<f32>]) -> Saying {
+    Saying {
         script: script(),
-        voices: Vec::new(),
-        options: SpeakOptions::default(),
+        voices: voices.to_vec(),
+        limits: Limits::default(),
+        noise: noise(),
+    }
+}
+
+/// What three rounds say of how this system is planned.
+fn diagnosed(model: ModelOptions) -> Vec<Diagnosis> {
+    let path = fixtures().join("tiny");
+    let model = ModelOptions {
+        dtype: Some(DType::F32),
+        context: Some(512),
+        ..model
     };
-    let prompt = blueprint.prompt_tokens(&saying.script).unwrap();
+    let tokenizer = Some(fixtures().join("tiny-hf"));
+    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone()).unwrap();
     let trials = SpeechTrials {
         path,
-        options,
-        saying,
+        model,
+        tokenizer,
+        saying: saying(&[]),
     };
-    let mut checkup = Checkup::new(Box::new(trials), &blueprint.language, prompt, 12);
+    let mut checkup = Checkup::new(Box::new(trials), blueprint.language(), vec![1], 12);
     for _ in 0..3 {
         checkup.round(&Arc::default(), &mut |_| {}).unwrap();
     }
@@ -431,7 +432,7 @@ fn a_slow_head_is_told_from_slow_transfers() {
         residency: Residency::All,
         ..ModelOptions::default()
     };
-    let found = diagnosed(resident, 400);
+    let found = diagnosed(resident);
     assert!(
         matches!(
             found[0],
@@ -448,7 +449,7 @@ fn a_slow_head_is_told_from_slow_transfers() {
         link_gbps: Some(0.001),
         ..ModelOptions::default()
     };
-    let found = diagnosed(slow, 10);
+    let found = diagnosed(slow);
     assert!(matches!(found[0], Diagnosis::LinkBound { .. }), "{found:?}");
     let heads = |it: &Diagnosis| matches!(it, Diagnosis::StageOutside { .. });
     assert!(!found.iter().any(heads), "{found:?}");
@@ -456,19 +457,14 @@ fn a_slow_head_is_told_from_slow_transfers() {
 
 #[test]
 fn a_measured_run_has_its_sound_and_its_parts() {
-    let mut speech = open("tiny", Residency::Layers(1));
+    let speech = open("tiny", Residency::Layers(1));
     let limit = speech.measure_memory().unwrap();
     // Ten steps read the head's layers ten times.
     assert!(limit.weight_bytes > speech.language().weight_bytes() + 10 * 40_000);
-    let saying = Saying {
-        script: script(),
-        voices: voices().to_vec(),
-        options: SpeakOptions {
-            noise: noise(),
-            ..SpeakOptions::default()
-        },
-    };
-    let run = SpokenRun::measure(&mut speech, None, &saying, &Arc::default()).unwrap();
+    let mut system = AnySystem::Voiced(speech);
+    let run = system
+        .measure(None, &saying(&voices()), &Arc::default())
+        .unwrap();
     assert_eq!((run.frames, run.run.tokens.len()), (9, 13));
     assert!((run.audio_s - 9.0 * 0.001).abs() < 1e-9);
     assert_eq!(run.run.token_ms.len(), 12);

@@ -44,7 +44,7 @@ pub use sampling::SamplingArgs;
 pub use serve::{ListenArgs, ServeArgs};
 pub use setup::SetupArgs;
 pub use small::{ChecksumArgs, CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};
-pub use speak::{SayingArgs, ScriptArgs, SpeakArgs, StreamAs};
+pub use speak::{CodesArgs, SayingArgs, ScriptArgs, SpeakArgs, StreamAs};
 pub use synth::SynthArgs;
 pub use tokenize::TokenizeArgs;
 pub use tune::TuneArgs;

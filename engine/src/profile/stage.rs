@@ -75,6 +75,14 @@ impl Stage {
         Self::Decode,
     ];
 
+    /// What makes sound, beside the layers.
+    pub const OF_SPEECH: [Self; 4] = [
+        Self::CodePredictor,
+        Self::DiffusionHead,
+        Self::Codec,
+        Self::SemanticEncoder,
+    ];
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::ModelLoad => "model_load",

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use engine::profile::{Sample, Stage, StageTimes};
-use engine::speech::{Saying, Speech, SpeechBlueprint, SpokenRun};
+use engine::speech::{AnyBlueprint, Saying, SpokenRun};
 use engine::{EngineError, Machine};
 use serde_json::{Value, json};
 
@@ -14,9 +14,6 @@ use crate::commands::speak::saying;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::{Console, Stdout, Steps, milliseconds, three_digits};
-
-/// What is not the transformer.
-const BESIDE: [Stage; 3] = [Stage::DiffusionHead, Stage::Codec, Stage::SemanticEncoder];
 
 /// A text, and what speaking it took.
 struct Row {
@@ -29,13 +26,12 @@ struct Row {
 pub fn run(args: &BenchArgs, file: &Path, console: &Console) -> Result<(), Failure> {
     let texts = prompts::texts(file)?;
     let path = args.setup.path()?;
-    let options = args.saying.options(args.setup.options());
     // Whether it can run at all shows before anything is measured.
-    let config = SpeechBlueprint::new(&path, &options)?.config().clone();
+    let system = open(args, &path)?;
     let mut rows = Vec::new();
     for (label, text) in texts {
-        let mut saying = saying::of_text(&text, &args.saying, &config)?;
-        saying.options.limits.max_new_tokens = args.tokens.unwrap_or(usize::MAX);
+        let mut saying = saying::of_text(&text, &args.saying, &system)?;
+        saying.limits.max_new_tokens = args.tokens.unwrap_or(usize::MAX);
         rows.push(Row {
             label,
             words: text.split_whitespace().count(),
@@ -43,7 +39,8 @@ pub fn run(args: &BenchArgs, file: &Path, console: &Console) -> Result<(), Failu
             runs: Vec::new(),
         });
     }
-    let measured = measure(args, (&path, &options), &mut rows, console);
+    drop(system);
+    let measured = measure(args, &path, &mut rows, console);
     rows.retain(|row| !row.runs.is_empty());
     if rows.is_empty() {
         return measured;
@@ -65,9 +62,14 @@ pub fn run(args: &BenchArgs, file: &Path, console: &Console) -> Result<(), Failu
     measured
 }
 
+fn open(args: &BenchArgs, path: &Path) -> Result<AnyBlueprint, EngineError> {
+    let tokenizer = args.saying.tokenizer.clone();
+    AnyBlueprint::new(path, args.setup.options(), tokenizer)
+}
+
 fn measure(
     args: &BenchArgs,
-    (path, options): (&Path, &engine::speech::SpeechOptions),
+    path: &Path,
     rows: &mut [Row],
     console: &Console,
 ) -> Result<(), Failure> {
@@ -75,16 +77,16 @@ fn measure(
     let rounds = args.warmup + args.repeats;
     let steps = Steps::new(console, rounds * rows.len());
     for round in 0..rounds {
-        let blueprint = SpeechBlueprint::new(path, options)?;
-        let peak = blueprint.language.measure_peak()?;
-        let mut speech = Speech::load(blueprint, &mut |_| {})?;
-        speech.measure_memory()?;
+        let blueprint = open(args, path)?;
+        let peak = blueprint.language().measure_peak()?;
+        let mut system = blueprint.load(&mut |_| {})?;
+        system.measure_memory()?;
         for row in &mut *rows {
             steps.next(match round.checked_sub(args.warmup) {
                 None => format!("warm-up {}, {}", round + 1, row.label),
                 Some(round) => format!("round {} of {}, {}", round + 1, args.repeats, row.label),
             });
-            let run = SpokenRun::measure(&mut speech, peak, &row.saying, &cancel)?;
+            let run = system.measure(peak, &row.saying, &cancel)?;
             if run.frames == 0 {
                 let label = row.label.clone();
                 return Err(EngineError::NothingSpoken { label }.into());
@@ -147,7 +149,7 @@ impl Row {
 
     fn json(&self) -> Value {
         let values = |of: &dyn Fn(&SpokenRun) -> f64| self.sample(of).values().to_vec();
-        let stages = BESIDE.map(|stage| {
+        let stages = Stage::OF_SPEECH.map(|stage| {
             let ms = values(&|run| stage_ms(run, stage));
             (format!("{}_ms_per_frame", stage.name()), json!(ms))
         });
@@ -214,8 +216,14 @@ fn write(to: &mut String, rows: &[Row]) -> std::fmt::Result {
     for row in rows {
         let median = |of: &dyn Fn(&SpokenRun) -> f64| row.sample(of).median();
         let token = median(&|run| 1e3 / run.run.tokens_per_s().unwrap_or(f64::NAN));
-        let beside = BESIDE.map(|stage| (stage.name(), median(&|run| stage_ms(run, stage))));
-        let told = beside.map(|(name, ms)| format!("{name} {ms:.1}"));
+        let beside: Vec<_> = (Stage::OF_SPEECH.iter())
+            .map(|stage| (stage.name(), median(&|run| stage_ms(run, *stage))))
+            .filter(|(_, ms)| *ms > 0.0)
+            .collect();
+        let told: Vec<_> = beside
+            .iter()
+            .map(|(name, ms)| format!("{name} {ms:.1}"))
+            .collect();
         let rest = token - beside.iter().map(|(_, ms)| ms).sum::<f64>();
         writeln!(
             to,

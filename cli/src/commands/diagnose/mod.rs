@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engine::diagnosis::Runs;
-use engine::speech::{SpeechBlueprint, SpeechTrials};
+use engine::speech::{AnyBlueprint, SpeechTrials};
 use engine::{Blueprint, Checkup, CheckupRun, EngineError, LeftOut, Machine, Subject};
 use loader::units;
 
@@ -141,16 +141,16 @@ fn speech(args: &DiagnoseArgs) -> Result<(Blueprint, Box<dyn Subject>, Vec<u32>)
         return Err(Usage::OfText { flag }.into());
     }
     let path = args.setup.path()?;
-    let options = args.saying.options(args.setup.options());
-    let blueprint = SpeechBlueprint::new(&path, &options)?;
-    let saying = saying::of_text(prompts::SHORT, &args.saying, blueprint.config())?;
-    let prompt = blueprint.prompt_tokens(&saying.script)?;
+    let (model, tokenizer) = (args.setup.options(), args.saying.tokenizer.clone());
+    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone())?;
     let trials = SpeechTrials {
+        saying: saying::of_text(prompts::SHORT, &args.saying, &blueprint)?,
         path,
-        options,
-        saying,
+        model,
+        tokenizer,
     };
-    Ok((blueprint.language, Box::new(trials), prompt))
+    // How long the prompt is depends on voices; what is planned does not depend on it.
+    Ok((blueprint.into_language(), Box::new(trials), Vec::new()))
 }
 
 /// This is done before minutes of measuring, not after.

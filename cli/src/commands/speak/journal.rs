@@ -7,12 +7,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use engine::speech::{SaidBefore, Script, SpeechBlueprint, Voice};
+use engine::Blueprint;
+use engine::speech::{SaidBefore, Script};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::subtitles::Cue;
-use super::{FILE_BYTES_MAX, KIND};
+use super::{FILE_BYTES_MAX, KIND, preface};
 use crate::args::SpeakArgs;
 use crate::failure::{Failure, Usage};
 use crate::output::{Dump, Injected};
@@ -47,29 +48,30 @@ pub struct Reached {
 pub struct Settings(Map<String, Value>);
 
 impl Settings {
-    pub fn of(args: &SpeakArgs, blueprint: &SpeechBlueprint, script: &Script) -> Self {
+    /// Of a script on this language model; `own`: what only the system has.
+    pub fn of<const N: usize>(
+        args: &SpeakArgs,
+        language: &Blueprint,
+        script: &Script,
+        own: [(&str, Value); N],
+    ) -> Self {
         let lines: Vec<_> = (script.lines.iter())
             .map(|line| json!([line.speaker, line.text]))
             .collect();
-        let sound = &args.sound;
-        let all = [
-            ("model", json!(super::preface::name(&blueprint.language))),
+        let shared = [
+            ("model", json!(preface::name(language))),
             ("script", lines.into()),
-            ("--cfg-scale", sound.cfg_scale.into()),
-            ("--diffusion-steps", sound.diffusion_steps.into()),
-            ("--seed", sound.seed.into()),
+            ("--seed", args.sound.seed.into()),
             ("--max-minutes", args.script.max_minutes.into()),
-            ("--context", blueprint.language.options.context.into()),
+            ("--context", language.options.context.into()),
         ];
-        let all = all.into_iter();
+        let all = shared.into_iter().chain(own);
         Self(all.map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
-    /// The voices decide, too, and are known when they have been heard.
-    pub fn with_voices(mut self, voices: &[Voice]) -> Self {
-        let sum = |voice: &Voice| voice.latents().iter().map(|x| f64::from(*x)).sum::<f64>();
-        let voices: Vec<Value> = voices.iter().map(|voice| sum(voice).into()).collect();
-        self.0.insert("voices".into(), voices.into());
+    /// What is known later.
+    pub fn with(mut self, name: &str, value: Value) -> Self {
+        self.0.insert(name.to_owned(), value);
         self
     }
 

@@ -34,13 +34,14 @@ impl Made {
 }
 
 /// What a frame's stages take, in ms.
-fn per_frame(report: &SpeechReport) -> [(&'static str, f64); 3] {
+fn per_frame(report: &SpeechReport) -> Vec<(&'static str, f64)> {
     let both = [&report.totals.prompt.stages, &report.totals.decode.stages];
     let frames = report.frames.max(1) as f64;
-    [Stage::DiffusionHead, Stage::Codec, Stage::SemanticEncoder].map(|stage| {
+    let all = Stage::OF_SPEECH.into_iter().map(|stage| {
         let wall: Duration = both.iter().map(|stages| stages[stage].wall).sum();
         (stage.name(), milliseconds(wall) / frames)
-    })
+    });
+    all.filter(|(_, ms)| *ms > 0.0).collect()
 }
 
 pub fn line(report: &SpeechReport, made: &Made) -> String {
@@ -56,7 +57,9 @@ pub fn line(report: &SpeechReport, made: &Made) -> String {
         parts.push(format!("{} frames/s", three_digits(rate)));
     }
     parts.extend(report.totals.tokens_per_s().map(tokens));
-    let of_frame = per_frame(report).map(|(name, ms)| format!("{name} {ms:.1}"));
+    let of_frame: Vec<_> = (per_frame(report).iter())
+        .map(|(name, ms)| format!("{name} {ms:.1}"))
+        .collect();
     parts.push(format!("ms a frame: {}", of_frame.join(", ")));
     parts.extend((report.first_audio).map(|it| format!("first sound after {}", seconds(it))));
     parts.push(match report.totals.async_percent() {

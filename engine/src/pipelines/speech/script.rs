@@ -84,6 +84,11 @@ impl Script {
         })
     }
 
+    /// Whether its lines begin with names.
+    pub fn has_names(&self) -> bool {
+        self.named.is_some()
+    }
+
     /// How many different speakers there are.
     pub fn speakers(&self) -> usize {
         self.speakers
@@ -127,7 +132,10 @@ fn speaker_of(line: &str) -> Option<(usize, &str)> {
 /// `Anna: text`, where Anna is one of the names.
 fn named_of<'a>(line: &'a str, names: &[&str]) -> Option<(usize, &'a str)> {
     let (name, text) = line.split_once(':')?;
-    let at = names.iter().position(|known| *known == name.trim_end())?;
+    let name = name.trim_end();
+    let at = names
+        .iter()
+        .position(|known| !name.is_empty() && *known == name)?;
     Some((at, text))
 }
 

@@ -15,7 +15,6 @@ mod prompt;
 mod schedule;
 mod session;
 mod speaking;
-mod trial;
 mod weights;
 
 pub use model::{Speech, SpeechBlueprint, SpeechOptions};
@@ -23,4 +22,3 @@ pub use narrator::VoicedNarrator;
 pub use noise::Noise;
 pub use session::{Prompt, SpeechSession, Voice};
 pub use speaking::{SpeakOptions, Speaking};
-pub use trial::{Saying, SpeechTrials, SpokenRun};

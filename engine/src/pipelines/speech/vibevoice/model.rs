@@ -9,7 +9,7 @@ use kernels::{
 };
 use loader::{Component, VibeVoice, VibeVoiceConfig, Whole};
 
-use super::prompt::{self, Special};
+use super::prompt::Special;
 use super::session::SpeechSession;
 use super::weights::{codec_shape, denoiser_shape};
 use crate::compute::Kernels;
@@ -18,7 +18,6 @@ use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
 use crate::model::{Blueprint, Model};
 use crate::pipelines::speech::part::{Part, numbers_of_rows};
-use crate::pipelines::speech::script::Script;
 use crate::pipelines::speech::tokenizer;
 use crate::profile::MemoryLimit;
 use crate::text::Tokenizer;
@@ -156,11 +155,6 @@ impl SpeechBlueprint {
 
     pub fn config(&self) -> &VibeVoiceConfig {
         &self.system.config
-    }
-
-    /// The tokens of a prompt without voices.
-    pub fn prompt_tokens(&self, script: &Script) -> Result<Vec<u32>, EngineError> {
-        Ok(prompt::prompt(script, &[], &self.tokenizer, self.special)?.0)
     }
 
     /// What stays beside the language model, with its bytes.
