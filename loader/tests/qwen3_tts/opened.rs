@@ -98,20 +98,20 @@ fn names_inside_a_component_have_their_shapes() {
         (
             CodecDecoder,
             "quantizer.rvq_rest.vq.layers.2._codebook.embedding_sum",
-            vec![64, 8],
+            vec![64, 10],
         ),
         (
             CodecDecoder,
             "quantizer.rvq_first.output_proj.weight",
-            vec![16, 8, 1],
+            vec![20, 10, 1],
         ),
-        (CodecDecoder, "pre_conv.conv.weight", vec![16, 16, 3]),
+        (CodecDecoder, "pre_conv.conv.weight", vec![24, 20, 3]),
         (CodecDecoder, "pre_transformer.input_proj.bias", vec![12]),
-        (CodecDecoder, "upsample.1.0.conv.weight", vec![16, 16, 2]),
+        (CodecDecoder, "upsample.1.0.conv.weight", vec![24, 24, 2]),
         (
             CodecDecoder,
             "upsample.0.1.dwconv.conv.weight",
-            vec![16, 1, 7],
+            vec![24, 1, 7],
         ),
         (
             CodecDecoder,

@@ -127,7 +127,7 @@ fn what_cannot_be_computed_is_refused_by_name() {
 
 #[test]
 fn fields_that_are_missing_or_out_of_range_are_refused() {
-    let talker: [Case<'_>; 17] = [
+    let talker: [Case<'_>; 18] = [
         (
             "talker_config",
             Value::Null,
@@ -202,6 +202,11 @@ fn fields_that_are_missing_or_out_of_range_are_refused() {
             "talker_config.spk_is_dialect.bass",
             json!("scots"),
             &["is \"scots\"", "codec_language_id"],
+        ),
+        (
+            "talker_config.spk_is_dialect.bass",
+            json!(true),
+            &["is true", "codec_language_id"],
         ),
         (
             "talker_config.codec_language_id.english",

@@ -52,9 +52,9 @@ pub(super) const SHAPES: [Shape; 3] = [
         predictor: [2, 32, 96, 2, 1, 16, 64],
         groups: 4,
         codec: Codec {
-            codebook_dim: 16,
-            latent: 16,
-            transformer: [2, 12, 32, 2, 8],
+            codebook_dim: 20,
+            latent: 24,
+            transformer: [2, 12, 36, 2, 8],
             decoder_dim: 32,
             rates: &[3, 2, 2, 2],
         },
