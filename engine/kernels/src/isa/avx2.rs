@@ -25,6 +25,7 @@ unsafe fn part_bf16(both: __m256i) -> [__m256; 2] {
 impl Isa for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
+    const HAS_AVX2: bool = true;
 
     #[inline(always)]
     unsafe fn splat(value: f32) -> __m256 {

@@ -66,6 +66,7 @@ impl<const ASKS_TWICE: bool> Isa for Avx512<ASKS_TWICE> {
     type V = __m512;
     const LANES: usize = 16;
     const SUMS: usize = 16;
+    const HAS_AVX2: bool = true;
     const ASKS_TWICE: bool = ASKS_TWICE;
 
     #[inline(always)]

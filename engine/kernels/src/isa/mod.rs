@@ -40,6 +40,8 @@ pub(crate) trait Isa: Copy + 'static {
     /// Sums of products that there are registers for, beside what is multiplied: sixteen registers hold
     /// eight sums, thirty-two hold sixteen.
     const SUMS: usize = 8;
+    /// Whether there are AVX2's instructions, for what is not written in these operations.
+    const HAS_AVX2: bool = false;
     /// Whether memory is asked for ahead in two steps: see `ahead.rs`.
     const ASKS_TWICE: bool = false;
 

@@ -175,7 +175,15 @@ impl<'a> PanelLinear<'a> {
         if self.by_input {
             weights.pack_by_input(outputs, share.clone(), inputs, panels);
         } else {
-            weights.pack(share.clone(), inputs, self.taps.count, panels);
+            let pack = PackAll {
+                weights,
+                share: share.clone(),
+                inputs,
+                taps: self.taps.count,
+                panels: &mut *panels,
+            };
+            // SAFETY: levels in use are supported.
+            unsafe { dispatch(level, pack) };
         }
         // The weights of the group that comes next, while this one is multiplied.
         let follows = share.end..(share.end + count).min(outputs);
@@ -208,6 +216,26 @@ impl<'a> PanelLinear<'a> {
         };
         // SAFETY: levels in use are supported; the outputs are this step's.
         unsafe { dispatch(level, multiply) };
+    }
+}
+
+/// Lays out the weights of some outputs.
+struct PackAll<'a, W: Pack + ?Sized> {
+    weights: &'a W,
+    share: Range<usize>,
+    inputs: usize,
+    taps: usize,
+    panels: &'a mut [W::E],
+}
+
+impl<W: Pack + ?Sized> Kernel for PackAll<'_, W> {
+    #[inline(always)]
+    unsafe fn call<I: Isa>(self) {
+        // SAFETY: dispatched at a level that is supported.
+        unsafe {
+            self.weights
+                .pack::<I>(self.share, self.inputs, self.taps, self.panels);
+        }
     }
 }
 

@@ -21,7 +21,16 @@ pub(super) trait Pack {
 
     /// From a row for each output, whose inputs are so many taps of each channel: input `i` becomes
     /// that at [`turned`].
-    fn pack(&self, share: Range<usize>, inputs: usize, taps: usize, to: &mut [Self::E]);
+    ///
+    /// # Safety
+    /// The instructions of `I` are supported.
+    unsafe fn pack<I: Isa>(
+        &self,
+        share: Range<usize>,
+        inputs: usize,
+        taps: usize,
+        to: &mut [Self::E],
+    );
 
     /// From a row for each input.
     fn pack_by_input(&self, outputs: usize, share: Range<usize>, inputs: usize, to: &mut [Self::E]);
@@ -40,13 +49,15 @@ pub(super) trait Pack {
 impl<E: Element + Pod> Pack for [E] {
     type E = E;
 
-    fn pack(&self, share: Range<usize>, inputs: usize, taps: usize, to: &mut [E]) {
+    #[inline(always)]
+    unsafe fn pack<I: Isa>(&self, share: Range<usize>, inputs: usize, taps: usize, to: &mut [E]) {
         let panels = to.chunks_exact_mut(inputs * WIDTH);
         for (first, panel) in share.clone().step_by(WIDTH).zip(panels) {
             let count = WIDTH.min(share.end - first);
             let rows = &self[first * inputs..(first + count) * inputs];
             let whole = if count == WIDTH {
-                by_blocks(rows, inputs, taps, panel)
+                // SAFETY: passed on from the caller.
+                unsafe { by_blocks::<I, E>(rows, inputs, taps, panel) }
             } else {
                 0
             };
@@ -102,7 +113,14 @@ impl<E: Element + Pod> Pack for [E] {
 impl Pack for Compact<'_> {
     type E = bf16;
 
-    fn pack(&self, share: Range<usize>, inputs: usize, taps: usize, to: &mut [bf16]) {
+    #[inline(always)]
+    unsafe fn pack<I: Isa>(
+        &self,
+        share: Range<usize>,
+        inputs: usize,
+        taps: usize,
+        to: &mut [bf16],
+    ) {
         to.fill(bf16::ZERO);
         for (at, row) in share.enumerate() {
             let panel = &mut to[at / WIDTH * inputs * WIDTH..];
@@ -139,38 +157,72 @@ fn turned(input: usize, inputs: usize, taps: usize) -> usize {
 
 /// Packs a panel some inputs at a time, where numbers have two bytes or four; tells how many inputs
 /// it did.
-fn by_blocks<E: Element + Pod>(rows: &[E], inputs: usize, taps: usize, panel: &mut [E]) -> usize {
+///
+/// # Safety
+/// The instructions of `I` are supported.
+#[inline(always)]
+unsafe fn by_blocks<I: Isa, E: Element + Pod>(
+    rows: &[E],
+    inputs: usize,
+    taps: usize,
+    panel: &mut [E],
+) -> usize {
     assert!(rows.len() == WIDTH * inputs && panel.len() == WIDTH * inputs);
     #[cfg(target_arch = "x86_64")]
-    match size_of::<E>() {
-        2 => {
-            let (rows, panel): (&[u16], _) =
-                (bytemuck::cast_slice(rows), bytemuck::cast_slice_mut(panel));
-            return turn_all::<_, 8>(rows, inputs, taps, panel, turn_eights);
+    {
+        // Rows that are a multiple of this apart have their lines in one place of a first-level
+        // cache, which holds eight.
+        const ALIKE_BYTES: usize = 4096;
+        let is_wide = I::HAS_AVX2 && !(inputs * size_of::<E>()).is_multiple_of(ALIKE_BYTES);
+        match (size_of::<E>(), is_wide) {
+            (2, wide) => {
+                let (rows, panel): (&[u16], _) =
+                    (bytemuck::cast_slice(rows), bytemuck::cast_slice_mut(panel));
+                // SAFETY: every x86-64 has the narrow form's instructions, and `I` those of the
+                // wide one where it says so.
+                return unsafe {
+                    if wide {
+                        turn_all::<_, 8, 16>(rows, inputs, taps, panel, |from, stride, to| {
+                            turn_sixteens(from, stride, to)
+                        })
+                    } else {
+                        turn_all::<_, 8, 8>(rows, inputs, taps, panel, |from, stride, to| {
+                            turn_eights(from, stride, to)
+                        })
+                    }
+                };
+            }
+            (4, _) => {
+                let (rows, panel): (&[u32], _) =
+                    (bytemuck::cast_slice(rows), bytemuck::cast_slice_mut(panel));
+                // SAFETY: every x86-64 has the instructions.
+                return unsafe {
+                    turn_all::<_, 4, 4>(rows, inputs, taps, panel, |from, stride, to| {
+                        turn_fours(from, stride, to)
+                    })
+                };
+            }
+            _ => {}
         }
-        4 => {
-            let (rows, panel): (&[u32], _) =
-                (bytemuck::cast_slice(rows), bytemuck::cast_slice_mut(panel));
-            return turn_all::<_, 4>(rows, inputs, taps, panel, turn_fours);
-        }
-        _ => {}
     }
     let _ = (rows, inputs, taps, panel);
     0
 }
 
-/// Turns blocks of `N` inputs of `N` rows, which follow one another in the panel's rows.
+/// Turns blocks of `N` inputs of `R` rows, which follow one another in the panel's rows.
+///
+/// # Safety
+/// What `turn` asks for: it is given `N` readable inputs of `R` rows and `N` places for `R` numbers.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn turn_all<T, const N: usize>(
+unsafe fn turn_all<T, const N: usize, const R: usize>(
     rows: &[T],
     inputs: usize,
     taps: usize,
     panel: &mut [T],
-    turn: unsafe fn(*const T, usize, [*mut T; N]),
+    turn: impl Fn(*const T, usize, [*mut T; N]),
 ) -> usize {
-    /// Inputs of a line of memory, in numbers of two bytes. Rows are often a multiple of 4 KiB
-    /// apart, so that a first-level cache has place for no more lines than eight rows have.
+    /// Inputs of a line of memory, in numbers of two bytes.
     const LINE: usize = LINE_BYTES / 2;
     let whole = inputs / N * N;
     let channels = inputs / taps;
@@ -186,9 +238,9 @@ fn turn_all<T, const N: usize>(
                 (channel, tap) = (channel + 1, 0);
             }
         }
-        for part in (0..WIDTH).step_by(N) {
+        for part in (0..WIDTH).step_by(R) {
             for input in (line..end).step_by(N) {
-                // SAFETY: `N` inputs from this one on are in each of `N` rows, and have places in
+                // SAFETY: `N` inputs from this one on are in each of `R` rows, and have places in
                 // the panel.
                 unsafe {
                     let from = rows.as_ptr().add(part * inputs + input);
@@ -200,6 +252,37 @@ fn turn_all<T, const N: usize>(
         }
     }
     whole
+}
+
+/// Eight columns of sixteen rows, `stride` apart, as rows.
+///
+/// # Safety
+/// They are readable at `from`, sixteen numbers can be written at each of `to`, and there is AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn turn_sixteens(from: *const u16, stride: usize, to: [*mut u16; 8]) {
+    use std::arch::x86_64::*;
+    // SAFETY: as the caller promises.
+    unsafe {
+        // The ninth row beside the first, and so on.
+        let row = |r: usize| {
+            let low = _mm256_castsi128_si256(_mm_loadu_si128(from.add(r * stride).cast()));
+            let high = _mm_loadu_si128(from.add((r + 8) * stride).cast());
+            _mm256_inserti128_si256::<1>(low, high)
+        };
+        let pair = |r: usize| {
+            let (a, b) = (row(r), row(r + 1));
+            [_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b)]
+        };
+        let ([a, b], [c, d], [e, f], [g, h]) = (pair(0), pair(2), pair(4), pair(6));
+        let four = |a, b| [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)];
+        let [[a, c], [b, d], [e, g], [f, h]] = [four(a, c), four(b, d), four(e, g), four(f, h)];
+        let all = |a, b| [_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b)];
+        let [[a, b], [c, d], [e, f], [g, h]] = [all(a, e), all(c, g), all(b, f), all(d, h)];
+        for (to, column) in to.into_iter().zip([a, b, c, d, e, f, g, h]) {
+            _mm256_storeu_si256(to.cast(), column);
+        }
+    }
 }
 
 /// Eight columns of eight rows, `stride` apart, as rows.
