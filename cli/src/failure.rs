@@ -373,6 +373,10 @@ fn engine_code(error: &EngineError) -> Code {
         EngineError::Plan(_)
         | EngineError::TooManyThreads { .. }
         | EngineError::ThreadsOfClear
+        | EngineError::NoSuchSpeaker { .. }
+        | EngineError::NoSuchLanguage { .. }
+        | EngineError::NothingToSpeak
+        | EngineError::SaidElsewhere
         | EngineError::StopWithoutText
         | EngineError::Text(
             TextError::Sampling { .. }

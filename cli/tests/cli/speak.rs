@@ -300,3 +300,88 @@ fn texts_are_spoken_several_times_and_the_table_has_their_sound() {
     let ran = engine(["diagnose", "--tokens", "8"].into_iter().chain(start)).ok();
     assert!(ran.stdout.contains("diffusion_head"), "{}", ran.stdout);
 }
+
+fn talks() -> String {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/qwen3tts");
+    fixtures.join("tiny").display().to_string()
+}
+
+fn talk(rest: &str) -> Run {
+    let model = talks();
+    let start = ["speak", "--model", &model];
+    engine(start.into_iter().chain(rest.split_whitespace()))
+}
+
+#[test]
+fn a_model_with_voices_of_its_own_speaks() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = |file: &str| folder.path().join(file).display().to_string();
+    let listed = talk("--list-voices").ok();
+    for words in [
+        "alto",
+        "bass",
+        "beijing_dialect",
+        "Languages: auto, chinese, english",
+    ] {
+        assert!(listed.stdout.contains(words), "{words}: {}", listed.stdout);
+    }
+    let rest = format!(
+        "--speaker Alto --text Hello --temperature 0 --max-new-tokens 9 --dtype f32 --num-gpu-layers 1 \
+         --json --profile --profile-dir {} --dump {} --srt {} --out {}",
+        name("run"),
+        name("dump.safetensors"),
+        name("speech.srt"),
+        name("speech.wav")
+    );
+    let ran = talk(&rest).ok();
+    let json = ran.json();
+    let frames = json["frames"].as_u64().unwrap() as usize;
+    assert!(frames > 1, "{json}");
+    // 96 samples a frame.
+    let sound = fs::read(name("speech.wav")).unwrap();
+    assert_eq!(samples(&sound).len(), frames * 96 * 2);
+    for words in [
+        "code predictor",
+        "codec decoder",
+        "PROFILING SUMMARY",
+        "code_predictor",
+        "Memory: ",
+    ] {
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
+    let table = fs::read_to_string(name("run/timing.tsv")).unwrap();
+    assert!(table.contains("generate/step/code_predictor\t"), "{table}");
+    let dump = fs::read(name("dump.safetensors")).unwrap();
+    let header = String::from_utf8_lossy(&dump[8..]).into_owned();
+    assert!(header.contains("\"codes\"") && header.contains(&format!("[{frames},6]")));
+    assert!(
+        fs::read_to_string(name("speech.srt"))
+            .unwrap()
+            .contains("Hello")
+    );
+    // Lines that begin with the model's own names, a part each.
+    let script = "alto: One line.\nbass: Another.\n";
+    fs::write(name("script.txt"), script).unwrap();
+    let out = format!("--max-new-tokens 6 --out {}", name("x.wav"));
+    let ran = talk(&format!("--txt-path {} --json {out}", name("script.txt"))).ok();
+    assert_eq!(ran.json()["parts"], 2);
+    // What is typed wrongly, or of the other system.
+    talk(&format!("--text Hello --speaker soprano {out}")).fails(2, &["alto, bass"]);
+    talk(&format!("--text Hello --language latin {out}")).fails(2, &["chinese, english"]);
+    talk(&format!("--text Hello --cfg-scale 2 {out}")).fails(2, &["--cfg-scale", "Qwen3-TTS"]);
+    talk(&format!(
+        "--txt-path {} --speaker alto {out}",
+        name("script.txt")
+    ))
+    .fails(2, &["--speaker"]);
+    speak(&format!("--text Hello --speaker alto {out}")).fails(2, &["--speaker", "VibeVoice"]);
+    engine(["generate", "--model", &talks(), "--prompt-tokens", "1"]).fails(3, &["engine speak"]);
+    let texts = name("texts.txt");
+    fs::write(&texts, "short\tHello there.\n").unwrap();
+    let model = talks();
+    let start = [
+        "bench", "--model", &model, "--speech", &texts, "--tokens", "6",
+    ];
+    let ran = engine(start).ok();
+    assert!(ran.stdout.contains("code_predictor "), "{}", ran.stdout);
+}
