@@ -588,6 +588,7 @@ fn files_name_the_stacks() {
         model: "three",
         name: "c2c",
         origin: &origin,
+        unit: files::Unit::Token,
         ended: "max_new_tokens",
         tokens: 5,
         recording: &recording,

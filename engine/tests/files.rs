@@ -30,6 +30,7 @@ impl Ran {
             model: "the <demo> & \"model\"",
             name: "the <demo> & \"model\"",
             origin: &self.origin,
+            unit: files::Unit::Token,
             ended: "max_new_tokens",
             tokens: self.recording.steps.len(),
             recording: &self.recording,

@@ -92,8 +92,8 @@ pub struct SizeArgs {
 
 /// A system that speaks.
 pub enum Speaking {
-    VibeVoice(VibeVoiceSpec),
-    Qwen3Tts(Qwen3TtsSpec),
+    VibeVoice(Box<VibeVoiceSpec>),
+    Qwen3Tts(Box<Qwen3TtsSpec>),
 }
 
 impl SynthArgs {
@@ -102,14 +102,12 @@ impl SynthArgs {
         let name = self.shape.as_deref()?;
         let dtype = self.dtype.unwrap_or(DType::Bf16);
         if let Some(spec) = VibeVoiceSpec::shape(name) {
-            return Some(Speaking::VibeVoice(
-                spec.with_dtype(dtype).with_seed(self.seed),
-            ));
+            let spec = spec.with_dtype(dtype).with_seed(self.seed);
+            return Some(Speaking::VibeVoice(spec.into()));
         }
         let spec = Qwen3TtsSpec::shape(name)?;
-        Some(Speaking::Qwen3Tts(
-            spec.with_dtype(dtype).with_seed(self.seed),
-        ))
+        let spec = spec.with_dtype(dtype).with_seed(self.seed);
+        Some(Speaking::Qwen3Tts(spec.into()))
     }
 
     /// Sizes that would have no effect.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::c2c::{C2c, C2cBlueprint, C2cSession, Fused, Lead};
-use engine::profile::files::RunRecord;
+use engine::profile::files::{RunRecord, Unit};
 use engine::profile::{PassTiming, Streaming};
 use engine::{Blueprint, Ended, EngineError, GenerationOptions, Report};
 use offload::{LoadKind, Prefetch};
@@ -123,6 +123,7 @@ pub fn run(args: C2cArgs) -> Result<(), Failure> {
                 model: &facts.title,
                 name: "c2c",
                 origin,
+                unit: Unit::Token,
                 ended: report.ended.map_or("interrupted", ended),
                 tokens: report.tokens.len(),
                 recording,

@@ -1,7 +1,7 @@
 //! `engine generate`: plan, say so, load, continue the prompt, say how it went.
 
 use engine::profile::Streaming;
-use engine::profile::files::{Origin, RunRecord};
+use engine::profile::files::{Origin, RunRecord, Unit};
 use engine::text::{Logprob, Logprobs};
 use engine::{Blueprint, Ended, Generation, GenerationOptions, Model, Report, Session};
 
@@ -216,6 +216,7 @@ fn write_files(
         model,
         name,
         origin,
+        unit: Unit::Token,
         // The reader of the text left, and the run ended with it.
         ended: report.ended.map_or("interrupted", ended),
         tokens: report.tokens.len(),

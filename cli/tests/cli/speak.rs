@@ -245,7 +245,7 @@ fn an_interrupted_run_is_resumed() {
     assert!(samples(&cut).len() < samples(&sound).len());
     assert!(Path::new(&journal).exists());
     run("").fails(2, &["--resume"]);
-    run("--resume --seed 4").fails(2, &["--seed was another then"]);
+    run("--resume --diffusion-steps 4").fails(2, &["--diffusion-steps was another then"]);
     let rest = run("--resume --json").ok().json();
     let resumed = fs::read(name("speech.wav")).unwrap();
     assert_eq!(samples(&resumed).len(), samples(&sound).len());

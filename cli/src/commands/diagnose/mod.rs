@@ -57,18 +57,18 @@ pub fn run(args: &DiagnoseArgs) -> Result<(), Failure> {
     let console = Console::new(false);
     check_save(args.save.as_deref())?;
     let source = args.setup.source();
-    let (blueprint, subject, prompt): (_, Box<dyn Subject>, _) =
-        match Blueprint::new(&source, args.setup.options()) {
-            Err(error) if error.is_speech() => speech(args)?,
-            blueprint => {
-                let blueprint = blueprint?;
-                if let Some(flag) = args.saying.typed() {
-                    return Err(Usage::OfSpeech { flag }.into());
-                }
-                let prompt = prompt(args, &blueprint)?;
-                (blueprint, Box::new(source), prompt)
+    let (blueprint, subject, prompt): Checked = match Blueprint::new(&source, args.setup.options())
+    {
+        Err(error) if error.is_speech() => speech(args)?,
+        blueprint => {
+            let blueprint = blueprint?;
+            if let Some(flag) = args.saying.typed() {
+                return Err(Usage::OfSpeech { flag }.into());
             }
-        };
+            let prompt = prompt(args, &blueprint)?;
+            (blueprint, Box::new(source), prompt)
+        }
+    };
     preface::note(args.setup.idle(&blueprint.plan)?.as_ref(), &console);
     let facts = Facts::of(args, &blueprint, prompt.len());
     let mut checkup = Checkup::new(subject, &blueprint, prompt, args.tokens);
@@ -134,8 +134,11 @@ fn prompt(args: &DiagnoseArgs, blueprint: &Blueprint) -> Result<Vec<u32>, Failur
     Ok(prompt)
 }
 
+/// What is planned, what runs, and the prompt's tokens, where these are known.
+type Checked = (Blueprint, Box<dyn Subject>, Vec<u32>);
+
 /// A system that speaks: its language model is what is planned, and the prompt a line of text.
-fn speech(args: &DiagnoseArgs) -> Result<(Blueprint, Box<dyn Subject>, Vec<u32>), Failure> {
+fn speech(args: &DiagnoseArgs) -> Result<Checked, Failure> {
     if args.prompt_tokens.is_some() {
         let flag = "--prompt-tokens";
         return Err(Usage::OfText { flag }.into());

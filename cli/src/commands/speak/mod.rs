@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use engine::profile::Streaming;
-use engine::profile::files::{Origin, RunRecord};
+use engine::profile::files::{Origin, RunRecord, Unit};
 use engine::speech::{Ending, Narrator, Script};
 use engine::{Blueprint, EngineError};
 use loader::SpeechSystem;
@@ -174,6 +174,7 @@ impl Run<'_> {
                     model: &name,
                     name: "speak",
                     origin,
+                    unit: Unit::Frame,
                     ended: made.ending().map_or("interrupted", told::ending),
                     tokens: report.tokens,
                     recording,

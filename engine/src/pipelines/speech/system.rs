@@ -32,8 +32,8 @@ pub struct Saying {
 /// A system that speaks, planned.
 #[derive(Debug)]
 pub enum AnyBlueprint {
-    Voiced(SpeechBlueprint),
-    Coded(TtsBlueprint),
+    Voiced(Box<SpeechBlueprint>),
+    Coded(Box<TtsBlueprint>),
 }
 
 impl AnyBlueprint {
@@ -44,7 +44,8 @@ impl AnyBlueprint {
     ) -> Result<Self, EngineError> {
         Ok(match SpeechSystem::of(path)? {
             Some(SpeechSystem::Qwen3Tts) => {
-                Self::Coded(TtsBlueprint::new(path, &TtsOptions { model, tokenizer })?)
+                let options = TtsOptions { model, tokenizer };
+                Self::Coded(TtsBlueprint::new(path, &options)?.into())
             }
             _ => {
                 let options = SpeechOptions {
@@ -52,7 +53,7 @@ impl AnyBlueprint {
                     tokenizer,
                     ..SpeechOptions::default()
                 };
-                Self::Voiced(SpeechBlueprint::new(path, &options)?)
+                Self::Voiced(SpeechBlueprint::new(path, &options)?.into())
             }
         })
     }
@@ -73,8 +74,10 @@ impl AnyBlueprint {
 
     pub fn load(self, progress: &mut dyn FnMut(u64)) -> Result<AnySystem, EngineError> {
         Ok(match self {
-            Self::Voiced(blueprint) => AnySystem::Voiced(Speech::load(blueprint, progress)?),
-            Self::Coded(blueprint) => AnySystem::Coded(Tts::load(blueprint, progress)?),
+            Self::Voiced(blueprint) => {
+                AnySystem::Voiced(Speech::load(*blueprint, progress)?.into())
+            }
+            Self::Coded(blueprint) => AnySystem::Coded(Tts::load(*blueprint, progress)?.into()),
         })
     }
 }
@@ -82,8 +85,8 @@ impl AnyBlueprint {
 /// A system that speaks, loaded.
 #[derive(Debug)]
 pub enum AnySystem {
-    Voiced(Speech),
-    Coded(Tts),
+    Voiced(Box<Speech>),
+    Coded(Box<Tts>),
 }
 
 impl AnySystem {

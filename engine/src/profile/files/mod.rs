@@ -28,6 +28,7 @@
 //!         seed: None,
 //!         machine: "mine".into(),
 //!     },
+//!     unit: files::Unit::Token,
 //!     ended: "max_new_tokens",
 //!     tokens: report.tokens.len(),
 //!     recording: &recording,
@@ -57,6 +58,7 @@ use offload::StackId;
 
 use super::pass::PassKind;
 use super::recording::Recording;
+use super::stage::Stage;
 use super::timing::Timing;
 use super::window::{Streaming, Window};
 
@@ -75,6 +77,7 @@ pub struct RunRecord<'a> {
     /// What it is called.
     pub name: &'a str,
     pub origin: &'a Origin,
+    pub unit: Unit,
     /// Why it ended: a word of the JSON report.
     pub ended: &'a str,
     /// Generated.
@@ -85,6 +88,26 @@ pub struct RunRecord<'a> {
     pub timing: &'a Timing,
     pub streaming: &'a Streaming,
     pub peak_memory_bytes: Option<u64>,
+}
+
+/// What a pass after the prompt gives, by which the trace calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Token,
+    /// Of sound.
+    Frame,
+}
+
+impl Unit {
+    /// A stage as people who work with these units know it.
+    fn name(self, stage: Stage) -> &'static str {
+        match (self, stage) {
+            (Self::Frame, Stage::Generate) => "generate_frames",
+            (Self::Frame, Stage::Blocks) => "talker_step",
+            (Self::Frame, Stage::Codec) => "decode",
+            _ => stage.name(),
+        }
+    }
 }
 
 /// A line of a table: what took how long, all times together.

@@ -12,8 +12,8 @@ use super::super::pass::{PassKind, PassTiming};
 use super::super::recording::{MEASURING, Span, SpanName};
 use super::super::stage::Stage;
 use super::super::window::ms;
-use super::RunRecord;
 use super::stretch::stretches;
+use super::{RunRecord, Unit};
 
 /// Lanes are threads of one process, and shown in this order.
 const TOKEN: usize = 1;
@@ -183,22 +183,43 @@ fn stages<W: Write>(run: &RunRecord<'_>, trace: &mut Trace<'_, W>) -> io::Result
     let mut measuring = startup
         .filter(|span| span.name == SpanName::Measuring)
         .peekable();
+    let whole = run.recording.steps.iter();
+    let mut whole = (run.unit == Unit::Frame).then(|| whole.clone().next().zip(whole.last()));
     for stretch in stretches(run.recording) {
+        if let Some(Some((first, last))) = whole
+            && stretch.from >= first.from
+        {
+            whole = None;
+            trace.event(&Event {
+                name: "synthesize",
+                category: "stage",
+                lane: TOKEN,
+                from: first.from,
+                to: last.to,
+                args: json!({}),
+            })?;
+        }
         // The events of a lane come in the order of their beginnings.
         while let Some(span) = measuring.next_if(|span| span.from <= stretch.from) {
             trace.event(&measured(span))?;
         }
         let step = &run.recording.steps;
         let (name, args) = match stretch.stage {
-            Stage::Step => (
-                format!("step {}", stretch.step),
-                json!({ "index": stretch.step }),
-            ),
+            Stage::Step => match run.unit {
+                Unit::Token => (
+                    format!("step {}", stretch.step),
+                    json!({ "index": stretch.step }),
+                ),
+                Unit::Frame => (
+                    format!("frame {}", stretch.step),
+                    json!({ "frame": stretch.step }),
+                ),
+            },
             Stage::Prefill => (
                 "prefill".into(),
                 json!({ "rows": step[stretch.step].timing.rows }),
             ),
-            stage => (stage.name().to_owned(), json!({})),
+            stage => (run.unit.name(stage).to_owned(), json!({})),
         };
         trace.event(&Event {
             name: &name,

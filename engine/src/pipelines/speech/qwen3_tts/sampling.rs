@@ -65,7 +65,7 @@ impl Chooser {
         self.left
             .extend(all.filter(|(logit, _)| *logit > f64::NEG_INFINITY));
         self.keep_likeliest(how.top_k);
-        self.to_probabilities();
+        self.make_probabilities();
         self.keep_share(how.top_p);
         let sum: f64 = self.left.iter().map(|(share, _)| share).sum();
         let mut under = 0.0;
@@ -93,7 +93,7 @@ impl Chooser {
         left.retain(|(logit, _)| *logit >= least);
     }
 
-    fn to_probabilities(&mut self) {
+    fn make_probabilities(&mut self) {
         let most = self.left.iter().map(|(logit, _)| *logit);
         let most = most.fold(f64::NEG_INFINITY, f64::max);
         for (logit, _) in &mut self.left {
