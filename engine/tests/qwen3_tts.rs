@@ -2,7 +2,9 @@
 //! the talker.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::fs;
+#[path = "support/numbers.rs"]
+mod numbers;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,49 +15,21 @@ use engine::speech::{
 };
 use engine::{EngineError, ModelOptions};
 use loader::DType;
+use numbers::{Numbers, close};
 use offload::Residency;
-use serde_json::Value;
-
-/// The largest difference, as a share of the largest number.
-const RELATIVE_MAX: f32 = 1e-4;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3tts")
 }
 
-/// Numbers that the reference wrote down.
-struct Numbers {
-    header: Value,
-    data: Vec<u8>,
+fn recorded(file: &str) -> Numbers {
+    Numbers::read(&fixtures().join(file))
 }
 
-impl Numbers {
-    fn read(file: &str) -> Self {
-        let bytes = fs::read(fixtures().join(file)).unwrap();
-        let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        Self {
-            header: serde_json::from_slice(&bytes[8..8 + len]).unwrap(),
-            data: bytes[8 + len..].to_vec(),
-        }
-    }
-
-    fn bytes(&self, name: &str) -> &[u8] {
-        let at = |index: usize| self.header[name]["data_offsets"][index].as_u64().unwrap() as usize;
-        &self.data[at(0)..at(1)]
-    }
-
-    fn get(&self, name: &str) -> Vec<f32> {
-        let numbers = self.bytes(name).chunks_exact(4);
-        numbers
-            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-            .collect()
-    }
-
-    fn ids(&self, name: &str) -> Vec<u32> {
-        let ids = self.bytes(name).chunks_exact(8);
-        ids.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) as u32)
-            .collect()
-    }
+fn ids_of(numbers: &Numbers, name: &str) -> Vec<u32> {
+    let ids = numbers.bytes(name).chunks_exact(8);
+    ids.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) as u32)
+        .collect()
 }
 
 fn options(residency: Residency) -> TtsOptions {
@@ -170,27 +144,20 @@ fn all(frames: &[Frame], stage: &str) -> Vec<f32> {
     parts.copied().collect()
 }
 
-#[track_caller]
-fn close(what: &str, found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let most = |numbers: &mut dyn Iterator<Item = f32>| numbers.fold(0.0_f32, f32::max);
-    let largest = most(&mut expected.iter().map(|value| value.abs()));
-    let off = most(&mut found.iter().zip(expected).map(|(a, b)| (a - b).abs()));
-    println!("{what}: {:e} of the largest", off / largest);
-    assert!(off <= RELATIVE_MAX * largest, "{what}: {off} of {largest}");
-}
-
 #[test]
 fn what_is_said_is_what_the_reference_says_whatever_stays() {
     for asked in &ALL {
-        let expected = Numbers::read(asked.file);
-        let codes: Vec<f32> = expected.ids("codes").iter().map(|&it| it as f32).collect();
+        let expected = recorded(asked.file);
+        let codes: Vec<f32> = ids_of(&expected, "codes")
+            .iter()
+            .map(|&it| it as f32)
+            .collect();
         let mut first: Option<Vec<Frame>> = None;
         for residency in [Residency::Layers(0), Residency::Layers(1), Residency::All] {
             let (ids, frames, ending) = asked.speak(&mut open(asked.folder, residency), &expected);
             let what = format!("{} {residency:?}", asked.file);
             let instruct = asked.instruct.map_or(0, |_| 0);
-            assert_eq!(ids[instruct..], expected.ids("text_ids"), "{what}");
+            assert_eq!(ids[instruct..], ids_of(&expected, "text_ids"), "{what}");
             assert_eq!(all(&frames, "codes"), codes, "{what}");
             let count = frames.len();
             close(
@@ -246,7 +213,7 @@ fn a_seed_is_reproducible_and_another_one_is_another() {
 
 #[test]
 fn speech_goes_on_where_it_was_ended() {
-    let expected = Numbers::read(AUTO.file);
+    let expected = recorded(AUTO.file);
     let mut tts = open("tiny", Residency::Layers(1));
     let (_, whole, _) = AUTO.speak(&mut tts, &expected);
     let (voice, options) = (AUTO.voice(&tts), AUTO.options(&tts, &expected));
@@ -292,7 +259,7 @@ fn speech_goes_on_where_it_was_ended() {
 
 #[test]
 fn an_interrupt_ends_it_with_what_was_said() {
-    let expected = Numbers::read(AUTO.file);
+    let expected = recorded(AUTO.file);
     let mut tts = open("tiny", Residency::Layers(0));
     let (voice, options) = (AUTO.voice(&tts), AUTO.options(&tts, &expected));
     let mut session = tts.session().unwrap();
@@ -308,7 +275,7 @@ fn an_interrupt_ends_it_with_what_was_said() {
 
 #[test]
 fn a_part_has_one_speaker_and_lines_have_their_own() {
-    let expected = Numbers::read(AUTO.file);
+    let expected = recorded(AUTO.file);
     let mut tts = open("tiny", Residency::All);
     let options = AUTO.options(&tts, &expected);
     let voice = |name| TtsVoice::named(tts.config(), name, None).unwrap();

@@ -2,6 +2,9 @@
 //! stays of the language model.
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "support/numbers.rs"]
+mod numbers;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,49 +18,21 @@ use engine::speech::{
 };
 use engine::{Checkup, EngineError, Measured, ModelOptions};
 use loader::DType;
+use numbers::{Numbers, close};
 use offload::{LoadKind, Residency};
-use serde_json::Value;
-
-/// The largest difference, as a share of the largest number.
-const RELATIVE_MAX: f32 = 1e-4;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vibevoice")
 }
 
-/// Numbers that the reference wrote down.
-struct Numbers {
-    header: Value,
-    data: Vec<u8>,
+fn recorded(file: &str) -> Numbers {
+    Numbers::read(&fixtures().join(file))
 }
 
-impl Numbers {
-    fn read(file: &str) -> Self {
-        let bytes = fs::read(fixtures().join(file)).unwrap();
-        let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        Self {
-            header: serde_json::from_slice(&bytes[8..8 + len]).unwrap(),
-            data: bytes[8 + len..].to_vec(),
-        }
-    }
-
-    fn bytes(&self, name: &str) -> &[u8] {
-        let at = |index: usize| self.header[name]["data_offsets"][index].as_u64().unwrap() as usize;
-        &self.data[at(0)..at(1)]
-    }
-
-    fn get(&self, name: &str) -> Vec<f32> {
-        let numbers = self.bytes(name).chunks_exact(4);
-        numbers
-            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
-            .collect()
-    }
-
-    fn ids(&self, name: &str) -> Vec<u32> {
-        let ids = self.bytes(name).chunks_exact(8);
-        ids.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) as u32)
-            .collect()
-    }
+fn ids_of(numbers: &Numbers, name: &str) -> Vec<u32> {
+    let ids = numbers.bytes(name).chunks_exact(8);
+    ids.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) as u32)
+        .collect()
 }
 
 fn limits(max_new_tokens: usize) -> Limits {
@@ -86,7 +61,7 @@ fn open(folder: &str, residency: Residency) -> Speech {
 }
 
 fn noise() -> Noise {
-    let given = Numbers::read("noise.safetensors");
+    let given = recorded("noise.safetensors");
     Noise {
         seed: 0,
         voice_scales: Some(given.get("noise.vae_scale")),
@@ -101,7 +76,7 @@ fn script() -> Script {
 }
 
 fn voices() -> [Vec<f32>; 2] {
-    let stages = Numbers::read("stages.safetensors");
+    let stages = recorded("stages.safetensors");
     [1, 2].map(|voice| stages.get(&format!("loudness.voice-{voice}.out")))
 }
 
@@ -153,26 +128,16 @@ fn all(spoken: &Spoken, of: Of) -> Vec<f32> {
         .collect()
 }
 
-#[track_caller]
-fn close(what: &str, found: &[f32], expected: &[f32]) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    let most = |numbers: &mut dyn Iterator<Item = f32>| numbers.fold(0.0_f32, f32::max);
-    let largest = most(&mut expected.iter().map(|value| value.abs()));
-    let off = most(&mut found.iter().zip(expected).map(|(a, b)| (a - b).abs()));
-    println!("{what}: {:e} of the largest", off / largest);
-    assert!(off <= RELATIVE_MAX * largest, "{what}: {off} of {largest}");
-}
-
 #[test]
 fn what_is_said_is_what_the_reference_says_whatever_stays() {
-    let expected = Numbers::read("expected.safetensors");
+    let expected = recorded("expected.safetensors");
     let mut first: Option<Spoken> = None;
     for folder in ["tiny", "tiny-hf"] {
         for residency in [Residency::Layers(0), Residency::Layers(1), Residency::All] {
             let (spoken, _) = speak(&mut open(folder, residency), noise());
             let what = format!("{folder} {residency:?}");
-            assert_eq!(spoken.input_ids, expected.ids("input_ids"), "{what}");
-            assert_eq!(spoken.tokens, expected.ids("tokens"), "{what}");
+            assert_eq!(spoken.input_ids, ids_of(&expected, "input_ids"), "{what}");
+            assert_eq!(spoken.tokens, ids_of(&expected, "tokens"), "{what}");
             let parts: [(&str, Of); 5] = [
                 ("frame.cond_pos", |frame| frame.stage("frame.cond_pos")),
                 ("frame.cond_neg", |frame| frame.stage("frame.cond_neg")),

@@ -140,8 +140,86 @@ fn products(trained: usize) -> Vec<f64> {
 }
 
 #[cfg(test)]
+#[path = "../../../../tests/support/numbers.rs"]
+mod numbers;
+
+#[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
+    use kernels::{DenoiserScratch, Team, condition, denoise_step, embed_times};
+    use loader::{Component, DType, VibeVoice};
+
+    use super::numbers::{Numbers, close};
     use super::*;
+    use crate::pipelines::speech::part::Part;
+    use crate::pipelines::speech::vibevoice::weights::{denoiser, denoiser_shape};
+
+    fn fixtures() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vibevoice")
+    }
+
+    fn stages() -> Numbers {
+        Numbers::read(&fixtures().join("stages.safetensors"))
+    }
+
+    #[test]
+    fn times_and_noise_are_the_references() {
+        let stages = stages();
+        for steps in [5, 10] {
+            let schedule = Schedule::new(1000, steps);
+            let times = stages.get(&format!("dpm.{steps}.timesteps"));
+            assert_eq!(schedule.times(), times);
+            // Noise beside a signal of one; the reference's list ends where there is none left.
+            let sigmas = stages.get(&format!("dpm.{steps}.sigmas"));
+            assert_eq!((sigmas.len(), sigmas[steps]), (steps + 1, 0.0));
+            for (step, sigma) in schedule.0.iter().zip(&sigmas) {
+                let found = (step.sigma / step.alpha) as f32;
+                close(&format!("noise at {}", step.time), &[found], &[*sigma]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_latent_goes_the_references_way() {
+        const GUIDANCE: f32 = 1.3;
+        let stages = stages();
+        let system = VibeVoice::open(&fixtures().join("tiny-hf")).unwrap();
+        let shape = denoiser_shape(&system.config.head);
+        let head = system.component(Component::Head, Some(DType::F32)).unwrap();
+        let head = Part::load(&head, system.sources(), &mut |_| {}).unwrap();
+        let conditions = ["positive", "negative"];
+        let conditions = conditions.map(|name| stages.get(&format!("dpm.condition.{name}")));
+        let (team, conditions) = (Team::new(2), conditions.concat());
+        for steps in [5, 10] {
+            let schedule = Schedule::new(system.config.head.train_steps, steps);
+            let mut scratch = DenoiserScratch::new(&team, &shape, 2, steps);
+            let path = stages.get(&format!("dpm.{steps}.latents"));
+            let mut path = path.chunks_exact(shape.latent);
+            let mut latent = path.next().unwrap().to_vec();
+            let mut found = Found::default();
+            head.open(|head| {
+                let weights = denoiser(head, &shape);
+                embed_times(&team, &shape, &weights, &schedule.times(), &mut scratch);
+                condition(&team, &shape, &weights, &conditions, &mut scratch);
+                for at in 0..steps {
+                    let both = [&latent[..], &latent].concat();
+                    let mut off = vec![f32::NAN; both.len()];
+                    denoise_step(&team, &shape, &weights, at, &both, &mut off, &mut scratch);
+                    let (with, without) = off.split_at(shape.latent);
+                    let guided = with.iter().zip(without);
+                    let guided: Vec<f32> = guided
+                        .map(|(with, without)| without + GUIDANCE * (with - without))
+                        .collect();
+                    schedule.step(at, &mut latent, &guided, &mut found);
+                    let what = format!("after step {at} of {steps}");
+                    close(&what, &latent, path.next().unwrap());
+                }
+            })
+            .unwrap();
+            assert_eq!(path.next(), None);
+        }
+    }
 
     #[test]
     fn times_are_rounded_to_the_even_one() {
