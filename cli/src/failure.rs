@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use engine::EngineError;
+use engine::speech::ScriptError;
 use engine::text::TextError;
 use offload::{OffloadError, PlanError};
 
@@ -68,8 +69,33 @@ pub enum Usage {
     NoPrompt,
     #[error("the shapes of systems that speak have their own sizes")]
     SizesOfSystem,
-    #[error("the script has nothing to say")]
-    NothingToSay,
+    #[error(transparent)]
+    Script(engine::speech::ScriptError),
+    #[error("{flag} has no effect with {system}")]
+    OfOtherSystem {
+        flag: &'static str,
+        system: &'static str,
+    },
+    #[error("the script names its speakers, and --speaker names them, too")]
+    NamedTwice,
+    #[error("the demo model does not speak")]
+    NoSpeech,
+    #[error("{flag} is of models that speak, and this one does not")]
+    OfSpeech { flag: &'static str },
+    #[error("{flag} is of models of text, and this one speaks")]
+    OfText { flag: &'static str },
+    #[error("{file}: {problem}")]
+    KeptVoice { file: String, problem: String },
+    #[error("two voices are named {name}")]
+    VoiceTwice { name: String },
+    #[error("{saved} files are to keep voices, and {given} voices were given")]
+    SavedVoices { saved: usize, given: usize },
+    #[error("{file} is there: a run was interrupted")]
+    Interrupted { file: String },
+    #[error("there is nothing to resume: {file} is not there")]
+    NothingToResume { file: String },
+    #[error("{file} cannot be resumed: {problem}")]
+    Resume { file: String, problem: String },
     #[error("the script has {speakers} speakers, and {voices} voices were given")]
     TooFewVoices { speakers: usize, voices: usize },
     #[error("{file}: {problem}")]
@@ -177,7 +203,31 @@ impl Failure {
             Self::Usage(Usage::SizesOfSystem) => {
                 "leave out the sizes, or take a text model's shape"
             }
-            Self::Usage(Usage::NothingToSay) => "give it a line of text",
+            Self::Usage(Usage::Script(ScriptError::Empty)) => "give it a line of text",
+            Self::Usage(Usage::Script(ScriptError::Mixed { .. })) => {
+                "begin all lines with `Speaker N:`, or all with names of --voice"
+            }
+            Self::Usage(Usage::OfOtherSystem { .. } | Usage::NamedTwice) => "leave that flag out",
+            Self::Usage(Usage::NoSpeech) => {
+                "say which model: --model DIR; `engine synth` makes one"
+            }
+            Self::Usage(Usage::OfSpeech { .. } | Usage::OfText { .. }) => "leave that flag out",
+            Self::Usage(Usage::KeptVoice { .. }) => {
+                "give a WAV file, or one that --save-voice wrote with a model of this kind"
+            }
+            Self::Usage(Usage::VoiceTwice { .. }) => "give each voice a name of its own",
+            Self::Usage(Usage::SavedVoices { .. }) => {
+                "give --save-voice one file for each of --voice-files and --voice, in that order"
+            }
+            Self::Usage(Usage::Interrupted { .. }) => {
+                "add --resume to go on with it, or delete that file to begin anew"
+            }
+            Self::Usage(Usage::NothingToResume { .. }) => {
+                "leave out --resume; a run that was interrupted leaves that file beside its sound"
+            }
+            Self::Usage(Usage::Resume { .. }) => {
+                "give the same script, voices and flags, or delete that file to begin anew"
+            }
             Self::Usage(Usage::TooFewVoices { .. }) => {
                 "give a WAV file for each speaker, in their order, or none at all"
             }
@@ -323,6 +373,10 @@ fn engine_code(error: &EngineError) -> Code {
         EngineError::Plan(_)
         | EngineError::TooManyThreads { .. }
         | EngineError::ThreadsOfClear
+        | EngineError::NoSuchSpeaker { .. }
+        | EngineError::NoSuchLanguage { .. }
+        | EngineError::NothingToSpeak
+        | EngineError::SaidElsewhere
         | EngineError::StopWithoutText
         | EngineError::Text(
             TextError::Sampling { .. }

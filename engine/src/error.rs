@@ -196,6 +196,16 @@ pub enum EngineError {
     },
     #[error("the tokenizer has no token {name}")]
     NoSpecialToken { name: &'static str },
+    #[error("there is no speaker {name}: this model has {known}")]
+    NoSuchSpeaker { name: String, known: String },
+    #[error("there is no language {name}: this model has {known}")]
+    NoSuchLanguage { name: String, known: String },
+    #[error("the text has no words to speak")]
+    NothingToSpeak,
+    #[error("nothing was spoken of the text `{label}`")]
+    NothingSpoken { label: String },
+    #[error("what was said before is not of this model")]
+    SaidElsewhere,
     #[error("{location} has no tokenizer.json")]
     NoSpeechTokenizer {
         location: String,
@@ -238,6 +248,11 @@ impl EngineError {
     }
 
     /// Whether the system gave less memory than a run asks for, so that a smaller one may do.
+    /// The checkpoint is of a system that speaks, and was to be run as a model of text.
+    pub fn is_speech(&self) -> bool {
+        matches!(self, Self::Loader(loader::Error::Speech { .. }))
+    }
+
     pub(crate) fn is_refused_memory(&self) -> bool {
         match self {
             Self::Offload(OffloadError::OutOfMemory { .. }) => true,
@@ -276,6 +291,11 @@ impl EngineError {
             Self::NoSpecialToken { .. } => {
                 "give the tokenizer of the language model that it was trained with: --tokenizer DIR"
             }
+            Self::NoSuchSpeaker { .. } => "`engine speak --model DIR --list-voices` lists them",
+            Self::NoSuchLanguage { .. } => "leave it out, and the model finds it",
+            Self::NothingToSpeak => "give it a line of text",
+            Self::NothingSpoken { .. } => "give it a longer text, or more --tokens",
+            Self::SaidElsewhere => "begin anew, without --resume",
             Self::NoSpeechTokenizer { name, .. } => {
                 let of = name
                     .as_ref()

@@ -57,7 +57,7 @@ pub use study::checkup::{Checkup, CheckupRun, LeftOut};
 pub use study::diagnosis;
 pub use study::perplexity::{Scored, Windows, perplexity};
 pub use study::together::Together;
-pub use study::trial::{Trial, TrialRun, in_turns, open_measured};
+pub use study::trial::{Subject, Trial, TrialRun, in_turns, open_measured};
 pub use study::tuning::{MachineRates, Settled, options_of};
 pub use weights::blocks::Blocks;
 pub use weights::verification::Verification;

@@ -121,7 +121,7 @@ impl Case {
     fn runs(&self, options: ModelOptions) -> Runs {
         let blueprint = Blueprint::new(&self.source, options).unwrap();
         let (source, prompt) = (self.source.clone(), self.prompt.clone());
-        let mut checkup = Checkup::new(source, &blueprint, prompt, self.tokens);
+        let mut checkup = Checkup::new(Box::new(source), &blueprint, prompt, self.tokens);
         for _ in 0..self.rounds {
             checkup.round(&Arc::default(), &mut |_| {}).unwrap();
         }

@@ -7,8 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::speech::{Ending, Frame, Noise, Script, SpeakOptions, Speech, SpeechOptions};
-use engine::{EngineError, Measured, ModelOptions};
+use engine::diagnosis::Diagnosis;
+use engine::profile::Stage;
+use engine::speech::{
+    AnyBlueprint, AnySystem, Ending, Frame, Limits, Noise, Runaway, Saying, Script, SpeakOptions,
+    Speech, SpeechOptions, SpeechTrials, Voice,
+};
+use engine::{Checkup, EngineError, Measured, ModelOptions};
 use loader::DType;
 use offload::{LoadKind, Residency};
 use serde_json::Value;
@@ -55,6 +60,13 @@ impl Numbers {
     }
 }
 
+fn limits(max_new_tokens: usize) -> Limits {
+    Limits {
+        max_new_tokens,
+        ..Limits::default()
+    }
+}
+
 fn options(residency: Residency) -> SpeechOptions {
     SpeechOptions {
         model: ModelOptions {
@@ -84,7 +96,8 @@ fn noise() -> Noise {
 }
 
 fn script() -> Script {
-    Script::parse(&fs::read_to_string(fixtures().join("script.txt")).unwrap()).unwrap()
+    let text = fs::read_to_string(fixtures().join("script.txt")).unwrap();
+    Script::parse(&text, &[]).unwrap()
 }
 
 fn voices() -> [Vec<f32>; 2] {
@@ -114,7 +127,7 @@ fn speak(speech: &mut Speech, noise: Noise) -> (Spoken, Vec<Measured>) {
     };
     let options = SpeakOptions {
         noise,
-        max_new_tokens: 40,
+        limits: limits(40),
         ..SpeakOptions::default()
     };
     let mut speaking = session.speak(prompt, options).unwrap();
@@ -161,10 +174,10 @@ fn what_is_said_is_what_the_reference_says_whatever_stays() {
             assert_eq!(spoken.input_ids, expected.ids("input_ids"), "{what}");
             assert_eq!(spoken.tokens, expected.ids("tokens"), "{what}");
             let parts: [(&str, Of); 5] = [
-                ("frame.cond_pos", |frame| &frame.with_prompt),
-                ("frame.cond_neg", |frame| &frame.without),
-                ("frame.latent", |frame| &frame.latent),
-                ("frame.semantic", |frame| &frame.semantic),
+                ("frame.cond_pos", |frame| frame.stage("frame.cond_pos")),
+                ("frame.cond_neg", |frame| frame.stage("frame.cond_neg")),
+                ("frame.latent", |frame| frame.stage("frame.latent")),
+                ("frame.semantic", |frame| frame.stage("frame.semantic")),
                 ("audio", |frame| &frame.audio),
             ];
             for (name, of) in parts {
@@ -209,7 +222,7 @@ fn a_seed_is_reproducible_and_another_one_is_another() {
         let prompt = session.prompt(&script(), &heard, &noise).unwrap();
         let options = SpeakOptions {
             noise,
-            max_new_tokens: 30,
+            limits: limits(30),
             ..SpeakOptions::default()
         };
         let speaking = session.speak(prompt, options).unwrap();
@@ -260,4 +273,199 @@ fn what_is_missing_is_told() {
         matches!(refused, EngineError::TokenizerFile { .. }),
         "{refused}"
     );
+}
+
+#[test]
+fn speech_goes_on_where_it_was_ended() {
+    let mut speech = open("tiny", Residency::Layers(1));
+    let (whole, _) = speak(&mut speech, noise());
+    let options = || SpeakOptions {
+        noise: noise(),
+        limits: limits(40),
+        ..SpeakOptions::default()
+    };
+    for ended_after in 0..whole.tokens.len() {
+        let mut session = speech.session().unwrap();
+        let heard: Vec<_> = voices()
+            .iter()
+            .map(|voice| session.hear(voice).unwrap())
+            .collect();
+        let prompt = session.prompt(&script(), &heard, &noise()).unwrap();
+        let mut speaking = session.speak(prompt.clone(), options()).unwrap();
+        let said: Vec<_> = speaking.by_ref().take(ended_after).collect();
+        assert_eq!(said.len(), ended_after);
+        let before = speaking.said();
+        assert_eq!(before.tokens, whole.tokens[..ended_after]);
+        drop(session);
+        let mut session = open("tiny-hf", Residency::All);
+        let mut session = session.session().unwrap();
+        let frames = before.frames();
+        let rest = session.speak_on(prompt, before, options()).unwrap();
+        let rest: Vec<_> = rest.map(Result::unwrap).collect();
+        let tokens: Vec<u32> = rest.iter().map(|said| said.token).collect();
+        assert_eq!(tokens, whole.tokens[ended_after..], "after {ended_after}");
+        let audio: Vec<f32> = (rest.iter().filter_map(|said| said.frame.as_ref()))
+            .flat_map(|frame| frame.audio.clone())
+            .collect();
+        let expected = whole.frames[frames..].iter();
+        let expected: Vec<f32> = expected.flat_map(|frame| frame.audio.clone()).collect();
+        if !expected.is_empty() {
+            close(&format!("after {ended_after}"), &audio, &expected);
+        }
+    }
+}
+
+#[test]
+fn what_was_said_by_another_model_is_refused() {
+    let mut speech = open("tiny", Residency::All);
+    let mut session = speech.session().unwrap();
+    let prompt = session.prompt(&script(), &[], &noise()).unwrap();
+    let mut speaking = session
+        .speak(prompt.clone(), SpeakOptions::default())
+        .unwrap();
+    assert!(speaking.next().is_some());
+    let mut said = speaking.said();
+    said.lists[0].1.push(0.0);
+    let refused = session.speak_on(prompt, said, SpeakOptions::default());
+    assert!(matches!(refused, Err(EngineError::SaidElsewhere)));
+}
+
+#[test]
+fn a_voice_that_was_kept_is_the_voice_that_was_heard() {
+    let mut speech = open("tiny", Residency::All);
+    let latent = speech.config().acoustic.latent;
+    let mut session = speech.session().unwrap();
+    let heard = session.hear(&voices()[0]).unwrap();
+    let kept = Voice::of_latents(heard.latents().to_vec(), latent).unwrap();
+    assert_eq!(kept, heard);
+    assert_eq!(Voice::of_latents(Vec::new(), latent), None);
+    assert_eq!(Voice::of_latents(vec![0.0; latent + 1], latent), None);
+    assert_eq!(Voice::of_latents(vec![f32::NAN; latent], latent), None);
+}
+
+#[test]
+fn parts_have_draws_of_their_own_and_all_voices() {
+    let mut speech = open("tiny", Residency::All);
+    let mut session = speech.session().unwrap();
+    let heard: Vec<_> = voices()
+        .iter()
+        .map(|voice| session.hear(voice).unwrap())
+        .collect();
+    let parts = session.parts(&script(), &heard, Some(0.1)).unwrap();
+    assert!(parts.len() > 1);
+    let of = |session: &mut engine::speech::SpeechSession<'_>, first_frame| {
+        let prompt = session
+            .prompt(&parts[0], &heard, &Noise::default())
+            .unwrap();
+        let options = SpeakOptions {
+            limits: Limits {
+                first_frame,
+                ..limits(6)
+            },
+            ..SpeakOptions::default()
+        };
+        let speaking = session.speak(prompt, options).unwrap();
+        speaking.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let first = of(&mut session, 0);
+    assert!(of(&mut session, 0) == first);
+    let later = of(&mut session, 5);
+    assert!(later != first);
+    assert_eq!(session.report().tokens, 2 * first.len() + later.len());
+    session.forget_report();
+    assert_eq!(session.report().tokens, 0);
+}
+
+#[test]
+fn a_runaway_is_stopped_and_said() {
+    let mut speech = open("tiny", Residency::All);
+    let mut session = speech.session().unwrap();
+    let prompt = session.prompt(&script(), &[], &Noise::default()).unwrap();
+    // A frame of this model is a millisecond: it takes the silence of a codec that is broken.
+    let options = SpeakOptions {
+        limits: Limits {
+            expected_s: Some(-20.0 / 3.0),
+            ..Limits::default()
+        },
+        ..SpeakOptions::default()
+    };
+    let mut speaking = session.speak(prompt, options).unwrap();
+    while speaking.next().is_some() {}
+    assert_eq!(speaking.ending(), Some(Ending::Runaway(Runaway::NoEnd)));
+}
+
+fn saying(voices: &[Vec<f32>]) -> Saying {
+    Saying {
+        script: script(),
+        voices: voices.to_vec(),
+        limits: Limits::default(),
+        noise: noise(),
+    }
+}
+
+/// What three rounds say of how this system is planned.
+fn diagnosed(model: ModelOptions) -> Vec<Diagnosis> {
+    let path = fixtures().join("tiny");
+    let model = ModelOptions {
+        dtype: Some(DType::F32),
+        context: Some(512),
+        ..model
+    };
+    let tokenizer = Some(fixtures().join("tiny-hf"));
+    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone()).unwrap();
+    let trials = SpeechTrials {
+        path,
+        model,
+        tokenizer,
+        saying: saying(&[]),
+    };
+    let mut checkup = Checkup::new(Box::new(trials), blueprint.language(), vec![1], 12);
+    for _ in 0..3 {
+        checkup.round(&Arc::default(), &mut |_| {}).unwrap();
+    }
+    checkup.findings().unwrap().diagnose()
+}
+
+#[test]
+fn a_slow_head_is_told_from_slow_transfers() {
+    let resident = ModelOptions {
+        residency: Residency::All,
+        ..ModelOptions::default()
+    };
+    let found = diagnosed(resident);
+    assert!(
+        matches!(
+            found[0],
+            Diagnosis::StageOutside {
+                stage: Stage::DiffusionHead,
+                ..
+            }
+        ),
+        "{found:?}"
+    );
+    // 19 kB a layer: twenty milliseconds each over this link.
+    let slow = ModelOptions {
+        residency: Residency::Layers(0),
+        link_gbps: Some(0.001),
+        ..ModelOptions::default()
+    };
+    let found = diagnosed(slow);
+    assert!(matches!(found[0], Diagnosis::LinkBound { .. }), "{found:?}");
+    let heads = |it: &Diagnosis| matches!(it, Diagnosis::StageOutside { .. });
+    assert!(!found.iter().any(heads), "{found:?}");
+}
+
+#[test]
+fn a_measured_run_has_its_sound_and_its_parts() {
+    let speech = open("tiny", Residency::Layers(1));
+    let limit = speech.measure_memory().unwrap();
+    // Ten steps read the head's layers ten times.
+    assert!(limit.weight_bytes > speech.language().weight_bytes() + 10 * 40_000);
+    let mut system = AnySystem::Voiced(speech);
+    let run = system
+        .measure(None, &saying(&voices()), &Arc::default())
+        .unwrap();
+    assert_eq!((run.frames, run.run.tokens.len()), (9, 13));
+    assert!((run.audio_s - 9.0 * 0.001).abs() < 1e-9);
+    assert_eq!(run.run.token_ms.len(), 12);
 }

@@ -18,7 +18,7 @@ use crate::files::{TOKENIZER_CONFIG, gguf};
 use crate::folder::Folder;
 use crate::foreign;
 use crate::json::parse_object;
-use crate::naming::Naming;
+use crate::naming::{Naming, NestedNames};
 use crate::source::Tensors;
 use crate::storage::least_direct;
 use crate::surplus::Purpose;
@@ -84,6 +84,7 @@ impl fmt::Display for Stored {
 pub(crate) struct System {
     /// As people write it.
     pub name: &'static str,
+    pub names: &'static NestedNames,
     /// The tensors that its other parts read.
     pub tensors: BTreeSet<String>,
 }
@@ -161,8 +162,8 @@ impl Checkpoint {
             config,
             generation,
             folder,
-            naming: match system {
-                Some(_) => Naming::Nested,
+            naming: match &system {
+                Some(system) => Naming::Nested(system.names),
                 None => Naming::Transformers,
             },
             encoding: Encoding::Bf16,
@@ -231,7 +232,7 @@ impl Checkpoint {
     pub fn vocabulary_bytes(&self) -> u64 {
         match self.naming {
             Naming::Gguf => self.vocabulary_bytes,
-            Naming::Transformers | Naming::Nested => {
+            Naming::Transformers | Naming::Nested(_) => {
                 let file = self.folder.file_bytes(TOKENIZER);
                 file.ok().flatten().unwrap_or(0)
             }

@@ -118,6 +118,11 @@ pub enum Error {
         "{file} describes {system}, which makes speech: its language model is not run by itself"
     )]
     Speech { file: String, system: &'static str },
+    #[error("{location} has no folder {folder}, which holds its codec")]
+    NoCodec {
+        location: String,
+        folder: &'static str,
+    },
     #[error("{file}: tensor {tensor} is {value}, expected {expected}")]
     Factor {
         file: String,

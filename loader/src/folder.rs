@@ -154,12 +154,24 @@ impl Folder {
         })
     }
 
-    /// What the files of a folder inside this one are called, without the ending that they all
-    /// have; nothing where there is no such folder.
-    pub fn names_in(&self, inner: &str, ending: &str) -> Result<Vec<String>, Error> {
+    /// The folder of that name inside this one; `None` where there is none.
+    pub fn inside(&self, inner: &str) -> Result<Option<Self>, Error> {
+        let Self::Disk { homes, .. } = self else {
+            return Ok(None);
+        };
+        let found = self.find_folder(inner)?;
+        Ok(found.map(|dir| Self::Disk {
+            location: dir.display().to_string(),
+            dir,
+            homes: homes.clone(),
+        }))
+    }
+
+    /// The path of a folder inside this one, which must not be a link out of its homes.
+    fn find_folder(&self, inner: &str) -> Result<Option<PathBuf>, Error> {
         check_name(inner)?;
         let Self::Disk { dir, homes, .. } = self else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
         let path = dir.join(inner);
         match path.canonicalize() {
@@ -171,12 +183,21 @@ impl Folder {
                     target: target.display().to_string(),
                 });
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(self.io("open", inner, source)),
         }
-        if !path.is_dir() {
-            return Err(self.not_a_file(inner, "it is no directory"));
+        match path.is_dir() {
+            true => Ok(Some(path)),
+            false => Err(self.not_a_file(inner, "it is no directory")),
         }
+    }
+
+    /// What the files of a folder inside this one are called, without the ending that they all
+    /// have; nothing where there is no such folder.
+    pub fn names_in(&self, inner: &str, ending: &str) -> Result<Vec<String>, Error> {
+        let Some(path) = self.find_folder(inner)? else {
+            return Ok(Vec::new());
+        };
         let entries = fs::read_dir(&path).map_err(|source| self.io("open", inner, source))?;
         let mut names = Vec::new();
         for entry in entries {

@@ -4,8 +4,8 @@
 //! and checks every bound before a weight is read; [`BlockLayout`] says where each weight of a
 //! block lies in one slab of memory; [`BlockSource`] says where those bytes are on disk, and
 //! [`Chunk`]s are the reads that bring them. [`Fuser`] is the same of the projectors between two
-//! models' caches, and [`VibeVoice`] of a system that speaks: a language model and what stands
-//! beside it. This crate knows no device and no tensor library.
+//! models' caches, and [`VibeVoice`] and [`Qwen3Tts`] of systems that speak: a language model and what
+//! stands beside it. This crate knows no device and no tensor library.
 
 // What reads a stranger's files has no unsafe code, and cannot get any.
 mod buffer;
@@ -13,6 +13,8 @@ mod buffer;
 mod checkpoint;
 mod checksum;
 mod chunk;
+#[forbid(unsafe_code)]
+mod component;
 #[forbid(unsafe_code)]
 mod config;
 mod convert;
@@ -43,6 +45,8 @@ mod manifest;
 mod measure;
 #[forbid(unsafe_code)]
 mod naming;
+#[forbid(unsafe_code)]
+mod qwen3_tts;
 mod read;
 #[forbid(unsafe_code)]
 mod room;
@@ -52,6 +56,8 @@ mod rows;
 mod source;
 #[forbid(unsafe_code)]
 mod spec;
+#[forbid(unsafe_code)]
+mod speech;
 mod storage;
 #[forbid(unsafe_code)]
 mod surplus;
@@ -65,6 +71,7 @@ pub use buffer::AlignedBuf;
 pub use checkpoint::{Checkpoint, TensorEntry};
 pub use checksum::{ALGORITHM as CHECKSUM_ALGORITHM, Checksum, NoChecksum, Stretch};
 pub use chunk::{CHUNK_BYTES, Chunk, Fill, Scatter, assign};
+pub use component::{ComponentSource, ComponentTensor};
 pub use config::{ModelConfig, Rope, RopePairing, RopeScaling};
 pub use convert::convert;
 pub use dtype::{DType, UnknownDType};
@@ -80,6 +87,10 @@ pub use layout::{Arrangement, BlockLayout, Form, Move, Part, Placement, SLAB_ALI
 pub use manifest::{MANIFEST, Manifest, Mismatch};
 pub use measure::{LoneRead, ReadRate, measure_lone_read, measure_read_gbps};
 pub use naming::Description;
+pub use qwen3_tts::{
+    CodeSampling, CodecDecoderConfig, ControlTokens, Language, PredictorConfig, Qwen3Tts,
+    Qwen3TtsComponent, Qwen3TtsConfig, Sampling, Speaker,
+};
 pub use read::{READ_THREADS, STREAM_READS, read_block, read_block_unless};
 pub use room::{DiskRoom, disk_room};
 pub use rows::Rows;
@@ -88,9 +99,7 @@ pub use spec::{
     AttentionBiases, BlockSpec, EndsSpec, FeedForward, Half, HeadNorms, Mixer, Norms,
     ProjectorPart, Role, TensorSpec, WeightSpec,
 };
+pub use speech::SpeechSystem;
 pub use storage::{Access, AccessReport, DIRECT_ALIGN_BYTES, Storage};
 pub use surplus::{Purpose, Unread};
-pub use vibevoice::{
-    CodecConfig, Component, ComponentSource, ComponentTensor, HeadConfig, VibeVoice,
-    VibeVoiceConfig,
-};
+pub use vibevoice::{CodecConfig, Component, HeadConfig, VibeVoice, VibeVoiceConfig};

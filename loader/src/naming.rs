@@ -10,9 +10,21 @@ use crate::{Rope, RopeScaling, Whole};
 pub(crate) enum Naming {
     /// The names in safetensors files as transformers saves them, and in this crate.
     Transformers,
-    /// The same of a language model that is a part of something larger.
-    Nested,
+    /// Those of a language model that is a part of something larger.
+    Nested(&'static NestedNames),
     Gguf,
+}
+
+/// What a system calls the tensors of its language model.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NestedNames {
+    /// What the names of all tensors in layers begin with.
+    pub layers: &'static str,
+    pub embedding: &'static str,
+    pub final_norm: &'static str,
+    pub head: &'static str,
+    /// Frequencies that files may carry, and that are computed here.
+    pub rotation: &'static str,
 }
 
 /// Where a checkpoint describes its model, for errors.
@@ -40,7 +52,7 @@ impl Naming {
     pub const fn layers(self) -> &'static str {
         match self {
             Self::Transformers => "model.layers.",
-            Self::Nested => "model.language_model.layers.",
+            Self::Nested(names) => names.layers,
             Self::Gguf => names::LAYERS,
         }
     }
@@ -48,7 +60,7 @@ impl Naming {
     /// The tensors outside the blocks that the rotation was read from.
     pub fn of_rotation(self, rope: &Rope) -> &'static [&'static str] {
         match (self, &rope.divisors, &rope.scaling) {
-            (Self::Transformers | Self::Nested, ..) => &[],
+            (Self::Transformers | Self::Nested(_), ..) => &[],
             (Self::Gguf, Some(_), _) => &[names::ROPE_DIVISORS],
             (Self::Gguf, None, RopeScaling::LongRope { .. }) => {
                 &[names::ROPE_SHORT, names::ROPE_LONG]
@@ -62,9 +74,10 @@ impl Naming {
         match (self, which) {
             (Self::Transformers, Whole::Embedding) => "model.embed_tokens.weight",
             (Self::Transformers, Whole::FinalNorm) => "model.norm.weight",
-            (Self::Nested, Whole::Embedding) => "model.language_model.embed_tokens.weight",
-            (Self::Nested, Whole::FinalNorm) => "model.language_model.norm.weight",
-            (Self::Transformers | Self::Nested, Whole::LmHead) => "lm_head.weight",
+            (Self::Transformers, Whole::LmHead) => "lm_head.weight",
+            (Self::Nested(names), Whole::Embedding) => names.embedding,
+            (Self::Nested(names), Whole::FinalNorm) => names.final_norm,
+            (Self::Nested(names), Whole::LmHead) => names.head,
             (Self::Gguf, Whole::Embedding) => names::EMBEDDING,
             (Self::Gguf, Whole::FinalNorm) => names::FINAL_NORM,
             (Self::Gguf, Whole::LmHead) => names::HEAD,
@@ -74,7 +87,7 @@ impl Naming {
     /// Where the model is described.
     pub const fn description(self) -> Description {
         match self {
-            Self::Transformers | Self::Nested => Description::ConfigJson,
+            Self::Transformers | Self::Nested(_) => Description::ConfigJson,
             Self::Gguf => Description::Metadata,
         }
     }
@@ -82,7 +95,7 @@ impl Naming {
     /// What says how many layers there are.
     pub const fn layers_setting(self) -> &'static str {
         match self {
-            Self::Transformers | Self::Nested => "`num_hidden_layers` in config.json",
+            Self::Transformers | Self::Nested(_) => "`num_hidden_layers` in config.json",
             Self::Gguf => "`block_count` in its metadata",
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::source::Piece;
 use crate::{
-    Arrangement, Checkpoint, DType, Encoding, Error, READ_THREADS, Storage, Whole, convert, crew,
+    Arrangement, BlockSource, Checkpoint, DType, Encoding, Error, READ_THREADS, Storage, Whole,
+    convert, crew,
 };
 
 /// A matrix of a checkpoint, whose rows can be read one by one.
@@ -23,20 +24,25 @@ impl Checkpoint {
     /// The rows of the embedding, or of the head; plain numbers as `dtype`, where one is given.
     pub fn rows(&self, which: Whole, dtype: Option<DType>) -> Result<Rows, Error> {
         let source = self.weight(which, dtype, Arrangement::Packed)?;
-        let ([piece], Some((_, part))) = (source.pieces(), source.layout().parts().next()) else {
-            unreachable!("a weight outside the blocks is one tensor");
-        };
-        let row_bytes = |encoding: Encoding| encoding.bytes(1, part.cols).unwrap_or(0);
-        Ok(Rows {
-            storage: Arc::clone(&self.sources()[piece.source]),
-            piece: piece.clone(),
-            stored_bytes: row_bytes(piece.stored),
-            row_bytes: row_bytes(piece.wanted),
-        })
+        Ok(Rows::of(self.sources(), &source))
     }
 }
 
 impl Rows {
+    /// Those of a slab that holds one matrix, of one tensor.
+    pub(crate) fn of(sources: &[Arc<dyn Storage>], slab: &BlockSource) -> Self {
+        let ([piece], Some((_, part))) = (slab.pieces(), slab.layout().parts().next()) else {
+            unreachable!("a weight outside the blocks is one tensor");
+        };
+        let row_bytes = |encoding: Encoding| encoding.bytes(1, part.cols).unwrap_or(0);
+        Self {
+            storage: Arc::clone(&sources[piece.source]),
+            piece: piece.clone(),
+            stored_bytes: row_bytes(piece.stored),
+            row_bytes: row_bytes(piece.wanted),
+        }
+    }
+
     pub fn row_bytes(&self) -> usize {
         self.row_bytes
     }

@@ -104,7 +104,7 @@ impl Checkpoint {
         let names = self.folder().names().into_iter();
         names
             .filter(|name| match self.naming() {
-                Naming::Transformers | Naming::Nested => {
+                Naming::Transformers | Naming::Nested(_) => {
                     name.ends_with(".safetensors") && !is_read(name)
                 }
                 Naming::Gguf => gguf::is_beside(name),
@@ -154,9 +154,7 @@ impl Checkpoint {
         match self.naming() {
             Naming::Transformers => Purpose::of(name),
             // What stands beside it has readers of its own, and they know it.
-            Naming::Nested => {
-                (name == "model.language_model.rotary_emb.inv_freq").then_some(Purpose::Rotation)
-            }
+            Naming::Nested(names) => (name == names.rotation).then_some(Purpose::Rotation),
             Naming::Gguf => None,
         }
     }
@@ -186,7 +184,7 @@ impl Checkpoint {
             });
         }
         let purpose = match self.naming() {
-            Naming::Transformers | Naming::Nested => (self.config.family.extra)(part),
+            Naming::Transformers | Naming::Nested(_) => (self.config.family.extra)(part),
             Naming::Gguf => (part == gguf::names::ROTATION).then_some(Purpose::Rotation),
         };
         purpose.ok_or_else(unexpected)

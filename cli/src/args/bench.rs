@@ -5,9 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
-use super::SetupArgs;
 use super::count::{at_least_one, streams, three_rounds, warmup};
 use super::residency::Layers;
+use super::{SayingArgs, SetupArgs};
+
+/// After each prompt, where nothing was typed.
+const TOKENS: usize = 32;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +21,7 @@ Examples:
   engine bench --model DIR --num-gpu-layers 0 --parallel 4
   engine bench --c2c BASE TEACHER FUSER --num-gpu-layers all
   engine bench --prompts prompts.txt --repeats 5 --save runs
+  engine bench --model SPEAKS --speech texts.txt --num-gpu-layers all
 
 A prompts file has one prompt a line, with a label and a tab before it if you like; empty lines
 and lines that begin with # are skipped.
@@ -38,9 +42,11 @@ pub struct BenchArgs {
     /// A file of prompts, one a line [default: three texts of the program's own]
     #[arg(long, value_name = "FILE", help_heading = "Measuring")]
     pub prompts: Option<PathBuf>,
-    /// Tokens to generate after each prompt; the model's end of text is ignored
-    #[arg(long, value_name = "TOKENS", default_value_t = 32, value_parser = at_least_one, help_heading = "Measuring")]
-    pub tokens: usize,
+    /// Tokens to generate after each prompt; the model's end of text is ignored [default: 32]
+    ///
+    /// With --speech, at most so many, and by default as many as a text takes.
+    #[arg(long, value_name = "TOKENS", value_parser = at_least_one, help_heading = "Measuring")]
+    pub tokens: Option<usize>,
     /// Rounds that are not counted
     #[arg(
         long,
@@ -61,6 +67,12 @@ pub struct BenchArgs {
     #[arg(long, num_args = 3, value_names = ["BASE", "TEACHER", "FUSER"], help_heading = "Measuring")]
     #[arg(conflicts_with_all = ["model", "prompts", "parallel", "compare", "save"])]
     pub c2c: Option<Vec<PathBuf>>,
+    /// Speak texts from a file like that of --prompts, with a model that speaks
+    #[arg(long, value_name = "FILE", help_heading = "Measuring")]
+    #[arg(conflicts_with_all = ["prompts", "parallel", "compare", "save", "c2c"])]
+    pub speech: Option<PathBuf>,
+    #[command(flatten)]
+    pub saying: SayingArgs,
     /// With --c2c, the teacher's layers that stay resident: a number, auto or all [default: auto]
     #[arg(long, value_name = "M", requires = "c2c", help_heading = "Measuring")]
     pub teacher_gpu_layers: Option<Layers>,
@@ -79,6 +91,13 @@ pub struct BenchArgs {
     /// Nothing on stderr but errors
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,
+}
+
+impl BenchArgs {
+    /// After each prompt.
+    pub fn tokens(&self) -> usize {
+        self.tokens.unwrap_or(TOKENS)
+    }
 }
 
 /// A command line of `bench`, without the program and the command.

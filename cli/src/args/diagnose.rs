@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::SetupArgs;
 use super::count::{at_least_one, rounds, token};
+use super::{SayingArgs, SetupArgs};
 
 /// Find out what limits a run, and what to do about it
 ///
@@ -13,6 +13,9 @@ use super::count::{at_least_one, rounds, token};
 /// more resident layers (N+4). Prints what was measured, the guide's metrics judged against the
 /// measured floor, where the time went, and the diagnoses in plain words. It ends with the lines
 /// to send along when you report a problem. Text that is generated is thrown away.
+///
+/// A system that speaks says a line; its language model is what is planned, and what stands beside
+/// it, like a diffusion head, is a stage outside the layers.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -21,6 +24,7 @@ Examples:
   engine diagnose --model DIR --num-gpu-layers 20 --link-gbps 25
   engine diagnose --model DIR --num-gpu-layers 20 --no-prefetch
   engine diagnose --model DIR --save report.txt
+  engine diagnose --model SPEAKS --num-gpu-layers 0
   engine diagnose --model DIR --json | jq '.diagnoses[].name'
 
 A run that does not fit the memory is left out, and said so. Ctrl-C ends after the complete rounds
@@ -38,6 +42,8 @@ pub struct DiagnoseArgs {
     pub prompt_tokens: Option<Vec<u32>>,
     #[command(flatten)]
     pub setup: SetupArgs,
+    #[command(flatten)]
+    pub saying: SayingArgs,
     /// One JSON object instead of text
     #[arg(long, help_heading = "Output")]
     pub json: bool,

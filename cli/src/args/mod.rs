@@ -44,8 +44,8 @@ pub use sampling::SamplingArgs;
 pub use serve::{ListenArgs, ServeArgs};
 pub use setup::SetupArgs;
 pub use small::{ChecksumArgs, CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};
-pub use speak::{SpeakArgs, StreamAs};
-pub use synth::SynthArgs;
+pub use speak::{CodesArgs, SayingArgs, ScriptArgs, SpeakArgs, StreamAs};
+pub use synth::{Speaking, SynthArgs};
 pub use tokenize::TokenizeArgs;
 pub use tune::TuneArgs;
 

@@ -1,5 +1,7 @@
 //! The model and everything about how it runs: what all commands that run one have in common.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use engine::{ModelOptions, Source};
 use offload::ResidencyPlan;
@@ -23,6 +25,14 @@ pub struct SetupArgs {
 impl SetupArgs {
     pub fn source(&self) -> Source {
         self.model.source()
+    }
+
+    /// Where a system of several models is: the demo is none.
+    pub fn path(&self) -> Result<PathBuf, Usage> {
+        match self.source() {
+            Source::Directory(path) => Ok(path),
+            _ => Err(Usage::NoSpeech),
+        }
     }
 
     pub fn options(&self) -> ModelOptions {

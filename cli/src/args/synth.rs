@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use loader::synth::{SynthSpec, VibeVoiceSpec, preset_names, vibevoice_shapes};
+use loader::synth::{
+    Qwen3TtsSpec, SynthSpec, VibeVoiceSpec, preset_names, qwen3_tts_shapes, vibevoice_shapes,
+};
 use loader::{DType, Family};
 
 use super::count::{at_least_one, seed};
@@ -24,6 +26,7 @@ Examples:
   engine synth /tmp/model --shape qwen2.5-7b --layers 8
   engine synth /tmp/model --hidden 1024 --intermediate 4096 --layers 24 --heads 16 --vocab 512
   engine synth /tmp/speaks --shape vibevoice-tiny
+  engine synth /tmp/talks --shape qwen3-tts-tiny
   engine synth /tmp/fuser --fuser BASE TEACHER
   engine generate --model /tmp/model --prompt-tokens 1,2,3 --num-gpu-layers 0 --profile")]
 pub struct SynthArgs {
@@ -87,14 +90,26 @@ pub struct SizeArgs {
     pub tied: bool,
 }
 
+/// A system that speaks.
+pub enum Speaking {
+    VibeVoice(VibeVoiceSpec),
+    Qwen3Tts(Qwen3TtsSpec),
+}
+
 impl SynthArgs {
     /// A system that speaks, where that is the shape. Its sizes are its own.
-    pub fn speaking(&self) -> Option<VibeVoiceSpec> {
-        let spec = VibeVoiceSpec::shape(self.shape.as_deref()?)?;
-        Some(
-            spec.with_dtype(self.dtype.unwrap_or(DType::Bf16))
-                .with_seed(self.seed),
-        )
+    pub fn speaking(&self) -> Option<Speaking> {
+        let name = self.shape.as_deref()?;
+        let dtype = self.dtype.unwrap_or(DType::Bf16);
+        if let Some(spec) = VibeVoiceSpec::shape(name) {
+            return Some(Speaking::VibeVoice(
+                spec.with_dtype(dtype).with_seed(self.seed),
+            ));
+        }
+        let spec = Qwen3TtsSpec::shape(name)?;
+        Some(Speaking::Qwen3Tts(
+            spec.with_dtype(dtype).with_seed(self.seed),
+        ))
     }
 
     /// Sizes that would have no effect.
@@ -175,6 +190,7 @@ impl FromStr for FamilyName {
 fn shapes() -> Vec<&'static str> {
     let mut names: Vec<&'static str> = preset_names().into_iter().collect();
     names.extend(vibevoice_shapes());
+    names.extend(qwen3_tts_shapes());
     names
 }
 

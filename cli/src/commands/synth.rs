@@ -6,7 +6,7 @@ use engine::EngineError;
 use loader::synth::{FuserSpec, partial_path};
 use loader::{Checkpoint, DType, Error};
 
-use crate::args::SynthArgs;
+use crate::args::{Speaking, SynthArgs};
 use crate::failure::Failure;
 use crate::output::{Bar, Console, PartFolder, gigabytes, seconds};
 
@@ -45,11 +45,16 @@ type Writer<'a> = Box<dyn Fn(&mut dyn FnMut(u64, u64)) -> Result<(), Error> + 'a
 /// What writes that which was asked for.
 fn writer(args: &SynthArgs) -> Result<Writer<'_>, Failure> {
     let dir = &args.dir;
-    if let Some(spec) = args.speaking() {
+    if let Some(speaking) = args.speaking() {
         args.refuse_sizes()?;
-        return Ok(Box::new(move |progress| {
-            loader::synth::write_vibevoice(dir, &spec, progress)
-        }));
+        return Ok(match speaking {
+            Speaking::VibeVoice(spec) => {
+                Box::new(move |progress| loader::synth::write_vibevoice(dir, &spec, progress))
+            }
+            Speaking::Qwen3Tts(spec) => {
+                Box::new(move |progress| loader::synth::write_qwen3_tts(dir, &spec, progress))
+            }
+        });
     }
     let Some([base, teacher]) = args.fuser.as_deref() else {
         let spec = args.spec().map_err(Failure::Sizes)?;

@@ -32,6 +32,12 @@ impl Injected {
         Ok(injected)
     }
 
+    /// What it says of itself under that name.
+    pub fn words(&self, name: &str) -> Option<String> {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).ok()?;
+        header.metadata().as_ref()?.get(name).cloned()
+    }
+
     fn tensors(&self) -> Result<SafeTensors<'_>, Failure> {
         SafeTensors::deserialize(&self.bytes).map_err(|error| {
             Failure::from(Usage::Injected {
@@ -65,9 +71,22 @@ impl Injected {
                 ),
             }));
         }
-        let numbers = found.data().chunks_exact(4);
-        let numbers =
-            numbers.map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
-        Ok(Some(numbers.collect()))
+        Ok(Some(numbers(found.data())))
     }
+
+    /// All f32 numbers, by their names.
+    pub fn all(&self) -> Result<Vec<(String, Vec<f32>)>, Failure> {
+        let tensors = self.tensors()?.tensors().into_iter();
+        let of_f32 = tensors.filter(|(_, tensor)| tensor.dtype() == Dtype::F32);
+        Ok(of_f32
+            .map(|(name, it)| (name, numbers(it.data())))
+            .collect())
+    }
+}
+
+fn numbers(bytes: &[u8]) -> Vec<f32> {
+    let numbers = bytes.chunks_exact(4);
+    numbers
+        .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        .collect()
 }

@@ -56,11 +56,26 @@ fn folder() -> tempfile::TempDir {
     copy("script.txt", "script.txt");
     copy("voice-1.wav", "a.wav");
     copy("voice-2.wav", "b.wav");
+    file("texts.txt", "short\tHello there.\n");
     fs::create_dir(folder.path().join("speaks")).unwrap();
+    fs::create_dir_all(folder.path().join("talks/speech_tokenizer")).unwrap();
     for name in ["config.json", "model.safetensors"] {
         copy(&format!("tiny/{name}"), &format!("speaks/{name}"));
     }
     copy("tiny-hf/tokenizer.json", "speaks/tokenizer.json");
+    for name in [
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "speech_tokenizer/config.json",
+        "speech_tokenizer/model.safetensors",
+    ] {
+        copy(
+            &format!("../qwen3tts/tiny/{name}"),
+            &format!("talks/{name}"),
+        );
+    }
     let mut all = fs::metadata(folder.path().join("jq"))
         .unwrap()
         .permissions();
@@ -113,6 +128,7 @@ fn type_in(line: &str, given: &Path) {
         // Their sizes are their own.
         true if line.contains("--fuser") => line.replace("/tmp/fuser", &format!("{here}/made")),
         true if line.contains("vibevoice") => line.replace("/tmp/speaks", &format!("{here}/made")),
+        true if line.contains("qwen3-tts") => line.replace("/tmp/talks", &format!("{here}/made")),
         true => made_smaller(line).replace("/tmp/model", &format!("{here}/made")),
         false => line.replace("/tmp/model", &model),
     };
@@ -124,6 +140,8 @@ fn type_in(line: &str, given: &Path) {
             "BASE" | "TEACHER" | "T1" | "T2" => model.clone(),
             "FUSER" | "F1" | "F2" => fuser.clone(),
             "SPEAKS" => format!("{here}/speaks"),
+            "TALKS" => format!("{here}/talks"),
+            "NAME" => "alto".into(),
             "models/bench-1.3b" if !line.contains("engine synth ") => model.clone(),
             word => word.to_owned(),
         })

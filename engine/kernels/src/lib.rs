@@ -47,8 +47,9 @@ pub use codec::{
 pub use compact::{Compact, TooManyStrays, pack};
 pub use conv::ConvWeights;
 pub use denoiser::{
-    ConnectScratch, ConnectScratchSize, DenoiserLayer, DenoiserScratch, DenoiserScratchSize,
-    DenoiserShape, DenoiserWeights, condition, connect, denoise, denoise_step, embed_times,
+    Between, ConnectScratch, ConnectScratchSize, DenoiserLayer, DenoiserScratch,
+    DenoiserScratchSize, DenoiserShape, DenoiserWeights, condition, connect, denoise, denoise_step,
+    embed_times,
 };
 pub use forms::{FormTimes, Timed, time_forms};
 pub use head::{embed, logits};

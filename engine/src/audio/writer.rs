@@ -148,6 +148,35 @@ impl<W: Write + Seek> WavWriter<W> {
         Ok(writer)
     }
 
+    /// Goes on with a sound whose header is where `out` stands, and of which so many samples are
+    /// kept. Nothing should lie behind them: it is not cut off.
+    pub fn go_on(
+        mut out: W,
+        rate: u32,
+        format: SampleFormat,
+        samples: u64,
+    ) -> Result<Self, AudioError> {
+        check_rate(rate)?;
+        let begin = out.stream_position().map_err(AudioError::Write)?;
+        let bytes = samples.saturating_mul(format.bytes() as u64);
+        let data_bytes = u32::try_from(bytes).map_err(|_| AudioError::FileFull {
+            data_bytes: 0,
+            more_bytes: bytes,
+        })?;
+        let mut writer = Self {
+            out,
+            rate,
+            format,
+            begin,
+            data_bytes,
+            clipped: 0,
+            settled: true,
+            bytes: Vec::new(),
+        };
+        writer.mend()?;
+        Ok(writer)
+    }
+
     /// Appends samples. Where they would pass the 4 GiB of a WAV none of them is written.
     pub fn write(&mut self, samples: &[f32]) -> Result<(), AudioError> {
         let more_bytes = samples.len() as u64 * self.format.bytes() as u64;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use offload::Residency;
+use offload::{Residency, SlabBytes};
 
 use self::load::{Loading, Progress, WrapLink};
 use self::shared::SharedStack;
@@ -351,6 +351,16 @@ impl Model {
     /// head's own bytes, which for a small model lie in a cache, as its weights do. What
     /// [`Model::streaming`] then says has the share of it.
     pub fn measure_memory(&self) -> Result<MemoryLimit, EngineError> {
+        self.measure_memory_over(None, 0)
+    }
+
+    /// The same over other bytes than the head's, for a model that does not keep one. `beside`: what
+    /// else is read for a unit of work, which counts like this model's weights.
+    pub(crate) fn measure_memory_over(
+        &self,
+        other: Option<&SlabBytes>,
+        beside: u64,
+    ) -> Result<MemoryLimit, EngineError> {
         if let Some(limit) = self.memory.get() {
             return Ok(*limit);
         }
@@ -358,18 +368,22 @@ impl Model {
         let mut watch = CoreWatch::start(self.team.places());
         let gbps = match self.blueprint.place.measure_memory_gbps(MEMORY_BUDGET)? {
             Some(gbps) => gbps,
-            None => self.ends.head()?.bytes.read(|bytes| {
-                best_gbps(MEMORY_BUDGET, || {
-                    read_in_parallel(&self.team, bytes);
-                    bytes.len()
-                })
-            })?,
+            None => {
+                let head = || self.ends.head().map(|head| &head.bytes);
+                let over = other.map_or_else(head, Ok)?;
+                over.read(|bytes| {
+                    best_gbps(MEMORY_BUDGET, || {
+                        read_in_parallel(&self.team, bytes);
+                        bytes.len()
+                    })
+                })?
+            }
         };
         self.measured_since(from);
         let cache_bytes = self.blueprint.plan.fixed().cache;
         Ok(*self.memory.get_or_init(|| MemoryLimit {
             gbps,
-            weight_bytes: self.weight_bytes,
+            weight_bytes: self.weight_bytes + beside,
             cache_bytes_per_position: cache_bytes / self.blueprint.context as u64,
             lacking: watch.finish().lacking(),
         }))

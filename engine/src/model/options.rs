@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use kernels::CacheType;
-use loader::{Checkpoint, DType, Form, VibeVoice};
+use loader::{Checkpoint, DType, Form, Qwen3Tts, SpeechSystem, VibeVoice};
 use offload::{Home, PlaceChoice, Prefetch, Residency, Spread};
 
 use crate::compute::Kernels;
@@ -30,7 +30,10 @@ impl Source {
         Ok(match self {
             Self::Demo => demo::checkpoint()?,
             Self::Directory(directory) => Checkpoint::open(directory)?,
-            Self::Speaking(directory) => VibeVoice::open(directory)?.language,
+            Self::Speaking(directory) => match SpeechSystem::of(directory)? {
+                Some(SpeechSystem::Qwen3Tts) => Qwen3Tts::open(directory)?.talker,
+                _ => VibeVoice::open(directory)?.language,
+            },
         })
     }
 }

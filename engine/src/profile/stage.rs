@@ -32,6 +32,8 @@ pub enum Stage {
     Transfer,
     /// Final norm and head.
     Head,
+    /// The codes of a frame that follow its first.
+    CodePredictor,
     /// From noise to what a frame of sound is decoded from.
     DiffusionHead,
     /// From there to sound.
@@ -49,7 +51,7 @@ pub enum Stage {
 impl Stage {
     pub const COUNT: usize = Self::ALL.len();
 
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::ModelLoad,
         Self::Init,
         Self::Prefill,
@@ -63,6 +65,7 @@ impl Stage {
         Self::Projection,
         Self::Transfer,
         Self::Head,
+        Self::CodePredictor,
         Self::DiffusionHead,
         Self::Codec,
         Self::SemanticEncoder,
@@ -70,6 +73,14 @@ impl Stage {
         Self::TopK,
         Self::TopP,
         Self::Decode,
+    ];
+
+    /// What makes sound, beside the layers.
+    pub const OF_SPEECH: [Self; 4] = [
+        Self::CodePredictor,
+        Self::DiffusionHead,
+        Self::Codec,
+        Self::SemanticEncoder,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -87,6 +98,7 @@ impl Stage {
             Self::Projection => "projection",
             Self::Transfer => "transfer",
             Self::Head => "head",
+            Self::CodePredictor => "code_predictor",
             Self::DiffusionHead => "diffusion_head",
             Self::Codec => "codec",
             Self::SemanticEncoder => "semantic_encoder",

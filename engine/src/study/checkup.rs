@@ -11,10 +11,10 @@ use offload::{Residency, ResidencyPlan};
 
 use crate::error::EngineError;
 use crate::model::Blueprint;
-use crate::model::options::{ModelOptions, Source};
+use crate::model::options::ModelOptions;
 use crate::run::generation::GenerationOptions;
 use crate::study::diagnosis::{Runs, Symptoms};
-use crate::study::trial::{Trial, TrialRun};
+use crate::study::trial::{Subject, Trial, TrialRun};
 
 /// What the run beside the one that was asked for has more, or fewer: the step of the guide.
 const STEP_LAYERS: usize = 4;
@@ -61,7 +61,7 @@ pub enum LeftOut {
 /// See the module.
 #[derive(Debug)]
 pub struct Checkup {
-    source: Source,
+    subject: Box<dyn Subject>,
     planned: Vec<CheckupRun>,
     trials: Vec<Trial>,
     left_out: Vec<LeftOut>,
@@ -74,7 +74,12 @@ pub struct Checkup {
 impl Checkup {
     /// Plans the runs. What the blueprint decided (`auto`, the memory that is free) is decided for
     /// all of them: a round that got another N than the one before could not be compared.
-    pub fn new(source: Source, blueprint: &Blueprint, prompt: Vec<u32>, new_tokens: usize) -> Self {
+    pub fn new(
+        subject: Box<dyn Subject>,
+        blueprint: &Blueprint,
+        prompt: Vec<u32>,
+        new_tokens: usize,
+    ) -> Self {
         let (layers, given) = (blueprint.plan.layers(), blueprint.plan.resident_count());
         let trial = |resident| Trial {
             options: ModelOptions {
@@ -117,7 +122,7 @@ impl Checkup {
             trials.push(trial(given.saturating_sub(STEP_LAYERS)));
         }
         Self {
-            source,
+            subject,
             runs: trials.iter().map(|_| Vec::new()).collect(),
             planned,
             trials,
@@ -169,10 +174,7 @@ impl Checkup {
     ) -> Result<Vec<TrialRun>, EngineError> {
         let run = |(&which, trial): (&CheckupRun, &Trial)| {
             on_run(which);
-            match self.rounds() {
-                0 => trial.run_beside_limits(&self.source, cancel),
-                _ => trial.run(&self.source, cancel),
-            }
+            self.subject.run(trial, self.rounds() == 0, cancel)
         };
         self.planned.iter().zip(&self.trials).map(run).collect()
     }
@@ -208,10 +210,11 @@ fn too_large(blueprint: &Blueprint, which: CheckupRun, resident: usize) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::options::Source;
 
     fn checkup(options: ModelOptions) -> Checkup {
         let blueprint = Blueprint::new(&Source::Demo, options).unwrap();
-        Checkup::new(Source::Demo, &blueprint, vec![1, 2, 3], 4)
+        Checkup::new(Box::new(Source::Demo), &blueprint, vec![1, 2, 3], 4)
     }
 
     fn resident_of(checkup: &Checkup) -> Vec<Residency> {

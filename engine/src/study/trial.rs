@@ -3,6 +3,7 @@
 //! shared and their limits move: each round holds every contestant once, and ratios are taken
 //! within a round.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -46,6 +47,31 @@ pub struct TrialRun {
     pub memory_bytes: Option<u64>,
 }
 
+/// What trials are of: a text model, or a system of several.
+pub trait Subject: fmt::Debug {
+    /// Opens, runs, closes. `limits`: those of memory and arithmetic are measured as well.
+    fn run(
+        &self,
+        trial: &Trial,
+        limits: bool,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<TrialRun, EngineError>;
+}
+
+impl Subject for Source {
+    fn run(
+        &self,
+        trial: &Trial,
+        limits: bool,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<TrialRun, EngineError> {
+        match limits {
+            true => trial.run_beside_limits(self, cancel),
+            false => trial.run(self, cancel),
+        }
+    }
+}
+
 impl Trial {
     /// Opens, runs, closes. `cancel` ends the run under way with [`EngineError::Interrupted`].
     pub fn run(&self, source: &Source, cancel: &Arc<AtomicBool>) -> Result<TrialRun, EngineError> {
@@ -56,7 +82,7 @@ impl Trial {
 
     /// The same, and the limits of memory and arithmetic beside it. These are measured when the run
     /// is over: before it, the ring would fill meanwhile, and no start would be cold.
-    pub fn run_beside_limits(
+    fn run_beside_limits(
         &self,
         source: &Source,
         cancel: &Arc<AtomicBool>,

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use loader::GgufTokenizer;
+use serde_json::{Map, Value};
 use tokenizers::ModelWrapper;
 
 use super::detokenize::Detokenizer;
@@ -16,6 +17,7 @@ use super::special::{AddedToken, SpecialTokens};
 
 mod check;
 mod gguf;
+mod qwen2;
 
 /// Cheap to clone: the vocabulary is shared.
 #[derive(Clone)]
@@ -83,6 +85,21 @@ impl Tokenizer {
             TextError::TokenizerJson { reason, .. } => refuse(reason),
             other => other,
         })
+    }
+
+    /// The same of a Qwen2 tokenizer's older files.
+    pub fn of_qwen2(
+        vocabulary: &[u8],
+        merges: &[u8],
+        config: Option<&Map<String, Value>>,
+        special: &SpecialTokens,
+    ) -> Result<Self, TextError> {
+        let json = qwen2::json(vocabulary, merges, config);
+        let json = json.map_err(|reason| TextError::TokenizerConfig {
+            file: "vocab.json",
+            reason,
+        })?;
+        Self::new(&json, special)
     }
 
     /// No text that is longer than this has so few tokens. Where a tokenizer drops text (spaces

@@ -11,7 +11,7 @@ use super::said::{agreed, contradiction, one_of, unsupported};
 use super::{ModelConfig, limits};
 use crate::json::{Fields, parse_object};
 use crate::spec::{AttentionBiases, BlockSpec, EndsSpec};
-use crate::{DType, Error, Family, vibevoice};
+use crate::{DType, Error, Family, speech};
 
 pub(crate) fn parse(file: &str, json: &[u8]) -> Result<ModelConfig, Error> {
     let map = parse_object(file, json)?;
@@ -20,7 +20,7 @@ pub(crate) fn parse(file: &str, json: &[u8]) -> Result<ModelConfig, Error> {
         prefix: "",
         map: &map,
     };
-    vibevoice::refuse(&fields)?;
+    speech::refuse(&fields)?;
     let family = family(&fields)?;
     refuse_what_we_cannot_compute(&fields)?;
     (family.read)(&fields)

@@ -35,6 +35,9 @@ impl Error {
                 format!("choose a checkpoint with {supported}")
             }
             Self::Speech { .. } => "run it with `engine speak`".into(),
+            Self::NoCodec { folder, .. } => {
+                format!("fetch {folder} and the files in it from where this came from")
+            }
             Self::Factor { file, .. } => {
                 format!("{file} is damaged, or was saved before this was set: fetch it again")
             }
@@ -142,6 +145,7 @@ impl Error {
             Self::UnknownPreset { .. } => {
                 let mut names = crate::synth::preset_names();
                 names.extend(crate::synth::vibevoice_shapes());
+                names.extend(crate::synth::qwen3_tts_shapes());
                 format!("choose one of {}", names.join(", "))
             }
             Self::Read { file, .. } => format!(

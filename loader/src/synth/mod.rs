@@ -3,6 +3,7 @@
 
 mod fuser;
 mod preset;
+mod qwen3_tts;
 mod values;
 mod vibevoice;
 mod write;
@@ -14,6 +15,7 @@ use crate::{DType, Family, ModelConfig, RopeScaling, TensorSpec};
 pub use fuser::{FuserSpec, write_fuser};
 pub use preset::preset_names;
 pub(crate) use preset::{Shape, Synth};
+pub use qwen3_tts::{Qwen3TtsSpec, qwen3_tts_shapes, write_qwen3_tts};
 use values::Values;
 pub use vibevoice::{VibeVoiceSpec, vibevoice_shapes, write_vibevoice};
 pub use write::{partial_path, write};

@@ -169,7 +169,9 @@ impl<'a> Writer<'a> {
             let tensors = shard.iter().map(|tensor| tensor.name.clone());
             map.extend(tensors.map(|tensor| (tensor, Value::from(file.clone()))));
         }
-        let index = json!({"metadata": {"total_size": self.total_bytes}, "weight_map": map});
+        let elements: usize = tensors.iter().map(SynthTensor::elements).sum();
+        let bytes = (elements * dtype.bytes()) as u64;
+        let index = json!({"metadata": {"total_size": bytes}, "weight_map": map});
         self.small_file("model.safetensors.index.json", &pretty(&index))
     }
 

@@ -1,13 +1,10 @@
 //! Which system a config.json describes: VibeVoice, or one of the others that go by its name.
 
-use serde_json::Value;
-
-use super::NAME;
 use crate::Error;
 use crate::config::{one_of, unsupported};
 use crate::json::Fields;
 
-pub(super) const MODEL_TYPE: &str = "vibevoice";
+pub(crate) const MODEL_TYPE: &str = "vibevoice";
 
 /// What transformers and the original call it; the second stands in files saved after inference.
 const ARCHITECTURES: [&str; 2] = [
@@ -21,21 +18,8 @@ const OTHERS: [(&str, &str); 2] = [
     ("vibevoice_asr", "VibeVoice-ASR"),
 ];
 
-/// Refuses what is VibeVoice, or one of the others, where a language model alone is called for.
-pub(crate) fn refuse(fields: &Fields<'_>) -> Result<(), Error> {
-    let is_kin = |name: Option<&str>| name.is_some_and(|name| name.starts_with(MODEL_TYPE));
-    if !is_kin(fields.get("model_type").and_then(Value::as_str)) {
-        return Ok(());
-    }
-    check(fields)?;
-    Err(Error::Speech {
-        file: fields.file.into(),
-        system: NAME,
-    })
-}
-
 /// That it is VibeVoice.
-pub(super) fn check(fields: &Fields<'_>) -> Result<(), Error> {
+pub(crate) fn check(fields: &Fields<'_>) -> Result<(), Error> {
     let Some(model_type) = fields.str("model_type")? else {
         return Err(fields.missing("model_type"));
     };

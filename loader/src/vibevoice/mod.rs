@@ -18,16 +18,16 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use crate::checkpoint::{System, config_json, read_index};
+use crate::component::{ComponentSource, ComponentTensor};
 use crate::folder::Folder;
-use crate::layout::Arrangement;
 use crate::naming::Description;
-use crate::source::{Tensors, source_of};
-use crate::{BlockSource, Checkpoint, DType, Error, Role, Storage, TensorEntry};
+use crate::source::Tensors;
+use crate::{Checkpoint, DType, Error, Storage, TensorEntry};
 
 pub use codec::CodecConfig;
 pub use config::VibeVoiceConfig;
 pub use head::HeadConfig;
-pub(crate) use kind::refuse;
+pub(crate) use kind::{MODEL_TYPE, check};
 use names::Names;
 pub(crate) use parts::{Part, parts};
 
@@ -68,24 +68,6 @@ impl Component {
     }
 }
 
-/// One tensor of a component.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ComponentTensor {
-    /// Inside the component, as transformers calls it, whatever the file does.
-    pub name: String,
-    /// As stored. The first dimension counts the rows of its placement, the others its columns: a
-    /// convolution's are `[out, in / groups, kernel]`, a transposed one's `[in, out, kernel]`.
-    pub shape: Vec<usize>,
-}
-
-/// The tensors of a component, and where they are.
-#[derive(Debug, Clone)]
-pub struct ComponentSource {
-    pub tensors: Vec<ComponentTensor>,
-    /// Packed. [`Role::Component`] of a placement is its tensor's index in `tensors`.
-    pub source: BlockSource,
-}
-
 /// A VibeVoice checkpoint whose files were read and found consistent.
 #[derive(Debug)]
 pub struct VibeVoice {
@@ -123,6 +105,7 @@ impl VibeVoice {
         read.extend([names.scaling(), names.bias()].map(str::to_owned));
         let system = System {
             name: NAME,
+            names: &names::LANGUAGE,
             tensors: read,
         };
         Ok(Self {
@@ -179,23 +162,12 @@ fn component_of(
     which: Component,
     dtype: Option<DType>,
 ) -> Result<ComponentSource, Error> {
-    let parts = parts(config, which);
-    let mut found = Vec::with_capacity(parts.len());
-    for (index, part) in parts.iter().enumerate() {
-        // The limits on depths let every number fit.
-        let role = Role::Component(u16::try_from(index).unwrap_or(u16::MAX));
-        let name = names.stored(which, part);
-        found.push((role, vec![by_name.find(&name, &part.shape, dtype)?]));
-    }
-    let source = source_of(which.name().into(), &found, Arrangement::Packed);
-    let tensors = parts.into_iter().map(|part| ComponentTensor {
-        name: part.name,
-        shape: part.shape,
+    let tensors = parts(config, which).into_iter().map(|part| {
+        let stored = names.stored(which, &part);
+        let Part { name, shape, .. } = part;
+        (stored, ComponentTensor { name, shape })
     });
-    Ok(ComponentSource {
-        tensors: tensors.collect(),
-        source,
-    })
+    ComponentSource::find(by_name, which.name(), tensors.collect(), dtype)
 }
 
 /// One number that is stored as a tensor without dimensions.

@@ -6,6 +6,16 @@ use std::collections::BTreeMap;
 
 use super::{Component, Part};
 use crate::TensorEntry;
+use crate::naming::NestedNames;
+
+/// Of the language model, in all layouts.
+pub(super) const LANGUAGE: NestedNames = NestedNames {
+    layers: "model.language_model.layers.",
+    embedding: "model.language_model.embed_tokens.weight",
+    final_norm: "model.language_model.norm.weight",
+    head: "lm_head.weight",
+    rotation: "model.language_model.rotary_emb.inv_freq",
+};
 
 /// Whose names they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,9 +5,10 @@ use loader::VibeVoice;
 use serde_json::{Value, json};
 
 use crate::common::{put_together, take_apart};
+use crate::edits::{add, described, rename, write_json};
 use crate::opened::converted;
 use crate::refused::refused;
-use crate::{Made, make, rename, tiny, write_json};
+use crate::{make, tiny};
 
 #[test]
 fn every_missing_tensor_is_named() {
@@ -45,7 +46,7 @@ fn a_tensor_that_nothing_reads_is_named() {
     ] {
         let made = make(&tiny());
         add(
-            &made,
+            &made.dir,
             extra,
             json!({"dtype": "BF16", "shape": [1]}),
             &[0, 0],
@@ -54,7 +55,7 @@ fn a_tensor_that_nothing_reads_is_named() {
     }
     let made = make(&tiny());
     add(
-        &made,
+        &made.dir,
         "model.language_model.layers.3.norm.weight",
         json!({"dtype": "BF16", "shape": [1]}),
         &[0, 0],
@@ -63,42 +64,33 @@ fn a_tensor_that_nothing_reads_is_named() {
     // What the reference computes itself may stay.
     let made = make(&tiny());
     let name = "model.language_model.rotary_emb.inv_freq";
-    add(&made, name, json!({"dtype": "BF16", "shape": [1]}), &[0, 0]);
+    add(
+        &made.dir,
+        name,
+        json!({"dtype": "BF16", "shape": [1]}),
+        &[0, 0],
+    );
     let opened = VibeVoice::open(&made.dir).unwrap();
     assert_eq!(opened.language.unread().len(), 1);
-}
-
-/// Puts a tensor at the end of the file, in the place of one of that name.
-fn add(made: &Made, name: &str, mut tensor: Value, bytes: &[u8]) {
-    let file = made.dir.join("model.safetensors");
-    let mut parts = take_apart(&file);
-    let end = parts.data.len();
-    parts.data.extend(bytes);
-    tensor["data_offsets"] = json!([end, parts.data.len()]);
-    parts.header[name] = tensor;
-    put_together(&file, parts.header.to_string().as_bytes(), &parts.data);
-}
-
-/// Changes how the header describes a tensor.
-fn described(made: &Made, name: &str, field: &str, value: Value) {
-    let file = made.dir.join("model.safetensors");
-    let mut parts = take_apart(&file);
-    parts.header[name][field] = value;
-    put_together(&file, parts.header.to_string().as_bytes(), &parts.data);
 }
 
 #[test]
 fn wrong_shapes_and_dtypes_are_named() {
     let made = make(&tiny());
     let name = "model.acoustic_tokenizer.encoder.downsample_layers.1.0.conv.conv.weight";
-    described(&made, name, "shape", json!([4, 8, 4]));
+    described(&made.dir, name, "shape", json!([4, 8, 4]));
     refused(&made, &[name, "shape [4, 8, 4]", "calls for [8, 4, 4]"]);
     let made = make(&tiny());
     let name = "model.prediction_head.cond_proj.weight";
-    described(&made, name, "dtype", json!("I16"));
+    described(&made.dir, name, "dtype", json!("I16"));
     refused(&made, &[name, "stored as I16"]);
     let made = make(&tiny());
-    described(&made, "model.speech_scaling_factor", "shape", json!([1]));
+    described(
+        &made.dir,
+        "model.speech_scaling_factor",
+        "shape",
+        json!([1]),
+    );
     refused(&made, &["speech_scaling_factor has shape [1]"]);
 }
 
@@ -196,12 +188,12 @@ fn a_copy_of_the_embedding_is_compared() {
     let offset = |at: usize| embedding["data_offsets"][at].as_u64().unwrap() as usize;
     let mut copy = parts.data[offset(0)..offset(1)].to_vec();
     let described = json!({"dtype": "BF16", "shape": [512, 64]});
-    add(&made, "lm_head.weight", described.clone(), &copy);
+    add(&made.dir, "lm_head.weight", described.clone(), &copy);
     let opened = VibeVoice::open(&made.dir).unwrap();
     assert_eq!(opened.language.unread().len(), 1);
     let made = make(&tiny());
     copy[0] ^= 1;
-    add(&made, "lm_head.weight", described, &copy);
+    add(&made.dir, "lm_head.weight", described, &copy);
     refused(
         &made,
         &[

@@ -4,8 +4,9 @@
 use loader::{ModelConfig, VibeVoice, VibeVoiceConfig};
 use serde_json::{Value, json};
 
+use crate::edits::{edit, read_json, rename, write_json};
 use crate::opened::converted;
-use crate::{edit, make, read_json, rename, tiny, write_json};
+use crate::{make, tiny};
 
 /// What the original says, in the words of transformers.
 fn codec(original: &Value) -> Value {

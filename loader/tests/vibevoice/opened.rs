@@ -5,7 +5,8 @@ use loader::synth::{VibeVoiceSpec, vibevoice_shapes, write_vibevoice};
 use loader::{Arrangement, Checkpoint, Component, DType, Encoding, Role, VibeVoice, Whole};
 
 use crate::common::{reference_tensors, take_apart};
-use crate::{components, make, rename, slab, tiny};
+use crate::edits::{rename, slab};
+use crate::{components, make, tiny};
 
 #[test]
 fn a_random_checkpoint_opens_and_is_what_was_asked_for() {

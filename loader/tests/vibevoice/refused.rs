@@ -4,8 +4,9 @@
 use loader::{Checkpoint, Error, VibeVoice};
 use serde_json::{Value, json};
 
+use crate::edits::{edit, set, write_json};
 use crate::forms::{flat, nested};
-use crate::{Made, edit, make, tiny, write_json};
+use crate::{Made, make, tiny};
 
 pub fn refused(made: &Made, expected: &[&str]) -> Error {
     let error = VibeVoice::open(&made.dir).unwrap_err();
@@ -27,13 +28,6 @@ fn fields(cases: &[(&str, Value, &[&str])]) {
         write_json(&made.dir, "config.json", &config);
         refused(&made, expected);
     }
-}
-
-fn set(config: &mut Value, path: &str, value: &Value) {
-    let at = path
-        .split('.')
-        .fold(config, |config, part| &mut config[part]);
-    *at = value.clone();
 }
 
 #[test]

@@ -70,7 +70,7 @@ pub fn run(
     let blueprint = sides.blueprint()?;
     let (context, vocabulary) = (blueprint.base().context, blueprint.base().config.vocab_size);
     drop(blueprint);
-    let fits = |&length: &usize| length + args.tokens <= context;
+    let fits = |&length: &usize| length + args.tokens() <= context;
     let mut rows: Vec<Row> = LENGTHS
         .into_iter()
         .filter(fits)
@@ -80,7 +80,7 @@ pub fn run(
         })
         .collect();
     if rows.is_empty() {
-        let prompt = LENGTHS[0] + args.tokens;
+        let prompt = LENGTHS[0] + args.tokens();
         return Err(EngineError::PromptTooLong { prompt, context }.into());
     }
     let cancel = interrupt::flag();
@@ -93,7 +93,7 @@ pub fn run(
     match args.json {
         true => out.json(&json!({
             "machine": Machine::here().to_string(),
-            "tokens": args.tokens,
+            "tokens": args.tokens(),
             "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
             "interrupted": measured.is_err(),
         }))?,
@@ -115,7 +115,7 @@ fn measure(
         let mut told: Vec<[(f64, Option<f64>); 3]> = vec![Default::default(); rows.len()];
         let mut parts = vec![([0.0; 3], 0); rows.len()];
         let generation = GenerationOptions {
-            max_new_tokens: args.tokens,
+            max_new_tokens: args.tokens(),
             ignore_eos: true,
             ..GenerationOptions::default()
         };
@@ -223,7 +223,7 @@ fn write(to: &mut String, args: &BenchArgs, rows: &[Row]) -> std::fmt::Result {
         to,
         "{}; {} tokens after each prompt, medians of {} rounds after {} to warm up",
         Machine::here(),
-        args.tokens,
+        args.tokens(),
         rows.first().map_or(0, |row| row.first_ms[0].len()),
         args.warmup
     )?;

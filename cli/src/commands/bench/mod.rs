@@ -1,9 +1,10 @@
 //! `engine bench`: rounds over a set of prompts, one side or two in turns, and what came of them.
 
 mod c2c;
-mod prompts;
+pub mod prompts;
 mod results;
 mod save;
+mod speech;
 mod tables;
 
 use std::sync::Arc;
@@ -36,6 +37,12 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
     if let Some([base, teacher, fuser]) = args.c2c.as_deref() {
         return c2c::run(args, [base, teacher, fuser], &console);
     }
+    if let Some(file) = &args.speech {
+        return speech::run(args, file, &console);
+    }
+    if let Some(flag) = args.saying.typed() {
+        return Err(Usage::OfSpeech { flag }.into());
+    }
     let sides = sides(args, &console)?;
     let cancel = interrupt::flag();
     let (date, machine) = (engine::text::today(), Machine::here());
@@ -46,7 +53,7 @@ pub fn run(args: &BenchArgs) -> Result<(), Failure> {
         origin: origin::of_this_run(None),
         date,
         machine,
-        tokens: args.tokens,
+        tokens: args.tokens(),
         warmup: args.warmup,
         sides: sides.iter().map(Side::no_results).collect(),
         interrupted: false,
@@ -121,7 +128,7 @@ fn measure(
                 Some(round) => format!("round {} of {}", round + 1, args.repeats),
             };
             steps.next(format!("{phase} {}", side.name));
-            side.round(args.tokens, cancel, &mut |prompt, run, together| {
+            side.round(args.tokens(), cancel, &mut |prompt, run, together| {
                 if round >= args.warmup {
                     let row = &mut done.rows[prompt];
                     row.runs.push(run);

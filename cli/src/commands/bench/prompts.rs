@@ -18,7 +18,8 @@ pub struct Prompt {
     pub ids: Vec<u32>,
 }
 
-const SHORT: &str = "The old lighthouse keeper climbed the stairs, lit the lamp and waited.";
+/// A sentence.
+pub const SHORT: &str = "The old lighthouse keeper climbed the stairs, lit the lamp and waited.";
 
 const PASSAGE: &str = "Every evening the ferry crossed the bay with bread, letters and the few \
 travellers who still had business on the island. The crossing took an hour when the wind was kind \
@@ -38,12 +39,12 @@ pub fn read(
     blueprint: &Blueprint,
     console: &Console,
 ) -> Result<Vec<Prompt>, Failure> {
-    let room = |prompt: &Prompt| prompt.ids.len() + args.tokens <= blueprint.context;
+    let room = |prompt: &Prompt| prompt.ids.len() + args.tokens() <= blueprint.context;
     let prompts = match &args.prompts {
         Some(file) => {
             let prompts = of_file(file, blueprint)?;
             if let Some(prompt) = prompts.iter().find(|prompt| !room(prompt)) {
-                let prompt = prompt.ids.len() + args.tokens;
+                let prompt = prompt.ids.len() + args.tokens();
                 let context = blueprint.context;
                 return Err(EngineError::PromptTooLong { prompt, context }.into());
             }
@@ -57,7 +58,7 @@ pub fn read(
                      context of {}",
                     prompt.label,
                     prompt.ids.len(),
-                    args.tokens,
+                    args.tokens(),
                     blueprint.context
                 ));
             }
@@ -66,7 +67,7 @@ pub fn read(
     };
     match prompts.is_empty() {
         true => Err(EngineError::PromptTooLong {
-            prompt: args.tokens + 1,
+            prompt: args.tokens() + 1,
             context: blueprint.context,
         }
         .into()),
@@ -108,6 +109,13 @@ fn of_text(label: String, text: &str, blueprint: &Blueprint) -> Result<Prompt, F
 }
 
 fn of_file(file: &Path, blueprint: &Blueprint) -> Result<Vec<Prompt>, Failure> {
+    (texts(file)?.into_iter())
+        .map(|(label, text)| of_text(label, &text, blueprint))
+        .collect()
+}
+
+/// Labels and texts of a file: at least one.
+pub fn texts(file: &Path) -> Result<Vec<(String, String)>, Failure> {
     let name = || file.display().to_string();
     let too_long = |bytes| {
         Failure::from(Usage::FileTooLong {
@@ -117,12 +125,12 @@ fn of_file(file: &Path, blueprint: &Blueprint) -> Result<Vec<Prompt>, Failure> {
         })
     };
     let text = of_path(file, FILE_BYTES_MAX, too_long)?;
-    let prompts: Vec<Prompt> = lines(without_mark(&text))
-        .map(|(label, text)| of_text(label, text, blueprint))
-        .collect::<Result<_, _>>()?;
-    match prompts.is_empty() {
+    let texts: Vec<_> = lines(without_mark(&text))
+        .map(|(label, text)| (label, text.to_owned()))
+        .collect();
+    match texts.is_empty() {
         true => Err(Usage::EmptyPromptFile { file: name() }.into()),
-        false => Ok(prompts),
+        false => Ok(texts),
     }
 }
 

@@ -10,10 +10,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engine::diagnosis::Runs;
-use engine::{Blueprint, Checkup, CheckupRun, EngineError, LeftOut, Machine};
+use engine::speech::{AnyBlueprint, SpeechTrials};
+use engine::{Blueprint, Checkup, CheckupRun, EngineError, LeftOut, Machine, Subject};
 use loader::units;
 
+use super::bench::prompts;
 use super::preface;
+use super::speak::saying;
 use crate::args::DiagnoseArgs;
 use crate::failure::{Failure, Usage};
 use crate::interrupt;
@@ -52,13 +55,23 @@ struct Facts {
 
 pub fn run(args: &DiagnoseArgs) -> Result<(), Failure> {
     let console = Console::new(false);
-    let source = args.setup.source();
     check_save(args.save.as_deref())?;
-    let blueprint = Blueprint::new(&source, args.setup.options())?;
+    let source = args.setup.source();
+    let (blueprint, subject, prompt): (_, Box<dyn Subject>, _) =
+        match Blueprint::new(&source, args.setup.options()) {
+            Err(error) if error.is_speech() => speech(args)?,
+            blueprint => {
+                let blueprint = blueprint?;
+                if let Some(flag) = args.saying.typed() {
+                    return Err(Usage::OfSpeech { flag }.into());
+                }
+                let prompt = prompt(args, &blueprint)?;
+                (blueprint, Box::new(source), prompt)
+            }
+        };
     preface::note(args.setup.idle(&blueprint.plan)?.as_ref(), &console);
-    let prompt = prompt(args, &blueprint)?;
     let facts = Facts::of(args, &blueprint, prompt.len());
-    let mut checkup = Checkup::new(source, &blueprint, prompt, args.tokens);
+    let mut checkup = Checkup::new(subject, &blueprint, prompt, args.tokens);
     drop(blueprint);
     for left_out in checkup.left_out() {
         console.say(format_args!("note: {}", why(left_out)));
@@ -119,6 +132,25 @@ fn prompt(args: &DiagnoseArgs, blueprint: &Blueprint) -> Result<Vec<u32>, Failur
         return Err(Usage::TooManyTokens { needed, context }.into());
     }
     Ok(prompt)
+}
+
+/// A system that speaks: its language model is what is planned, and the prompt a line of text.
+fn speech(args: &DiagnoseArgs) -> Result<(Blueprint, Box<dyn Subject>, Vec<u32>), Failure> {
+    if args.prompt_tokens.is_some() {
+        let flag = "--prompt-tokens";
+        return Err(Usage::OfText { flag }.into());
+    }
+    let path = args.setup.path()?;
+    let (model, tokenizer) = (args.setup.options(), args.saying.tokenizer.clone());
+    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone())?;
+    let trials = SpeechTrials {
+        saying: saying::of_text(prompts::SHORT, &args.saying, &blueprint)?,
+        path,
+        model,
+        tokenizer,
+    };
+    // How long the prompt is depends on voices; what is planned does not depend on it.
+    Ok((blueprint.into_language(), Box::new(trials), Vec::new()))
 }
 
 /// This is done before minutes of measuring, not after.

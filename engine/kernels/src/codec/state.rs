@@ -32,6 +32,20 @@ impl CodecState {
         self.floats.bytes()
     }
 
+    /// All of it, to be kept elsewhere.
+    pub fn numbers(&self) -> &[f32] {
+        &self.floats
+    }
+
+    /// Goes on from numbers that were kept; `false` where they are not as many as it has.
+    pub fn go_on_from(&mut self, numbers: &[f32]) -> bool {
+        let same = numbers.len() == self.floats.len();
+        if same {
+            self.floats.copy_from_slice(numbers);
+        }
+        same
+    }
+
     /// The stream begins anew.
     pub fn reset(&mut self) {
         self.floats.fill(0.0);

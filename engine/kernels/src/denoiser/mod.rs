@@ -15,7 +15,7 @@ mod parts;
 mod rows;
 mod scratch;
 
-pub use connector::connect;
+pub use connector::{Between, connect};
 pub use parts::{DenoiserLayer, DenoiserShape, DenoiserWeights};
 pub use scratch::{ConnectScratch, ConnectScratchSize, DenoiserScratch, DenoiserScratchSize};
 

@@ -164,8 +164,9 @@ fn connectors_agree_with_double_precision() {
                     let mut out = vec![f32::NAN; 7 * width];
                     let [bias1, norm, bias2] = vectors;
                     let scratch = &mut scratch;
+                    let between = Between::Norm(norm, 1e-6);
                     connect(
-                        &team, fc1, bias1, norm, 1e-6, fc2, bias2, &x, &mut out, scratch,
+                        &team, fc1, bias1, between, fc2, bias2, &x, &mut out, scratch,
                     );
                     let error = error(&out, &expected);
                     assert!(error < 3e-6, "{team:?} {format:?}: off by {error:e}");

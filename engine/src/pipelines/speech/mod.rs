@@ -1,22 +1,32 @@
-//! Speech: a script in given voices, a frame of sound at a time. A language model says whether a
-//! frame of speech comes next; a diffusion head makes the frame's latent under two conditions, of
-//! which the second has seen the output alone; a codec makes sound of it, and another hears what it
-//! means for the next frame. The language model's layers stream as any other's; the rest stays.
-//!
-//! Both conditions come out of one visit of each layer: the second one takes the same row at the
-//! same step, as a run of its own in the same batch, and what it keeps is given back where no frame
-//! of speech comes of it.
+//! Speech: a script, a frame of sound at a time. What every system that speaks has is here; each
+//! system has a folder of its own, and none names another; `system.rs` alone knows both.
 
-mod model;
-mod noise;
-mod parts;
-mod schedule;
+mod cut;
+mod narrator;
+mod part;
+pub mod qwen3_tts;
+mod runaway;
+mod said;
 mod script;
-mod session;
-mod speaking;
+mod system;
+mod times;
+mod tokenizer;
+mod trial;
+pub mod vibevoice;
 
-pub use model::{Speech, SpeechBlueprint, SpeechOptions};
-pub use noise::Noise;
-pub use script::{Line, Script};
-pub use session::{Prompt, SpeechSession, Voice};
-pub use speaking::{Ending, Frame, Said, SpeakOptions, Speaking, SpeechReport};
+pub use cut::{PartLimit, spoken_seconds};
+pub use narrator::{Narrated, Narrator, PartSpeaking};
+pub use qwen3_tts::{
+    CodeChoice, Tts, TtsBlueprint, TtsNarrator, TtsOptions, TtsPrompt, TtsSession, TtsSpeakOptions,
+    TtsSpeaking, TtsVoice,
+};
+pub use runaway::Runaway;
+pub use said::{Ending, Frame, Limits, Said, SaidBefore, SpeechReport};
+pub use script::{Line, Script, ScriptError};
+pub use system::{AnyBlueprint, AnySystem, Saying, SpeechTrials};
+pub use times::line_times;
+pub use trial::SpokenRun;
+pub use vibevoice::{
+    Noise, Prompt, SpeakOptions, Speaking, Speech, SpeechBlueprint, SpeechOptions, SpeechSession,
+    Voice, VoicedNarrator,
+};

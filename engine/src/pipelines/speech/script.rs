@@ -1,7 +1,6 @@
-//! A script: lines of speakers, and the pieces of text that a prompt is made of.
+//! A script: lines and whose they are. Knows no system.
 
-use crate::error::EngineError;
-use crate::text::Tokenizer;
+use super::cut::spoken_seconds;
 
 /// A line and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,48 +14,106 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
     pub lines: Vec<Line>,
+    /// How many different speakers the whole script has, of which this may be a part.
+    speakers: usize,
+    /// Of a script whose lines begin with names: which of the names its speakers are.
+    named: Option<Vec<usize>>,
 }
 
-/// What the model was trained to begin with.
-const SYSTEM: &str = " Transform the text provided by various speakers into speech output, utilizing \
-                      the distinct voice of each respective speaker.\n";
+/// Why a text is no script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ScriptError {
+    #[error("the script has nothing to say")]
+    Empty,
+    #[error("line {line} of the script begins with a speaker's number, and others with a name")]
+    Mixed {
+        /// Counted from 1.
+        line: usize,
+    },
+}
 
 impl Script {
-    /// Of a text whose lines begin with `Speaker 1:`; a line that does not goes on with the one
-    /// before, and a text without any is the first speaker's. Numbers count from the smallest: from
-    /// 0, or from 1. `None`: there is nothing to say.
-    pub fn parse(text: &str) -> Option<Self> {
+    /// Of a text whose lines begin with `Speaker 1:` or with one of these names; a line that does not
+    /// goes on with the one before, and a text without any is the first speaker's. Numbers count from
+    /// the smallest: from 0, or from 1.
+    pub fn parse(text: &str, names: &[&str]) -> Result<Self, ScriptError> {
         let mut lines: Vec<Line> = Vec::new();
-        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-            match (speaker_of(line), lines.last_mut()) {
-                (Some((speaker, text)), _) => lines.push(Line {
-                    speaker,
-                    text: text.trim().to_owned(),
-                }),
-                (None, Some(before)) => {
-                    before.text.push(' ');
-                    before.text.push_str(line);
+        let (mut numbered, mut named) = (None, false);
+        let text = text.lines().map(str::trim).enumerate();
+        for (at, line) in text.filter(|(_, line)| !line.is_empty()) {
+            let (speaker, text) = match (speaker_of(line), named_of(line, names)) {
+                (_, Some((name, text))) => {
+                    named = true;
+                    (name, text)
                 }
-                (None, None) => lines.push(Line {
-                    speaker: 1,
-                    text: line.to_owned(),
-                }),
-            }
+                (Some((number, text)), None) => {
+                    numbered.get_or_insert(at + 1);
+                    (number, text)
+                }
+                (None, None) => match lines.last_mut() {
+                    Some(before) => {
+                        before.text.push(' ');
+                        before.text.push_str(line);
+                        continue;
+                    }
+                    None => (1, line),
+                },
+            };
+            lines.push(Line {
+                speaker,
+                text: text.trim().to_owned(),
+            });
+        }
+        if let (Some(line), true) = (numbered, named) {
+            return Err(ScriptError::Mixed { line });
         }
         lines.retain(|line| !line.text.is_empty());
-        let least = lines.iter().map(|line| line.speaker).min()?;
-        if least > 0 {
-            lines.iter_mut().for_each(|line| line.speaker -= 1);
-        }
-        Some(Self { lines })
+        let mut all: Vec<usize> = lines.iter().map(|line| line.speaker).collect();
+        all.sort_unstable();
+        all.dedup();
+        let least = *all.first().ok_or(ScriptError::Empty)?;
+        let number = |speaker: usize| match named {
+            true => all.iter().position(|it| *it == speaker).unwrap_or(0),
+            false => speaker - least.min(1),
+        };
+        (lines.iter_mut()).for_each(|line| line.speaker = number(line.speaker));
+        Ok(Self {
+            lines,
+            speakers: all.len(),
+            named: named.then_some(all),
+        })
+    }
+
+    /// Whether its lines begin with names.
+    pub fn has_names(&self) -> bool {
+        self.named.is_some()
     }
 
     /// How many different speakers there are.
     pub fn speakers(&self) -> usize {
-        let mut all: Vec<usize> = self.lines.iter().map(|line| line.speaker).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len()
+        self.speakers
+    }
+
+    /// Which of so many voices are its speakers', in their order.
+    pub fn voices(&self, given: usize) -> Vec<usize> {
+        match &self.named {
+            Some(named) => named.clone(),
+            None => (0..given.min(self.speakers)).collect(),
+        }
+    }
+
+    /// Seconds that it takes when it is spoken, as estimated.
+    pub fn seconds(&self) -> f64 {
+        let lines = self.lines.iter();
+        lines.map(|line| spoken_seconds(&line.text)).sum()
+    }
+
+    /// The same script with these lines alone.
+    pub(super) fn part(&self, lines: Vec<Line>) -> Self {
+        Self {
+            lines,
+            ..self.clone()
+        }
     }
 }
 
@@ -72,69 +129,14 @@ fn speaker_of(line: &str) -> Option<(usize, &str)> {
     Some((number.trim_end().parse().ok()?, text))
 }
 
-/// The tokens that are more than text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Special {
-    pub start: u32,
-    pub end: u32,
-    /// A frame of speech.
-    pub speech: u32,
-    pub eos: u32,
-}
-
-impl Special {
-    pub fn of(tokenizer: &Tokenizer) -> Result<Self, EngineError> {
-        let id = |name: &'static str| {
-            let found = tokenizer.id(name);
-            found.ok_or(EngineError::NoSpecialToken { name })
-        };
-        Ok(Self {
-            start: id("<|vision_start|>")?,
-            end: id("<|vision_end|>")?,
-            speech: id("<|vision_pad|>")?,
-            eos: id("<|endoftext|>")?,
-        })
-    }
-
-    /// Those that the model may say, in the order in which ties go.
-    pub fn all(&self) -> [u32; 4] {
-        [self.start, self.end, self.speech, self.eos]
-    }
-}
-
-/// The prompt's tokens, and which of them stand for frames of voices. `frames`: of each voice.
-pub(super) fn prompt(
-    script: &Script,
-    frames: &[usize],
-    tokenizer: &Tokenizer,
-    special: Special,
-) -> Result<(Vec<u32>, Vec<usize>), EngineError> {
-    let (mut tokens, mut given) = (Vec::new(), Vec::new());
-    let text = |tokens: &mut Vec<u32>, text: &str| -> Result<(), EngineError> {
-        tokens.extend(tokenizer.encode(text, false)?);
-        Ok(())
-    };
-    text(&mut tokens, SYSTEM)?;
-    text(&mut tokens, " Voice input:\n")?;
-    for (speaker, &count) in frames.iter().enumerate() {
-        text(&mut tokens, &format!(" Speaker {speaker}:"))?;
-        tokens.push(special.start);
-        given.extend(tokens.len()..tokens.len() + count);
-        tokens.extend(std::iter::repeat_n(special.speech, count));
-        tokens.push(special.end);
-        text(&mut tokens, "\n")?;
-    }
-    text(&mut tokens, " Text input:\n")?;
-    for Line {
-        speaker,
-        text: said,
-    } in &script.lines
-    {
-        text(&mut tokens, &format!(" Speaker {speaker}: {said}\n"))?;
-    }
-    text(&mut tokens, " Speech output:\n")?;
-    tokens.push(special.start);
-    Ok((tokens, given))
+/// `Anna: text`, where Anna is one of the names.
+fn named_of<'a>(line: &'a str, names: &[&str]) -> Option<(usize, &'a str)> {
+    let (name, text) = line.split_once(':')?;
+    let name = name.trim_end();
+    let at = names
+        .iter()
+        .position(|known| !name.is_empty() && *known == name)?;
+    Some((at, text))
 }
 
 #[cfg(test)]
@@ -142,7 +144,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<(usize, String)> {
-        let script = Script::parse(text).unwrap();
+        let script = Script::parse(text, &[]).unwrap();
         let lines = script.lines.into_iter();
         lines.map(|line| (line.speaker, line.text)).collect()
     }
@@ -160,13 +162,28 @@ mod tests {
         assert_eq!(lines("Speaker 0: a\nSpeaker 2: b")[1].0, 2);
         assert_eq!(lines("Speaker3: a")[0].1, "Speaker3: a");
         assert_eq!(lines("Speaker x: a")[0].1, "Speaker x: a");
-        assert_eq!(Script::parse(" \n\n"), None);
-        assert_eq!(Script::parse("Speaker 1:  \n"), None);
+        assert_eq!(Script::parse(" \n\n", &[]), Err(ScriptError::Empty));
         assert_eq!(
-            Script::parse("Speaker 4: a\nSpeaker 9: b")
-                .unwrap()
-                .speakers(),
-            2
+            Script::parse("Speaker 1:  \n", &[]),
+            Err(ScriptError::Empty)
         );
+        let script = Script::parse("Speaker 4: a\nSpeaker 9: b", &[]).unwrap();
+        assert_eq!((script.speakers(), script.voices(3)), (2, vec![0, 1]));
+    }
+
+    #[test]
+    fn names_are_speakers_in_the_order_of_their_voices() {
+        let names = ["Anna", "Bo", "Cy"];
+        let script = Script::parse("Cy: One.\nAnna : Two: three.\nmore", &names).unwrap();
+        let lines: Vec<_> = (script.lines.iter())
+            .map(|line| (line.speaker, line.text.as_str()))
+            .collect();
+        assert_eq!(lines, [(1, "One."), (0, "Two: three. more")]);
+        assert_eq!((script.speakers(), script.voices(3)), (2, vec![0, 2]));
+        let mixed = Script::parse("Anna: One.\nSpeaker 1: Two.", &names);
+        assert_eq!(mixed, Err(ScriptError::Mixed { line: 2 }));
+        // Without a name in it, the voices are bound in their order.
+        let plain = Script::parse("Speaker 1: One.", &names).unwrap();
+        assert_eq!(plain.voices(3), [0]);
     }
 }

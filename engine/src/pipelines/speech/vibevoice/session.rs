@@ -4,17 +4,24 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kernels::{CodecScratch, CodecState, ConnectScratch, DenoiserScratch, Team, connect, encode};
+use kernels::{
+    Between, CodecScratch, CodecState, ConnectScratch, DenoiserScratch, Team, connect, encode,
+};
 use loader::Component;
 
 use super::model::{Parts, Speech};
 use super::noise::{Draws, Noise};
-use super::parts::Open;
+use super::past;
+use super::prompt;
 use super::schedule::Schedule;
-use super::script::{self, Script};
-use super::speaking::{SpeakOptions, Speaking};
+use super::speaking::{Next, SpeakOptions, Speaking};
+use super::weights;
 use crate::error::EngineError;
 use crate::model::Model;
+use crate::pipelines::speech::cut::{FRAMES_PER_S_MAX, PartLimit};
+use crate::pipelines::speech::part::Open;
+use crate::pipelines::speech::said::{SaidBefore, Tally};
+use crate::pipelines::speech::script::Script;
 use crate::profile::Recording;
 use crate::run::sequence::Sequence;
 use crate::run::session::Session;
@@ -25,6 +32,22 @@ pub struct Voice {
     /// Means of its frames.
     latents: Vec<f32>,
     frames: usize,
+}
+
+impl Voice {
+    /// What [`Voice::latents`] gave; `None` where it is no whole number of frames, or not of numbers.
+    pub fn of_latents(latents: Vec<f32>, latent: usize) -> Option<Self> {
+        let whole = latent > 0 && !latents.is_empty() && latents.len().is_multiple_of(latent);
+        let fine = whole && latents.iter().all(|number| number.is_finite());
+        fine.then(|| Self {
+            frames: latents.len() / latent,
+            latents,
+        })
+    }
+
+    pub fn latents(&self) -> &[f32] {
+        &self.latents
+    }
 }
 
 /// A script in voices, as the model takes it.
@@ -52,6 +75,7 @@ pub struct SpeechSession<'m> {
     pub(super) semantic: (CodecState, CodecScratch),
     pub(super) denoiser: DenoiserScratch,
     pub(super) connector: ConnectScratch,
+    pub(super) tally: Tally,
 }
 
 /// What does not change.
@@ -61,7 +85,7 @@ pub(super) struct System<'m> {
     pub(super) config: &'m loader::VibeVoiceConfig,
     pub(super) sizes: &'m super::model::Sizes,
     pub(super) tokenizer: &'m crate::text::Tokenizer,
-    pub(super) special: script::Special,
+    pub(super) special: prompt::Special,
     pub(super) head_rows: &'m [f32],
     pub(super) scaling: f32,
     pub(super) bias: f32,
@@ -95,7 +119,13 @@ impl<'m> SpeechSession<'m> {
         let mut denoiser = DenoiserScratch::sized(&sizes.denoiser_scratch);
         parts.head.open(|head| {
             let (shape, times) = (&sizes.denoiser, schedule.times());
-            kernels::embed_times(&team, shape, &head.denoiser(shape), &times, &mut denoiser);
+            kernels::embed_times(
+                &team,
+                shape,
+                &weights::denoiser(head, shape),
+                &times,
+                &mut denoiser,
+            );
         })?;
         Ok(Self {
             encoder: codec(&sizes.acoustic_encoder, &sizes.encoder_scratch),
@@ -118,6 +148,7 @@ impl<'m> SpeechSession<'m> {
             own,
             other,
             team,
+            tally: Tally::default(),
         })
     }
 
@@ -158,7 +189,7 @@ impl<'m> SpeechSession<'m> {
         let (state, scratch) = &mut self.encoder;
         state.reset();
         parts.acoustic_encoder.open(|part| {
-            let weights = part.codec(shape);
+            let weights = weights::codec(part, shape);
             encode(
                 &self.team,
                 shape,
@@ -172,20 +203,20 @@ impl<'m> SpeechSession<'m> {
         Ok(Voice { latents, frames })
     }
 
-    /// The prompt of a script in these voices, bound in their order; more than there are speakers are
-    /// left out.
+    /// The prompt of a script in these voices: those of its speakers are taken.
     pub fn prompt(
         &mut self,
         script: &Script,
         voices: &[Voice],
         noise: &Noise,
     ) -> Result<Prompt, EngineError> {
-        let voices = &voices[..voices.len().min(script.speakers())];
+        let bound = script.voices(voices.len()).into_iter();
+        let voices: Vec<&Voice> = bound.filter_map(|at| voices.get(at)).collect();
         let frames: Vec<usize> = voices.iter().map(|voice| voice.frames).collect();
         let System {
             tokenizer, special, ..
         } = self.system;
-        let (tokens, given) = script::prompt(script, &frames, tokenizer, special)?;
+        let (tokens, given) = prompt::prompt(script, &frames, tokenizer, special)?;
         let mut draws = Draws::new(noise.clone());
         let scales: Vec<f32> = (0..voices.len()).map(|at| draws.voice_scale(at)).collect();
         let most = frames.iter().copied().max().unwrap_or(0);
@@ -229,18 +260,83 @@ impl<'m> SpeechSession<'m> {
         Ok(out)
     }
 
+    /// What the language model takes for a frame.
+    pub(super) fn row_of(
+        &mut self,
+        latents: &[f32],
+        semantics: &[f32],
+    ) -> Result<Vec<f32>, EngineError> {
+        let mut rows = self.connected(Component::AcousticConnector, latents)?;
+        let heard = self.connected(Component::SemanticConnector, semantics)?;
+        (rows.iter_mut().zip(heard)).for_each(|(row, heard)| *row += heard);
+        Ok(rows)
+    }
+
+    /// The script in parts that the context has room for each, and that take no more than so many
+    /// seconds, as estimated.
+    pub fn parts(
+        &self,
+        script: &Script,
+        voices: &[Voice],
+        most_s: Option<f64>,
+    ) -> Result<Vec<Script>, EngineError> {
+        let bound = script.voices(voices.len()).into_iter();
+        let frames = bound.filter_map(|at| voices.get(at)).map(Voice::frames);
+        let System {
+            tokenizer,
+            special,
+            config,
+            ..
+        } = self.system;
+        let without = script.part(Vec::new());
+        let frames: Vec<usize> = frames.collect();
+        let (without, _) = prompt::prompt(&without, &frames, tokenizer, special)?;
+        let context = self.own.len() + self.own.room();
+        Ok(script.parts(PartLimit {
+            seconds: most_s.unwrap_or(f64::INFINITY),
+            tokens: context.saturating_sub(without.len()) as f64,
+            frames_per_s: FRAMES_PER_S_MAX
+                .min(config.sample_rate as f64 / config.acoustic.hop() as f64),
+        }))
+    }
+
     /// Speaks. What it says comes token by token.
     pub fn speak(
         &mut self,
         prompt: Prompt,
         options: SpeakOptions,
     ) -> Result<Speaking<'_, 'm>, EngineError> {
+        self.begin()?;
+        let before = SaidBefore::default();
+        Ok(Speaking::new(self, Next::Prompt(prompt), before, options))
+    }
+
+    /// Goes on where speaking of this prompt was ended. What was said is read as a prompt is, so the
+    /// last bits of what follows may be others than if it had not been ended.
+    pub fn speak_on(
+        &mut self,
+        mut prompt: Prompt,
+        said: SaidBefore,
+        options: SpeakOptions,
+    ) -> Result<Speaking<'_, 'm>, EngineError> {
+        self.begin()?;
+        let next = match said.tokens.is_empty() {
+            true => Next::Prompt(prompt),
+            false => {
+                let read = past::read(&said, self, &mut prompt)?;
+                self.session.passes.forget_measured();
+                read
+            }
+        };
+        Ok(Speaking::new(self, next, said, options))
+    }
+
+    fn begin(&mut self) -> Result<(), EngineError> {
         self.own.go_back(0)?;
         self.other.go_back(0)?;
         self.decoder.0.reset();
         self.semantic.0.reset();
-        self.session.passes.begin()?;
-        Ok(Speaking::new(self, prompt, options))
+        self.session.passes.begin()
     }
 }
 
@@ -256,8 +352,7 @@ fn connect_through(
         team,
         part.matrix("linear_1.weight"),
         part.vector("linear_1.bias"),
-        part.vector("act.weight"),
-        eps as f32,
+        Between::Norm(part.vector("act.weight"), eps as f32),
         part.matrix("linear_2.weight"),
         part.vector("linear_2.bias"),
         x,

@@ -1,70 +1,50 @@
 //! A prompt spoken: a token at a time, and a frame of sound for each that is one of speech.
 
-use std::time::{Duration, Instant};
-
 use kernels::{denoise_step, encode};
-use loader::Component;
 
 use super::noise::{Draws, Noise};
+use super::past;
 use super::schedule::Found;
 use super::session::{Prompt, SpeechSession, System};
+use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
-use crate::profile::{PassKind, Timing, Totals, stage};
+use crate::pipelines::speech::runaway::{Watch, loudness};
+use crate::pipelines::speech::said::{
+    Ending, Frame, Limits, Said, SaidBefore, SpeechReport, Tally,
+};
+use crate::profile::{PassKind, stage};
 use crate::run::past::Measured;
+
+/// What a frame was made of: the latent, what was heard of it, and the language model's last rows, with
+/// the prompt and without.
+pub(super) const LATENT: &str = "frame.latent";
+pub(super) const SEMANTIC: &str = "frame.semantic";
+const WITH_PROMPT: &str = "frame.cond_pos";
+const WITHOUT: &str = "frame.cond_neg";
 
 /// How to speak.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpeakOptions {
     /// How much the first condition counts over the second.
     pub guidance: f32,
-    /// The most tokens.
-    pub max_new_tokens: usize,
     pub noise: Noise,
+    pub limits: Limits,
 }
 
 impl Default for SpeakOptions {
     fn default() -> Self {
         Self {
             guidance: 1.3,
-            max_new_tokens: usize::MAX,
             noise: Noise::default(),
+            limits: Limits::default(),
         }
     }
 }
 
-/// Why it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    EndOfText,
-    MaxNewTokens,
-    ContextFull,
-    Interrupted,
-    Failed,
-}
-
-/// A token, and what came with it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Said {
-    pub token: u32,
-    /// Of a token of speech.
-    pub frame: Option<Frame>,
-}
-
-/// A frame of speech.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Frame {
-    pub audio: Vec<f32>,
-    pub latent: Vec<f32>,
-    pub semantic: Vec<f32>,
-    /// The language model's last rows, with the prompt and without.
-    pub with_prompt: Vec<f32>,
-    pub without: Vec<f32>,
-}
-
 /// What the language model takes next.
 #[derive(Debug)]
-enum Next {
+pub(super) enum Next {
     Prompt(Prompt),
     Token(u32),
     /// In place of a token's embedding.
@@ -78,46 +58,51 @@ pub struct Speaking<'s, 'm> {
     draws: Draws,
     next: Next,
     options: SpeakOptions,
-    said: usize,
-    frames: usize,
+    before: SaidBefore,
+    watch: Option<Watch>,
     ending: Option<Ending>,
-    started: Instant,
-    first_audio: Option<Duration>,
-    /// When the prompt's pass was over, and the last one.
-    generating: Option<(Instant, Instant)>,
-    totals: Totals,
 }
 
-/// What speaking came to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SpeechReport {
-    pub tokens: usize,
-    pub frames: usize,
-    pub ending: Option<Ending>,
-    /// From the call that began to the first frame of sound.
-    pub first_audio: Option<Duration>,
-    pub totals: Totals,
-    pub timing: Timing,
+impl SpeechSession<'_> {
+    /// What all that was spoken has come to.
+    pub fn report(&self) -> SpeechReport {
+        self.tally.report(&self.session.passes.startup)
+    }
+
+    /// The next report begins here.
+    pub fn forget_report(&mut self) {
+        self.tally = Tally::default();
+    }
 }
 
 impl<'s, 'm> Speaking<'s, 'm> {
     pub(super) fn new(
         session: &'s mut SpeechSession<'m>,
-        prompt: Prompt,
+        next: Next,
+        before: SaidBefore,
         options: SpeakOptions,
     ) -> Self {
+        session.tally.begin();
+        let config = session.system.config;
+        let mut draws = Draws::new(options.noise.clone());
+        draws.skip_frames(
+            options.limits.first_frame + before.frames(),
+            config.acoustic.latent,
+        );
+        let frame_s = config.acoustic.hop() as f64 / config.sample_rate as f64;
+        let watch = options.limits.expected_s.map(|expected| {
+            let mut watch = Watch::new(expected, frame_s);
+            watch.made(before.frames());
+            watch
+        });
         Self {
-            draws: Draws::new(options.noise.clone()),
+            draws,
+            watch,
             session,
-            next: Next::Prompt(prompt),
+            next,
             options,
-            said: 0,
-            frames: 0,
+            before,
             ending: None,
-            started: Instant::now(),
-            first_audio: None,
-            generating: None,
-            totals: Totals::default(),
         }
     }
 
@@ -125,19 +110,11 @@ impl<'s, 'm> Speaking<'s, 'm> {
         self.ending
     }
 
-    /// What it has come to so far.
-    pub fn report(&self) -> SpeechReport {
-        let generate = self.generating.map(|(from, to)| to.duration_since(from));
-        let startup = &self.session.session.passes.startup;
-        let generate = generate.unwrap_or_default();
-        SpeechReport {
-            tokens: self.said,
-            frames: self.frames,
-            ending: self.ending,
-            first_audio: self.first_audio,
-            totals: self.totals,
-            timing: Timing::new(startup, self.totals, generate, self.first_audio),
-        }
+    /// What was said of this prompt, to go on from it later.
+    pub fn said(&self) -> SaidBefore {
+        let mut said = self.before.clone();
+        past::keep(&mut said, &self.session.decoder.0, &self.session.semantic.0);
+        said
     }
 
     /// The passes of which all is known since `next` was called before.
@@ -146,11 +123,12 @@ impl<'s, 'm> Speaking<'s, 'm> {
     }
 
     fn say(&mut self) -> Result<Option<Said>, EngineError> {
-        if self.said >= self.options.max_new_tokens {
+        let said = self.before.tokens.len();
+        if said >= self.options.limits.max_new_tokens {
             self.ending = Some(Ending::MaxNewTokens);
             return Ok(None);
         }
-        if self.said > 0 && self.session.own.room() == 0 {
+        if said > 0 && self.session.own.room() == 0 {
             self.ending = Some(Ending::ContextFull);
             return Ok(None);
         }
@@ -159,7 +137,6 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let clock = &mut self.session.session.passes.clock;
         let token = stage!(clock, Sampling, choose(&self.session.system, &with_prompt));
         let special = self.session.system.special;
-        self.said += 1;
         let frame = match token {
             _ if token == special.speech => Some(self.frame(with_prompt, without)?),
             _ => {
@@ -174,17 +151,19 @@ impl<'s, 'm> Speaking<'s, 'm> {
                 None
             }
         };
-        self.session.session.passes.end_pass()?;
-        let now = Instant::now();
-        self.generating.get_or_insert((now, now)).1 = now;
-        if frame.is_some() {
-            self.first_audio.get_or_insert_with(|| now - self.started);
-        }
-        for pass in self.session.session.measured() {
-            self.totals.add(&pass.timing, &pass.loads);
-        }
+        past::add(&mut self.before, token, frame.as_ref());
+        let session = &mut *self.session;
+        session.session.passes.end_pass()?;
+        session
+            .tally
+            .add(frame.is_some(), session.session.measured());
         if token == special.eos {
             self.ending = Some(Ending::EndOfText);
+        }
+        if let (Some(watch), Some(frame)) = (&mut self.watch, &frame)
+            && let Some(why) = watch.frame(frame.loudness, frame.stage(WITH_PROMPT))
+        {
+            self.ending = Some(Ending::Runaway(why));
         }
         Ok(Some(Said { token, frame }))
     }
@@ -268,14 +247,14 @@ impl<'s, 'm> Speaking<'s, 'm> {
         } = &session.system;
         let latent_size = config.acoustic.latent;
         let mut latent = vec![0.0; latent_size];
-        self.draws.frame(self.frames, &mut latent);
-        self.frames += 1;
+        let frame = self.options.limits.first_frame + self.before.frames();
+        self.draws.frame(frame, &mut latent);
         let conditions = [&with_prompt[..], &without].concat();
         let (team, guidance) = (&session.team, self.options.guidance);
         let (schedule, scratch) = (&session.schedule, &mut session.denoiser);
         stage!(clock, DiffusionHead, {
             parts.head.open(|head| {
-                let weights = head.denoiser(&sizes.denoiser);
+                let weights = weights::denoiser(head, &sizes.denoiser);
                 kernels::condition(team, &sizes.denoiser, &weights, &conditions, scratch);
                 let (mut found, mut off) = (Found::default(), vec![0.0; 2 * latent_size]);
                 for at in 0..schedule.len() {
@@ -297,7 +276,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let (state, scratch) = &mut session.decoder;
         stage!(clock, Codec, {
             parts.acoustic_decoder.open(|part| {
-                let weights = part.codec(shape);
+                let weights = weights::codec(part, shape);
                 kernels::decode(team, shape, &weights, state, &divided, &mut audio, scratch);
             })?;
         });
@@ -306,23 +285,21 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let (state, scratch) = &mut session.semantic;
         stage!(clock, SemanticEncoder, {
             parts.semantic_encoder.open(|part| {
-                let weights = part.codec(shape);
+                let weights = weights::codec(part, shape);
                 encode(team, shape, &weights, state, &audio, &mut semantic, scratch);
             })?;
         });
         let speech = special.speech;
-        let mut row = session.connected(Component::AcousticConnector, &latent)?;
-        let heard = session.connected(Component::SemanticConnector, &semantic)?;
-        row.iter_mut()
-            .zip(heard)
-            .for_each(|(row, heard)| *row += heard);
-        self.next = Next::Row(speech, row);
+        self.next = Next::Row(speech, session.row_of(&latent, &semantic)?);
         Ok(Frame {
+            loudness: loudness(&audio),
             audio,
-            latent,
-            semantic,
-            with_prompt,
-            without,
+            stages: vec![
+                (LATENT, latent),
+                (SEMANTIC, semantic),
+                (WITH_PROMPT, with_prompt),
+                (WITHOUT, without),
+            ],
         })
     }
 }

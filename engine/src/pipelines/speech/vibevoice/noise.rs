@@ -52,6 +52,13 @@ impl Draws {
         }
     }
 
+    /// Frames that were made before take their draws.
+    pub fn skip_frames(&mut self, frames: usize, latent: usize) {
+        (0..frames * latent).for_each(|_| {
+            self.frames.draw();
+        });
+    }
+
     /// What a frame begins with.
     pub fn frame(&mut self, frame: usize, to: &mut [f32]) {
         let from = frame * to.len();

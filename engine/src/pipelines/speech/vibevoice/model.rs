@@ -1,6 +1,5 @@
 //! A system that speaks: planned, then where it will live.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,18 +8,19 @@ use kernels::{
     DenoiserShape, Level, Team,
 };
 use loader::{Component, VibeVoice, VibeVoiceConfig, Whole};
-use serde_json::Map;
 
-use super::parts::{Part, codec_shape, denoiser_shape};
-use super::script::Special;
+use super::prompt::Special;
 use super::session::SpeechSession;
+use super::weights::{codec_shape, denoiser_shape};
 use crate::compute::Kernels;
 use crate::error::EngineError;
 use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
 use crate::model::{Blueprint, Model};
-use crate::text::{SpecialTokens, Tokenizer};
-use crate::weights::weight::tensor_of;
+use crate::pipelines::speech::part::{Part, numbers_of_rows};
+use crate::pipelines::speech::tokenizer;
+use crate::profile::MemoryLimit;
+use crate::text::Tokenizer;
 
 /// How to run it.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,7 +125,7 @@ impl SpeechBlueprint {
         let sizes = Sizes::of(&system.config, threads, options.steps);
         let mut beside = sizes.bytes();
         for which in Component::ALL {
-            beside += Part::bytes_of(&system, which, asked.dtype)?;
+            beside += system.component(which, asked.dtype)?.source.slab_bytes() as u64;
         }
         let of_language = ModelOptions {
             sequences: BRANCHES,
@@ -140,7 +140,9 @@ impl SpeechBlueprint {
         if language.on_device() {
             return Err(EngineError::RowsOnDevice);
         }
-        let tokenizer = tokenizer(&system, &language, options.tokenizer.as_deref())?;
+        let given = options.tokenizer.as_deref();
+        let name = system.config.tokenizer_name.as_ref();
+        let tokenizer = tokenizer::find(given, &language.checkpoint, name)?;
         Ok(Self {
             special: Special::of(&tokenizer)?,
             tokenizer,
@@ -159,39 +161,13 @@ impl SpeechBlueprint {
     pub fn beside(&self) -> Result<Vec<(&'static str, u64)>, EngineError> {
         let dtype = self.language.options.dtype;
         let parts = Component::ALL.into_iter();
-        let parts =
-            parts.map(|which| Ok((which.name(), Part::bytes_of(&self.system, which, dtype)?)));
+        let parts = parts.map(|which| {
+            let component = self.system.component(which, dtype)?;
+            Ok((which.name(), component.source.slab_bytes() as u64))
+        });
         let scratch = ("their working memory", self.sizes.bytes());
         parts.chain([Ok(scratch)]).collect()
     }
-}
-
-fn tokenizer(
-    system: &VibeVoice,
-    language: &Blueprint,
-    given: Option<&Path>,
-) -> Result<Tokenizer, EngineError> {
-    let Some(path) = given else {
-        return match crate::model::prompt::tokenizer_of(&language.checkpoint)? {
-            Some(tokenizer) => Ok(tokenizer),
-            None => Err(EngineError::NoSpeechTokenizer {
-                location: system.location().to_owned(),
-                name: system.config.tokenizer_name.clone(),
-            }),
-        };
-    };
-    let file = match path.is_dir() {
-        true => path.join("tokenizer.json"),
-        false => path.to_owned(),
-    };
-    let json = fs::read(&file).map_err(|source| EngineError::TokenizerFile {
-        file: file.display().to_string(),
-        source,
-    })?;
-    Ok(Tokenizer::new(
-        &json,
-        &SpecialTokens::of(&Map::new(), None)?,
-    )?)
 }
 
 /// All that is not the language model.
@@ -239,7 +215,10 @@ impl Speech {
             sizes,
         } = blueprint;
         let dtype = language.options.dtype;
-        let mut part = |which| Part::load(&system, which, dtype, progress);
+        let mut part = |which| {
+            let component = system.component(which, dtype)?;
+            Part::load(&component, system.sources(), progress)
+        };
         let parts = Parts {
             acoustic_encoder: part(Component::AcousticEncoder)?,
             acoustic_decoder: part(Component::AcousticDecoder)?,
@@ -270,6 +249,26 @@ impl Speech {
             bytes += component.source.stored_bytes();
         }
         Ok(bytes)
+    }
+
+    /// Measures, once, how fast memory can be read, over the diffusion head's bytes, and counts what
+    /// a frame reads of all parts. The reports of [`Speech::language`] then have it.
+    pub fn measure_memory(&self) -> Result<MemoryLimit, EngineError> {
+        let parts = &self.parts;
+        let once = [
+            &parts.acoustic_decoder,
+            &parts.semantic_encoder,
+            &parts.acoustic_connector,
+            &parts.semantic_connector,
+        ];
+        let once: u64 = once.into_iter().map(Part::bytes).sum();
+        let again = parts.head.bytes_of_weights(|name| {
+            name.contains(".ffn.")
+                || name.starts_with("noisy")
+                || name == "final_layer.linear_2.weight"
+        });
+        let of_head = parts.head.bytes() + (self.steps as u64 - 1) * again;
+        (self.language).measure_memory_over(Some(parts.head.slab()), once + of_head)
     }
 
     /// What reports are about.
@@ -304,12 +303,5 @@ fn head_rows(system: &VibeVoice, special: Special) -> Result<Vec<f32>, EngineErr
             });
         }
     }
-    let mut bytes = vec![0; wanted.len() * rows.row_bytes()];
-    rows.read(&wanted, &mut bytes)?;
-    let cols = system.language.config.hidden_size;
-    let cpu = candle_core::Device::Cpu;
-    let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &cpu)?;
-    let tensor = tensor.to_dtype(candle_core::DType::F32)?;
-    // waits: on the host alone, while it is loaded
-    Ok(tensor.flatten_all()?.to_vec1()?)
+    numbers_of_rows(&rows, &wanted, system.language.config.hidden_size)
 }

@@ -1,0 +1,146 @@
+//! A part that stands beside the language model, whole in memory, as the kernels take it. Knows names
+//! of weights, and no system.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use kernels::{Matrix, Weights};
+use loader::{Access, BlockLayout, ComponentSource, Placement, Rows, Storage};
+use offload::SlabBytes;
+
+use crate::compute::fast::{matrix_of, numbers_of};
+use crate::error::EngineError;
+use crate::weights::weight::tensor_of;
+
+/// One of them.
+#[derive(Debug)]
+pub struct Part {
+    slab: SlabBytes,
+    layout: Arc<BlockLayout>,
+    /// Where in the layout each weight is.
+    names: HashMap<String, usize>,
+}
+
+/// Changes a weight's numbers with another's.
+pub type Change<'a> = &'a mut dyn FnMut(&str, Option<&str>, &dyn Fn(&mut [f32], &[f32]));
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let numbers = bytes.chunks_exact(4);
+    numbers
+        .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+        .collect()
+}
+
+/// The numbers of these rows, one after the other.
+pub fn numbers_of_rows(rows: &Rows, wanted: &[u32], cols: usize) -> Result<Vec<f32>, EngineError> {
+    let mut bytes = vec![0; wanted.len() * rows.row_bytes()];
+    rows.read(wanted, &mut bytes)?;
+    let cpu = candle_core::Device::Cpu;
+    let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &cpu)?;
+    let tensor = tensor.to_dtype(candle_core::DType::F32)?;
+    // waits: on the host alone, while a prompt is made or a system is loaded
+    Ok(tensor.flatten_all()?.to_vec1()?)
+}
+
+/// A part while its bytes are at hand.
+#[derive(Clone, Copy)]
+pub struct Open<'a> {
+    part: &'a Part,
+    bytes: &'a [u8],
+}
+
+impl Part {
+    pub fn load(
+        component: &ComponentSource,
+        sources: &[Arc<dyn Storage>],
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, EngineError> {
+        let source = &component.source;
+        let slab = SlabBytes::host(source.slab_bytes())?;
+        slab.write(|to| loader::read_block(sources, source, to, Access::Buffered))??;
+        progress(source.stored_bytes());
+        let names = component.tensors.iter().enumerate();
+        Ok(Self {
+            slab,
+            layout: Arc::clone(source.layout()),
+            names: names
+                .map(|(at, tensor)| (tensor.name.clone(), at))
+                .collect(),
+        })
+    }
+
+    pub fn slab(&self) -> &SlabBytes {
+        &self.slab
+    }
+
+    /// Of all its weights.
+    pub fn bytes(&self) -> u64 {
+        self.bytes_of_weights(|_| true)
+    }
+
+    /// Of those whose names are wanted.
+    pub fn bytes_of_weights(&self, wanted: impl Fn(&str) -> bool) -> u64 {
+        let places = self.layout.placements();
+        let names = self.names.iter().filter(|(name, _)| wanted(name));
+        names.map(|(_, at)| places[*at].bytes() as u64).sum()
+    }
+
+    /// Lets `work` change numbers of f32 weights, each by its name and, where it is asked for, with
+    /// those of another beside it.
+    pub fn prepare(&self, work: impl FnOnce(&[String], Change<'_>)) -> Result<(), EngineError> {
+        let mut names: Vec<String> = self.names.keys().cloned().collect();
+        names.sort_unstable();
+        let place = |name: &str| -> Range<usize> {
+            let part = &self.layout.placements()[self.names[name]].parts[0];
+            part.offset..part.offset + part.bytes
+        };
+        Ok(self.slab.write(|bytes| {
+            let mut numbers = Vec::new();
+            work(&names, &mut |name, beside, change| {
+                let beside = beside.map_or(Vec::new(), |it| floats(&bytes[place(it)]));
+                let at = place(name);
+                numbers.clear();
+                numbers.extend(floats(&bytes[at.clone()]));
+                change(&mut numbers, &beside);
+                for (to, number) in bytes[at].chunks_exact_mut(4).zip(&numbers) {
+                    to.copy_from_slice(&number.to_le_bytes());
+                }
+            });
+        })?)
+    }
+
+    /// Lets `work` see the weights.
+    pub fn open<R>(&self, work: impl FnOnce(Open<'_>) -> R) -> Result<R, EngineError> {
+        Ok(self.slab.read(|bytes| work(Open { part: self, bytes }))?)
+    }
+}
+
+impl<'a> Open<'a> {
+    pub fn place(&self, name: &str) -> &'a Placement {
+        match self.part.names.get(name) {
+            Some(&at) => &self.part.layout.placements()[at],
+            None => unreachable!("no weight `{name}`: the loader has looked at all of them"),
+        }
+    }
+
+    pub fn matrix(&self, name: &str) -> Matrix<'a> {
+        matrix_of(self.place(name), self.bytes)
+    }
+
+    pub fn vector(&self, name: &str) -> Weights<'a> {
+        numbers_of(self.place(name), self.bytes)
+    }
+
+    /// Adds a row of a matrix.
+    pub fn add_row(&self, name: &str, row: usize, to: &mut [f32]) {
+        let from = row * to.len();
+        let range = from..from + to.len();
+        let to = to.iter_mut();
+        match self.vector(name) {
+            Weights::F32(all) => to.zip(&all[range]).for_each(|(to, it)| *to += it),
+            Weights::Bf16(all) => (to.zip(&all[range])).for_each(|(to, it)| *to += it.to_f32()),
+            Weights::F16(all) => (to.zip(&all[range])).for_each(|(to, it)| *to += it.to_f32()),
+        }
+    }
+}

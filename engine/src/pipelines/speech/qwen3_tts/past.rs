@@ -1,0 +1,85 @@
+//! Going on from what was said of a prompt: the talker reads it, and the vocoder makes its sound again,
+//! which nobody hears.
+
+use kernels::decode_codes;
+
+use super::session::{TtsSession, add, trailing};
+use super::speaking::Next;
+use super::weights;
+use crate::compute::batch::{Given, Run, RunKind};
+use crate::error::EngineError;
+use crate::pipelines::speech::said::{Frame, SaidBefore};
+use crate::profile::PassKind;
+
+/// All codes of all frames.
+const CODES: &str = "codes";
+
+/// Counts a first code.
+pub(super) fn add_said(said: &mut SaidBefore, token: u32, frame: Option<&Frame>) {
+    said.tokens.push(token);
+    if let Some(frame) = frame {
+        said.loudness.push(frame.loudness);
+        said.list_mut(CODES)
+            .extend(frame.stage(super::speaking::CODES));
+    }
+}
+
+/// Has the talker read it, and gives what it takes next. There is a frame.
+pub(super) fn read(
+    session: &mut TtsSession<'_>,
+    said: &SaidBefore,
+    mut rows: Vec<f32>,
+    following: &[f32],
+) -> Result<Next, EngineError> {
+    let shape = &session.system.sizes.vocoder;
+    let (groups, width) = (shape.quantisers, session.system.width());
+    let first = session.session.model().config().vocab_size;
+    let codes: Vec<u32> = said.list(CODES).iter().map(|code| *code as u32).collect();
+    let known = |(at, code): (usize, &u32)| {
+        let most = if at % groups == 0 { first } else { shape.codes };
+        (*code as usize) < most.min(shape.codes)
+    };
+    if codes.len() != said.frames() * groups || !codes.iter().enumerate().all(known) {
+        return Err(EngineError::SaidElsewhere);
+    }
+    let mut sound = vec![0.0; shape.samples()];
+    let (state, scratch) = &mut session.vocoder;
+    session.system.parts.codec.open(|part| {
+        let weights = weights::vocoder(part, shape);
+        for codes in codes.chunks_exact(groups) {
+            decode_codes(
+                &session.team,
+                shape,
+                &weights,
+                state,
+                codes,
+                &mut sound,
+                scratch,
+            );
+        }
+    })?;
+    let mut last = Vec::new();
+    for (frame, codes) in codes.chunks_exact(groups).enumerate() {
+        rows.extend(std::mem::take(&mut last));
+        last = session.row_of(codes)?;
+        add(&mut last, trailing(following, frame, width));
+    }
+    let tokens = vec![session.system.config.tokens.pad; rows.len() / width];
+    let given: Vec<usize> = (0..tokens.len()).collect();
+    let passes = &mut session.session.passes;
+    let own = &mut session.own;
+    let run = Run {
+        state: &mut own.state,
+        tokens: &tokens,
+        position: 0,
+        kind: RunKind::of(tokens.len(), 0),
+        given: Some(Given {
+            tokens: &given,
+            rows: &rows,
+        }),
+    };
+    passes.blocks(PassKind::Prompt, 1, &mut [run])?;
+    passes.end_pass()?;
+    own.tokens.extend(&tokens);
+    Ok(Next::Row(last))
+}

@@ -1,0 +1,274 @@
+//! A prompt spoken: a frame of codes at a time, and its sound.
+
+use kernels::{decode_codes, predict_codes};
+
+use super::draws::Draws;
+use super::past;
+use super::sampling::{Chooser, penalise};
+use super::session::{TtsSession, TtsSpeakOptions, add, trailing};
+use super::weights;
+use crate::compute::batch::{Given, Run, RunKind};
+use crate::error::EngineError;
+use crate::pipelines::speech::runaway::{Watch, loudness};
+use crate::pipelines::speech::said::{Ending, Frame, Said, SaidBefore};
+use crate::profile::{PassKind, stage};
+use crate::run::past::Measured;
+
+/// What a frame was made of.
+pub(super) const CODES: &str = "codes";
+const LOGITS: &str = "logits";
+const HIDDEN: &str = "hidden";
+
+/// So many frames come before an end.
+const FRAMES_MIN: usize = 2;
+
+/// What the talker takes next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Prompt(Vec<f32>),
+    Row(Vec<f32>),
+}
+
+/// An iterator over what is said.
+#[derive(Debug)]
+pub struct TtsSpeaking<'s, 'm> {
+    session: &'s mut TtsSession<'m>,
+    draws: Draws,
+    chooser: Chooser,
+    /// Which first codes were said.
+    known: Vec<bool>,
+    next: Next,
+    /// Rows of the text's track that follow the prompt.
+    trailing: Vec<f32>,
+    options: TtsSpeakOptions,
+    before: SaidBefore,
+    watch: Option<Watch>,
+    ending: Option<Ending>,
+}
+
+impl<'s, 'm> TtsSpeaking<'s, 'm> {
+    pub(super) fn new(
+        session: &'s mut TtsSession<'m>,
+        (next, trailing): (Next, Vec<f32>),
+        before: SaidBefore,
+        options: TtsSpeakOptions,
+    ) -> Self {
+        session.tally.begin();
+        let config = session.system.config;
+        let first = session.session.model().config().vocab_size;
+        let made = options.limits.first_frame + before.frames();
+        let groups = config.codec.quantizers;
+        let frame_s = config.codec.hop() as f64 / config.codec.sample_rate as f64;
+        let watch = options.limits.expected_s.map(|expected| {
+            let mut watch = Watch::new(expected, frame_s);
+            watch.made(before.frames());
+            watch
+        });
+        let mut known = vec![false; first];
+        for token in &before.tokens {
+            known[*token as usize] = true;
+        }
+        Self {
+            draws: Draws::new(options.seed, options.uniforms.clone(), groups, made),
+            chooser: Chooser::new(first.max(config.predictor.codes())),
+            known,
+            session,
+            next,
+            trailing,
+            options,
+            before,
+            watch,
+            ending: None,
+        }
+    }
+
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+
+    /// What was said of this prompt, to go on from it later.
+    pub fn said(&self) -> SaidBefore {
+        self.before.clone()
+    }
+
+    /// The passes of which all is known since `next` was called before.
+    pub fn measured(&self) -> &[Measured] {
+        self.session.session.measured()
+    }
+
+    fn say(&mut self) -> Result<Option<Said>, EngineError> {
+        let said = self.before.tokens.len();
+        if said >= self.options.limits.max_new_tokens {
+            self.ending = Some(Ending::MaxNewTokens);
+            return Ok(None);
+        }
+        if said > 0 && self.session.own.room() == 0 {
+            self.ending = Some(Ending::ContextFull);
+            return Ok(None);
+        }
+        let hidden = self.pass()?;
+        let drawn = self.draws.frame().to_vec();
+        let logits = self.session.session.passes.compute.logits().to_vec();
+        let clock = &mut self.session.session.passes.clock;
+        let token = stage!(clock, Sampling, {
+            let mut left = logits.clone();
+            let config = self.session.system.config;
+            let end = config.tokens.eos as usize;
+            penalise(&mut left, self.options.repetition_penalty, &self.known);
+            for (code, logit) in left.iter_mut().enumerate().skip(config.spoken) {
+                if code != end || said < FRAMES_MIN {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+            if said < FRAMES_MIN {
+                left[end] = f32::NEG_INFINITY;
+            }
+            self.chooser.choose(&left, &self.options.talker, drawn[0])
+        });
+        let frame = match token == self.session.system.config.tokens.eos {
+            true => {
+                self.ending = Some(Ending::EndOfText);
+                None
+            }
+            false => Some(self.frame(token, hidden, logits, &drawn)?),
+        };
+        past::add_said(&mut self.before, token, frame.as_ref());
+        self.known[token as usize] = true;
+        let session = &mut *self.session;
+        session.session.passes.end_pass()?;
+        session
+            .tally
+            .add(frame.is_some(), session.session.measured());
+        if let (Some(watch), Some(frame)) = (&mut self.watch, &frame)
+            && let Some(why) = watch.frame(frame.loudness, frame.stage(HIDDEN))
+        {
+            self.ending = Some(Ending::Runaway(why));
+        }
+        Ok(Some(Said { token, frame }))
+    }
+
+    /// One visit of each layer: the last row after the final norm. Logits are the compute's.
+    fn pass(&mut self) -> Result<Vec<f32>, EngineError> {
+        let TtsSession {
+            session,
+            own,
+            system,
+            ..
+        } = &mut *self.session;
+        let width = system.width();
+        let (kind, rows) = match &self.next {
+            Next::Prompt(rows) => (PassKind::Prompt, rows),
+            Next::Row(row) => (PassKind::Decode, row),
+        };
+        let tokens = vec![system.config.tokens.pad; rows.len() / width];
+        let given: Vec<usize> = (0..tokens.len()).collect();
+        let position = own.len();
+        let mut runs = [Run {
+            state: &mut own.state,
+            tokens: &tokens,
+            position,
+            kind: RunKind::of(tokens.len(), position),
+            given: Some(Given {
+                tokens: &given,
+                rows,
+            }),
+        }];
+        session.passes.blocks(kind, 1, &mut runs)?;
+        let last = tokens.len() - 1;
+        session.passes.head(&mut runs, &[last])?;
+        let mut hidden = vec![0.0; width];
+        session.passes.normed(last, &mut hidden)?;
+        own.tokens.extend(&tokens);
+        Ok(hidden)
+    }
+
+    /// A frame of sound that begins with this code, and what the talker takes of it.
+    fn frame(
+        &mut self,
+        first: u32,
+        hidden: Vec<f32>,
+        logits: Vec<f32>,
+        drawn: &[f64],
+    ) -> Result<Frame, EngineError> {
+        let session = &mut *self.session;
+        let clock = &mut session.session.passes.clock;
+        let system = &session.system;
+        let (shape, width) = (&system.sizes.predictor, system.width());
+        let mut codes = vec![first; shape.steps + 1];
+        let mut row = vec![0.0; width];
+        let rows = [&hidden[..], system.code(first)].concat();
+        let (chooser, how) = (&mut self.chooser, &self.options.predictor);
+        let mut choose =
+            |step: usize, logits: &mut [f32]| chooser.choose(logits, how, drawn[step + 1]);
+        stage!(clock, CodePredictor, {
+            system.parts.predictor.open(|part| {
+                let weights = weights::predictor(part, shape);
+                predict_codes(
+                    &session.team,
+                    shape,
+                    &weights,
+                    &session.rope,
+                    &rows,
+                    &mut choose,
+                    &mut codes[1..],
+                    &mut row,
+                    &mut session.predictor,
+                );
+            })?;
+        });
+        let shape = &system.sizes.vocoder;
+        let mut audio = vec![0.0; shape.samples()];
+        let (state, scratch) = &mut session.vocoder;
+        stage!(clock, Codec, {
+            system.parts.codec.open(|part| {
+                let weights = weights::vocoder(part, shape);
+                decode_codes(
+                    &session.team,
+                    shape,
+                    &weights,
+                    state,
+                    &codes,
+                    &mut audio,
+                    scratch,
+                );
+            })?;
+        });
+        add(&mut row, system.code(first));
+        add(
+            &mut row,
+            trailing(&self.trailing, self.before.frames(), width),
+        );
+        self.next = Next::Row(row);
+        Ok(Frame {
+            loudness: loudness(&audio),
+            audio,
+            stages: vec![
+                (CODES, codes.iter().map(|&code| code as f32).collect()),
+                (LOGITS, logits),
+                (HIDDEN, hidden),
+            ],
+        })
+    }
+}
+
+impl Iterator for TtsSpeaking<'_, '_> {
+    type Item = Result<Said, EngineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ending.is_some() {
+            return None;
+        }
+        self.session.session.passes.forget_measured();
+        match self.say() {
+            Ok(said) => said.map(Ok),
+            Err(EngineError::Interrupted) => {
+                self.ending = Some(Ending::Interrupted);
+                None
+            }
+            Err(error) => {
+                self.ending = Some(Ending::Failed);
+                Some(Err(error))
+            }
+        }
+    }
+}

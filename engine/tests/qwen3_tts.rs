@@ -1,0 +1,351 @@
+//! Qwen3-TTS against its reference, which `fixtures/qwen3tts/make.py` ran: every stage, whatever stays of
+//! the talker.
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use engine::speech::{
+    CodeChoice, Ending, Frame, Limits, Narrated, Narrator, SaidBefore, Script, Tts, TtsNarrator,
+    TtsOptions, TtsSpeakOptions, TtsVoice,
+};
+use engine::{EngineError, ModelOptions};
+use loader::DType;
+use offload::Residency;
+use serde_json::Value;
+
+/// The largest difference, as a share of the largest number.
+const RELATIVE_MAX: f32 = 1e-4;
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3tts")
+}
+
+/// Numbers that the reference wrote down.
+struct Numbers {
+    header: Value,
+    data: Vec<u8>,
+}
+
+impl Numbers {
+    fn read(file: &str) -> Self {
+        let bytes = fs::read(fixtures().join(file)).unwrap();
+        let len = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        Self {
+            header: serde_json::from_slice(&bytes[8..8 + len]).unwrap(),
+            data: bytes[8 + len..].to_vec(),
+        }
+    }
+
+    fn bytes(&self, name: &str) -> &[u8] {
+        let at = |index: usize| self.header[name]["data_offsets"][index].as_u64().unwrap() as usize;
+        &self.data[at(0)..at(1)]
+    }
+
+    fn get(&self, name: &str) -> Vec<f32> {
+        let numbers = self.bytes(name).chunks_exact(4);
+        numbers
+            .map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()))
+            .collect()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        let ids = self.bytes(name).chunks_exact(8);
+        ids.map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) as u32)
+            .collect()
+    }
+}
+
+fn options(residency: Residency) -> TtsOptions {
+    TtsOptions {
+        model: ModelOptions {
+            residency,
+            dtype: Some(DType::F32),
+            context: Some(256),
+            ..ModelOptions::default()
+        },
+        tokenizer: None,
+    }
+}
+
+fn open(folder: &str, residency: Residency) -> Tts {
+    Tts::open(&fixtures().join(folder), &options(residency)).unwrap()
+}
+
+/// A run of the reference.
+struct Asked {
+    file: &'static str,
+    folder: &'static str,
+    text: &'static str,
+    speaker: &'static str,
+    language: &'static str,
+    instruct: Option<&'static str>,
+    streaming: bool,
+    greedy: bool,
+    frames: usize,
+}
+
+const AUTO: Asked = Asked {
+    file: "auto.safetensors",
+    folder: "tiny",
+    text: "Hello there, how are you?",
+    speaker: "Alto",
+    language: "Auto",
+    instruct: None,
+    streaming: false,
+    greedy: true,
+    frames: 12,
+};
+
+const ALL: [Asked; 3] = [
+    AUTO,
+    Asked {
+        file: "dialect.safetensors",
+        text: "It's 7 o'clock, na\u{ef}ve caf\u{e9}!",
+        speaker: "bass",
+        language: "Chinese",
+        streaming: true,
+        greedy: false,
+        frames: 8,
+        ..AUTO
+    },
+    Asked {
+        file: "instruct.safetensors",
+        folder: "tiny-wide",
+        text: "Fine, and you?",
+        speaker: "alto",
+        language: "English",
+        instruct: Some("Very happy."),
+        greedy: false,
+        frames: 8,
+        ..AUTO
+    },
+];
+
+impl Asked {
+    fn voice(&self, tts: &Tts) -> TtsVoice {
+        let voice = TtsVoice::named(tts.config(), self.speaker, Some(self.language)).unwrap();
+        TtsVoice {
+            instruct: self.instruct.map(str::to_owned),
+            streaming_text: self.streaming,
+            ..voice
+        }
+    }
+
+    fn options(&self, tts: &Tts, expected: &Numbers) -> TtsSpeakOptions {
+        let said = TtsSpeakOptions::of(tts.config());
+        let greedy = CodeChoice {
+            temperature: 0.0,
+            ..said.talker
+        };
+        TtsSpeakOptions {
+            talker: if self.greedy { greedy } else { said.talker },
+            predictor: if self.greedy { greedy } else { said.predictor },
+            uniforms: (!self.greedy).then(|| expected.get("uniforms")),
+            limits: Limits {
+                max_new_tokens: self.frames,
+                ..said.limits
+            },
+            ..said
+        }
+    }
+
+    fn speak(&self, tts: &mut Tts, expected: &Numbers) -> (Vec<u32>, Vec<Frame>, Ending) {
+        let (voice, options) = (self.voice(tts), self.options(tts, expected));
+        let mut session = tts.session().unwrap();
+        let prompt = session.prompt(self.text, &voice).unwrap();
+        let ids = prompt.text_ids.clone();
+        let mut speaking = session.speak(prompt, options).unwrap();
+        let said: Vec<_> = speaking.by_ref().map(Result::unwrap).collect();
+        let ending = speaking.ending().unwrap();
+        let frames = said.into_iter().filter_map(|said| said.frame).collect();
+        (ids, frames, ending)
+    }
+}
+
+fn all(frames: &[Frame], stage: &str) -> Vec<f32> {
+    let parts = frames.iter().flat_map(|frame| frame.stage(stage));
+    parts.copied().collect()
+}
+
+#[track_caller]
+fn close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    let most = |numbers: &mut dyn Iterator<Item = f32>| numbers.fold(0.0_f32, f32::max);
+    let largest = most(&mut expected.iter().map(|value| value.abs()));
+    let off = most(&mut found.iter().zip(expected).map(|(a, b)| (a - b).abs()));
+    println!("{what}: {:e} of the largest", off / largest);
+    assert!(off <= RELATIVE_MAX * largest, "{what}: {off} of {largest}");
+}
+
+#[test]
+fn what_is_said_is_what_the_reference_says_whatever_stays() {
+    for asked in &ALL {
+        let expected = Numbers::read(asked.file);
+        let codes: Vec<f32> = expected.ids("codes").iter().map(|&it| it as f32).collect();
+        let mut first: Option<Vec<Frame>> = None;
+        for residency in [Residency::Layers(0), Residency::Layers(1), Residency::All] {
+            let (ids, frames, ending) = asked.speak(&mut open(asked.folder, residency), &expected);
+            let what = format!("{} {residency:?}", asked.file);
+            let instruct = asked.instruct.map_or(0, |_| 0);
+            assert_eq!(ids[instruct..], expected.ids("text_ids"), "{what}");
+            assert_eq!(all(&frames, "codes"), codes, "{what}");
+            let count = frames.len();
+            close(
+                &format!("{what} hidden"),
+                &all(&frames, "hidden"),
+                &expected.get("hidden")[..all(&frames, "hidden").len()],
+            );
+            // The reference wrote some of them.
+            let expected_logits = expected.get("logits");
+            let columns = expected_logits.len()
+                / (expected.get("hidden").len() / (all(&frames, "hidden").len() / count));
+            let logits: Vec<f32> = (frames.iter())
+                .flat_map(|frame| frame.stage("logits")[..columns].to_vec())
+                .collect();
+            close(
+                &format!("{what} logits"),
+                &logits,
+                &expected_logits[..count * columns],
+            );
+            let audio: Vec<f32> = frames.iter().flat_map(|it| it.audio.clone()).collect();
+            let expected_audio = expected.get("audio");
+            close(&format!("{what} audio"), &audio, &expected_audio);
+            let ended = match asked.greedy {
+                true => Ending::EndOfText,
+                false => Ending::MaxNewTokens,
+            };
+            assert_eq!(ending, ended, "{what}");
+            match &first {
+                None => first = Some(frames),
+                Some(first) => assert!(*first == frames, "{what}: other bits"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_seed_is_reproducible_and_another_one_is_another() {
+    let of_seed = |seed, residency| {
+        let mut tts = open("tiny", residency);
+        let voice = AUTO.voice(&tts);
+        let mut options = TtsSpeakOptions::of(tts.config());
+        (options.seed, options.limits.max_new_tokens) = (seed, 12);
+        let mut session = tts.session().unwrap();
+        let prompt = session.prompt(AUTO.text, &voice).unwrap();
+        let speaking = session.speak(prompt, options).unwrap();
+        speaking.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let first = of_seed(1, Residency::Layers(0));
+    assert!(first.len() > 2);
+    assert!(of_seed(1, Residency::All) == first);
+    assert!(of_seed(2, Residency::All) != first);
+}
+
+#[test]
+fn speech_goes_on_where_it_was_ended() {
+    let expected = Numbers::read(AUTO.file);
+    let mut tts = open("tiny", Residency::Layers(1));
+    let (_, whole, _) = AUTO.speak(&mut tts, &expected);
+    let (voice, options) = (AUTO.voice(&tts), AUTO.options(&tts, &expected));
+    for ended_after in 0..whole.len() {
+        let mut session = tts.session().unwrap();
+        let prompt = session.prompt(AUTO.text, &voice).unwrap();
+        let mut speaking = session.speak(prompt.clone(), options.clone()).unwrap();
+        assert_eq!(speaking.by_ref().take(ended_after).count(), ended_after);
+        let said = speaking.said();
+        drop(session);
+        let mut other = open("tiny", Residency::All);
+        let mut session = other.session().unwrap();
+        let rest = session.speak_on(prompt, said, options.clone()).unwrap();
+        let rest: Vec<Frame> = rest.filter_map(|said| said.unwrap().frame).collect();
+        let expected = &whole[ended_after..];
+        assert_eq!(
+            all(&rest, "codes"),
+            all(expected, "codes"),
+            "after {ended_after}"
+        );
+        let audio = |frames: &[Frame]| -> Vec<f32> {
+            frames
+                .iter()
+                .flat_map(|frame| frame.audio.clone())
+                .collect()
+        };
+        close(
+            &format!("after {ended_after}"),
+            &audio(&rest),
+            &audio(expected),
+        );
+    }
+    let mut session = tts.session().unwrap();
+    let prompt = session.prompt(AUTO.text, &voice).unwrap();
+    let said = SaidBefore {
+        tokens: vec![1],
+        loudness: vec![0.1],
+        lists: vec![("codes".into(), vec![1.0; 5])],
+    };
+    let refused = session.speak_on(prompt, said, options);
+    assert!(matches!(refused, Err(EngineError::SaidElsewhere)));
+}
+
+#[test]
+fn an_interrupt_ends_it_with_what_was_said() {
+    let expected = Numbers::read(AUTO.file);
+    let mut tts = open("tiny", Residency::Layers(0));
+    let (voice, options) = (AUTO.voice(&tts), AUTO.options(&tts, &expected));
+    let mut session = tts.session().unwrap();
+    let flag = Arc::new(AtomicBool::new(false));
+    session.cancel_with(Arc::clone(&flag));
+    let prompt = session.prompt(AUTO.text, &voice).unwrap();
+    let mut speaking = session.speak(prompt, options).unwrap();
+    assert!(speaking.next().is_some());
+    flag.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(speaking.next().is_none());
+    assert_eq!(speaking.ending(), Some(Ending::Interrupted));
+}
+
+#[test]
+fn a_part_has_one_speaker_and_lines_have_their_own() {
+    let expected = Numbers::read(AUTO.file);
+    let mut tts = open("tiny", Residency::All);
+    let options = AUTO.options(&tts, &expected);
+    let voice = |name| TtsVoice::named(tts.config(), name, None).unwrap();
+    let voices = vec![voice("alto"), voice("bass")];
+    assert_eq!(voices[0].language, None);
+    // Whose dialect is spoken where no language is named.
+    assert_eq!(voices[1].language, Some(43));
+    let mut narrator = TtsNarrator {
+        session: tts.session().unwrap(),
+        voices,
+        options,
+    };
+    let text = "alto: Hello there.\nbass: Hello.\nbass: How are you?\nalto: Fine.";
+    let script = Script::parse(text, &["alto", "bass"]).unwrap();
+    let parts = narrator.parts(&script, None).unwrap();
+    let lines: Vec<_> = parts.iter().map(|part| part.lines.len()).collect();
+    assert_eq!(lines, [1, 2, 1]);
+    for part in &parts {
+        let limits = Limits {
+            max_new_tokens: 3,
+            ..Limits::default()
+        };
+        let Narrated { prompt, speaking } = narrator.narrate(part, None, limits).unwrap();
+        assert!(prompt.len() > 8);
+        assert_eq!(speaking.count(), 3);
+    }
+    assert_eq!(narrator.report().frames, 9);
+}
+
+#[test]
+fn what_is_not_there_is_told_with_what_is() {
+    let tts = open("tiny", Residency::All);
+    let refused = TtsVoice::named(tts.config(), "soprano", None).unwrap_err();
+    assert!(refused.to_string().contains("alto, bass"), "{refused}");
+    let refused = TtsVoice::named(tts.config(), "alto", Some("latin")).unwrap_err();
+    assert!(
+        refused.to_string().contains("chinese, english"),
+        "{refused}"
+    );
+}
