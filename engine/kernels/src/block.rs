@@ -1,5 +1,5 @@
-//! One transformer block over a chunk of rows: how the rows of several runs are cut into chunks that
-//! go through it together. Knows nothing of models, of tokens, or of where the weights live.
+//! One transformer block over a chunk of rows: how the rows of several runs are cut into chunks
+//! that go through it together. Knows nothing of models, of tokens, or of where the weights live.
 
 mod parts;
 mod pass;
@@ -17,11 +17,11 @@ use super::scratch::Scratch;
 use super::shared::Shared;
 use super::team::Team;
 
-/// Carries `hidden` (rows of `shape.hidden`, updated in place) through one block. The rows are those
-/// of the runs, one after the other; each run's keys and values are written to its cache, and each
-/// row sees everything before it in its own run's cache, or the last `window` positions including
-/// its own. What a row gives does not depend on the other runs. Runs whose products are of a kind
-/// share one reading of the weights where they stand together.
+/// Carries `hidden` (rows of `shape.hidden`, updated in place) through one block. The rows are
+/// those of the runs, one after the other; each run's keys and values are written to its cache, and
+/// each row sees everything before it in its own run's cache, or the last `window` positions
+/// including its own. What a row gives does not depend on the other runs. Runs whose products are
+/// of a kind share one reading of the weights where they stand together.
 ///
 /// # Panics
 /// If sizes do not agree, a cache or the table is too short, or `scratch` was made for another
@@ -88,8 +88,8 @@ pub fn forward_block(
     }
 }
 
-/// The rows from the `first` on that go through the block together: how they are multiplied, and how
-/// many they are.
+/// The rows from the `first` on that go through the block together: how they are multiplied, and
+/// how many they are.
 fn piece(
     runs: &[Run<'_>],
     first: usize,

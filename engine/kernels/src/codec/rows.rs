@@ -1,5 +1,5 @@
-//! What a block does to rows before its matrices: norms and the depthwise convolution. Knows nothing
-//! of the order.
+//! What a block does to rows before its matrices: norms and the depthwise convolution. Knows
+//! nothing of the order.
 #![expect(unsafe_code, reason = "shares buffers between workers")]
 // Sound for the reasons given in `pass.rs`: each call writes rows that are in one step, and buffers
 // of its worker's own.

@@ -8,11 +8,19 @@ use crate::weights::Weights;
 
 /// The kernels of a depthwise convolution, tap by tap.
 pub(crate) fn by_taps(weights: Weights<'_>, kernel: usize, taps: &mut [f32]) {
+    match weights {
+        Weights::Bf16(weights) => turn(weights, kernel, taps, |weight| weight.to_f32()),
+        Weights::F16(weights) => turn(weights, kernel, taps, |weight| weight.to_f32()),
+        Weights::F32(weights) => turn(weights, kernel, taps, |weight| weight),
+    }
+}
+
+fn turn<T: Copy>(weights: &[T], kernel: usize, taps: &mut [f32], widen: impl Fn(T) -> f32) {
     let width = taps.len() / kernel;
-    for (tap, taps) in taps.chunks_exact_mut(width).enumerate() {
-        for (channel, to) in taps.iter_mut().enumerate() {
-            *to = weights.get(channel * kernel + tap);
-        }
+    for (channel, weights) in weights.chunks_exact(kernel).enumerate() {
+        let taps = taps[channel..].iter_mut().step_by(width);
+        taps.zip(weights)
+            .for_each(|(tap, weight)| *tap = widen(*weight));
     }
 }
 

@@ -69,9 +69,9 @@ pub(crate) fn gather(rows: &[f32], width: usize, kernel: usize, apart: usize, to
     }
 }
 
-/// What a time of a transposed convolution becomes: the first `stride` products of each channel, the
-/// last ones of the time before where a kernel has twice as many, and the bias. A row for each of the
-/// times that it becomes.
+/// What a time of a transposed convolution becomes: the first `stride` products of each channel,
+/// the last ones of the time before where a kernel has twice as many, and the bias. A row for each
+/// of the times that it becomes.
 pub(crate) fn overlap(
     (before, now): (Option<&[f32]>, &[f32]),
     (kernel, stride): (usize, usize),

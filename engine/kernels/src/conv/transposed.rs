@@ -150,7 +150,8 @@ impl<'a> Transposed<'a> {
         first: usize,
     ) -> usize {
         let (inputs, width) = (self.weights.rows(), self.weights.cols());
-        // SAFETY: the inputs are not written meanwhile; these columns of these rows are this step's.
+        // SAFETY: the inputs are not written meanwhile; these columns of these rows are this
+        // step's.
         unsafe {
             let x = self.x.get(first * inputs..(first + N) * inputs);
             let columns = Columns::<E, N> {

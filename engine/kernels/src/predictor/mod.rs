@@ -1,5 +1,5 @@
-//! A small transformer that predicts the codes of a frame, one after another: each code is chosen by
-//! the caller, and its embedding is what the next step begins with. All steps of a frame are one
+//! A small transformer that predicts the codes of a frame, one after another: each code is chosen
+//! by the caller, and its embedding is what the next step begins with. All steps of a frame are one
 //! region of the team, and nothing is allocated between them. Knows nothing of sampling, or of what
 //! codes stand for.
 

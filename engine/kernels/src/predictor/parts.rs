@@ -1,5 +1,5 @@
-//! What a predictor of codes is made of: its sizes and its weights, wherever they lie. Knows nothing
-//! of how it is computed.
+//! What a predictor of codes is made of: its sizes and its weights, wherever they lie. Knows
+//! nothing of how it is computed.
 
 use crate::block::{BlockShape, BlockWeights};
 use crate::weights::{Matrix, Weights, check_size, check_vector};

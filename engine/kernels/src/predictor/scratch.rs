@@ -1,4 +1,5 @@
-//! All working memory of a predictor of codes, its cache included, allocated once. Knows sizes only.
+//! All working memory of a predictor of codes, its cache included, allocated once. Knows sizes
+//! only.
 
 use super::parts::PredictorShape;
 use crate::cache::{CacheType, LayerCache};
@@ -11,8 +12,8 @@ use crate::team::Team;
 /// Rows that go through together at most: those that a frame begins with.
 pub(super) const ROWS: usize = 2;
 
-/// How much working memory a predictor takes: what a plan counts, and a [`PredictorScratch`] is made
-/// from.
+/// How much working memory a predictor takes: what a plan counts, and a [`PredictorScratch`] is
+/// made from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PredictorScratchSize {
     shape: PredictorShape,

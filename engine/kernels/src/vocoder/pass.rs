@@ -4,8 +4,8 @@
 // Sound because the steps of a phase write buffers that no step of the same phase reads, except for
 // elements of the step's own: rows, or outputs of one linear layer. What is kept is copied from a
 // memory that the task's other steps only read, to a part of the state that nothing else uses; what
-// was kept is copied before rows that the task's other steps write, and that none reads. All buffers
-// are borrowed exclusively for the region.
+// was kept is copied before rows that the task's other steps write, and that none reads. All
+// buffers are borrowed exclusively for the region.
 
 use smallvec::SmallVec;
 

@@ -71,8 +71,8 @@ pub(super) struct Product {
     pub to: Place,
     /// Rows a frame.
     pub times: usize,
-    /// Multiplied as many rows are. The times of a frame decide, so that a frame gives the same bits
-    /// however many there are.
+    /// Multiplied as many rows are. The times of a frame decide, so that a frame gives the same
+    /// bits however many there are.
     pub is_many: bool,
 }
 

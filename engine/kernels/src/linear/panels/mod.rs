@@ -292,7 +292,8 @@ impl<E: Element> Multiply<'_, E> {
             while row < end {
                 let left = end - row;
                 row += match left {
-                    // Two rows have too few sums to keep the processor busy: eight are four and four.
+                    // Two rows have too few sums to keep the processor busy: eight are four and
+                    // four.
                     8 if R == 6 => self.some_rows::<I, V, 4>(row),
                     _ if left >= R => self.some_rows::<I, V, R>(row),
                     4.. => self.some_rows::<I, V, 4>(row),

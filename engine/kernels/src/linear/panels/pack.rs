@@ -211,8 +211,8 @@ unsafe fn by_blocks<I: Isa, E: Element + Pod>(
 
 /// Turns blocks of `N` inputs of `R` rows, which follow one another in the panel's rows.
 ///
-/// # Safety
-/// What `turn` asks for: it is given `N` readable inputs of `R` rows and `N` places for `R` numbers.
+/// # Safety What `turn` asks for: it is given `N` readable inputs of `R` rows and `N` places for
+/// `R` numbers.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 unsafe fn turn_all<T, const N: usize, const R: usize>(
