@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(parts, [[line(0, said)], [line(1, said)]]);
         // Sentences of a turn; what follows it may share the last part.
         let text = "Speaker 1: One sentence here. Another one there! A third?\nSpeaker 2: Yes.";
-        let parts = cut(text, limit(3.5));
+        let parts = cut(text, limit(2.0));
         assert_eq!(parts[0], [line(0, "One sentence here.")]);
         assert_eq!(parts[1], [line(0, "Another one there!")]);
         assert_eq!(parts[2], [line(0, "A third?"), line(1, "Yes.")]);
