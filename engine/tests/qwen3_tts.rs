@@ -293,6 +293,7 @@ fn a_part_has_one_speaker_and_lines_have_their_own() {
     let parts = narrator.parts(&script, None).unwrap();
     let lines: Vec<_> = parts.iter().map(|part| part.lines.len()).collect();
     assert_eq!(lines, [1, 2, 1]);
+    let mut frames = 0;
     for part in &parts {
         let limits = Limits {
             max_new_tokens: 3,
@@ -300,9 +301,12 @@ fn a_part_has_one_speaker_and_lines_have_their_own() {
         };
         let Narrated { prompt, speaking } = narrator.narrate(part, None, limits).unwrap();
         assert!(prompt.len() > 8);
-        assert_eq!(speaking.count(), 3);
+        let said: Vec<_> = speaking.map(Result::unwrap).collect();
+        assert_eq!(said.len(), 3);
+        frames += said.iter().filter(|said| said.frame.is_some()).count();
     }
-    assert_eq!(narrator.report().frames, 9);
+    assert!(frames >= 6);
+    assert_eq!(narrator.report().frames, frames);
 }
 
 #[test]

@@ -11,7 +11,16 @@ use crate::profile::{LayerLine, Means, Streaming, ms};
 use crate::study::trial::TrialRun;
 
 /// The stages of a token that are not layers.
-const OUTSIDE: [Stage; 4] = [Stage::Embed, Stage::Head, Stage::Sampling, Stage::Decode];
+const OUTSIDE: [Stage; 8] = [
+    Stage::Embed,
+    Stage::Head,
+    Stage::Sampling,
+    Stage::Decode,
+    Stage::CodePredictor,
+    Stage::DiffusionHead,
+    Stage::Codec,
+    Stage::SemanticEncoder,
+];
 
 /// What one run showed. Times are of the round in the middle, whole, so that they add up; samples
 /// have a value a round.

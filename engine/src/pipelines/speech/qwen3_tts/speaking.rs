@@ -255,10 +255,10 @@ impl Iterator for TtsSpeaking<'_, '_> {
     type Item = Result<Said, EngineError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        self.session.session.passes.forget_measured();
         if self.ending.is_some() {
             return None;
         }
-        self.session.session.passes.forget_measured();
         match self.say() {
             Ok(said) => said.map(Ok),
             Err(EngineError::Interrupted) => {
