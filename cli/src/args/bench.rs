@@ -44,7 +44,7 @@ pub struct BenchArgs {
     pub prompts: Option<PathBuf>,
     /// Tokens to generate after each prompt; the model's end of text is ignored [default: 32]
     ///
-    /// With --speech, at most so many, and by default as many as a text takes.
+    /// With --speech, as many frames of each text, whatever it says; by default as many as it takes.
     #[arg(long, value_name = "TOKENS", value_parser = at_least_one, help_heading = "Measuring")]
     pub tokens: Option<usize>,
     /// Rounds that are not counted

@@ -355,7 +355,7 @@ impl Model {
     }
 
     /// The same over other bytes than the head's, for a model that does not keep one. `beside`: what
-    /// else is read for a unit of work, which counts like this model's weights.
+    /// a frame of sound reads beside this model's weights.
     pub(crate) fn measure_memory_over(
         &self,
         other: Option<&SlabBytes>,
@@ -383,7 +383,8 @@ impl Model {
         let cache_bytes = self.blueprint.plan.fixed().cache;
         Ok(*self.memory.get_or_init(|| MemoryLimit {
             gbps,
-            weight_bytes: self.weight_bytes + beside,
+            weight_bytes: self.weight_bytes,
+            frame_bytes: beside,
             cache_bytes_per_position: cache_bytes / self.blueprint.context as u64,
             lacking: watch.finish().lacking(),
         }))

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::pass::PassTiming;
 use super::peak::{PercentOf, is_too_low};
+use super::stage::Stage;
 use super::totals::Totals;
 use super::window::{Streaming, Window, ms};
 use crate::machine::CoreShares;
@@ -20,6 +21,8 @@ pub struct MemoryLimit {
     pub gbps: f64,
     /// Weights that a pass of one row reads: every layer, and the head.
     pub weight_bytes: u64,
+    /// What a frame of sound reads beside them.
+    pub frame_bytes: u64,
     /// Keys and values that a row reads for each position it sees.
     pub cache_bytes_per_position: u64,
     /// The cores were not free when it was measured: memory gives more.
@@ -38,12 +41,15 @@ impl MemoryLimit {
     /// `None` for a window without tokens.
     pub fn utilisation(&self, window: &Window) -> Option<Utilisation> {
         let positions = window.mean_positions()?;
-        Some(self.of(positions, window.token_ms() - window.stalled_ms()))
+        let busy_ms = window.token_ms() - window.stalled_ms();
+        Some(self.of(positions, window.frames_per_pass(), busy_ms))
     }
 
-    /// Of a token that sees so many positions.
-    fn of(&self, positions: f64, busy_ms: f64) -> Utilisation {
-        let bytes = self.weight_bytes as f64 + self.cache_bytes_per_position as f64 * positions;
+    /// Of a token that sees so many positions, and is so much of a frame.
+    fn of(&self, positions: f64, frames: f64, busy_ms: f64) -> Utilisation {
+        let bytes = self.weight_bytes as f64
+            + self.frame_bytes as f64 * frames
+            + self.cache_bytes_per_position as f64 * positions;
         let gbps = bytes / busy_ms / 1e6;
         Utilisation {
             gbps,
@@ -215,6 +221,7 @@ impl Streaming {
         let (total_ms, stalled_ms) = (ms(totals.decode.total), ms(totals.decode.stalled()));
         let prompt = &totals.prompt;
         let positions = totals.decode.seen as f64 / passes.max(1.0);
+        let frames = totals.decode.stages[Stage::Codec].count as f64 / passes.max(1.0);
         let token = (passes > 0.0).then_some((total_ms - stalled_ms) / passes);
         let link_bytes = self.plan.streamed_bytes_per_pass() as f64 * passes;
         let mut cores = totals.prompt.cores;
@@ -226,7 +233,7 @@ impl Streaming {
                 .map(|peak| OfPeak::new(link_bytes / total_ms / 1e6, peak)),
             memory: (self.memory.as_ref())
                 .zip(token)
-                .map(|(limit, ms)| OfPeak::new(limit.of(positions, ms).gbps, limit.gbps)),
+                .map(|(limit, ms)| OfPeak::new(limit.of(positions, frames, ms).gbps, limit.gbps)),
             prompt: (self.arithmetic.as_ref())
                 .and_then(|limit| limit.utilisation(prompt))
                 .map(|rate| PromptOfPeak {

@@ -7,7 +7,7 @@ use offload::{BlockId, LinkInfo, LoadKind, LoadRecord, ResidencyPlan, StackId};
 
 use super::{
     ArithmeticLimit, CoreShares, CoreTime, MemoryLimit, PassKind, PassTiming, PromptRate,
-    StackNames,
+    StackNames, Stage,
 };
 
 /// What does not change during a run and every summary needs.
@@ -52,6 +52,8 @@ pub(crate) struct Means {
     pub passes: u32,
     /// What they gave: tokens.
     pub units: u64,
+    /// Of them, frames of sound.
+    pub frames: u64,
     /// Positions that the passes' last rows saw.
     pub positions: u64,
     pub total: Duration,
@@ -101,6 +103,7 @@ impl Window {
         self.cores.add(&pass.cores);
         means.passes += 1;
         means.units += pass.units as u64;
+        means.frames += pass.stages[Stage::Codec].count;
         means.positions += pass.seen as u64;
         means.total += pass.total;
         means.compute += pass.compute();
@@ -187,6 +190,12 @@ impl Window {
             passes, positions, ..
         } = self.decode;
         (passes > 0).then(|| positions as f64 / f64::from(passes))
+    }
+
+    /// Frames of sound.
+    pub(super) fn frames_per_pass(&self) -> f64 {
+        let Means { passes, frames, .. } = self.decode;
+        frames as f64 / f64::from(passes.max(1))
     }
 
     /// Of a pass.

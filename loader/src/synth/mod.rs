@@ -4,6 +4,7 @@
 mod fuser;
 mod preset;
 mod qwen3_tts;
+mod tokenizer;
 mod values;
 mod vibevoice;
 mod write;

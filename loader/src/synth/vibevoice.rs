@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::tokenizer::of_bytes;
 use super::values::Values;
 use super::write::{Writer, pretty};
 use super::{SynthSpec, SynthTensor};
@@ -356,7 +357,23 @@ fn depths_json(depths: &[usize]) -> Value {
     depths.join("-").into()
 }
 
-/// Writes `config.json`, `preprocessor_config.json` and the weights. `progress` gets (done, total)
+/// The tokens that are more than text, with the ids of Qwen2.5, or the last of a smaller vocabulary.
+fn special(vocab_size: usize) -> [(&'static str, u32); 4] {
+    let all = [
+        ("<|endoftext|>", 151_643),
+        ("<|vision_start|>", 151_652),
+        ("<|vision_end|>", 151_653),
+        ("<|vision_pad|>", 151_654),
+    ];
+    let mut last = (vocab_size as u32).saturating_sub(all.len() as u32)..;
+    match all.iter().all(|(_, id)| (*id as usize) < vocab_size) {
+        true => all,
+        false => all.map(|(name, id)| (name, last.next().unwrap_or(id))),
+    }
+}
+
+/// Writes `config.json`, `preprocessor_config.json`, a tokenizer of single bytes, which the released
+/// checkpoints do not have, and the weights. `progress` gets (done, total)
 /// bytes of weights.
 pub fn write_vibevoice(
     dir: &Path,
@@ -372,6 +389,8 @@ pub fn write_vibevoice(
         "preprocessor_config.json",
         &pretty(&spec.preprocessor_json()),
     )?;
+    let tokenizer = of_bytes(&[], &special(spec.language.vocab_size));
+    writer.small_file("tokenizer.json", &tokenizer.to_string())?;
     let tensors = spec.tensors();
     writer.weights(&tensors, spec.language.dtype, spec.language.shard_bytes)?;
     writer.finish()

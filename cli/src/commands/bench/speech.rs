@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use engine::profile::{Sample, Stage, StageTimes};
-use engine::speech::{AnyBlueprint, Saying, SpokenRun};
+use engine::speech::{AnyBlueprint, Limits, Saying, SpokenRun};
 use engine::{EngineError, Machine};
 use serde_json::{Value, json};
 
@@ -31,7 +31,14 @@ pub fn run(args: &BenchArgs, file: &Path, console: &Console) -> Result<(), Failu
     let mut rows = Vec::new();
     for (label, text) in texts {
         let mut saying = saying::of_text(&text, &args.saying, &system)?;
-        saying.limits.max_new_tokens = args.tokens.unwrap_or(usize::MAX);
+        if let Some(tokens) = args.tokens {
+            saying.limits = Limits {
+                max_new_tokens: tokens,
+                only_frames: true,
+                expected_s: None,
+                ..saying.limits
+            };
+        }
         rows.push(Row {
             label,
             words: text.split_whitespace().count(),

@@ -48,6 +48,7 @@ impl Talk<'_> {
             let limits = Limits {
                 max_new_tokens: most.saturating_sub(self.reached.tokens),
                 first_frame: self.reached.frames,
+                only_frames: false,
                 expected_s: (!self.args.sound.no_runaway_stop).then(|| part.seconds()),
             };
             let Narrated { prompt, speaking } = narrator.narrate(part, before.take(), limits)?;

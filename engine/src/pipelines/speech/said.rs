@@ -50,6 +50,8 @@ pub struct Limits {
     pub max_new_tokens: usize,
     /// Frames of parts that were spoken before: their draws are taken.
     pub first_frame: usize,
+    /// Every token is a frame, whatever the model would say: for measuring.
+    pub only_frames: bool,
     /// Seconds that it should take. Speech that runs away from them is stopped; `None`: it is not.
     pub expected_s: Option<f64>,
 }
@@ -59,6 +61,7 @@ impl Default for Limits {
         Self {
             max_new_tokens: usize::MAX,
             first_frame: 0,
+            only_frames: false,
             expected_s: None,
         }
     }

@@ -42,6 +42,7 @@ impl SpokenRun {
             let limits = Limits {
                 max_new_tokens: limits.max_new_tokens.saturating_sub(tokens.len()),
                 first_frame: narrator.report().frames,
+                only_frames: limits.only_frames,
                 expected_s: limits.expected_s.map(|_| part.seconds()),
             };
             let mut speaking = narrator.narrate(&part, None, limits)?.speaking;

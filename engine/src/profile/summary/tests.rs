@@ -291,6 +291,7 @@ fn a_peak_that_is_exceeded_was_measured_too_low_and_the_best_is_kept() {
         memory: Some(MemoryLimit {
             gbps: 1.9,
             weight_bytes: 600_000_000,
+            frame_bytes: 0,
             cache_bytes_per_position: 1000,
             lacking: None,
         }),
@@ -333,6 +334,7 @@ fn memory_is_read_at_a_share_of_its_measured_rate() {
         memory: Some(MemoryLimit {
             gbps: 40.0,
             weight_bytes: 600_000_000,
+            frame_bytes: 0,
             cache_bytes_per_position: 1000,
             lacking: None,
         }),

@@ -116,11 +116,11 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
             let end = config.tokens.eos as usize;
             penalise(&mut left, self.options.repetition_penalty, &self.known);
             for (code, logit) in left.iter_mut().enumerate().skip(config.spoken) {
-                if code != end || said < FRAMES_MIN {
+                if code != end {
                     *logit = f32::NEG_INFINITY;
                 }
             }
-            if said < FRAMES_MIN {
+            if said < FRAMES_MIN || self.options.limits.only_frames {
                 left[end] = f32::NEG_INFINITY;
             }
             self.chooser.choose(&left, &self.options.talker, drawn[0])

@@ -135,8 +135,13 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let rows = self.pass()?;
         let [with_prompt, without] = rows;
         let clock = &mut self.session.session.passes.clock;
-        let token = stage!(clock, Sampling, choose(&self.session.system, &with_prompt));
         let special = self.session.system.special;
+        let token = stage!(clock, Sampling, {
+            match self.options.limits.only_frames {
+                true => special.speech,
+                false => choose(&self.session.system, &with_prompt),
+            }
+        });
         let frame = match token {
             _ if token == special.speech => Some(self.frame(with_prompt, without)?),
             _ => {
