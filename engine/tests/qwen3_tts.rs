@@ -320,3 +320,36 @@ fn what_is_not_there_is_told_with_what_is() {
         "{refused}"
     );
 }
+
+#[test]
+fn the_codec_is_the_references_over_all_frames_and_its_chunks_up_to_their_end() {
+    const FRAMES: usize = 330;
+    /// Of the reference's first chunk, less what a chunk's end lacks of what follows: nothing.
+    const CHUNK: usize = 300;
+    const SEAM: usize = 298;
+    let expected = Numbers::read(&fixtures().join("codec.safetensors"));
+    let codes: Vec<u32> = (0..FRAMES)
+        .flat_map(|t| (0..6).map(move |q| ((7 * t + 13 * q + t * t * (q + 1)) % 40) as u32))
+        .collect();
+    let mut tts = open("tiny", Residency::All);
+    let mut session = tts.session().unwrap();
+    // However it is cut.
+    let (start, rest) = codes.split_at(6 * 123);
+    let mut sound = session.sound_of(start).unwrap();
+    sound.extend(session.sound_of(rest).unwrap());
+    let hop = sound.len() / FRAMES;
+    let energy = |frame: &[f32]| {
+        let squares = frame.iter().map(|x| f64::from(*x).powi(2));
+        squares.sum::<f64>() as f32
+    };
+    let energies: Vec<f32> = sound.chunks_exact(hop).map(energy).collect();
+    close("whole", &energies, &expected.get("long.whole.energy"));
+    let seam = expected.get("long.whole.seam");
+    close("seam", &sound[SEAM * hop..][..seam.len()], &seam);
+    let chunked = expected.get("long.chunked.energy");
+    close("chunked", &energies[..CHUNK], &chunked[..CHUNK]);
+    let off = (energies[CHUNK] - chunked[CHUNK]).abs();
+    assert!(off > 1e-3 * chunked[CHUNK], "the reference's cut shows");
+    assert!(session.sound_of(&[40; 6]).is_err());
+    assert!(session.sound_of(&[0; 5]).is_err());
+}

@@ -385,3 +385,17 @@ fn a_model_with_voices_of_its_own_speaks() {
     let ran = engine(start).ok();
     assert!(ran.stdout.contains("code_predictor "), "{}", ran.stdout);
 }
+
+#[test]
+fn a_random_model_speaks_without_a_download() {
+    let folder = tempfile::tempdir().unwrap();
+    for shape in ["vibevoice-tiny", "qwen3-tts-tiny"] {
+        let model = folder.path().join(shape).display().to_string();
+        let sound = folder.path().join("sound.wav").display().to_string();
+        engine(["synth", &model, "--shape", shape]).ok();
+        let say = ["--text", "Hello there.", "--max-new-tokens", "20"];
+        let start = ["speak", "--model", &model, "--out", &sound, "--json"];
+        let json = engine(start.into_iter().chain(say)).ok().json();
+        assert!(json["frames"].as_u64().unwrap() > 10, "{shape}: {json}");
+    }
+}

@@ -195,7 +195,15 @@ impl VibeVoiceSpec {
 
     fn tensors(&self) -> Vec<SynthTensor> {
         let mut tensors = self.language.tensors();
+        // A frame of speech is likelier than what else may be said: random rows seldom say one.
+        let (cols, [eos, start, end, speech]) = (
+            self.language.hidden_size,
+            special(self.language.vocab_size).map(|(_, id)| id),
+        );
         for tensor in &mut tensors {
+            if [EMBEDDING, HEAD].contains(&tensor.name.as_str()) {
+                tensor.values = tensor.values.shadowed(cols, speech, [eos, start, end]);
+            }
             if let Some(rest) = tensor.name.strip_prefix("model.") {
                 tensor.name = format!("model.language_model.{rest}");
             }
@@ -356,6 +364,10 @@ fn depths_json(depths: &[usize]) -> Value {
     let depths: Vec<String> = depths.iter().map(usize::to_string).collect();
     depths.join("-").into()
 }
+
+/// What says a token.
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
 
 /// The tokens that are more than text, with the ids of Qwen2.5, or the last of a smaller vocabulary.
 fn special(vocab_size: usize) -> [(&'static str, u32); 4] {

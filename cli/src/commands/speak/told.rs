@@ -60,7 +60,9 @@ pub fn line(report: &SpeechReport, made: &Made) -> String {
     let of_frame: Vec<_> = (per_frame(report).iter())
         .map(|(name, ms)| format!("{name} {ms:.1}"))
         .collect();
-    parts.push(format!("ms a frame: {}", of_frame.join(", ")));
+    if !of_frame.is_empty() {
+        parts.push(format!("ms a frame: {}", of_frame.join(", ")));
+    }
     parts.extend((report.first_audio).map(|it| format!("first sound after {}", seconds(it))));
     parts.push(match report.totals.async_percent() {
         Some(percent) => format!("async usage {percent}%"),

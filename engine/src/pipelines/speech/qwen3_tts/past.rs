@@ -1,15 +1,15 @@
 //! Going on from what was said of a prompt: the talker reads it, and the vocoder makes its sound again,
-//! which nobody hears.
-
-use kernels::decode_codes;
+//! unheard.
 
 use super::session::{TtsSession, add, trailing};
 use super::speaking::Next;
-use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
 use crate::pipelines::speech::said::{Frame, SaidBefore};
 use crate::profile::PassKind;
+
+/// Whose sound is made at once.
+const FRAMES: usize = 16;
 
 /// All codes of all frames.
 const CODES: &str = "codes";
@@ -33,31 +33,14 @@ pub(super) fn read(
 ) -> Result<Next, EngineError> {
     let shape = &session.system.sizes.vocoder;
     let (groups, width) = (shape.quantisers, session.system.width());
-    let first = session.session.model().config().vocab_size;
     let codes: Vec<u32> = said.list(CODES).iter().map(|code| *code as u32).collect();
-    let known = |(at, code): (usize, &u32)| {
-        let most = if at % groups == 0 { first } else { shape.codes };
-        (*code as usize) < most.min(shape.codes)
-    };
-    if codes.len() != said.frames() * groups || !codes.iter().enumerate().all(known) {
+    if codes.len() != said.frames() * groups {
         return Err(EngineError::SaidElsewhere);
     }
-    let mut sound = vec![0.0; shape.samples()];
-    let (state, scratch) = &mut session.vocoder;
-    session.system.parts.codec.open(|part| {
-        let weights = weights::vocoder(part, shape);
-        for codes in codes.chunks_exact(groups) {
-            decode_codes(
-                &session.team,
-                shape,
-                &weights,
-                state,
-                codes,
-                &mut sound,
-                scratch,
-            );
-        }
-    })?;
+    // Codes that there are not are refused there.
+    for codes in codes.chunks(FRAMES * groups) {
+        session.sound_of(codes)?;
+    }
     let mut last = Vec::new();
     for (frame, codes) in codes.chunks_exact(groups).enumerate() {
         rows.extend(std::mem::take(&mut last));

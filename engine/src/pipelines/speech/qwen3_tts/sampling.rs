@@ -35,6 +35,19 @@ pub(super) fn penalise(logits: &mut [f32], penalty: f64, said: &[bool]) {
     }
 }
 
+/// Of first codes from `spoken` on only the end may be said, and that one not always.
+pub(super) fn forbid(logits: &mut [f32], spoken: usize, (end, may_end): (u32, bool)) {
+    for (code, logit) in logits.iter_mut().enumerate() {
+        let forbidden = match code == end as usize {
+            true => !may_end,
+            false => code >= spoken,
+        };
+        if forbidden {
+            *logit = f32::NEG_INFINITY;
+        }
+    }
+}
+
 /// Makes choices.
 #[derive(Debug)]
 pub(super) struct Chooser {
@@ -135,4 +148,56 @@ fn likeliest(logits: &[f32]) -> u32 {
         }
     }
     best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The fixture's codes, the id of its end, and all its ids.
+    const CODES: usize = 40;
+    const END: u32 = 49;
+    const ALL: usize = CODES + 1024;
+
+    #[test]
+    fn choices_are_those_of_the_reference() {
+        let cases = include_str!("../../../../tests/fixtures/qwen3tts/sampler.json");
+        let cases: Vec<Value> = serde_json::from_str(cases).unwrap();
+        assert_eq!(cases.len(), 17);
+        let mut chooser = Chooser::new(ALL);
+        for case in &cases {
+            let number = |name: &str| case[name].as_f64().unwrap();
+            let mut logits = vec![9.0; ALL];
+            let given = case["logits"].as_array().unwrap();
+            for (logit, given) in logits.iter_mut().zip(given) {
+                *logit = given.as_f64().unwrap() as f32;
+            }
+            logits[END as usize] = number("end") as f32;
+            let history = case["history"].as_array().unwrap();
+            let mut said = vec![false; ALL];
+            for code in history {
+                said[code.as_u64().unwrap() as usize] = true;
+            }
+            penalise(&mut logits, number("repetition_penalty"), &said);
+            forbid(&mut logits, CODES, (END, history.len() >= 2));
+            let drawn = case["u"].as_f64();
+            let how = CodeChoice {
+                temperature: drawn.map_or(0.0, |_| number("temperature")),
+                top_k: number("top_k") as usize,
+                top_p: number("top_p"),
+            };
+            let chosen = chooser.choose(&logits, &how, drawn.unwrap_or(0.0));
+            assert_eq!(
+                u64::from(chosen),
+                case["chosen"].as_u64().unwrap(),
+                "{case}"
+            );
+            if drawn.is_some() {
+                let kept = chooser.left.len() as u64;
+                assert_eq!(kept, case["kept"].as_u64().unwrap(), "{case}");
+            }
+        }
+    }
 }

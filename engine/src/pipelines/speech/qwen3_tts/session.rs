@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use kernels::{
     Between, ConnectScratch, PredictorScratch, RopeTable, Team, VocoderScratch, VocoderState,
-    connect,
+    connect, decode_codes,
 };
 use loader::{Qwen3TtsConfig, Rows};
 
@@ -14,7 +14,7 @@ use super::past;
 use super::prompt::{self, Row, TtsPrompt, TtsVoice};
 use super::sampling::CodeChoice;
 use super::speaking::{Next, TtsSpeaking};
-use super::weights::embedding;
+use super::weights::{embedding, vocoder};
 use crate::compute::rope::Rotation;
 use crate::error::EngineError;
 use crate::model::Model;
@@ -243,6 +243,24 @@ impl<'m> TtsSession<'m> {
             }
         })?;
         Ok(row)
+    }
+
+    /// The sound of these codes, one frame after the other, behind what the vocoder has seen.
+    pub fn sound_of(&mut self, codes: &[u32]) -> Result<Vec<f32>, EngineError> {
+        let shape = &self.system.sizes.vocoder;
+        let (groups, samples) = (shape.quantisers, shape.samples());
+        if codes.len() % groups != 0 || codes.iter().any(|code| *code as usize >= shape.codes) {
+            return Err(EngineError::SaidElsewhere);
+        }
+        let mut sound = vec![0.0; codes.len() / groups * samples];
+        let (state, scratch) = &mut self.vocoder;
+        self.system.parts.codec.open(|part| {
+            let weights = vocoder(part, shape);
+            decode_codes(
+                &self.team, shape, &weights, state, codes, &mut sound, scratch,
+            );
+        })?;
+        Ok(sound)
     }
 
     /// Speaks. What it says comes frame by frame.

@@ -4,7 +4,7 @@ use kernels::{decode_codes, predict_codes};
 
 use super::draws::Draws;
 use super::past;
-use super::sampling::{Chooser, penalise};
+use super::sampling::{Chooser, forbid, penalise};
 use super::session::{TtsSession, TtsSpeakOptions, add, trailing};
 use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
@@ -113,16 +113,9 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
         let token = stage!(clock, Sampling, {
             let mut left = logits.clone();
             let config = self.session.system.config;
-            let end = config.tokens.eos as usize;
+            let may_end = said >= FRAMES_MIN && !self.options.limits.only_frames;
             penalise(&mut left, self.options.repetition_penalty, &self.known);
-            for (code, logit) in left.iter_mut().enumerate().skip(config.spoken) {
-                if code != end {
-                    *logit = f32::NEG_INFINITY;
-                }
-            }
-            if said < FRAMES_MIN || self.options.limits.only_frames {
-                left[end] = f32::NEG_INFINITY;
-            }
+            forbid(&mut left, config.spoken, (config.tokens.eos, may_end));
             self.chooser.choose(&left, &self.options.talker, drawn[0])
         });
         let frame = match token == self.session.system.config.tokens.eos {
