@@ -249,7 +249,9 @@ impl<'m> TtsSession<'m> {
     pub fn sound_of(&mut self, codes: &[u32]) -> Result<Vec<f32>, EngineError> {
         let shape = &self.system.sizes.vocoder;
         let (groups, samples) = (shape.quantisers, shape.samples());
-        if codes.len() % groups != 0 || codes.iter().any(|code| *code as usize >= shape.codes) {
+        if !codes.len().is_multiple_of(groups)
+            || codes.iter().any(|code| *code as usize >= shape.codes)
+        {
             return Err(EngineError::SaidElsewhere);
         }
         let mut sound = vec![0.0; codes.len() / groups * samples];
