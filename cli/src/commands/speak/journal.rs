@@ -65,13 +65,15 @@ impl Settings {
             ("--max-minutes", args.script.max_minutes.into()),
             ("--context", language.options.context.into()),
         ];
+        let none = Self(Map::new());
         let all = shared.into_iter().chain(own);
-        Self(all.map(|(name, value)| (name.to_owned(), value)).collect())
+        all.fold(none, |known, (name, value)| known.with(name, value))
     }
 
-    /// What is known later.
+    /// What is known later. Kept as it is written: a number that is read again may differ in its last
+    /// bit.
     pub fn with(mut self, name: &str, value: Value) -> Self {
-        self.0.insert(name.to_owned(), value);
+        self.0.insert(name.to_owned(), value.to_string().into());
         self
     }
 
