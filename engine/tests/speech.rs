@@ -369,7 +369,7 @@ fn saying(voices: &[Vec<f32>]) -> Saying {
 }
 
 /// What three rounds say of how this system is planned.
-fn diagnosed(model: ModelOptions) -> Vec<Diagnosis> {
+fn diagnosed(model: ModelOptions, steps: usize) -> Vec<Diagnosis> {
     let path = fixtures().join("tiny");
     let model = ModelOptions {
         dtype: Some(DType::F32),
@@ -377,11 +377,13 @@ fn diagnosed(model: ModelOptions) -> Vec<Diagnosis> {
         ..model
     };
     let tokenizer = Some(fixtures().join("tiny-hf"));
-    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone()).unwrap();
+    let blueprint =
+        AnyBlueprint::new(&path, model.clone(), tokenizer.clone(), Some(steps)).unwrap();
     let trials = SpeechTrials {
         path,
         model,
         tokenizer,
+        steps: Some(steps),
         saying: saying(&[]),
     };
     let mut checkup = Checkup::new(Box::new(trials), blueprint.language(), vec![1], 12);
@@ -397,7 +399,7 @@ fn a_slow_head_is_told_from_slow_transfers() {
         residency: Residency::All,
         ..ModelOptions::default()
     };
-    let found = diagnosed(resident);
+    let found = diagnosed(resident, 400);
     assert!(
         matches!(
             found[0],
@@ -414,7 +416,7 @@ fn a_slow_head_is_told_from_slow_transfers() {
         link_gbps: Some(0.001),
         ..ModelOptions::default()
     };
-    let found = diagnosed(slow);
+    let found = diagnosed(slow, 10);
     assert!(matches!(found[0], Diagnosis::LinkBound { .. }), "{found:?}");
     let heads = |it: &Diagnosis| matches!(it, Diagnosis::StageOutside { .. });
     assert!(!found.iter().any(heads), "{found:?}");

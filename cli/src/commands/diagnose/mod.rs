@@ -145,12 +145,13 @@ fn speech(args: &DiagnoseArgs) -> Result<Checked, Failure> {
     }
     let path = args.setup.path()?;
     let (model, tokenizer) = (args.setup.options(), args.saying.tokenizer.clone());
-    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone())?;
+    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone(), None)?;
     let trials = SpeechTrials {
         saying: saying::of_text(prompts::SHORT, &args.saying, &blueprint)?,
         path,
         model,
         tokenizer,
+        steps: None,
     };
     // How long the prompt is depends on voices; what is planned does not depend on it.
     Ok((blueprint.into_language(), Box::new(trials), Vec::new()))

@@ -41,6 +41,7 @@ impl AnyBlueprint {
         path: &Path,
         model: ModelOptions,
         tokenizer: Option<PathBuf>,
+        steps: Option<usize>,
     ) -> Result<Self, EngineError> {
         Ok(match SpeechSystem::of(path)? {
             Some(SpeechSystem::Qwen3Tts) => {
@@ -51,7 +52,7 @@ impl AnyBlueprint {
                 let options = SpeechOptions {
                     model,
                     tokenizer,
-                    ..SpeechOptions::default()
+                    steps: steps.unwrap_or(SpeechOptions::default().steps),
                 };
                 Self::Voiced(SpeechBlueprint::new(path, &options)?.into())
             }
@@ -166,6 +167,8 @@ pub struct SpeechTrials {
     pub path: PathBuf,
     pub model: ModelOptions,
     pub tokenizer: Option<PathBuf>,
+    /// From noise to a frame, where a system has such steps; `None`: as many as usual.
+    pub steps: Option<usize>,
     pub saying: Saying,
 }
 
@@ -184,7 +187,7 @@ impl Subject for SpeechTrials {
             memory_bytes: planned.memory_bytes,
             ..self.model.clone()
         };
-        let blueprint = AnyBlueprint::new(&self.path, model, self.tokenizer.clone())?;
+        let blueprint = AnyBlueprint::new(&self.path, model, self.tokenizer.clone(), self.steps)?;
         let peak = blueprint.language().measure_peak()?;
         let mut system = blueprint.load(&mut |_| {})?;
         let saying = Saying {
