@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use engine::speech::{
-    CodeChoice, Ending, Frame, Limits, Narrated, Narrator, SaidBefore, Script, Tts, TtsNarrator,
-    TtsOptions, TtsSpeakOptions, TtsVoice,
+    CodeChoice, Ending, Frame, Limits, Narrated, Narrator, PartSpeaking, SaidBefore, Script, Tts,
+    TtsNarrator, TtsOptions, TtsSpeakOptions, TtsVoice,
 };
 use engine::{EngineError, ModelOptions};
 use loader::DType;

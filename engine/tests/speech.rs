@@ -13,13 +13,13 @@ use std::sync::atomic::AtomicBool;
 use engine::diagnosis::Diagnosis;
 use engine::profile::Stage;
 use engine::speech::{
-    AnyBlueprint, AnySystem, Ending, Frame, Limits, Noise, Runaway, Saying, Script, SpeakOptions,
-    Speech, SpeechOptions, SpeechTrials, Voice,
+    AnyBlueprint, AnySystem, Ending, Frame, Limits, Noise, PartSpeaking, Runaway, Saying, Script,
+    SpeakOptions, Speech, SpeechOptions, SpeechTrials, Voice,
 };
 use engine::{Checkup, EngineError, Measured, ModelOptions};
 use loader::DType;
 use numbers::{Numbers, close};
-use offload::{LoadKind, Residency};
+use offload::Residency;
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vibevoice")
@@ -166,7 +166,6 @@ fn both_branches_share_one_visit_of_each_layer() {
     assert_eq!(measured.len(), spoken.tokens.len());
     for pass in &measured {
         assert_eq!(pass.loads.len(), 3, "one load a layer");
-        assert!(pass.loads.iter().all(|load| load.kind == LoadKind::Async));
         assert_eq!(pass.timing.units, 1);
     }
 }
@@ -337,8 +336,6 @@ fn parts_have_draws_of_their_own_and_all_voices() {
     let later = of(&mut session, 5);
     assert!(later != first);
     assert_eq!(session.report().tokens, 2 * first.len() + later.len());
-    session.forget_report();
-    assert_eq!(session.report().tokens, 0);
 }
 
 #[test]
@@ -393,6 +390,19 @@ fn diagnosed(model: ModelOptions, steps: usize) -> Vec<Diagnosis> {
     checkup.findings().unwrap().diagnose()
 }
 
+/// Other programs had the cores, and the engine says so: nothing can be told from these runs.
+fn disturbed(found: &[Diagnosis]) -> bool {
+    let by_others = |found: &Diagnosis| match found {
+        Diagnosis::Disturbed { cores, .. } => cores.by_others(),
+        _ => false,
+    };
+    let disturbed = found.iter().any(by_others);
+    if disturbed {
+        println!("skipped: other programs had the cores");
+    }
+    disturbed
+}
+
 #[test]
 fn a_slow_head_is_told_from_slow_transfers() {
     let resident = ModelOptions {
@@ -400,6 +410,9 @@ fn a_slow_head_is_told_from_slow_transfers() {
         ..ModelOptions::default()
     };
     let found = diagnosed(resident, 400);
+    if disturbed(&found) {
+        return;
+    }
     assert!(
         matches!(
             found[0],
@@ -417,6 +430,9 @@ fn a_slow_head_is_told_from_slow_transfers() {
         ..ModelOptions::default()
     };
     let found = diagnosed(slow, 10);
+    if disturbed(&found) {
+        return;
+    }
     assert!(matches!(found[0], Diagnosis::LinkBound { .. }), "{found:?}");
     let heads = |it: &Diagnosis| matches!(it, Diagnosis::StageOutside { .. });
     assert!(!found.iter().any(heads), "{found:?}");

@@ -64,6 +64,11 @@ impl Settings {
             ("--seed", args.sound.seed.into()),
             ("--max-minutes", args.script.max_minutes.into()),
             ("--context", language.options.context.into()),
+            ("--dtype", language.encoding().name().into()),
+            (
+                "--cache-type",
+                json!(format!("{:?}", language.options.cache_type)),
+            ),
         ];
         let none = Self(Map::new());
         let all = shared.into_iter().chain(own);
@@ -87,7 +92,7 @@ impl Settings {
     }
 }
 
-/// See the module.
+/// A journal at its place.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,

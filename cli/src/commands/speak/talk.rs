@@ -15,7 +15,7 @@ use crate::args::SpeakArgs;
 use crate::failure::Failure;
 use crate::output::{Console, SoundBar};
 
-/// See the module.
+/// A script under way: what it needs, and what has come of it.
 pub struct Talk<'a> {
     pub args: &'a SpeakArgs,
     pub console: Console,

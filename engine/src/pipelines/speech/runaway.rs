@@ -38,23 +38,18 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Of a text that takes about so many seconds, in frames of `frame_s`.
-    pub fn new(expected_s: f64, frame_s: f64) -> Self {
+    /// Of a text that takes about so many seconds, in frames of `frame_s`; some were made before.
+    pub fn new(expected_s: f64, frame_s: f64, made: usize) -> Self {
         // Frames of next to nothing, as tests have them, need no long memory.
         let kept = ((LOOP_S / frame_s) as usize).min(1 << 10);
         Self {
             expected_s,
             frame_s,
-            frames: 0,
+            frames: made,
             silent: 0,
             rows: VecDeque::with_capacity(kept),
             alike: vec![0; kept],
         }
-    }
-
-    /// Frames that were made before.
-    pub fn made(&mut self, frames: usize) {
-        self.frames += frames;
     }
 
     /// Takes in a frame, by its loudness and the row that it was made under.
@@ -124,7 +119,7 @@ mod tests {
         loudness: f32,
         mut row: impl FnMut(usize) -> Vec<f32>,
     ) -> (f64, Runaway) {
-        let mut watch = Watch::new(expected_s, FRAME_S);
+        let mut watch = Watch::new(expected_s, FRAME_S, 0);
         for frame in 0..100_000 {
             if let Some(why) = watch.frame(loudness, &row(frame)) {
                 return (frame as f64 * FRAME_S, why);
@@ -151,7 +146,7 @@ mod tests {
         let (after, why) = stopped(100.0, 1e-4, |_| random(&mut numbers));
         assert_eq!(why, Runaway::Silence);
         assert!((9.0..11.0).contains(&after), "{after}");
-        let mut watch = Watch::new(100.0, FRAME_S);
+        let mut watch = Watch::new(100.0, FRAME_S, 0);
         for frame in 0..600 {
             let quiet = frame % 70 != 0;
             let loudness = if quiet { 0.0 } else { 0.2 };
@@ -166,7 +161,7 @@ mod tests {
         let (after, why) = stopped(100.0, 0.1, |frame| phrase[frame % 20].clone());
         assert_eq!(why, Runaway::Loop);
         assert!((12.0..17.0).contains(&after), "{after}");
-        let mut watch = Watch::new(100.0, FRAME_S);
+        let mut watch = Watch::new(100.0, FRAME_S, 0);
         for frame in 0..600 {
             let twice = (frame / 20) % 3 < 2;
             let row = if twice {

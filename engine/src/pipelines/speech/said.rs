@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::runaway::Runaway;
+use crate::error::EngineError;
 use crate::profile::{PassKind, Startup, Timing, Totals};
 use crate::run::past::Measured;
 
@@ -23,6 +24,24 @@ pub struct Said {
     pub token: u32,
     /// Of a token of speech.
     pub frame: Option<Frame>,
+}
+
+/// What an iterator gives for what was said, or was not; `ending` is told why.
+pub(super) fn given(
+    said: Result<Option<Said>, EngineError>,
+    ending: &mut Option<Ending>,
+) -> Option<Result<Said, EngineError>> {
+    match said {
+        Ok(said) => said.map(Ok),
+        Err(EngineError::Interrupted) => {
+            *ending = Some(Ending::Interrupted);
+            None
+        }
+        Err(error) => {
+            *ending = Some(Ending::Failed);
+            Some(Err(error))
+        }
+    }
 }
 
 /// A frame of speech.
@@ -54,6 +73,16 @@ pub struct Limits {
     pub only_frames: bool,
     /// Seconds that it should take. Speech that runs away from them is stopped; `None`: it is not.
     pub expected_s: Option<f64>,
+}
+
+impl Limits {
+    /// Why nothing more is said after so many tokens, in a context with room for so many more.
+    pub(super) fn reached(&self, said: usize, room: usize) -> Option<Ending> {
+        match said >= self.max_new_tokens {
+            true => Some(Ending::MaxNewTokens),
+            false => (said > 0 && room == 0).then_some(Ending::ContextFull),
+        }
+    }
 }
 
 impl Default for Limits {

@@ -3,7 +3,7 @@
 
 use crate::text::random::Random;
 
-/// See the module.
+/// The numbers that codes are drawn by.
 #[derive(Debug)]
 pub(super) struct Draws {
     random: Random,

@@ -161,7 +161,7 @@ pub(super) struct Parts {
     pub codec: Part,
 }
 
-/// See the module.
+/// A system that is loaded.
 #[derive(Debug)]
 pub struct Tts {
     pub(super) talker: Model,

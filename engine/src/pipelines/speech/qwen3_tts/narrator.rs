@@ -2,17 +2,15 @@
 
 use super::prompt::TtsVoice;
 use super::session::{TtsSession, TtsSpeakOptions};
-use super::speaking::TtsSpeaking;
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::pipelines::speech::cut::{FRAMES_PER_S_MAX, PartLimit};
-use crate::pipelines::speech::narrator::{Narrated, Narrator, PartSpeaking};
-use crate::pipelines::speech::said::{Ending, Limits, SaidBefore, SpeechReport};
+use crate::pipelines::speech::narrator::{Narrated, Narrator};
+use crate::pipelines::speech::said::{Limits, SaidBefore, SpeechReport};
 use crate::pipelines::speech::script::{Line, Script};
 use crate::profile::Recording;
-use crate::run::past::Measured;
 
-/// See the module.
+/// A session with its voices.
 #[derive(Debug)]
 pub struct TtsNarrator<'m> {
     pub session: TtsSession<'m>,
@@ -97,19 +95,5 @@ impl Narrator for TtsNarrator<'_> {
 
     fn take_recording(&mut self) -> Option<Recording> {
         self.session.take_recording()
-    }
-}
-
-impl PartSpeaking for TtsSpeaking<'_, '_> {
-    fn ending(&self) -> Option<Ending> {
-        self.ending()
-    }
-
-    fn said(&self) -> SaidBefore {
-        self.said()
-    }
-
-    fn measured(&self) -> &[Measured] {
-        self.measured()
     }
 }

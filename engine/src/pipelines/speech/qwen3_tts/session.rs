@@ -56,7 +56,7 @@ impl TtsSpeakOptions {
     }
 }
 
-/// See the module.
+/// The state and the working memory of a talker, a predictor and a vocoder.
 #[derive(Debug)]
 pub struct TtsSession<'m> {
     pub(super) session: Session<'m>,
@@ -164,18 +164,13 @@ impl<'m> TtsSession<'m> {
         self.tally.report(&self.session.passes.startup)
     }
 
-    /// The next report begins here.
-    pub fn forget_report(&mut self) {
-        self.tally = Tally::default();
-    }
-
     /// Positions that there are for a prompt and its frames.
-    pub fn context(&self) -> usize {
+    pub(super) fn context(&self) -> usize {
         self.own.len() + self.own.room()
     }
 
     /// How many rows the prompt of a text has.
-    pub fn prompt_rows(&self, text: &str, voice: &TtsVoice) -> Result<usize, EngineError> {
+    pub(super) fn prompt_rows(&self, text: &str, voice: &TtsVoice) -> Result<usize, EngineError> {
         let (text_ids, instruct) = prompt::ids(text, voice, self.system.tokenizer)?;
         let tokens = &self.system.config.tokens;
         Ok(prompt::rows((&text_ids, &instruct), voice, tokens).0.len())

@@ -9,8 +9,9 @@ use super::session::{TtsSession, TtsSpeakOptions, add, trailing};
 use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
+use crate::pipelines::speech::narrator::PartSpeaking;
 use crate::pipelines::speech::runaway::{Watch, loudness};
-use crate::pipelines::speech::said::{Ending, Frame, Said, SaidBefore};
+use crate::pipelines::speech::said::{Ending, Frame, Said, SaidBefore, given};
 use crate::profile::{PassKind, stage};
 use crate::run::past::Measured;
 
@@ -59,11 +60,10 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
         let made = options.limits.first_frame + before.frames();
         let groups = config.codec.quantizers;
         let frame_s = config.codec.hop() as f64 / config.codec.sample_rate as f64;
-        let watch = options.limits.expected_s.map(|expected| {
-            let mut watch = Watch::new(expected, frame_s);
-            watch.made(before.frames());
-            watch
-        });
+        let watch = options
+            .limits
+            .expected_s
+            .map(|expected| Watch::new(expected, frame_s, before.frames()));
         let mut known = vec![false; first];
         for token in &before.tokens {
             known[*token as usize] = true;
@@ -82,28 +82,11 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
         }
     }
 
-    pub fn ending(&self) -> Option<Ending> {
-        self.ending
-    }
-
-    /// What was said of this prompt, to go on from it later.
-    pub fn said(&self) -> SaidBefore {
-        self.before.clone()
-    }
-
-    /// The passes of which all is known since `next` was called before.
-    pub fn measured(&self) -> &[Measured] {
-        self.session.session.measured()
-    }
-
     fn say(&mut self) -> Result<Option<Said>, EngineError> {
         let said = self.before.tokens.len();
-        if said >= self.options.limits.max_new_tokens {
-            self.ending = Some(Ending::MaxNewTokens);
-            return Ok(None);
-        }
-        if said > 0 && self.session.own.room() == 0 {
-            self.ending = Some(Ending::ContextFull);
+        let room = self.session.own.room();
+        if let Some(reached) = self.options.limits.reached(said, room) {
+            self.ending = Some(reached);
             return Ok(None);
         }
         let hidden = self.pass()?;
@@ -252,16 +235,19 @@ impl Iterator for TtsSpeaking<'_, '_> {
         if self.ending.is_some() {
             return None;
         }
-        match self.say() {
-            Ok(said) => said.map(Ok),
-            Err(EngineError::Interrupted) => {
-                self.ending = Some(Ending::Interrupted);
-                None
-            }
-            Err(error) => {
-                self.ending = Some(Ending::Failed);
-                Some(Err(error))
-            }
-        }
+        let said = self.say();
+        given(said, &mut self.ending)
+    }
+}
+
+impl PartSpeaking for TtsSpeaking<'_, '_> {
+    fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+    fn said(&self) -> SaidBefore {
+        self.before.clone()
+    }
+    fn measured(&self) -> &[Measured] {
+        self.session.session.measured()
     }
 }

@@ -181,7 +181,7 @@ pub(super) struct Parts {
     pub semantic_connector: Part,
 }
 
-/// See the module.
+/// A system that is loaded.
 #[derive(Debug)]
 pub struct Speech {
     pub(super) language: Model,

@@ -2,16 +2,15 @@
 
 use super::noise::Noise;
 use super::session::{SpeechSession, Voice};
-use super::speaking::{SpeakOptions, Speaking};
+use super::speaking::SpeakOptions;
 use crate::error::EngineError;
 use crate::model::Model;
-use crate::pipelines::speech::narrator::{Narrated, Narrator, PartSpeaking};
-use crate::pipelines::speech::said::{Ending, Limits, SaidBefore, SpeechReport};
+use crate::pipelines::speech::narrator::{Narrated, Narrator};
+use crate::pipelines::speech::said::{Limits, SaidBefore, SpeechReport};
 use crate::pipelines::speech::script::Script;
 use crate::profile::Recording;
-use crate::run::past::Measured;
 
-/// See the module.
+/// A session with the voices and the noise of all parts.
 #[derive(Debug)]
 pub struct VoicedNarrator<'m> {
     pub session: SpeechSession<'m>,
@@ -56,19 +55,5 @@ impl Narrator for VoicedNarrator<'_> {
 
     fn take_recording(&mut self) -> Option<Recording> {
         self.session.take_recording()
-    }
-}
-
-impl PartSpeaking for Speaking<'_, '_> {
-    fn ending(&self) -> Option<Ending> {
-        self.ending()
-    }
-
-    fn said(&self) -> SaidBefore {
-        self.said()
-    }
-
-    fn measured(&self) -> &[Measured] {
-        self.measured()
     }
 }

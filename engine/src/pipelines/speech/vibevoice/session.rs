@@ -60,7 +60,7 @@ pub struct Prompt {
     pub(super) rows: Vec<f32>,
 }
 
-/// See the module.
+/// The state and the working memory of both branches, the codecs and the head.
 #[derive(Debug)]
 pub struct SpeechSession<'m> {
     pub(super) session: Session<'m>,

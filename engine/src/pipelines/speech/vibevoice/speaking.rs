@@ -9,9 +9,10 @@ use super::session::{Prompt, SpeechSession, System};
 use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
+use crate::pipelines::speech::narrator::PartSpeaking;
 use crate::pipelines::speech::runaway::{Watch, loudness};
 use crate::pipelines::speech::said::{
-    Ending, Frame, Limits, Said, SaidBefore, SpeechReport, Tally,
+    Ending, Frame, Limits, Said, SaidBefore, SpeechReport, given,
 };
 use crate::profile::{PassKind, stage};
 use crate::run::past::Measured;
@@ -68,11 +69,6 @@ impl SpeechSession<'_> {
     pub fn report(&self) -> SpeechReport {
         self.tally.report(&self.session.passes.startup)
     }
-
-    /// The next report begins here.
-    pub fn forget_report(&mut self) {
-        self.tally = Tally::default();
-    }
 }
 
 impl<'s, 'm> Speaking<'s, 'm> {
@@ -90,11 +86,10 @@ impl<'s, 'm> Speaking<'s, 'm> {
             config.acoustic.latent,
         );
         let frame_s = config.acoustic.hop() as f64 / config.sample_rate as f64;
-        let watch = options.limits.expected_s.map(|expected| {
-            let mut watch = Watch::new(expected, frame_s);
-            watch.made(before.frames());
-            watch
-        });
+        let watch = options
+            .limits
+            .expected_s
+            .map(|expected| Watch::new(expected, frame_s, before.frames()));
         Self {
             draws,
             watch,
@@ -106,30 +101,11 @@ impl<'s, 'm> Speaking<'s, 'm> {
         }
     }
 
-    pub fn ending(&self) -> Option<Ending> {
-        self.ending
-    }
-
-    /// What was said of this prompt, to go on from it later.
-    pub fn said(&self) -> SaidBefore {
-        let mut said = self.before.clone();
-        past::keep(&mut said, &self.session.decoder.0, &self.session.semantic.0);
-        said
-    }
-
-    /// The passes of which all is known since `next` was called before.
-    pub fn measured(&self) -> &[Measured] {
-        self.session.session.measured()
-    }
-
     fn say(&mut self) -> Result<Option<Said>, EngineError> {
         let said = self.before.tokens.len();
-        if said >= self.options.limits.max_new_tokens {
-            self.ending = Some(Ending::MaxNewTokens);
-            return Ok(None);
-        }
-        if said > 0 && self.session.own.room() == 0 {
-            self.ending = Some(Ending::ContextFull);
+        let room = self.session.own.room();
+        if let Some(reached) = self.options.limits.reached(said, room) {
+            self.ending = Some(reached);
             return Ok(None);
         }
         let rows = self.pass()?;
@@ -336,16 +312,21 @@ impl Iterator for Speaking<'_, '_> {
         if self.ending.is_some() {
             return None;
         }
-        match self.say() {
-            Ok(said) => said.map(Ok),
-            Err(EngineError::Interrupted) => {
-                self.ending = Some(Ending::Interrupted);
-                None
-            }
-            Err(error) => {
-                self.ending = Some(Ending::Failed);
-                Some(Err(error))
-            }
-        }
+        let said = self.say();
+        given(said, &mut self.ending)
+    }
+}
+
+impl PartSpeaking for Speaking<'_, '_> {
+    fn ending(&self) -> Option<Ending> {
+        self.ending
+    }
+    fn said(&self) -> SaidBefore {
+        let mut said = self.before.clone();
+        past::keep(&mut said, &self.session.decoder.0, &self.session.semantic.0);
+        said
+    }
+    fn measured(&self) -> &[Measured] {
+        self.session.session.measured()
     }
 }
