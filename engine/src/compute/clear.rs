@@ -49,6 +49,8 @@ pub struct ClearCompute {
     positions: Tensor,
     /// The pass's rows.
     chunks: Vec<Chunk>,
+    /// Of the block that was visited last.
+    weights: BlockTensors,
     /// The last mask that was needed: all layers of a pass with the same window share it.
     mask: Option<(MaskShape, Tensor)>,
     /// Logits of the rows that the head saw last.
@@ -87,12 +89,34 @@ impl ClearCompute {
             positions,
             chunks: Vec::new(),
             mask: None,
+            weights: BlockTensors::new(numbers),
             numbers,
             logits: Vec::new(),
             laps: Laps::on(place),
             device: device.clone(),
             config,
         })
+    }
+
+    /// All rows of the pass through one block.
+    fn chunks_over(
+        &mut self,
+        layer: LayerIndex,
+        weights: &BlockTensors,
+        runs: &[Run<'_>],
+        clock: &mut Clock,
+    ) -> Result<(), EngineError> {
+        self.laps.begin()?;
+        for index in 0..self.chunks.len() {
+            let chunk = &self.chunks[index];
+            let (run, rows) = (&runs[chunk.run], chunk.rows.clone());
+            let position = run.position + chunk.in_run;
+            self.prepare_mask(layer, position, rows.dim(0)?)?;
+            let cache = &run.state.tensors()[layer.as_usize()];
+            let rows = self.block_over(layer, weights, &rows, (cache, position), clock)?;
+            self.chunks[index].rows = rows;
+        }
+        Ok(())
     }
 
     fn block_over(
@@ -387,18 +411,15 @@ impl Compute for ClearCompute {
         runs: &mut [Run<'_>],
         clock: &mut Clock,
     ) -> Result<(), EngineError> {
-        let weights = BlockTensors::of(layout, slab, self.numbers)?;
-        self.laps.begin()?;
-        for index in 0..self.chunks.len() {
-            let chunk = &self.chunks[index];
-            let (run, rows) = (&runs[chunk.run], chunk.rows.clone());
-            let position = run.position + chunk.in_run;
-            self.prepare_mask(layer, position, rows.dim(0)?)?;
-            let cache = &run.state.tensors()[layer.as_usize()];
-            let rows = self.block_over(layer, &weights, &rows, (cache, position), clock)?;
-            self.chunks[index].rows = rows;
+        match self.device.is_cpu() {
+            true => stage!(clock, Widen, self.weights.read(layout, slab))?,
+            false => self.weights.read(layout, slab)?,
         }
-        Ok(())
+        let empty = BlockTensors::new(self.numbers);
+        let weights = std::mem::replace(&mut self.weights, empty);
+        let done = self.chunks_over(layer, &weights, runs, clock);
+        self.weights = weights;
+        done
     }
 
     fn come_to(

@@ -317,6 +317,13 @@ fn matrix(encoding: Encoding, bytes: &[u8], rows: usize, cols: usize) -> Matrix<
     }
 }
 
+/// The numbers of a part, widened.
+pub(super) fn part_into(part: &Part, bytes: &[u8], numbers: &mut [f32]) {
+    let matrix = matrix(part.encoding, of_part(part, bytes), part.rows, part.cols);
+    let rows = numbers.chunks_exact_mut(part.cols).enumerate();
+    rows.for_each(|(row, numbers)| matrix.row_into(row, numbers));
+}
+
 fn of_part<'a>(part: &Part, bytes: &'a [u8]) -> &'a [u8] {
     &bytes[part.offset..part.offset + part.bytes]
 }

@@ -40,10 +40,16 @@ pub struct PassTiming {
 impl PassTiming {
     /// Inside the blocks.
     pub fn compute(&self) -> Duration {
-        [Stage::Norm, Stage::Attention, Stage::Mlp, Stage::Projection]
-            .into_iter()
-            .map(|stage| self.stages[stage].wall)
-            .sum()
+        [
+            Stage::Widen,
+            Stage::Norm,
+            Stage::Attention,
+            Stage::Mlp,
+            Stage::Projection,
+        ]
+        .into_iter()
+        .map(|stage| self.stages[stage].wall)
+        .sum()
     }
 
     /// Waiting for streamed blocks.

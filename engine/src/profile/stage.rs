@@ -23,6 +23,8 @@ pub enum Stage {
     Embed,
     /// All layers, and the waiting for them.
     Blocks,
+    /// Weights, made into the numbers that the clear kernels compute with.
+    Widen,
     Norm,
     Attention,
     Mlp,
@@ -51,7 +53,7 @@ pub enum Stage {
 impl Stage {
     pub const COUNT: usize = Self::ALL.len();
 
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ModelLoad,
         Self::Init,
         Self::Prefill,
@@ -59,6 +61,7 @@ impl Stage {
         Self::Step,
         Self::Embed,
         Self::Blocks,
+        Self::Widen,
         Self::Norm,
         Self::Attention,
         Self::Mlp,
@@ -92,6 +95,7 @@ impl Stage {
             Self::Step => "step",
             Self::Embed => "embed",
             Self::Blocks => "blocks",
+            Self::Widen => "widen",
             Self::Norm => "norm",
             Self::Attention => "attention",
             Self::Mlp => "mlp",
@@ -112,9 +116,12 @@ impl Stage {
     /// What it nests in; `None` for the stages of a run, and for those that begin a pass.
     pub const fn parent(self) -> Option<Self> {
         match self {
-            Self::Norm | Self::Attention | Self::Mlp | Self::Projection | Self::Transfer => {
-                Some(Self::Blocks)
-            }
+            Self::Widen
+            | Self::Norm
+            | Self::Attention
+            | Self::Mlp
+            | Self::Projection
+            | Self::Transfer => Some(Self::Blocks),
             Self::TopK | Self::TopP => Some(Self::Sampling),
             Self::Step => Some(Self::Generate),
             _ => None,

@@ -100,7 +100,7 @@ pub fn tensor_of(
 }
 
 /// A vector is a column.
-fn shape(size: &[usize; 2]) -> &[usize] {
+pub fn shape(size: &[usize; 2]) -> &[usize] {
     match size[1] {
         1 => &size[..1],
         _ => size,

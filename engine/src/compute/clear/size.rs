@@ -30,15 +30,13 @@ pub struct ClearSize {
     copies: Copies,
 }
 
-/// Bytes of weights that are made anew for a visit: the host's slabs hold other numbers, and a
-/// device's are computed with as they lie.
+/// Bytes of weights in the numbers computed with: the host's slabs hold others, and a device's are
+/// computed with as they lie.
 #[derive(Debug, Clone, Copy, Default)]
 struct Copies {
-    /// Bytes of the largest block.
+    /// Of the largest block, and kept.
     block: u64,
-    /// While these are made, at most.
-    making: u64,
-    /// While the head is.
+    /// While the head's are made.
     head: u64,
     is_host: bool,
 }
@@ -58,10 +56,6 @@ impl ClearSize {
         let copies = Copies {
             block: layouts()
                 .map(|layout| widened(layout))
-                .max()
-                .unwrap_or_default(),
-            making: layouts()
-                .map(|layout| widening(layout))
                 .max()
                 .unwrap_or_default(),
             head: (head * size_of::<f32>() + as_filed(weights.head, config.vocab_size, &config))
@@ -109,14 +103,14 @@ impl ClearSize {
     }
 
     /// What is there from the first pass to the last: the turns of all positions and these
-    /// themselves, the prompt's rows, and the logits.
+    /// themselves, the prompt's rows, the logits, and a block's weights.
     fn lasting_bytes(&self) -> u64 {
         let config = &self.config;
         let turns = self.room.context * config.rope.dims;
         let rows = self.room.rows() * config.hidden_size;
         let numbers = (turns + rows) * self.numbers.bytes();
         let logits = self.room.logit_rows * config.vocab_size;
-        (numbers + (self.room.context + logits) * size_of::<f32>()) as u64
+        (numbers + (self.room.context + logits) * size_of::<f32>()) as u64 + self.copies.block
     }
 
     /// The most that the tensors of a pass take at once, beside what lasts.
@@ -127,9 +121,9 @@ impl ClearSize {
         let residual = 4 * rows * self.config.hidden_size * self.numbers.bytes();
         let parts = self.attention_bytes(rows).max(self.mlp_bytes(rows));
         let panels = if copies.is_host { PANELS } else { 0 };
-        let block = copies.block + (residual + parts) as u64 + panels;
+        let block = (residual + parts) as u64 + panels;
         let logits = (2 * self.config.vocab_size * size_of::<f32>()) as u64;
-        block.max(copies.making).max(copies.head + logits)
+        block.max(copies.head + logits)
     }
 
     fn attention_bytes(&self, rows: usize) -> usize {
@@ -167,24 +161,6 @@ impl ClearSize {
 fn widened(layout: &BlockLayout) -> u64 {
     let numbers = layout.parts().map(|(_, part)| part.rows * part.cols);
     (numbers.sum::<usize>() * size_of::<f32>()) as u64
-}
-
-/// The most bytes while they are widened, weight by weight: a part as it is filed is copied first, and
-/// parts are then joined.
-fn widening(layout: &BlockLayout) -> u64 {
-    let (mut before, mut most) = (0, 0);
-    for placement in layout.placements() {
-        let mut parts = 0;
-        for part in &placement.parts {
-            parts += part.rows * part.cols * size_of::<f32>();
-            most = most.max(before + parts + copied(part.encoding, part.bytes));
-        }
-        if placement.parts.len() > 1 {
-            most = most.max(before + 2 * parts);
-        }
-        before += parts;
-    }
-    most as u64
 }
 
 /// Of the copy that is made of plain numbers before they are widened. What is in blocks, or in f32,

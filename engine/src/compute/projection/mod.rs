@@ -34,6 +34,8 @@ pub enum Projection {
         shape: ProjectorShape,
         /// What keys and values are rounded to.
         cache_type: CacheType,
+        /// Of the projector that was visited last.
+        tensors: BlockTensors,
     },
 }
 
@@ -90,6 +92,7 @@ impl ProjectionSize {
             Self::Clear(shape, _, cache_type) => Projection::Clear {
                 shape: *shape,
                 cache_type: *cache_type,
+                tensors: BlockTensors::new(candle_core::DType::F32),
             },
         }
     }
@@ -124,14 +127,21 @@ impl Projection {
                     scratch,
                 );
             })?,
-            Self::Clear { shape, cache_type } => clear::fuse(
-                (shape, *cache_type),
-                &BlockTensors::of(layout, slab, candle_core::DType::F32)?,
-                &source.state.tensors()[source.layer],
-                clean.map(|clean| &clean.state.tensors()[clean.layer]),
-                &target.tensors()[layer],
-                positions,
-            )?,
+            Self::Clear {
+                shape,
+                cache_type,
+                tensors,
+            } => {
+                tensors.read(layout, slab)?;
+                clear::fuse(
+                    (shape, *cache_type),
+                    tensors,
+                    &source.state.tensors()[source.layer],
+                    clean.map(|clean| &clean.state.tensors()[clean.layer]),
+                    &target.tensors()[layer],
+                    positions,
+                )?;
+            }
         }
         Ok(())
     }

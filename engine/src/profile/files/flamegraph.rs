@@ -120,7 +120,7 @@ fn class(name: &str, stage: Stage) -> &'static str {
     match stage {
         _ if name == "run" => "outer",
         Stage::Transfer => "wait",
-        Stage::Norm | Stage::Attention | Stage::Mlp => "compute",
+        Stage::Widen | Stage::Norm | Stage::Attention | Stage::Mlp => "compute",
         Stage::Embed
         | Stage::Head
         | Stage::Sampling
