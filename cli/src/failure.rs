@@ -344,9 +344,9 @@ fn of_bytes(bytes: &Option<u64>) -> String {
 fn engine_code(error: &EngineError) -> Code {
     match error {
         EngineError::Of { source, .. } => engine_code(source),
-        EngineError::OtherTokenizer { .. }
-        | EngineError::OtherVocabulary { .. }
-        | EngineError::KeysInOtherOrder { .. } => Code::Checkpoint,
+        EngineError::OtherTokenizer { .. } | EngineError::OtherVocabulary { .. } => {
+            Code::Checkpoint
+        }
         EngineError::Loader(_)
         | EngineError::NoTokenizer { .. }
         | EngineError::NoChatTemplate { .. }

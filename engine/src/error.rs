@@ -160,11 +160,6 @@ pub enum EngineError {
         varied: Box<EngineError>,
         source: PlanError,
     },
-    #[error(
-        "{location} keeps the numbers of its keys in another order than the models that fusers are \
-         trained with, as GGUF files of the Llama family do"
-    )]
-    KeysInOtherOrder { location: String },
     /// What went wrong with one of several models.
     #[error("{which}: {source}")]
     Of {
@@ -275,7 +270,6 @@ impl EngineError {
             Self::Offload(error) => return error.hint(),
             Self::Text(error) => return error.hint(),
             Self::EmptyPrompt => "give it some text",
-            Self::KeysInOtherOrder { .. } => "take the model's safetensors files",
             Self::Of { source, flag, .. } => {
                 return source
                     .hint()

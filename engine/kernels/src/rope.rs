@@ -1,5 +1,7 @@
 //! Rotary position embedding. Knows nothing of how the frequencies were chosen or scaled.
 
+use smallvec::SmallVec;
+
 /// Which two dimensions turn together, of `n` that turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Pairing {
@@ -8,6 +10,25 @@ pub enum Pairing {
     Halves,
     /// Dimension `2 * i` with dimension `2 * i + 1`.
     Neighbours,
+}
+
+impl Pairing {
+    /// Where a head whose dimensions pair this way has what one of halves has at `index`.
+    pub fn place(self, dim: usize, index: usize) -> usize {
+        match self {
+            Pairing::Halves => index,
+            Pairing::Neighbours => 2 * (index % (dim / 2)) + index / (dim / 2),
+        }
+    }
+
+    /// The dimensions of a head in the order of halves.
+    pub fn straighten(self, head: &mut [f32]) {
+        if self != Pairing::Halves {
+            let (dim, kept) = (head.len(), SmallVec::<[f32; 256]>::from_slice(head));
+            let places = head.iter_mut().enumerate();
+            places.for_each(|(index, x)| *x = kept[self.place(dim, index)]);
+        }
+    }
 }
 
 /// Cosines and sines of every position, built once.

@@ -3,6 +3,8 @@
 
 use smallvec::SmallVec;
 
+use crate::rope::Pairing;
+
 use crate::weights::{Matrix, Weights, check_matrix, check_vector};
 
 /// Sizes of a projector, for keys and for values alike.
@@ -12,10 +14,14 @@ pub struct ProjectorShape {
     pub source_heads: usize,
     /// Dimensions of such a head.
     pub source_dim: usize,
+    /// In which order its keys have them. A projector knows the order of [`Pairing::Halves`].
+    pub source_keys: Pairing,
     /// Key-value heads of the model whose cache is rewritten.
     pub target_heads: usize,
     /// Dimensions of such a head.
     pub target_dim: usize,
+    /// In which order its keys have them.
+    pub target_keys: Pairing,
     /// Width of the rows between the projections.
     pub hidden: usize,
     /// Inner width of the blocks, but of the one before the head gates: that is `hidden`.

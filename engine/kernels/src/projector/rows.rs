@@ -8,6 +8,7 @@ use super::parts::ProjectorShape;
 use super::pass::{GATES, Open, Pass, RESIDUAL};
 use crate::cache::{LayerCache, SharedCache};
 use crate::norm::rms_norm;
+use crate::rope::Pairing;
 
 /// Added to the mean square in every norm.
 const NORM_EPS: f32 = 1e-6;
@@ -28,7 +29,9 @@ impl Pass<'_, '_> {
         let ProjectorShape {
             source_heads,
             source_dim,
+            source_keys,
             target_dim,
+            target_keys,
             ..
         } = self.shape;
         let (width, position) = (self.shape.input(), self.first + row);
@@ -37,6 +40,7 @@ impl Pass<'_, '_> {
         let (source, target) = joined.split_at_mut(source_heads * source_dim);
         for (head, out) in source.chunks_exact_mut(source_dim).enumerate() {
             half.of.read(self.source, head, position, out);
+            half.of.order(source_keys).straighten(out);
         }
         for (head, out) in target.chunks_exact_mut(target_dim).enumerate() {
             match self.clean {
@@ -44,6 +48,7 @@ impl Pass<'_, '_> {
                 // SAFETY: as the caller promises.
                 None => unsafe { half.of.read_shared(&self.target, head, position, out) },
             }
+            half.of.order(target_keys).straighten(out);
         }
     }
 
@@ -80,9 +85,11 @@ impl Pass<'_, '_> {
             source_dim,
             target_heads,
             target_dim,
+            target_keys,
             ..
         } = self.shape;
         let (channels, position) = (self.shape.output(), self.first + row);
+        let order = half.of.order(target_keys);
         // The channels that were gathered are not needed any more.
         let free = row * self.shape.input() + source_heads * source_dim;
         // SAFETY: as the caller promises.
@@ -100,10 +107,8 @@ impl Pass<'_, '_> {
             // SAFETY: as the caller promises; the cache's row belongs to this row and half.
             unsafe {
                 half.of.read_shared(&self.target, head, position, sums);
-                let terms = residual.iter().map(|x| x * weight);
-                sums.iter_mut()
-                    .zip(terms)
-                    .for_each(|(sum, term)| *sum += term);
+                let terms = residual.iter().map(|x| x * weight).enumerate();
+                terms.for_each(|(index, term)| sums[order.place(target_dim, index)] += term);
                 half.of.write_shared(&self.target, head, position, sums);
             }
         }
@@ -111,6 +116,14 @@ impl Pass<'_, '_> {
 }
 
 impl Kept {
+    /// In which order this half has a head's dimensions, where keys have them in that one.
+    fn order(self, keys: Pairing) -> Pairing {
+        match self {
+            Kept::Keys => keys,
+            Kept::Values => Pairing::Halves,
+        }
+    }
+
     fn read(self, cache: &LayerCache, head: usize, position: usize, out: &mut [f32]) {
         match self {
             Kept::Keys => cache.key_into(head, position, out),

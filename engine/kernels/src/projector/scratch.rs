@@ -156,14 +156,17 @@ impl HalfScratch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rope::Pairing;
 
     #[test]
     fn the_size_is_what_is_allocated() {
         let shape = ProjectorShape {
             source_heads: 2,
             source_dim: 24,
+            source_keys: Pairing::Halves,
             target_heads: 3,
             target_dim: 20,
+            target_keys: Pairing::Halves,
             hidden: 40,
             intermediate: 56,
             layers: 4,

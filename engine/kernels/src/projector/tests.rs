@@ -4,14 +4,17 @@ use super::*;
 use crate::cache::CacheType;
 use crate::level::Level;
 use crate::linear::Products;
+use crate::rope::Pairing;
 use crate::testing::{FORMATS, Format, Random, error, levels};
 use plain::{Half, half};
 
 const SHAPE: ProjectorShape = ProjectorShape {
     source_heads: 2,
     source_dim: 28,
+    source_keys: Pairing::Halves,
     target_heads: 3,
     target_dim: 20,
+    target_keys: Pairing::Halves,
     hidden: 24,
     intermediate: 40,
     layers: 3,
@@ -279,6 +282,74 @@ fn only_open_halves_are_written() {
         let found = nothing.run(&team, &nothing.halves(), 256);
         let all = 0..nothing.capacity();
         assert_eq!(bits(&found, all.clone()), bits(&nothing.target(), all));
+    }
+}
+
+/// The same cache with the dimensions of its keys in the order of neighbours, or back again.
+fn reordered(cache: &LayerCache, to_neighbours: bool) -> LayerCache {
+    let (heads, dim, capacity) = (cache.kv_heads(), cache.head_dim(), cache.capacity());
+    let mut other = LayerCache::new(cache.kind(), heads, dim, capacity);
+    let (mut key, mut value) = (vec![0.0; dim], vec![0.0; dim]);
+    for head in 0..heads {
+        for position in 0..capacity {
+            cache.key_into(head, position, &mut key);
+            cache.value_into(head, position, &mut value);
+            let pair = |index: usize| 2 * (index % (dim / 2)) + index / (dim / 2);
+            let mut turned = vec![0.0; dim];
+            for index in 0..dim {
+                match to_neighbours {
+                    true => turned[pair(index)] = key[index],
+                    false => turned[index] = key[pair(index)],
+                }
+            }
+            other.set(head, position, &turned, &value);
+        }
+    }
+    other
+}
+
+#[test]
+fn keys_in_the_order_of_neighbours_become_the_same() {
+    use Pairing::{Halves, Neighbours};
+    for (source_keys, target_keys) in [
+        (Neighbours, Halves),
+        (Halves, Neighbours),
+        (Neighbours, Neighbours),
+    ] {
+        for has_clean in [false, true] {
+            let case = Case { has_clean, ..CASE };
+            let team = Team::new(2);
+            let halves = case.halves();
+            let expected = case.run(&team, &halves, 4);
+            let [key, value] = halves.each_ref().map(|half| Some(half.weights()));
+            let shape = ProjectorShape {
+                source_keys,
+                target_keys,
+                ..SHAPE
+            };
+            let as_kept = |cache: LayerCache, keys| match keys {
+                Halves => cache,
+                Neighbours => reordered(&cache, true),
+            };
+            let clean = case.clean().map(|clean| as_kept(clean, target_keys));
+            let mut target = as_kept(case.target(), target_keys);
+            fuse(
+                &team,
+                &shape,
+                &ProjectorWeights { key, value },
+                &as_kept(case.source(), source_keys),
+                clean.as_ref(),
+                &mut target,
+                case.positions,
+                &mut FuseScratch::new(&team, &shape, 4),
+            );
+            let found = match target_keys {
+                Halves => target,
+                Neighbours => reordered(&target, false),
+            };
+            let all = 0..case.capacity();
+            assert_eq!(bits(&found, all.clone()), bits(&expected, all));
+        }
     }
 }
 

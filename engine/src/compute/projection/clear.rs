@@ -3,7 +3,7 @@
 
 use candle_core::{DType as TensorDType, Tensor};
 use candle_nn::ops::{rms_norm, sigmoid};
-use kernels::{CacheType, ProjectorShape};
+use kernels::{CacheType, Pairing, ProjectorShape};
 use loader::{Half, ProjectorPart, Role};
 
 use crate::compute::clear::tensors::BlockTensors;
@@ -84,7 +84,11 @@ pub(super) fn fuse(
     ] {
         let weights = HalfOf { tensors, half };
         if weights.has(ProjectorPart::In) {
-            let add = residual(shape, weights, (source, from), positions)?;
+            let keys = match half {
+                Half::Key => [shape.source_keys, shape.target_keys],
+                Half::Value => [Pairing::Halves; 2],
+            };
+            let add = residual(shape, weights, (source, from), keys, positions)?;
             let now = to.narrow(1, 0, positions)?.to_dtype(TensorDType::F32)?;
             let new = (now + add)?.to_dtype(rounded)?.to_dtype(to.dtype())?;
             done.push((to, new.contiguous()?));
@@ -99,19 +103,21 @@ fn residual(
     shape: &ProjectorShape,
     weights: HalfOf<'_>,
     (source, target): (&Tensor, &Tensor),
+    [source_keys, target_keys]: [Pairing; 2],
     positions: usize,
 ) -> candle_core::Result<Tensor> {
     use ProjectorPart::{HeadGate, HeadGateBias, In, InBias, Out, OutBias};
-    let rows = |kept: &Tensor| {
-        let kept = kept
-            .narrow(1, 0, positions)?
+    let rows = |kept: &Tensor, keys| {
+        let kept = kept.narrow(1, 0, positions)?;
+        let kept = swapped(&kept, keys, |half| [half, 2])?
             .transpose(0, 1)?
             .contiguous()?;
         let channels = kept.dim(1)? * kept.dim(2)?;
         kept.reshape((positions, channels))?
             .to_dtype(TensorDType::F32)
     };
-    let both = Tensor::cat(&[rows(source)?, rows(target)?], 1)?;
+    let both = [rows(source, source_keys)?, rows(target, target_keys)?];
+    let both = Tensor::cat(&both, 1)?;
     let hidden = weights.linear(&both, In, InBias)?;
     let hidden = weights.block(&hidden, 0)?;
     let scalar = weights.block(&hidden, 1)?;
@@ -125,5 +131,28 @@ fn residual(
     let weighed = projected
         .reshape(size)?
         .broadcast_mul(&sigmoid(&gates)?.unsqueeze(2)?)?;
-    weighed.transpose(0, 1)?.contiguous()
+    swapped(
+        &weighed.transpose(0, 1)?.contiguous()?,
+        target_keys,
+        |half| [2, half],
+    )
+}
+
+/// (heads, positions, head dim) with each head's dimensions in the other order: from neighbours to halves
+/// as half by two, and back as two by half. As they are where a cache has halves.
+fn swapped(
+    kept: &Tensor,
+    keys: Pairing,
+    size: fn(usize) -> [usize; 2],
+) -> candle_core::Result<Tensor> {
+    if keys == Pairing::Halves {
+        return Ok(kept.clone());
+    }
+    let (heads, positions, dim) = kept.dims3()?;
+    let [rows, cols] = size(dim / 2);
+    let kept = kept
+        .contiguous()?
+        .reshape((heads, positions, rows, cols))?
+        .transpose(2, 3)?;
+    kept.contiguous()?.reshape((heads, positions, dim))
 }

@@ -6,7 +6,7 @@ mod fast;
 
 use std::sync::Arc;
 
-use kernels::{CacheType, FuseScratch, FuseScratchSize, Level, ProjectorShape, Team};
+use kernels::{CacheType, FuseScratch, FuseScratchSize, Level, Pairing, ProjectorShape, Team};
 use loader::{BlockLayout, FuserShape};
 use offload::Slab;
 
@@ -47,9 +47,11 @@ pub struct KeptLayer<'a> {
 }
 
 impl ProjectionSize {
-    /// Of projectors over at most `positions` positions, by so many threads.
+    /// Of projectors over at most `positions` positions, by so many threads, between caches whose keys
+    /// are in these orders.
     pub fn of(
         fuser: FuserShape,
+        [source_keys, target_keys]: [Pairing; 2],
         kernels: Kernels,
         on_device: bool,
         cache_type: CacheType,
@@ -59,8 +61,10 @@ impl ProjectionSize {
         let shape = ProjectorShape {
             source_heads: fuser.source_heads,
             source_dim: fuser.source_dim,
+            source_keys,
             target_heads: fuser.target_heads,
             target_dim: fuser.target_dim,
+            target_keys,
             hidden: fuser.hidden,
             intermediate: fuser.intermediate,
             layers: fuser.layers,

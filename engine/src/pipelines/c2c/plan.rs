@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use loader::{Form, Fuser, Mapped, RopePairing};
+use loader::{Form, Fuser, Mapped};
 use offload::{BlockId, Itinerary, LayerIndex, PlanError, Residency, ResidencyPlan, StackId};
 
 use super::tokens;
 use crate::compute::projection::ProjectionSize;
+use crate::compute::rope::pairing;
 use crate::error::EngineError;
 use crate::model::blueprint::joint::{Extra, Joint};
 use crate::model::options::{ModelOptions, Source};
@@ -98,7 +99,6 @@ impl C2cBlueprint {
         };
         let base = Blueprint::new(base, of_base.clone());
         let base = base.map_err(of("the base", "--num-gpu-layers"))?;
-        check_order(&base)?;
         let mut models = vec![base];
         let mut projectors = Vec::new();
         for (index, sharer) in sharers.iter().enumerate() {
@@ -106,11 +106,10 @@ impl C2cBlueprint {
             let context = models[0].context;
             let teacher = teacher(sharer, &of_base, options.teacher, context);
             let teacher = teacher.map_err(of(&which, "--teacher-gpu-layers"))?;
-            check_order(&teacher)?;
             tokens::compare(&models[0], &teacher)?;
             let fuser = Fuser::open(&sharer.fuser)?;
             fuser.check(&models[0].config, &teacher.config)?;
-            projectors.push(Projectors::of(fuser, &models[0]));
+            projectors.push(Projectors::of(fuser, &teacher, &models[0]));
             models.push(teacher);
         }
         several::number(&mut models);
@@ -265,12 +264,13 @@ fn teacher(
 }
 
 impl Projectors {
-    fn of(fuser: Fuser, base: &Blueprint) -> Self {
+    fn of(fuser: Fuser, teacher: &Blueprint, base: &Blueprint) -> Self {
         let mapped = fuser.mapped().iter().copied();
         Self {
             mapped: mapped.filter(is_open).collect(),
             size: ProjectionSize::of(
                 fuser.shape(),
+                [pairing(&teacher.config), pairing(&base.config)],
                 base.options.kernels,
                 base.on_device(),
                 base.cache_type,
@@ -310,16 +310,6 @@ impl Projectors {
 /// Whether there is anything to compute.
 fn is_open(mapped: &Mapped) -> bool {
     mapped.key_open || mapped.value_open
-}
-
-/// A fuser knows the channels of keys in the order of the published models.
-fn check_order(model: &Blueprint) -> Result<(), EngineError> {
-    match model.config.rope.pairing {
-        RopePairing::Halves => Ok(()),
-        RopePairing::Neighbours => Err(EngineError::KeysInOtherOrder {
-            location: model.checkpoint.location().to_owned(),
-        }),
-    }
 }
 
 fn of(which: &str, flag: &'static str) -> impl Fn(EngineError) -> EngineError {

@@ -11,6 +11,7 @@ use offload::{Itinerary, StackId};
 use super::model::C2c;
 use super::projecting::Projecting;
 use crate::compute::batch::State;
+use crate::compute::rope::pairing;
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::model::shared::SharedStack;
@@ -230,10 +231,11 @@ impl<'m> C2cSession<'m> {
         self.base.logits()
     }
 
-    /// What the base keeps of the text in one of its layers.
+    /// What the base keeps of the text in one of its layers. Keys are in the order of the published
+    /// models, whatever that of the file is.
     pub fn kept(&mut self, layer: usize) -> Result<Kept, EngineError> {
         let (positions, config) = (self.base.len(), self.base.model().config());
-        let (heads, dim) = (config.kv_heads, config.head_dim);
+        let (heads, dim, order) = (config.kv_heads, config.head_dim, pairing(config));
         let mut kept = Kept {
             heads,
             positions,
@@ -260,6 +262,8 @@ impl<'m> C2cSession<'m> {
                 }
             }
         }
+        let heads = kept.keys.chunks_exact_mut(dim);
+        heads.for_each(|head| order.straighten(head));
         Ok(kept)
     }
 }
