@@ -1,15 +1,40 @@
-//! What a plan leaves open and rates decide: the form of resident matrices, and one slot or two.
+//! What a plan leaves open and rates decide: the form of resident matrices, and how many slots.
 
-use offload::{PlanRequest, Prefetch, Rates, Residency, ResidencyPlan, predict};
+use std::ops::RangeInclusive;
+
+use offload::{Home, LinkInfo, PlanRequest, Prefetch, Rates, Residency, ResidencyPlan, predict};
 
 use super::sizes::costs;
 use super::{Blueprint, OneSlot};
 use crate::error::EngineError;
 use crate::model::forms;
 use crate::model::glance;
+use crate::model::options::ModelOptions;
+use crate::weights::blocks::Blocks;
 
 /// Two keep a link busy where the streamed layers are spread.
 pub(super) const SLOTS_DEFAULT: usize = 2;
+
+/// Blocks that a disk reads in some ten milliseconds: what it loses between two of them is then up to an
+/// eighth, and a third slot gives most of that back (docs/measured.md). Larger ones lose little, and
+/// smaller ones are as fast from memory.
+const THIRD_SLOT_BYTES: RangeInclusive<usize> = 16 << 20..=64 << 20;
+
+/// How many slots a plan begins with where none were asked for.
+pub(super) fn slots(options: &ModelOptions, blocks: &Blocks, link: &LinkInfo) -> usize {
+    if let Some(asked) = options.slots {
+        return asked;
+    }
+    // What `auto` gives to a slot it takes from a layer.
+    let is_given = options.residency != Residency::Auto;
+    let from_disk = link.home == Home::Disk && link.emulated_gbps.is_none();
+    let block = |layer| blocks.streamed(layer, link.home).slab_bytes();
+    let largest = blocks.layers().map(block).max().unwrap_or(0);
+    match is_given && from_disk && THIRD_SLOT_BYTES.contains(&largest) {
+        true => SLOTS_DEFAULT + 1,
+        false => SLOTS_DEFAULT,
+    }
+}
 
 /// One slot is taken where its plan is predicted to be faster by more than this: what the
 /// prediction leaves out is never nothing.

@@ -8,7 +8,7 @@ use offload::{
     FixedBytes, Home, PlanError, PlanRequest, ReserveBytes, Residency, ResidencyPlan, StackId,
 };
 
-use super::choice::SLOTS_DEFAULT;
+use super::choice::{self, SLOTS_DEFAULT};
 use super::limited::{Limited, limited};
 use super::link::{link_info, link_to};
 use super::sizes::{costs, sizes};
@@ -85,7 +85,8 @@ impl Blueprint {
         };
         let mut link = link_info(&checkpoint, &options, place.as_ref())?;
         let threads = options.threads.unwrap_or_else(cores::physical);
-        let sizes = sizes(&options, threads, &checkpoint, &blocks, &link)?;
+        let slots = choice::slots(&options, &blocks, &link);
+        let sizes = sizes(&options, (threads, slots), &checkpoint, &blocks, &link)?;
         // A checksum is of the whole.
         let can_be_left = match options.verify || on_device || !options.logits {
             true => 0,
@@ -127,7 +128,7 @@ impl Blueprint {
             },
             residency: options.residency,
             spread: options.spread,
-            slots: options.slots.unwrap_or(SLOTS_DEFAULT),
+            slots,
             memory_bytes: None,
             reserve: ReserveBytes::default(),
             host: None,
@@ -142,6 +143,13 @@ impl Blueprint {
             Err(PlanError::HomesTooLarge { .. }) if on_device && options.home.is_none() => {
                 link = link_to(Home::Disk, &checkpoint, place.as_ref(), None);
                 request.costs = costs(&blocks, &link, on_device, can_be_left);
+                ResidencyPlan::new(&request)
+            }
+            // A slot that was not asked for is given up first.
+            Err(PlanError::TooLarge { .. })
+                if options.slots.is_none() && request.slots > SLOTS_DEFAULT =>
+            {
+                request.slots = SLOTS_DEFAULT;
                 ResidencyPlan::new(&request)
             }
             plan => plan,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use loader::{Arrangement, BlockSource, Checkpoint, Form, Whole};
 use offload::{BlockCost, BufferBytes, Costs, DiskLink, Home, LinkInfo};
 
-use super::choice::SLOTS_DEFAULT;
 use crate::error::EngineError;
 use crate::model::options::ModelOptions;
 use crate::model::reserve::{self, Sizes};
@@ -14,7 +13,7 @@ use crate::weights::blocks::Blocks;
 /// What decides the reserve.
 pub(super) fn sizes(
     options: &ModelOptions,
-    threads: usize,
+    (threads, slots): (usize, usize),
     checkpoint: &Checkpoint,
     blocks: &Blocks,
     link: &LinkInfo,
@@ -38,7 +37,7 @@ pub(super) fn sizes(
         chunks: reserve::chunks(packed.chain([&head])),
         compute_threads: threads,
         stream_threads: match link.home {
-            Home::Disk => DiskLink::threads(streamed, options.slots.unwrap_or(SLOTS_DEFAULT)),
+            Home::Disk => DiskLink::threads(streamed, slots),
             Home::Ram => 0,
         },
     })
