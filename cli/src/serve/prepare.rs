@@ -19,9 +19,8 @@ pub struct Prepared {
 
 impl Prepared {
     /// What was given to templates that never name it.
-    pub fn unnamed(&self) -> impl Iterator<Item = String> {
-        let unnamed = self.prompts.iter().flat_map(|prompt| &prompt.unnamed);
-        unnamed.cloned()
+    pub fn unnamed(&self) -> impl Iterator<Item = &String> {
+        self.prompts.iter().flat_map(|prompt| &prompt.unnamed)
     }
 
     /// The orders, those of the first prompt first. Each draws otherwise.

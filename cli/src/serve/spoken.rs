@@ -146,16 +146,12 @@ async fn counted(
     body: fn(usize) -> Value,
 ) -> Result<Response, Refusal> {
     server.ready()?;
-    let (object, _held) = body::object(server, request).await?;
-    let (conversation, notes) = read(Fields::of(object), server.settings.strict)?;
+    let (fields, _held) = body::fields(server, request).await?;
+    let (conversation, notes) = read(fields, server.settings.strict)?;
     let count = move |ready: &server::Ready| ready.texts.count(&conversation);
     let tokens = with_ready(server, count).await?;
     let mut response = Json(body(tokens)).into_response();
-    name_notes(
-        &mut response,
-        notes.ignored_header(),
-        notes.withheld_header(),
-    );
+    name_notes(&mut response, &notes);
     Ok(response)
 }
 
@@ -176,18 +172,16 @@ async fn answer_one<Shape: Send + 'static, S: Spoken>(
     answer: fn(Shape, String, &str) -> S,
 ) -> Result<Response, Refusal> {
     let ready = server.ready()?;
-    let (object, held) = body::object(server, request).await?;
+    let (fields, held) = body::fields(server, request).await?;
     let Read {
         ask,
         mut notes,
         stream,
         shape,
-    } = read(Fields::of(object), server.settings.strict)?;
+    } = read(fields, server.settings.strict)?;
     let prepared = prepared(server, vec![ask]).await?;
     drop(held);
-    for name in prepared.unnamed() {
-        notes.ignore(&name);
-    }
+    prepared.unnamed().for_each(|name| notes.ignore(name));
     let id = server::name(prefix);
     let mut answers = Answers::begin(server, ready, &prepared, &id)?;
     drop(prepared);
@@ -205,10 +199,6 @@ async fn answer_one<Shape: Send + 'static, S: Spoken>(
             Json(spoken.whole()).into_response()
         }
     };
-    name_notes(
-        &mut response,
-        notes.ignored_header(),
-        notes.withheld_header(),
-    );
+    name_notes(&mut response, &notes);
     Ok(response)
 }
