@@ -6,6 +6,8 @@ use engine::Account;
 use engine::text::Logprobs;
 use serde_json::{Map, Value};
 
+use crate::args::DrawArgs;
+
 /// One request, as every API asks it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
@@ -64,13 +66,7 @@ pub enum ToolChoice {
 /// What was asked for of the sampler; the rest is the server's default.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Asked {
-    pub temperature: Option<f32>,
-    pub top_p: Option<f32>,
-    pub top_k: Option<usize>,
-    pub min_p: Option<f32>,
-    pub repetition_penalty: Option<f32>,
-    pub presence_penalty: Option<f32>,
-    pub frequency_penalty: Option<f32>,
+    pub draw: DrawArgs,
     pub seed: Option<u64>,
     /// To go on past the model's own end of text: for measurements.
     pub ignore_eos: bool,

@@ -4,7 +4,7 @@
 use engine::GenerationOptions;
 use engine::text::Sampling;
 
-use super::ask::{Ask, Asked, Refusal, RefusalKind};
+use super::ask::{Ask, Refusal, RefusalKind};
 use super::server::Ready;
 use super::texts::Prompt;
 
@@ -63,7 +63,10 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         field: Some("logit_bias".to_owned()),
         ..refusal
     })?;
-    let sampling = sampling_of(&ready.sampling, &ask.sampling);
+    let sampling = Sampling {
+        seed: ask.sampling.seed.unwrap_or_else(super::server::chance),
+        ..ask.sampling.draw.over(&ready.sampling)
+    };
     sampling.validate().map_err(|error| Refusal {
         status: 400,
         kind: RefusalKind::Invalid,
@@ -79,28 +82,6 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         show: Vec::new(),
         bias: ask.bias.clone(),
     })
-}
-
-/// What was asked over what the server has. What shapes a draw asks for a draw.
-fn sampling_of(base: &Sampling, asked: &Asked) -> Sampling {
-    let off = Sampling::default();
-    let draws = asked.top_k.is_some_and(|k| k != off.top_k)
-        || asked.top_p.is_some_and(|p| p != off.top_p)
-        || asked.min_p.is_some_and(|p| p != off.min_p);
-    let temperature = match base.temperature {
-        0.0 if draws => 1.0,
-        temperature => temperature,
-    };
-    Sampling {
-        temperature: asked.temperature.unwrap_or(temperature),
-        top_k: asked.top_k.unwrap_or(base.top_k),
-        top_p: asked.top_p.unwrap_or(base.top_p),
-        min_p: asked.min_p.unwrap_or(base.min_p),
-        repetition_penalty: asked.repetition_penalty.unwrap_or(base.repetition_penalty),
-        presence_penalty: asked.presence_penalty.unwrap_or(base.presence_penalty),
-        frequency_penalty: asked.frequency_penalty.unwrap_or(base.frequency_penalty),
-        seed: asked.seed.unwrap_or_else(super::server::chance),
-    }
 }
 
 fn invalid(field: &str, message: String) -> Refusal {

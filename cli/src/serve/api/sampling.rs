@@ -3,6 +3,7 @@
 
 use super::fields::Fields;
 use super::refuse;
+use crate::args::DrawArgs;
 use crate::serve::ask::{Asked, Refusal};
 
 /// The hottest that the APIs with answers in named events allow.
@@ -13,7 +14,7 @@ const STOPS_MOST: usize = 64;
 
 /// `hottest`: what the API allows.
 pub fn read(fields: &mut Fields, hottest: f32) -> Result<Asked, Refusal> {
-    Ok(Asked {
+    let draw = DrawArgs {
         temperature: fields.number("temperature", 0.0..=hottest)?,
         top_p: fields.number("top_p", 0.0..=1.0)?,
         top_k: top_k(fields)?,
@@ -21,6 +22,9 @@ pub fn read(fields: &mut Fields, hottest: f32) -> Result<Asked, Refusal> {
         repetition_penalty: fields.number("repetition_penalty", 0.0..=f32::MAX)?,
         presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
         frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
+    };
+    Ok(Asked {
+        draw,
         seed: seed(fields)?,
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
     })
@@ -69,7 +73,7 @@ mod tests {
             "repetition_penalty": 1.5, "presence_penalty": -2, "frequency_penalty": 2,
             "ignore_eos": true}"#;
         let found = asked(body).unwrap();
-        let wanted = Asked {
+        let draw = DrawArgs {
             temperature: Some(0.5),
             top_p: Some(0.25),
             top_k: Some(40),
@@ -77,12 +81,15 @@ mod tests {
             repetition_penalty: Some(1.5),
             presence_penalty: Some(-2.0),
             frequency_penalty: Some(2.0),
+        };
+        let wanted = Asked {
+            draw,
             seed: Some(7),
             ignore_eos: true,
         };
         assert_eq!(found, wanted);
         let off = asked(r#"{"top_k": -1, "seed": -1}"#).unwrap();
-        assert_eq!((off.top_k, off.seed), (Some(0), Some(u64::MAX)));
+        assert_eq!((off.draw.top_k, off.seed), (Some(0), Some(u64::MAX)));
     }
 
     #[test]

@@ -118,8 +118,8 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
     let (conversation, told) = conversation(&mut fields, &mut notes)?;
     repeated.extend(told);
     for (name, value) in [
-        ("temperature", json!(sampling.temperature)),
-        ("top_p", json!(sampling.top_p)),
+        ("temperature", json!(sampling.draw.temperature)),
+        ("top_p", json!(sampling.draw.top_p)),
         ("max_output_tokens", json!(max_tokens)),
         ("top_logprobs", json!(top_logprobs)),
     ] {
