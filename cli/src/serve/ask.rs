@@ -39,8 +39,9 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Conversation {
     /// Objects with `role` (system, user, assistant, tool), `content` as a text, and, where they have
-    /// them, `reasoning_content`, `tool_calls` (`function.arguments` as an object), `tool_call_id`,
-    /// `name`. One system message at most, and at the front.
+    /// them, `reasoning_content`, `tool_calls` (`function.arguments` as an object, or as a text
+    /// where they are the JSON of none), `tool_call_id`, `name`. One system message at most, and at
+    /// the front.
     pub messages: Vec<Value>,
     /// As OpenAI's chat API has them: `{"type": "function", "function": {"name", "description",
     /// "parameters"}}`.

@@ -330,10 +330,6 @@ fn what_is_wrong_is_refused_by_its_field() {
             "messages[0].content[0].id",
         ),
         (
-            said(json!({"type": "tool_use", "id": "t", "name": "f", "input": [1]})),
-            "messages[0].content[0].input",
-        ),
-        (
             said(json!({"type": "thinking"})),
             "messages[0].content[0].thinking",
         ),

@@ -282,10 +282,6 @@ fn what_is_wrong_is_refused_by_its_field() {
             "input[0].name",
         ),
         (
-            item(json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "["})),
-            "input[0].arguments",
-        ),
-        (
             item(json!({"type": "function_call_output", "output": "x"})),
             "input[0].call_id",
         ),
