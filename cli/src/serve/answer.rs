@@ -29,6 +29,7 @@ pub struct Answers {
 struct Answer {
     split: Split,
     tokenizer: Option<Tokenizer>,
+    token_ids: bool,
     prompt_tokens: usize,
     ended: bool,
 }
@@ -51,6 +52,7 @@ impl Answers {
                 each.push(Answer {
                     split: Split::new(prompt.style.clone()),
                     tokenizer: tokenizer.cloned(),
+                    token_ids: prepared.token_ids,
                     prompt_tokens: prompt.tokens.len(),
                     ended: false,
                 });
@@ -120,7 +122,14 @@ impl Answer {
                 read,
                 of: self.prompt_tokens,
             }),
-            Told::Token(GeneratedToken { text, logprobs, .. }) => {
+            Told::Token(GeneratedToken {
+                token,
+                text,
+                logprobs,
+            }) => {
+                if self.token_ids {
+                    pieces.push(Piece::Tokens(vec![token]));
+                }
                 if let Some(logprobs) = logprobs {
                     pieces.push(Piece::Likely(vec![self.likely(logprobs)]));
                 }
@@ -194,6 +203,7 @@ pub struct Whole {
     pub text: String,
     pub calls: Vec<Called>,
     pub likely: Vec<Likely>,
+    pub tokens: Vec<u32>,
     pub end: Option<(Finish, Account)>,
 }
 
@@ -221,6 +231,7 @@ impl Whole {
                 }
             }
             Piece::Likely(likely) => self.likely.extend(likely),
+            Piece::Tokens(tokens) => self.tokens.extend(tokens),
             Piece::End(finish, account) => self.end = Some((finish, account)),
         }
     }

@@ -22,6 +22,8 @@ pub struct Ask {
     pub max_tokens: Option<usize>,
     /// The likeliest tokens to tell with each token; `Some(0)`: only its own probability.
     pub logprobs: Option<usize>,
+    /// Whether the ids of the tokens are told as well.
+    pub token_ids: bool,
     /// Answers to give.
     pub answers: usize,
 }
@@ -96,6 +98,8 @@ pub enum Piece {
     },
     /// One for each token, where they were asked for; beside the text that came of it.
     Likely(Vec<Likely>),
+    /// The ids of tokens, where they were asked for.
+    Tokens(Vec<u32>),
     End(Finish, Account),
 }
 

@@ -14,6 +14,8 @@ pub struct Prepared {
     /// One for each prompt; each is answered `answers` times.
     pub prompts: Vec<Prompt>,
     pub options: GenerationOptions,
+    /// Whether the ids of the tokens are told as well.
+    pub token_ids: bool,
     pub answers: usize,
 }
 
@@ -47,11 +49,16 @@ pub fn prepare(ready: &Ready, asks: &[Ask]) -> Result<Prepared, Refusal> {
     if first.stop.iter().any(String::is_empty) {
         return Err(invalid("stop", "a text to stop at is empty".to_owned()));
     }
+    if !first.stop.is_empty() && ready.texts.tokenizer().is_none() {
+        let message = "the model came without a tokenizer: no text can end an answer";
+        return Err(invalid("stop", message.to_owned()));
+    }
     let prompts = asks.iter().map(|ask| ready.texts.prompt(&ask.input));
     let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
     Ok(Prepared {
         prompts,
         options: options_of(ready, first)?,
+        token_ids: first.token_ids,
         answers: first.answers,
     })
 }

@@ -213,6 +213,10 @@ async fn answer(
         id: server::name(prefix),
         created: server::now(),
         model: model.unwrap_or_else(|| ready.name.clone()),
+        prompts: prepared.token_ids.then(|| {
+            let prompts = prepared.prompts.iter();
+            prompts.map(|prompt| prompt.tokens.clone()).collect()
+        }),
         answers: prepared.answers,
         peak_gbps: ready.peak_gbps,
     };

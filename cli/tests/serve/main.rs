@@ -7,6 +7,7 @@ mod answers;
 mod client;
 mod end;
 mod hostile;
+mod ids;
 mod served;
 mod shapes;
 mod spoken;

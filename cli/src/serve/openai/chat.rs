@@ -181,6 +181,7 @@ impl Writer for Chunks {
                     }
                     continue;
                 }
+                Piece::Tokens(_) => continue,
                 Piece::Likely(more) => {
                     likely.get_or_insert_default().extend(more);
                     continue;

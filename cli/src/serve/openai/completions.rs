@@ -40,6 +40,7 @@ pub fn read(mut fields: Fields, strict: bool) -> Result<Asked, Refusal> {
     let most = fields.count("max_tokens", 1..=u64::MAX)?;
     ask.max_tokens = Some(most.unwrap_or(TOKENS));
     ask.logprobs = fields.count("logprobs", 0..=TOP_MOST)?;
+    ask.token_ids = fields.flag("return_token_ids")?.unwrap_or(false);
     let best = fields.count("best_of", 1..=u64::MAX)?;
     if best.is_some_and(|best| best != ask.answers) {
         let message = "`best_of` other than `n` is not supported: leave it out";
@@ -102,16 +103,29 @@ pub fn whole(envelope: &Envelope, wholes: Vec<Whole>) -> Value {
     let choices = wholes.into_iter().enumerate().map(|(index, whole)| {
         let finish = whole.end.map(|(finish, _)| finish_reason(finish));
         let logprobs = (!whole.likely.is_empty()).then(|| logprobs_of(&whole.likely, &mut 0));
-        json!({
+        let mut choice = json!({
             "index": index,
             "text": whole.text,
             "logprobs": logprobs,
             "finish_reason": finish,
-        })
+        });
+        if let Some(prompt) = prompt_of(envelope, index) {
+            choice["prompt_token_ids"] = prompt.into();
+            choice["token_ids"] = whole.tokens.into();
+        }
+        choice
     });
     let mut response = envelope.of("text_completion", choices.collect());
     response["usage"] = usage(envelope, &accounts);
     response
+}
+
+/// The tokens of the prompt of a choice, where ids were asked for.
+fn prompt_of(envelope: &Envelope, index: usize) -> Option<&[u32]> {
+    let prompts = envelope.prompts.as_ref()?;
+    prompts
+        .get(index / envelope.answers.max(1))
+        .map(Vec::as_slice)
 }
 
 /// `offset`: where the next token's text begins, in characters.
@@ -148,6 +162,8 @@ pub struct Chunks {
     options: StreamOptions,
     accounts: Vec<Account>,
     offsets: Vec<usize>,
+    /// Whose first chunk has come: with ids, it has those of the prompt as well.
+    begun: Vec<bool>,
 }
 
 impl Chunks {
@@ -157,6 +173,7 @@ impl Chunks {
             options,
             accounts: vec![Account::default(); answers],
             offsets: vec![0; answers],
+            begun: vec![false; answers],
         }
     }
 
@@ -174,6 +191,7 @@ impl Writer for Chunks {
 
     fn pieces(&mut self, index: usize, pieces: Vec<Piece>, out: &mut Events) {
         let (mut text, mut likely, mut finish) = (String::new(), Vec::new(), None);
+        let mut tokens = Vec::new();
         for piece in pieces {
             match piece {
                 Piece::Prompt { read, of } if self.options.progress => {
@@ -185,23 +203,30 @@ impl Writer for Chunks {
                 // A plain text is not split: these do not come.
                 Piece::Reasoning(more) | Piece::Text(more) => text.push_str(&more),
                 Piece::Likely(more) => likely.extend(more),
+                Piece::Tokens(more) => tokens.extend(more),
                 Piece::End(how, account) => {
                     self.accounts[index] = account;
                     finish = Some(finish_reason(how));
                 }
             }
         }
-        if text.is_empty() && likely.is_empty() && finish.is_none() {
+        if text.is_empty() && likely.is_empty() && tokens.is_empty() && finish.is_none() {
             return;
         }
         let offset = &mut self.offsets[index];
         let logprobs = (!likely.is_empty()).then(|| logprobs_of(&likely, offset));
-        let choice = json!({
+        let mut choice = json!({
             "index": index,
             "text": text,
             "logprobs": logprobs,
             "finish_reason": finish,
         });
+        if let Some(prompt) = prompt_of(&self.envelope, index) {
+            if !std::mem::replace(&mut self.begun[index], true) {
+                choice["prompt_token_ids"] = prompt.into();
+            }
+            choice["token_ids"] = tokens.into();
+        }
         out.data(self.chunk(vec![choice]));
     }
 

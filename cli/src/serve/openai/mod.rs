@@ -47,6 +47,8 @@ pub struct Envelope {
     pub id: String,
     pub created: u64,
     pub model: String,
+    /// The tokens of the prompts, where ids were asked for.
+    pub prompts: Option<Vec<Vec<u32>>>,
     /// How many choices share a prompt.
     pub answers: usize,
     pub peak_gbps: Option<f64>,

@@ -53,6 +53,7 @@ pub fn ask(fields: &mut Fields, input: Input) -> Result<Ask, Refusal> {
         stop: sampling::stops(fields, "stop")?,
         max_tokens: None,
         logprobs: None,
+        token_ids: false,
         answers: fields.count("n", 1..=ANSWERS_MOST)?.unwrap_or(1),
     })
 }

@@ -99,7 +99,7 @@ impl Answer {
             }
             Piece::Arguments { index, json } => self.input(index, &json, events),
             // This API has no place for it.
-            Piece::Likely(_) => {}
+            Piece::Likely(_) | Piece::Tokens(_) => {}
             Piece::End(finish, account) => {
                 self.close(events);
                 self.usage = usage::of_messages(&account, self.peak_gbps);

@@ -74,6 +74,7 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
         stop,
         max_tokens: Some(max_tokens),
         logprobs: None,
+        token_ids: false,
         answers: 1,
     };
     Ok((ask, shape, notes))

@@ -88,6 +88,7 @@ impl Answer {
                 );
             }
             Piece::Arguments { index, json } => self.arguments(index, &json, events),
+            Piece::Tokens(_) => {}
             Piece::Likely(tokens) => {
                 if self.shape.logprobs {
                     self.likely.extend(tokens.iter().map(likely));

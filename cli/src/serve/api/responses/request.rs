@@ -142,6 +142,7 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
         stop,
         max_tokens,
         logprobs,
+        token_ids: false,
         answers: 1,
     };
     Ok((ask, shape, notes))
