@@ -87,6 +87,11 @@ pub struct ListenArgs {
     /// the header x-engine-ignored
     #[arg(long)]
     pub strict: bool,
+    /// Show figures of /metrics a second time, under the names that vLLM has for them
+    ///
+    /// For routers and scalers that look for those names: docs/serve.md has which.
+    #[arg(long)]
+    pub vllm_metrics: bool,
     /// The largest body of a request that is read
     #[arg(long, value_name = "SIZE", default_value = "32MiB")]
     pub body_limit: Size,

@@ -75,6 +75,7 @@ fn settings(args: &ServeArgs) -> Settings {
         cors: listen.cors.clone(),
         api_key: key.filter(|key| !key.is_empty()),
         strict: listen.strict,
+        vllm_metrics: listen.vllm_metrics,
         body_limit: usize::try_from(listen.body_limit.0).unwrap_or(usize::MAX),
         parallel: args.sharing.parallel,
         queue: args.sharing.queue,

@@ -6,6 +6,7 @@
 mod answers;
 mod client;
 mod end;
+mod figures;
 mod hostile;
 mod ids;
 mod served;
