@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+#[cfg(test)]
+use engine::text::Style;
 use engine::text::{Logprob, Logprobs, Tokenizer};
-use engine::{Account, Ended, EngineError, GeneratedToken, Told};
+use engine::{Account, Ended, EngineError, GeneratedToken, GenerationOptions, Told};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -35,16 +37,13 @@ struct Answer {
 }
 
 impl Answers {
-    /// Hands the request to the model's thread.
-    /// `name`: what the log calls it.
+    /// Hands the request to the model's thread. `name`: what the log calls it.
     pub fn begin(
         server: &Server,
         ready: &Ready,
         prepared: &Prepared,
         name: &str,
     ) -> Result<Self, Refusal> {
-        let name: Arc<str> = name.into();
-        let (news, present) = server.door.enter(prepared.orders(), &name)?;
         let tokenizer = ready.texts.tokenizer();
         let mut each = Vec::new();
         for prompt in &prepared.prompts {
@@ -58,6 +57,17 @@ impl Answers {
                 });
             }
         }
+        Self::hand_over(server, prepared.orders(), each, name)
+    }
+
+    fn hand_over(
+        server: &Server,
+        orders: Vec<(Vec<u32>, GenerationOptions)>,
+        each: Vec<Answer>,
+        name: &str,
+    ) -> Result<Self, Refusal> {
+        let name: Arc<str> = name.into();
+        let (news, present) = server.door.enter(orders, &name)?;
         Ok(Self {
             news,
             phase: server.phase(),
@@ -65,6 +75,20 @@ impl Answers {
             each,
             _present: present,
         })
+    }
+
+    /// One to a prompt of a token, without a model.
+    #[cfg(test)]
+    pub fn of_one(server: &Server) -> Result<Self, Refusal> {
+        let answer = Answer {
+            split: Split::new(Style::plain()),
+            tokenizer: None,
+            token_ids: false,
+            prompt_tokens: 1,
+            ended: false,
+        };
+        let orders = vec![(vec![1], GenerationOptions::default())];
+        Self::hand_over(server, orders, vec![answer], "test")
     }
 
     /// How many there are.
