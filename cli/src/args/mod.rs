@@ -40,7 +40,7 @@ pub use model::{ModelArgs, RoomArgs};
 pub use perplexity::PerplexityArgs;
 pub use prompt::{ChatInput, PromptArgs, PromptInput, TextInput, forgotten_text};
 pub use residency::{Layers, LayersArgs, LinkArgs, ResidencyArgs};
-pub use sampling::SamplingArgs;
+pub use sampling::{DrawArgs, SamplingArgs, suggested};
 pub use serve::{ListenArgs, ServeArgs};
 pub use setup::SetupArgs;
 pub use small::{ChecksumArgs, CompletionsArgs, DevicesArgs, InspectArgs, LogitsArgs, PlanArgs};

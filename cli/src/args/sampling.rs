@@ -11,6 +11,27 @@ use super::count::{decimal, seed, tokens};
     next_help_heading = "Sampling (defaults: generation_config.json where it samples, else greedy)"
 )]
 pub struct SamplingArgs {
+    #[command(flatten)]
+    pub draw: DrawArgs,
+    /// Seed of the draws: the same seed gives the same text
+    #[arg(long, default_value_t = 0, value_parser = seed)]
+    pub seed: u64,
+}
+
+impl SamplingArgs {
+    /// Flags over the checkpoint's suggestion.
+    pub fn over(&self, config: &GenerationConfig) -> Sampling {
+        Sampling {
+            seed: self.seed,
+            ..self.draw.over(&suggested(config))
+        }
+    }
+}
+
+/// How to draw, as it was asked for: with flags, or in a request to a server. What is `None` was left
+/// open.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Args)]
+pub struct DrawArgs {
     /// Flatten (above 1) or sharpen (below 1) the distribution; 0 is greedy
     #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = decimal)]
     pub temperature: Option<f32>,
@@ -32,33 +53,17 @@ pub struct SamplingArgs {
     /// The same, as often as the token was generated; 0 is off
     #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
     pub frequency_penalty: Option<f32>,
-    /// Seed of the draws: the same seed gives the same text
-    #[arg(long, default_value_t = 0, value_parser = seed)]
-    pub seed: u64,
 }
 
-impl SamplingArgs {
-    /// Flags over the checkpoint's suggestion. A flag that shapes a draw asks for a draw: without a
-    /// temperature from anywhere it is then 1, not greedy. A value that switches a flag off shapes
+impl DrawArgs {
+    /// What was asked for over what holds otherwise. What shapes a draw asks for a draw: without a
+    /// temperature from anywhere it is then 1, not greedy. A value that switches something off shapes
     /// nothing.
-    pub fn over(&self, suggested: &GenerationConfig) -> Sampling {
-        let greedy = Sampling::default();
-        let base = match suggested.do_sample {
-            Some(true) => Sampling {
-                temperature: suggested.temperature.map_or(1.0, |value| value as f32),
-                top_k: suggested.top_k.unwrap_or(greedy.top_k),
-                top_p: suggested.top_p.map_or(greedy.top_p, |value| value as f32),
-                min_p: suggested.min_p.map_or(greedy.min_p, |value| value as f32),
-                repetition_penalty: suggested
-                    .repetition_penalty
-                    .map_or(greedy.repetition_penalty, |value| value as f32),
-                ..greedy
-            },
-            _ => greedy,
-        };
-        let draws = self.top_k.is_some_and(|k| k != greedy.top_k)
-            || self.top_p.is_some_and(|p| p != greedy.top_p)
-            || self.min_p.is_some_and(|p| p != greedy.min_p);
+    pub fn over(&self, base: &Sampling) -> Sampling {
+        let off = Sampling::default();
+        let draws = self.top_k.is_some_and(|k| k != off.top_k)
+            || self.top_p.is_some_and(|p| p != off.top_p)
+            || self.min_p.is_some_and(|p| p != off.min_p);
         let temperature = match base.temperature {
             0.0 if draws => 1.0,
             temperature => temperature,
@@ -71,8 +76,26 @@ impl SamplingArgs {
             repetition_penalty: self.repetition_penalty.unwrap_or(base.repetition_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(base.presence_penalty),
             frequency_penalty: (self.frequency_penalty).unwrap_or(base.frequency_penalty),
-            seed: self.seed,
+            seed: base.seed,
         }
+    }
+}
+
+/// The checkpoint's suggestion, where it samples; else greedy.
+pub fn suggested(config: &GenerationConfig) -> Sampling {
+    let greedy = Sampling::default();
+    if config.do_sample != Some(true) {
+        return greedy;
+    }
+    Sampling {
+        temperature: config.temperature.map_or(1.0, |value| value as f32),
+        top_k: config.top_k.unwrap_or(greedy.top_k),
+        top_p: config.top_p.map_or(greedy.top_p, |value| value as f32),
+        min_p: config.min_p.map_or(greedy.min_p, |value| value as f32),
+        repetition_penalty: config
+            .repetition_penalty
+            .map_or(greedy.repetition_penalty, |value| value as f32),
+        ..greedy
     }
 }
 
@@ -103,10 +126,12 @@ mod tests {
     #[test]
     fn flags_win() {
         let typed = SamplingArgs {
-            temperature: Some(0.0),
-            top_k: Some(3),
+            draw: DrawArgs {
+                temperature: Some(0.0),
+                top_k: Some(3),
+                ..DrawArgs::default()
+            },
             seed: 7,
-            ..SamplingArgs::default()
         };
         let sampling = typed.over(&suggestion(Some(true)));
         assert_eq!(
@@ -118,8 +143,11 @@ mod tests {
     #[test]
     fn penalties_shape_no_draw() {
         let typed = SamplingArgs {
-            presence_penalty: Some(0.5),
-            frequency_penalty: Some(-1.0),
+            draw: DrawArgs {
+                presence_penalty: Some(0.5),
+                frequency_penalty: Some(-1.0),
+                ..DrawArgs::default()
+            },
             ..SamplingArgs::default()
         };
         let sampling = typed.over(&suggestion(None));
@@ -133,7 +161,10 @@ mod tests {
     #[test]
     fn a_flag_that_shapes_a_draw_draws() {
         let typed = SamplingArgs {
-            top_p: Some(0.9),
+            draw: DrawArgs {
+                top_p: Some(0.9),
+                ..DrawArgs::default()
+            },
             ..SamplingArgs::default()
         };
         assert_eq!(typed.over(&suggestion(None)).temperature, 1.0);
@@ -142,9 +173,12 @@ mod tests {
     #[test]
     fn a_flag_that_is_switched_off_stays_greedy() {
         let off = SamplingArgs {
-            top_k: Some(0),
-            top_p: Some(1.0),
-            min_p: Some(0.0),
+            draw: DrawArgs {
+                top_k: Some(0),
+                top_p: Some(1.0),
+                min_p: Some(0.0),
+                ..DrawArgs::default()
+            },
             ..SamplingArgs::default()
         };
         assert_eq!(off.over(&suggestion(None)), Sampling::default());

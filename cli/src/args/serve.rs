@@ -3,13 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use engine::text::Sampling;
 use engine::{ModelOptions, ScheduleOptions};
-use loader::GenerationConfig;
 
-use super::count::{at_least_one, decimal, few, tokens};
+use super::count::{at_least_one, few, tokens};
 use super::size::Size;
-use super::{SamplingArgs, SetupArgs};
+use super::{DrawArgs, SetupArgs};
 
 /// Some ten thousand tokens of a small model.
 const KEPT_BYTES_MOST: u64 = 1 << 30;
@@ -46,8 +44,12 @@ pub struct ServeArgs {
     pub listen: ListenArgs,
     #[command(flatten)]
     pub sharing: SharingArgs,
-    #[command(flatten)]
-    pub defaults: DefaultsArgs,
+    // No seed: without one of its own, every request draws otherwise.
+    #[command(
+        flatten,
+        next_help_heading = "Sampling, where a request does not say (defaults: generation_config.json where it samples, else greedy)"
+    )]
+    pub draw: DrawArgs,
     /// Nothing on stderr but errors and where it listens
     #[arg(long, short, help_heading = "Output")]
     pub quiet: bool,
@@ -85,6 +87,11 @@ pub struct ListenArgs {
     /// the header x-engine-ignored
     #[arg(long)]
     pub strict: bool,
+    /// Show figures of /metrics a second time, under the names that vLLM has for them
+    ///
+    /// For routers and scalers that look for those names: docs/serve.md has which.
+    #[arg(long)]
+    pub vllm_metrics: bool,
     /// The largest body of a request that is read
     #[arg(long, value_name = "SIZE", default_value = "32MiB")]
     pub body_limit: Size,
@@ -144,55 +151,8 @@ impl SharingArgs {
     }
 }
 
-/// What a request leaves open. As of `generate`, but for the seed: without one of its own, every
-/// request draws otherwise.
-#[derive(Debug, Args)]
-#[command(
-    next_help_heading = "Sampling, where a request does not say (defaults: generation_config.json where it samples, else greedy)"
-)]
-pub struct DefaultsArgs {
-    /// Flatten (above 1) or sharpen (below 1) the distribution; 0 is greedy
-    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = decimal)]
-    pub temperature: Option<f32>,
-    /// Draw from the K likeliest tokens only; 0 is off
-    #[arg(long, value_name = "K", value_parser = tokens)]
-    pub top_k: Option<usize>,
-    /// Draw from the fewest tokens that hold this much probability; 1 is off
-    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = decimal)]
-    pub top_p: Option<f32>,
-    /// Draw from tokens at least this likely relative to the likeliest; 0 is off
-    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = decimal)]
-    pub min_p: Option<f32>,
-    /// Make tokens that were already seen less likely; 1 is off
-    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true, value_parser = decimal)]
-    pub repetition_penalty: Option<f32>,
-    /// Take this off the logits of tokens that were generated before (from -2 to 2); 0 is off
-    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
-    pub presence_penalty: Option<f32>,
-    /// The same, as often as the token was generated; 0 is off
-    #[arg(long, value_name = "LOSS", allow_negative_numbers = true, value_parser = decimal)]
-    pub frequency_penalty: Option<f32>,
-}
-
 impl ListenArgs {
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain)
-    }
-}
-
-impl DefaultsArgs {
-    /// Over the checkpoint's suggestion.
-    pub fn over(&self, suggested: &GenerationConfig) -> Sampling {
-        let typed = SamplingArgs {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repetition_penalty: self.repetition_penalty,
-            presence_penalty: self.presence_penalty,
-            frequency_penalty: self.frequency_penalty,
-            ..SamplingArgs::default()
-        };
-        typed.over(suggested)
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::generate::load_telling;
 use super::preface;
-use crate::args::{ListenArgs, ServeArgs};
+use crate::args::{ListenArgs, ServeArgs, suggested};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::output::Console;
@@ -75,6 +75,7 @@ fn settings(args: &ServeArgs) -> Settings {
         cors: listen.cors.clone(),
         api_key: key.filter(|key| !key.is_empty()),
         strict: listen.strict,
+        vllm_metrics: listen.vllm_metrics,
         body_limit: usize::try_from(listen.body_limit.0).unwrap_or(usize::MAX),
         parallel: args.sharing.parallel,
         queue: args.sharing.queue,
@@ -96,7 +97,8 @@ fn model(
     let schedule = args.sharing.apply(&mut options, memory_bytes);
     let blueprint = Blueprint::new(&args.setup.source(), options)?;
     let idle = args.setup.idle(&blueprint.plan)?;
-    let sampling = args.defaults.over(&blueprint.checkpoint.generation);
+    let base = suggested(&blueprint.checkpoint.generation);
+    let sampling = args.draw.over(&base);
     sampling.validate().map_err(EngineError::from)?;
     let texts = Texts::new(&blueprint)?;
     preface::print(&blueprint, idle.as_ref(), console);

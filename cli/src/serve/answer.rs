@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+#[cfg(test)]
+use engine::text::Style;
 use engine::text::{Logprob, Logprobs, Tokenizer};
-use engine::{Account, Ended, EngineError, GeneratedToken, Told};
+use engine::{Account, Ended, EngineError, GeneratedToken, GenerationOptions, Told};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -29,21 +31,19 @@ pub struct Answers {
 struct Answer {
     split: Split,
     tokenizer: Option<Tokenizer>,
+    token_ids: bool,
     prompt_tokens: usize,
     ended: bool,
 }
 
 impl Answers {
-    /// Hands the request to the model's thread.
-    /// `name`: what the log calls it.
+    /// Hands the request to the model's thread. `name`: what the log calls it.
     pub fn begin(
         server: &Server,
         ready: &Ready,
         prepared: &Prepared,
         name: &str,
     ) -> Result<Self, Refusal> {
-        let name: Arc<str> = name.into();
-        let (news, present) = server.door.enter(prepared.orders(), &name)?;
         let tokenizer = ready.texts.tokenizer();
         let mut each = Vec::new();
         for prompt in &prepared.prompts {
@@ -51,11 +51,23 @@ impl Answers {
                 each.push(Answer {
                     split: Split::new(prompt.style.clone()),
                     tokenizer: tokenizer.cloned(),
+                    token_ids: prepared.token_ids,
                     prompt_tokens: prompt.tokens.len(),
                     ended: false,
                 });
             }
         }
+        Self::hand_over(server, prepared.orders(), each, name)
+    }
+
+    fn hand_over(
+        server: &Server,
+        orders: Vec<(Vec<u32>, GenerationOptions)>,
+        each: Vec<Answer>,
+        name: &str,
+    ) -> Result<Self, Refusal> {
+        let name: Arc<str> = name.into();
+        let (news, present) = server.door.enter(orders, &name)?;
         Ok(Self {
             news,
             phase: server.phase(),
@@ -63,6 +75,20 @@ impl Answers {
             each,
             _present: present,
         })
+    }
+
+    /// One to a prompt of a token, without a model.
+    #[cfg(test)]
+    pub fn of_one(server: &Server) -> Result<Self, Refusal> {
+        let answer = Answer {
+            split: Split::new(Style::plain()),
+            tokenizer: None,
+            token_ids: false,
+            prompt_tokens: 1,
+            ended: false,
+        };
+        let orders = vec![(vec![1], GenerationOptions::default())];
+        Self::hand_over(server, orders, vec![answer], "test")
     }
 
     /// How many there are.
@@ -120,7 +146,14 @@ impl Answer {
                 read,
                 of: self.prompt_tokens,
             }),
-            Told::Token(GeneratedToken { text, logprobs, .. }) => {
+            Told::Token(GeneratedToken {
+                token,
+                text,
+                logprobs,
+            }) => {
+                if self.token_ids {
+                    pieces.push(Piece::Tokens(vec![token]));
+                }
                 if let Some(logprobs) = logprobs {
                     pieces.push(Piece::Likely(vec![self.likely(logprobs)]));
                 }
@@ -194,6 +227,7 @@ pub struct Whole {
     pub text: String,
     pub calls: Vec<Called>,
     pub likely: Vec<Likely>,
+    pub tokens: Vec<u32>,
     pub end: Option<(Finish, Account)>,
 }
 
@@ -221,6 +255,7 @@ impl Whole {
                 }
             }
             Piece::Likely(likely) => self.likely.extend(likely),
+            Piece::Tokens(tokens) => self.tokens.extend(tokens),
             Piece::End(finish, account) => self.end = Some((finish, account)),
         }
     }

@@ -6,6 +6,8 @@ use engine::Account;
 use engine::text::Logprobs;
 use serde_json::{Map, Value};
 
+use crate::args::DrawArgs;
+
 /// One request, as every API asks it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
@@ -20,6 +22,8 @@ pub struct Ask {
     pub max_tokens: Option<usize>,
     /// The likeliest tokens to tell with each token; `Some(0)`: only its own probability.
     pub logprobs: Option<usize>,
+    /// Whether the ids of the tokens are told as well.
+    pub token_ids: bool,
     /// Answers to give.
     pub answers: usize,
 }
@@ -37,8 +41,9 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Conversation {
     /// Objects with `role` (system, user, assistant, tool), `content` as a text, and, where they have
-    /// them, `reasoning_content`, `tool_calls` (`function.arguments` as an object), `tool_call_id`,
-    /// `name`. One system message at most, and at the front.
+    /// them, `reasoning_content`, `tool_calls` (`function.arguments` as an object, or as a text
+    /// where they are the JSON of none), `tool_call_id`, `name`. One system message at most, and at
+    /// the front.
     pub messages: Vec<Value>,
     /// As OpenAI's chat API has them: `{"type": "function", "function": {"name", "description",
     /// "parameters"}}`.
@@ -64,13 +69,7 @@ pub enum ToolChoice {
 /// What was asked for of the sampler; the rest is the server's default.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Asked {
-    pub temperature: Option<f32>,
-    pub top_p: Option<f32>,
-    pub top_k: Option<usize>,
-    pub min_p: Option<f32>,
-    pub repetition_penalty: Option<f32>,
-    pub presence_penalty: Option<f32>,
-    pub frequency_penalty: Option<f32>,
+    pub draw: DrawArgs,
     pub seed: Option<u64>,
     /// To go on past the model's own end of text: for measurements.
     pub ignore_eos: bool,
@@ -99,6 +98,8 @@ pub enum Piece {
     },
     /// One for each token, where they were asked for; beside the text that came of it.
     Likely(Vec<Likely>),
+    /// The ids of tokens, where they were asked for.
+    Tokens(Vec<u32>),
     End(Finish, Account),
 }
 

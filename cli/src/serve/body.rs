@@ -1,5 +1,6 @@
 //! The body of a request, read with limits: on its bytes, on how long it may take to come, on the
-//! memory that all bodies together take, and on the values in it. What comes out is a JSON object.
+//! memory that all bodies together take, and on the values in it. What comes out is the fields of a
+//! JSON object.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,6 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, Request, header};
 use futures_util::StreamExt;
-use serde_json::{Map, Value};
 
 use super::api::fields::{Fields, values};
 use super::ask::{Refusal, RefusalKind};
@@ -83,11 +83,8 @@ impl Drop for Held {
     }
 }
 
-/// The object that a request brings, and the memory that it takes.
-pub async fn object(
-    server: &Shared,
-    request: Request<Body>,
-) -> Result<(Map<String, Value>, Held), Refusal> {
+/// The fields that a request brings, and the memory that they take.
+pub async fn fields(server: &Shared, request: Request<Body>) -> Result<(Fields, Held), Refusal> {
     is_json(request.headers())?;
     let mut held = server.bodies.hold();
     let bytes = tokio::time::timeout(WHOLE_WITHIN, bytes(server, request, &mut held));
@@ -153,7 +150,7 @@ fn is_json(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-fn parse(bytes: &[u8], held: &mut Held) -> Result<Map<String, Value>, Refusal> {
+fn parse(bytes: &[u8], held: &mut Held) -> Result<Fields, Refusal> {
     if let Err(error) = std::str::from_utf8(bytes) {
         let at = error.valid_up_to();
         return Err(invalid(format!("the body is not UTF-8: see byte {at}")));
@@ -162,7 +159,7 @@ fn parse(bytes: &[u8], held: &mut Held) -> Result<Map<String, Value>, Refusal> {
         return Err(invalid("the body is empty: send a JSON object".to_owned()));
     }
     held.more(values(bytes) * VALUE_BYTES)?;
-    Ok(Fields::of_body(bytes)?.into_object())
+    Fields::of_body(bytes)
 }
 
 fn invalid(message: String) -> Refusal {
@@ -202,17 +199,6 @@ fn too_large(most: usize) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_order_of_names_is_kept() {
-        let object = parse(
-            br#"{"b": 1, "a": {"d": 1, "c": 2}}"#,
-            &mut Budget::new(1 << 30).hold(),
-        )
-        .unwrap();
-        let text = Value::Object(object).to_string();
-        assert_eq!(text, r#"{"b":1,"a":{"d":1,"c":2}}"#);
-    }
 
     #[test]
     fn memory_that_was_held_is_given_back() {

@@ -9,8 +9,8 @@ use crate::output::Console;
 /// Lines that wait to be written.
 const WAITING_MOST: usize = 1024;
 
-/// See the module.
-#[derive(Debug, Clone)]
+/// See the module. By default it says nothing.
+#[derive(Debug, Clone, Default)]
 pub struct Log(Option<SyncSender<String>>);
 
 impl Log {

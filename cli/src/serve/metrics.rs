@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use engine::{Account, Load};
 use offload::{LoadKind, LoadRecord};
 
+mod aliases;
 mod page;
 
 /// What `now` is a mean of.

@@ -4,7 +4,7 @@
 use engine::GenerationOptions;
 use engine::text::Sampling;
 
-use super::ask::{Ask, Asked, Refusal, RefusalKind};
+use super::ask::{Ask, Refusal, RefusalKind};
 use super::server::Ready;
 use super::texts::Prompt;
 
@@ -14,14 +14,15 @@ pub struct Prepared {
     /// One for each prompt; each is answered `answers` times.
     pub prompts: Vec<Prompt>,
     pub options: GenerationOptions,
+    /// Whether the ids of the tokens are told as well.
+    pub token_ids: bool,
     pub answers: usize,
 }
 
 impl Prepared {
     /// What was given to templates that never name it.
-    pub fn unnamed(&self) -> impl Iterator<Item = String> {
-        let unnamed = self.prompts.iter().flat_map(|prompt| &prompt.unnamed);
-        unnamed.cloned()
+    pub fn unnamed(&self) -> impl Iterator<Item = &String> {
+        self.prompts.iter().flat_map(|prompt| &prompt.unnamed)
     }
 
     /// The orders, those of the first prompt first. Each draws otherwise.
@@ -48,11 +49,16 @@ pub fn prepare(ready: &Ready, asks: &[Ask]) -> Result<Prepared, Refusal> {
     if first.stop.iter().any(String::is_empty) {
         return Err(invalid("stop", "a text to stop at is empty".to_owned()));
     }
+    if !first.stop.is_empty() && ready.texts.tokenizer().is_none() {
+        let message = "the model came without a tokenizer: no text can end an answer";
+        return Err(invalid("stop", message.to_owned()));
+    }
     let prompts = asks.iter().map(|ask| ready.texts.prompt(&ask.input));
     let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
     Ok(Prepared {
         prompts,
         options: options_of(ready, first)?,
+        token_ids: first.token_ids,
         answers: first.answers,
     })
 }
@@ -64,7 +70,10 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         field: Some("logit_bias".to_owned()),
         ..refusal
     })?;
-    let sampling = sampling_of(&ready.sampling, &ask.sampling);
+    let sampling = Sampling {
+        seed: ask.sampling.seed.unwrap_or_else(super::server::chance),
+        ..ask.sampling.draw.over(&ready.sampling)
+    };
     sampling.validate().map_err(|error| Refusal {
         status: 400,
         kind: RefusalKind::Invalid,
@@ -80,28 +89,6 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         show: Vec::new(),
         bias: ask.bias.clone(),
     })
-}
-
-/// What was asked over what the server has. What shapes a draw asks for a draw.
-fn sampling_of(base: &Sampling, asked: &Asked) -> Sampling {
-    let off = Sampling::default();
-    let draws = asked.top_k.is_some_and(|k| k != off.top_k)
-        || asked.top_p.is_some_and(|p| p != off.top_p)
-        || asked.min_p.is_some_and(|p| p != off.min_p);
-    let temperature = match base.temperature {
-        0.0 if draws => 1.0,
-        temperature => temperature,
-    };
-    Sampling {
-        temperature: asked.temperature.unwrap_or(temperature),
-        top_k: asked.top_k.unwrap_or(base.top_k),
-        top_p: asked.top_p.unwrap_or(base.top_p),
-        min_p: asked.min_p.unwrap_or(base.min_p),
-        repetition_penalty: asked.repetition_penalty.unwrap_or(base.repetition_penalty),
-        presence_penalty: asked.presence_penalty.unwrap_or(base.presence_penalty),
-        frequency_penalty: asked.frequency_penalty.unwrap_or(base.frequency_penalty),
-        seed: asked.seed.unwrap_or_else(super::server::chance),
-    }
 }
 
 fn invalid(field: &str, message: String) -> Refusal {

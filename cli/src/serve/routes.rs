@@ -6,9 +6,10 @@ use axum::http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router, middleware};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::answer::{self, Answers};
+use super::api::fields::Fields;
 use super::api::notes::Notes;
 use super::ask::{Ask, Refusal, RefusalKind};
 use super::body;
@@ -171,19 +172,12 @@ async fn told(
     tell: tokens::Tell,
 ) -> Result<Response, Refusal> {
     server.ready()?;
-    let (object, _held) = body::object(server, request).await?;
+    let (fields, _held) = body::fields(server, request).await?;
     let strict = server.settings.strict;
-    let (value, ignored) = with_ready(server, move |ready| tell(ready, &object, strict)).await?;
+    let (value, notes) = with_ready(server, move |ready| tell(ready, fields, strict)).await?;
     let mut response = Json(value).into_response();
-    name_notes(&mut response, header(ignored.into_iter()), None);
+    name_notes(&mut response, &notes);
     Ok(response)
-}
-
-/// Names as a header's value.
-fn header(names: impl Iterator<Item = String>) -> Option<String> {
-    let mut notes = Notes::default();
-    names.for_each(|name| notes.ignore(&name));
-    notes.ignored_header()
 }
 
 fn or_refusal(answered: Result<Response, Refusal>) -> Response {
@@ -201,27 +195,28 @@ async fn answer(
     server: &Shared,
     request: Request<Body>,
     prefix: &str,
-    read: fn(&Map<String, Value>, bool) -> Result<Asked, Refusal>,
+    read: fn(Fields, bool) -> Result<Asked, Refusal>,
     write: impl FnOnce(Done) -> Response,
 ) -> Result<Response, Refusal> {
     let ready = server.ready()?;
-    let (object, held) = body::object(server, request).await?;
-    let asked = read(&object, server.settings.strict)?;
-    drop(object);
+    let (fields, held) = body::fields(server, request).await?;
     let Asked {
         asks,
         stream,
-        ignored,
-        withheld,
-    } = asked;
+        mut notes,
+    } = read(fields, server.settings.strict)?;
     let model = asks.first().and_then(|ask| ask.model.clone());
     let prepared = prepared(server, asks).await?;
     drop(held);
-    let ignored = header(ignored.into_iter().chain(prepared.unnamed()));
+    prepared.unnamed().for_each(|name| notes.ignore(name));
     let envelope = Envelope {
         id: server::name(prefix),
         created: server::now(),
         model: model.unwrap_or_else(|| ready.name.clone()),
+        prompts: prepared.token_ids.then(|| {
+            let prompts = prepared.prompts.iter();
+            prompts.map(|prompt| prompt.tokens.clone()).collect()
+        }),
         answers: prepared.answers,
         peak_gbps: ready.peak_gbps,
     };
@@ -232,7 +227,7 @@ async fn answer(
         None => Done::Whole(envelope, answer::wholes(answers).await?),
     };
     let mut response = write(done);
-    name_notes(&mut response, ignored, withheld);
+    name_notes(&mut response, &notes);
     Ok(response)
 }
 
@@ -266,7 +261,8 @@ pub async fn with_ready<T: Send + 'static>(
 }
 
 /// Says which fields had no effect, and which kinds of tools the model was not told of.
-pub fn name_notes(response: &mut Response, ignored: Option<String>, withheld: Option<String>) {
+pub fn name_notes(response: &mut Response, notes: &Notes) {
+    let (ignored, withheld) = (notes.ignored_header(), notes.withheld_header());
     for (name, value) in [(IGNORED, ignored), (WITHHELD, withheld)] {
         let value = value.and_then(|value| HeaderValue::from_str(&value).ok());
         if let Some(value) = value {

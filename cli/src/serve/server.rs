@@ -26,6 +26,8 @@ pub struct Settings {
     pub cors: Vec<String>,
     pub api_key: Option<String>,
     pub strict: bool,
+    /// Figures under vLLM's names as well.
+    pub vllm_metrics: bool,
     pub body_limit: usize,
     pub parallel: usize,
     pub queue: usize,

@@ -18,7 +18,7 @@ use super::ask::{Ask, Conversation, Piece, Refusal};
 use super::body;
 use super::failure::{self, Form};
 use super::routes::{name_notes, prepared, with_ready};
-use super::server::{self, Shared};
+use super::server::{self, Ready, Shared};
 use super::sse::{self, Events, Writer};
 
 /// What an API makes of the pieces of an answer.
@@ -92,9 +92,9 @@ pub async fn responses(State(server): State<Shared>, request: Request<Body>) -> 
             shape,
         })
     };
-    let answer = |mut shape: responses::Shape, id: String, model: &str| {
-        shape.model.get_or_insert_with(|| model.to_owned());
-        responses::Answer::new(shape, id, server::now())
+    let answer = |mut shape: responses::Shape, id: String, ready: &Ready| {
+        shape.model.get_or_insert_with(|| ready.name.clone());
+        responses::Answer::new(shape, id, server::now(), ready.peak_gbps)
     };
     let answered = answer_one(&server, request, "resp_", read, answer).await;
     answered.unwrap_or_else(|refusal| failure::response(&refusal, Form::OpenAi))
@@ -110,9 +110,9 @@ pub async fn messages(State(server): State<Shared>, request: Request<Body>) -> R
             shape,
         })
     };
-    let answer = |mut shape: messages::Shape, id: String, model: &str| {
-        shape.model.get_or_insert_with(|| model.to_owned());
-        messages::Answer::new(shape, id)
+    let answer = |mut shape: messages::Shape, id: String, ready: &Ready| {
+        shape.model.get_or_insert_with(|| ready.name.clone());
+        messages::Answer::new(shape, id, ready.peak_gbps)
     };
     let answered = answer_one(&server, request, "msg_", read, answer).await;
     answered.unwrap_or_else(|refusal| failure::response(&refusal, Form::Anthropic))
@@ -146,16 +146,12 @@ async fn counted(
     body: fn(usize) -> Value,
 ) -> Result<Response, Refusal> {
     server.ready()?;
-    let (object, _held) = body::object(server, request).await?;
-    let (conversation, notes) = read(Fields::of(object), server.settings.strict)?;
-    let count = move |ready: &server::Ready| ready.texts.count(&conversation);
+    let (fields, _held) = body::fields(server, request).await?;
+    let (conversation, notes) = read(fields, server.settings.strict)?;
+    let count = move |ready: &Ready| ready.texts.count(&conversation);
     let tokens = with_ready(server, count).await?;
     let mut response = Json(body(tokens)).into_response();
-    name_notes(
-        &mut response,
-        notes.ignored_header(),
-        notes.withheld_header(),
-    );
+    name_notes(&mut response, &notes);
     Ok(response)
 }
 
@@ -173,25 +169,23 @@ async fn answer_one<Shape: Send + 'static, S: Spoken>(
     request: Request<Body>,
     prefix: &str,
     read: fn(Fields, bool) -> Result<Read<Shape>, Refusal>,
-    answer: fn(Shape, String, &str) -> S,
+    answer: fn(Shape, String, &Ready) -> S,
 ) -> Result<Response, Refusal> {
     let ready = server.ready()?;
-    let (object, held) = body::object(server, request).await?;
+    let (fields, held) = body::fields(server, request).await?;
     let Read {
         ask,
         mut notes,
         stream,
         shape,
-    } = read(Fields::of(object), server.settings.strict)?;
+    } = read(fields, server.settings.strict)?;
     let prepared = prepared(server, vec![ask]).await?;
     drop(held);
-    for name in prepared.unnamed() {
-        notes.ignore(&name);
-    }
+    prepared.unnamed().for_each(|name| notes.ignore(name));
     let id = server::name(prefix);
     let mut answers = Answers::begin(server, ready, &prepared, &id)?;
     drop(prepared);
-    let mut spoken = answer(shape, id, &ready.name);
+    let mut spoken = answer(shape, id, ready);
     let mut response = match stream {
         true => sse::response(answers, Told(spoken)),
         false => {
@@ -205,10 +199,6 @@ async fn answer_one<Shape: Send + 'static, S: Spoken>(
             Json(spoken.whole()).into_response()
         }
     };
-    name_notes(
-        &mut response,
-        notes.ignored_header(),
-        notes.withheld_header(),
-    );
+    name_notes(&mut response, &notes);
     Ok(response)
 }

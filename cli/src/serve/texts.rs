@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::api::refuse;
 use super::ask::{Conversation, Input, Refusal, RefusalKind, ToolChoice};
 
+mod calls;
+
 /// A template may leave out most of a conversation.
 const CONVERSATION_FACTOR: u64 = 16;
 
@@ -152,36 +154,42 @@ impl Texts {
             .saturating_mul(CONVERSATION_FACTOR);
         let tools = tools_of(conversation)?;
         let has_tools = !tools.is_empty();
-        let template = self.template_of(has_tools).ok_or_else(|| self.no_chat())?;
+        let found = self.template_of(has_tools).ok_or_else(|| self.no_chat())?;
         let tools = Value::from(tools);
-        let mut given = json!({ "messages": conversation.messages });
-        if has_tools {
-            given["tools"] = tools.clone();
-        }
-        let given = given.to_string();
-        if given.len() as u64 > most.max(1 << 20) {
-            return Err(self.too_long(self.context + 1));
-        }
-        let mut chat = Chat::from_json(given.as_bytes()).map_err(of_text)?;
         let mut arguments = conversation.template_arguments.clone();
         if conversation.continues {
             arguments.insert("add_generation_prompt".to_owned(), false.into());
         }
         let has_arguments = !arguments.is_empty();
-        if has_arguments {
-            let json = Value::Object(arguments).to_string();
-            chat.add_arguments(json.as_bytes()).map_err(of_text)?;
-        }
+        let arguments = Value::Object(arguments).to_string();
+        let chat = |messages: &[Value]| {
+            let mut given = json!({ "messages": messages });
+            if has_tools {
+                given["tools"] = tools.clone();
+            }
+            let given = given.to_string();
+            if given.len() as u64 > most.max(1 << 20) {
+                return Err(self.too_long(self.context + 1));
+            }
+            let mut chat = Chat::from_json(given.as_bytes()).map_err(of_text)?;
+            if has_arguments {
+                chat.add_arguments(arguments.as_bytes()).map_err(of_text)?;
+            }
+            Ok(chat)
+        };
+        let template = &found.compiled;
+        let messages = &conversation.messages;
+        let given = chat(messages)?;
         let unnamed = match has_tools || has_arguments {
-            true => template.compiled.never_names(&chat).map_err(of_text)?,
+            true => template.never_names(&given).map_err(of_text)?,
             false => Vec::new(),
         };
         let unnamed = unnamed.into_iter().map(str::to_owned).collect();
-        let mut text = template.compiled.render(&chat).map_err(of_text)?;
+        let mut text = calls::render(template, &given, messages, chat)?;
         if conversation.continues {
             cut_after_last(&mut text, conversation.messages.last());
         }
-        let style = Style::of(&template.source, &text, has_tools).with_tools(&tools);
+        let style = Style::of(&found.source, &text, has_tools).with_tools(&tools);
         Ok(Rendered {
             text,
             style,

@@ -6,7 +6,9 @@
 mod answers;
 mod client;
 mod end;
+mod figures;
 mod hostile;
+mod ids;
 mod served;
 mod shapes;
 mod spoken;

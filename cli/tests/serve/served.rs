@@ -21,7 +21,7 @@ pub struct Served {
     child: Child,
     pub address: SocketAddr,
     said: Arc<Mutex<String>>,
-    _model: Option<TempDir>,
+    model: Option<TempDir>,
 }
 
 impl Served {
@@ -73,8 +73,13 @@ impl Served {
             child,
             address,
             said,
-            _model: model,
+            model,
         }
+    }
+
+    /// The directory of its model, which is not the demo.
+    pub fn model(&self) -> PathBuf {
+        self.model.as_ref().unwrap().path().join("model")
     }
 
     pub fn get(&self, path: &str) -> Reply {
@@ -172,14 +177,20 @@ const TEMPLATE: &str = "{% for m in messages %} {{ m.role }} {{ m.content }}{% e
     {% if enable_thinking is defined %} thinking {{ enable_thinking }}{% endif %}\
     {% if add_generation_prompt %} assistant{% endif %}";
 
-pub fn chatty() -> TempDir {
+/// Random weights and no tokenizer, as `engine synth` makes them.
+pub fn mute() -> TempDir {
     let temp = tempfile::tempdir().unwrap();
-    let dir: PathBuf = temp.path().join("model");
     let spec = SynthSpec {
         max_positions: 32768,
         ..SynthSpec::tiny(Family::QWEN2)
     };
-    synth::write(&dir, &spec, &mut |_, _| {}).unwrap();
+    synth::write(&temp.path().join("model"), &spec, &mut |_, _| {}).unwrap();
+    temp
+}
+
+pub fn chatty() -> TempDir {
+    let temp = mute();
+    let dir: PathBuf = temp.path().join("model");
     // Words that are known; all others are the first.
     let words = (0..256).map(|word| match word {
         0 => "?".to_owned(),

@@ -182,3 +182,30 @@ fn refusals_have_the_form_of_their_clients() {
         "invalid_api_key"
     );
 }
+
+#[test]
+fn what_an_answer_took_is_told_in_every_api() {
+    let served = Served::start(Some(crate::served::chatty()), "--num-gpu-layers 0", &[]);
+    let talk = json!([{"role": "user", "content": "w7"}]);
+    let told = |path: &str, body: Value| served.post(path, &body).ok().json()["usage"].clone();
+    for usage in [
+        told(
+            "/v1/chat/completions",
+            json!({"messages": talk, "max_tokens": 4}),
+        ),
+        told("/v1/completions", json!({"prompt": "w7", "max_tokens": 4})),
+        told(
+            "/v1/responses",
+            json!({"input": talk, "max_output_tokens": 4}),
+        ),
+        told("/v1/messages", json!({"messages": talk, "max_tokens": 4})),
+    ] {
+        let engine = &usage["engine"];
+        assert!(engine["link_bytes"].as_u64().unwrap() > 0, "{usage}");
+        let peak = served.figure("engine_link_peak_gigabytes_per_second");
+        let share = engine["link_gbps"].as_f64().unwrap() / peak;
+        let off = engine["link_share"].as_f64().unwrap() - share;
+        // Both are told to three digits.
+        assert!(off.abs() < 0.002 + 0.001 / peak, "{usage}, {peak}");
+    }
+}

@@ -111,7 +111,10 @@ fn a_call_and_what_it_gave_go_back_into_the_conversation() {
         ], "max_tokens": 1})
     };
     served.post(CHAT, &call("{\"z\": 1}")).ok();
-    served.post(CHAT, &call("[1]")).refuses(400, "arguments");
+    // What is no object is a text, and no reason to refuse the conversation.
+    for odd in ["[1]", "{\"z\": "] {
+        served.post(CHAT, &call(odd)).ok();
+    }
 }
 
 #[test]

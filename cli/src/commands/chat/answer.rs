@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use engine::profile::Window;
+use engine::text::Style;
 use engine::{Generation, GenerationOptions, Session};
 
 use super::reasoning::Reasoning;
@@ -36,7 +37,7 @@ pub fn give(
     let unread = prompt.ids.len() - session.shared_with(&prompt.ids);
     let bar = prompt_bar(session, unread, console);
     let mut generation = session.generate_reusing(prompt.ids, options)?;
-    let mut shown = Shown::new(prompt.thinks);
+    let mut shown = Shown::new(prompt.style);
     let ran = drive(&mut generation, &mut shown, window, bar);
     // Whatever came is shown, whatever then went wrong.
     let rest = generation.rest();
@@ -79,19 +80,15 @@ struct Shown {
     out: Stdout,
     text: String,
     reasoning: Reasoning,
-    /// What the terminal has to be told before the first of it.
-    first: &'static str,
 }
 
 impl Shown {
-    fn new(thinks: bool) -> Self {
+    fn new(style: Style) -> Self {
         let out = Stdout::lock();
-        let (reasoning, first) = Reasoning::new(out.has_colours(), thinks);
         Self {
-            out,
+            reasoning: Reasoning::new(out.has_colours(), style),
             text: String::new(),
-            reasoning,
-            first,
+            out,
         }
     }
 
@@ -105,8 +102,7 @@ impl Shown {
         if text.is_empty() {
             return Ok(());
         }
-        let first = std::mem::take(&mut self.first);
-        self.out.show(format_args!("{first}{text}"))
+        self.out.show(text)
     }
 
     /// The rest of it. An answer ends with its line.

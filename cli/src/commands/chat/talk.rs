@@ -1,7 +1,7 @@
 //! The conversation: what was said, what was asked and has no answer, and the prompt that all of it
 //! becomes. It must not know how an answer is made or shown.
 
-use engine::text::{Chat, Message};
+use engine::text::{Chat, Message, Style};
 use engine::{Blueprint, EngineError, Prompter, chat_template_of};
 
 use crate::args::ConversationArgs;
@@ -33,8 +33,8 @@ pub struct Talk {
 #[derive(Debug)]
 pub struct Prompt {
     pub ids: Vec<u32>,
-    /// It ends with the tag that opens reasoning.
-    pub thinks: bool,
+    /// How the answer is to be read.
+    pub style: Style,
 }
 
 impl Talk {
@@ -89,7 +89,8 @@ impl Talk {
         };
         Ok(Prompt {
             ids,
-            thinks: rendered.text.trim_end().ends_with("<think>"),
+            // Of thoughts alone: calls are shown as they are written.
+            style: Style::of("", &rendered.text, false),
         })
     }
 

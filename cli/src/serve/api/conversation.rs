@@ -145,7 +145,7 @@ impl Assistant {
         self.name = name;
     }
 
-    pub fn call(&mut self, id: &str, name: &str, arguments: Map<String, Value>) {
+    pub fn call(&mut self, id: &str, name: &str, arguments: Value) {
         self.calls.push(tools::call(id, name, arguments));
     }
 

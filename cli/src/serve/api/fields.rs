@@ -1,6 +1,8 @@
 //! The fields of a request, taken out one by one: what is left was not asked for here, and is a
 //! hint, refused by name, or noted. Which fields there are is the matter of each API.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
 use super::notes::Notes;
@@ -35,13 +37,13 @@ impl Fields {
         }
     }
 
-    pub fn into_object(self) -> Map<String, Value> {
-        self.0
-    }
-
-    /// Those of a body that was read elsewhere.
+    /// Those of an object within a body.
     pub fn of(fields: Map<String, Value>) -> Self {
         Self(fields)
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// What is null was not given.
@@ -81,42 +83,49 @@ impl Fields {
         }
     }
 
-    /// A number between `from` and `to`, both allowed.
-    pub fn number(&mut self, name: &str, from: f32, to: f32) -> Result<Option<f32>, Refusal> {
+    /// A number in this range; one up to `f32::MAX` has no upper end.
+    pub fn number(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<f32>,
+    ) -> Result<Option<f32>, Refusal> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
-        match value.as_f64() {
-            Some(number) if (f64::from(from)..=f64::from(to)).contains(&number) => {
-                Ok(Some(number as f32))
-            }
-            _ => Err(refuse::not_within(
-                name,
-                &format!("a number from {from} to {to}"),
-                &value,
-            )),
+        let (from, to) = (*range.start(), *range.end());
+        let within = |number: &f64| (f64::from(from)..=f64::from(to)).contains(number);
+        let wanted = || match to {
+            f32::MAX => format!("a number of at least {from}"),
+            to => format!("a number from {from} to {to}"),
+        };
+        match value.as_f64().filter(within) {
+            Some(number) => Ok(Some(number as f32)),
+            None => Err(refuse::not_within(name, &wanted(), &value)),
         }
     }
 
-    /// A whole number of at least `from`.
-    pub fn whole(&mut self, name: &str, from: u64) -> Result<Option<u64>, Refusal> {
+    /// A whole number in this range; one up to `u64::MAX` has no upper end.
+    pub fn count(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<usize>, Refusal> {
         let Some(value) = self.take(name) else {
             return Ok(None);
         };
-        match value.as_u64() {
-            Some(number) if number >= from => Ok(Some(number)),
-            _ => Err(refuse::not_within(
-                name,
-                &format!("a whole number of at least {from}"),
-                &value,
-            )),
+        // Some clients write whole numbers with a point.
+        let whole = value.as_f64().filter(|number| number.fract() == 0.0);
+        let whole = whole.filter(|number| (0.0..9e15).contains(number));
+        let number = value.as_u64().or(whole.map(|number| number as u64));
+        let wanted = || match (range.start(), range.end()) {
+            (from, &u64::MAX) => format!("a whole number of at least {from}"),
+            (from, to) => format!("a whole number from {from} to {to}"),
+        };
+        match number.filter(|number| range.contains(number)) {
+            // More than fits is as good as no limit.
+            Some(number) => Ok(Some(usize::try_from(number).unwrap_or(usize::MAX))),
+            None => Err(refuse::not_within(name, &wanted(), &value)),
         }
-    }
-
-    pub fn count(&mut self, name: &str, from: usize) -> Result<Option<usize>, Refusal> {
-        // More than fits is as good as no limit.
-        let count = |number| usize::try_from(number).unwrap_or(usize::MAX);
-        Ok(self.whole(name, from as u64)?.map(count))
     }
 
     /// A text, or a list of texts, none of them empty.
@@ -141,6 +150,16 @@ impl Fields {
         texts.into_iter().enumerate().map(text).collect()
     }
 
+    /// Takes the field if its value, as JSON, is one of these. Says whether it was.
+    pub fn take_if(&mut self, name: &str, values: &[&str]) -> bool {
+        let given = self.0.get(name).map(Value::to_string);
+        let is = given.is_some_and(|given| values.contains(&given.as_str()));
+        if is {
+            self.0.shift_remove(name);
+        }
+        is
+    }
+
     /// What this API has and this server has not, with the reason or what to do instead.
     pub fn refuse(&mut self, unsupported: &[(&str, &str)]) -> Result<(), Refusal> {
         for (name, instead) in unsupported {
@@ -148,6 +167,7 @@ impl Fields {
                 // What is off, or empty, asks for nothing.
                 None | Some(Value::Bool(false)) => {}
                 Some(Value::Array(list)) if list.is_empty() => {}
+                Some(Value::Object(object)) if object.is_empty() => {}
                 Some(_) => {
                     let message = format!("`{name}` is not supported: {instead}");
                     return Err(refuse::unsupported(*name, message));

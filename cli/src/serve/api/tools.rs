@@ -152,29 +152,25 @@ pub fn check(choice: ToolChoice, tools: &[Value]) -> Result<ToolChoice, Refusal>
     Ok(choice)
 }
 
-/// The arguments of a call as an object, from the JSON that a client keeps of them. No arguments
-/// are an empty object.
-pub fn arguments(given: Option<&Value>, field: &str) -> Result<Map<String, Value>, Refusal> {
-    let wrong = |is: &str| {
-        let message = format!("`{field}` must be the JSON of an object, and {is}.");
-        refuse::invalid(field, message)
-    };
+/// The arguments of a call, from the JSON that a client keeps of them: an object, or, where they are
+/// the JSON of none, the text as it is. A call that was cut off, or that a model wrote badly, has such
+/// arguments, and the conversation goes on. No arguments are an empty object.
+pub fn arguments(given: Option<&Value>) -> Value {
     match given {
-        None | Some(Value::Null) => Ok(Map::new()),
-        Some(Value::Object(object)) => Ok(object.clone()),
-        Some(Value::String(text)) if text.trim().is_empty() => Ok(Map::new()),
+        None | Some(Value::Null) => json!({}),
+        Some(Value::Object(object)) => json!(object),
+        Some(Value::String(text)) if text.trim().is_empty() => json!({}),
         Some(Value::String(text)) => match serde_json::from_str::<Value>(text) {
-            Ok(Value::Object(object)) => Ok(object),
-            Ok(Value::Null) => Ok(Map::new()),
-            Ok(_) => Err(wrong("it is the JSON of something else")),
-            Err(error) => Err(wrong(&format!("it is no JSON ({error})"))),
+            Ok(object @ Value::Object(_)) => object,
+            Ok(Value::Null) => json!({}),
+            _ => json!(text),
         },
-        Some(other) => Err(refuse::not_a(field, "a text with JSON", other)),
+        Some(other) => json!(other.to_string()),
     }
 }
 
 /// A call in an assistant's message.
-pub fn call(id: &str, name: &str, arguments: Map<String, Value>) -> Value {
+pub fn call(id: &str, name: &str, arguments: Value) -> Value {
     json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
 }
 

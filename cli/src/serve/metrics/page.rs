@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::aliases::Aliases;
 use super::{FIRST_TOKEN, Histogram, Metrics, NEXT_TOKEN, OUTCOMES};
 use crate::serve::server::{Ready, Server};
 
@@ -125,6 +126,14 @@ impl Metrics {
             let count = |which: char| ready.layers.chars().filter(|&c| c == which).count() as f64;
             page.gauge("resident_layers", "Layers that stay.", count('R'));
             page.gauge("streamed_layers", "Layers that travel.", count('S'));
+            if server.settings.vllm_metrics {
+                page.push(&Aliases {
+                    model: &ready.name,
+                    load: now.load,
+                    prompt_tokens: counts.prompt_tokens,
+                    cached_tokens: counts.cached_tokens,
+                });
+            }
         }
         page.0
     }
@@ -134,6 +143,11 @@ impl Metrics {
 struct Page(String);
 
 impl Page {
+    /// Lines that are written elsewhere.
+    fn push(&mut self, lines: &impl std::fmt::Display) {
+        let _ = write!(self.0, "{lines}");
+    }
+
     fn head(&mut self, name: &str, kind: &str, help: &str) {
         // A text takes everything.
         let _ = write!(

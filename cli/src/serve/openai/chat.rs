@@ -1,13 +1,14 @@
 //! `/v1/chat/completions`.
 
 use engine::Account;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::fields::{Fields, Known, Unsupported, invalid};
 use super::usage::usage;
 use super::{Asked, Envelope, StreamOptions, conversation, finish_reason, logprob, request};
 use crate::serve::answer::{Called, Whole};
+use crate::serve::api::fields::Fields;
 use crate::serve::api::notes::Notes;
+use crate::serve::api::refuse;
 use crate::serve::ask::{Input, Likely, Piece, Refusal};
 use crate::serve::failure::{self, Form};
 use crate::serve::sse::{Events, Writer};
@@ -15,83 +16,47 @@ use crate::serve::sse::{Events, Writer};
 /// What is told of a token's rivals at the most.
 const TOP_MOST: u64 = 20;
 
-pub const KNOWN: Known = Known {
-    fields: &[
-        "add_generation_prompt",
-        "chat_template_kwargs",
-        "continue_final_message",
-        "frequency_penalty",
-        "ignore_eos",
-        "logit_bias",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "messages",
-        "min_p",
-        "model",
-        "n",
-        "parallel_tool_calls",
-        "presence_penalty",
-        "repetition_penalty",
-        "seed",
-        "stop",
-        "stream",
-        "stream_options",
-        "temperature",
-        "tool_choice",
-        "tools",
-        "top_k",
-        "top_logprobs",
-        "top_p",
-    ],
-    unsupported: &[
-        fine("audio", &[]),
-        fine("function_call", &[r#""none""#, r#""auto""#]),
-        fine("functions", &[]),
-        fine("modalities", &[r#"["text"]"#]),
-        fine("prediction", &[]),
-        fine("response_format", &[r#"{"type":"text"}"#]),
-        fine("web_search_options", &[]),
-        fine("grammar", &[]),
-        fine("guided_json", &[]),
-        fine("json_schema", &[]),
-    ],
-};
+/// What would change an answer, and the values of it that do not.
+const UNSUPPORTED: [(&str, &[&str]); 10] = [
+    ("audio", &[]),
+    ("function_call", &[r#""none""#, r#""auto""#]),
+    ("functions", &[]),
+    ("modalities", &[r#"["text"]"#]),
+    ("prediction", &[]),
+    ("response_format", &[r#"{"type":"text"}"#]),
+    ("web_search_options", &[]),
+    ("grammar", &[]),
+    ("guided_json", &[]),
+    ("json_schema", &[]),
+];
 
-const fn fine(name: &'static str, fine: &'static [&'static str]) -> Unsupported {
-    Unsupported { name, fine }
-}
-
-pub fn read(object: &Map<String, Value>, strict: bool) -> Result<Asked, Refusal> {
-    let mut ignored = KNOWN.check(object, strict)?;
-    let fields = Fields(object);
-    let stream = request::stream(object, strict, &mut ignored)?;
+pub fn read(mut fields: Fields, strict: bool) -> Result<Asked, Refusal> {
+    request::refuse(&mut fields, &UNSUPPORTED)?;
     let mut notes = Notes::default();
-    let conversation = conversation::read(fields, &mut notes)?;
-    ignored.append(&mut notes.ignored);
-    let mut ask = request::ask(fields, Input::Chat(conversation))?;
-    ask.max_tokens = match fields.count("max_completion_tokens", 1..=u64::MAX)? {
-        Some(most) => Some(most),
-        None => fields.count("max_tokens", 1..=u64::MAX)?,
-    };
-    ask.logprobs = logprobs(fields)?;
+    let stream = request::stream(&mut fields, strict, &mut notes)?;
+    let conversation = conversation::read(&mut fields, &mut notes)?;
+    let mut ask = request::ask(&mut fields, Input::Chat(conversation))?;
+    let older = fields.count("max_tokens", 1..=u64::MAX)?;
+    let newer = fields.count("max_completion_tokens", 1..=u64::MAX)?;
+    ask.max_tokens = newer.or(older);
+    ask.logprobs = logprobs(&mut fields)?;
+    fields.finish(&request::HINTS, strict, &mut notes)?;
     Ok(Asked {
         asks: vec![ask],
         stream,
-        ignored,
-        withheld: notes.withheld_header(),
+        notes,
     })
 }
 
-fn logprobs(fields: Fields<'_>) -> Result<Option<usize>, Refusal> {
+fn logprobs(fields: &mut Fields) -> Result<Option<usize>, Refusal> {
     let wanted = fields.flag("logprobs")?.unwrap_or(false);
     match (wanted, fields.count("top_logprobs", 0..=TOP_MOST)?) {
         (true, top) => Ok(Some(top.unwrap_or(0))),
         (false, None | Some(0)) => Ok(None),
-        (false, Some(_)) => Err(invalid(
-            "top_logprobs",
-            "`top_logprobs` needs `logprobs` to be true".to_owned(),
-        )),
+        (false, Some(_)) => {
+            let message = "`top_logprobs` needs `logprobs` to be true";
+            Err(refuse::invalid("top_logprobs", message))
+        }
     }
 }
 
@@ -216,6 +181,7 @@ impl Writer for Chunks {
                     }
                     continue;
                 }
+                Piece::Tokens(_) => continue,
                 Piece::Likely(more) => {
                     likely.get_or_insert_default().extend(more);
                     continue;

@@ -1,13 +1,15 @@
 //! `/v1/completions`.
 
 use engine::Account;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::fields::{Fields, Known, Unsupported, unsupported_field, wrong};
 use super::usage::usage;
 use super::{Asked, Envelope, StreamOptions, finish_reason, logprob, request};
 use crate::serve::answer::Whole;
-use crate::serve::ask::{Input, Likely, Piece, Refusal};
+use crate::serve::api::fields::Fields;
+use crate::serve::api::notes::Notes;
+use crate::serve::api::refuse;
+use crate::serve::ask::{Ask, Input, Likely, Piece, Refusal};
 use crate::serve::failure::{self, Form};
 use crate::serve::sse::{Events, Writer};
 
@@ -19,107 +21,79 @@ const TOKENS: usize = 16;
 /// A list of prompts may have so many.
 const PROMPTS_MOST: usize = 128;
 
-pub const KNOWN: Known = Known {
-    fields: &[
-        "best_of",
-        "frequency_penalty",
-        "ignore_eos",
-        "logit_bias",
-        "logprobs",
-        "max_tokens",
-        "min_p",
-        "model",
-        "n",
-        "presence_penalty",
-        "prompt",
-        "repetition_penalty",
-        "seed",
-        "stop",
-        "stream",
-        "stream_options",
-        "temperature",
-        "top_k",
-        "top_p",
-    ],
-    unsupported: &[
-        Unsupported {
-            name: "echo",
-            fine: &[],
-        },
-        Unsupported {
-            name: "suffix",
-            fine: &[r#""""#],
-        },
-        Unsupported {
-            name: "response_format",
-            fine: &[r#"{"type":"text"}"#],
-        },
-        Unsupported {
-            name: "grammar",
-            fine: &[],
-        },
-        Unsupported {
-            name: "guided_json",
-            fine: &[],
-        },
-    ],
-};
+/// What would change an answer, and the values of it that do not.
+const UNSUPPORTED: [(&str, &[&str]); 5] = [
+    ("echo", &[]),
+    ("suffix", &[r#""""#]),
+    ("response_format", &[r#"{"type":"text"}"#]),
+    ("grammar", &[]),
+    ("guided_json", &[]),
+];
 
-pub fn read(object: &Map<String, Value>, strict: bool) -> Result<Asked, Refusal> {
-    let mut ignored = KNOWN.check(object, strict)?;
-    let fields = Fields(object);
-    let stream = request::stream(object, strict, &mut ignored)?;
-    let mut asks = Vec::new();
-    for input in inputs(fields)? {
-        let mut ask = request::ask(fields, input)?;
-        let most = fields.count("max_tokens", 1..=u64::MAX)?;
-        ask.max_tokens = Some(most.unwrap_or(TOKENS));
-        ask.logprobs = fields.count("logprobs", 0..=TOP_MOST)?;
-        if fields
-            .count("best_of", 1..=u64::MAX)?
-            .is_some_and(|best| best != ask.answers)
-        {
-            let why = "other than `n` is not supported: leave it out";
-            return Err(unsupported_field("best_of", why));
-        }
-        asks.push(ask);
+pub fn read(mut fields: Fields, strict: bool) -> Result<Asked, Refusal> {
+    request::refuse(&mut fields, &UNSUPPORTED)?;
+    let mut notes = Notes::default();
+    let stream = request::stream(&mut fields, strict, &mut notes)?;
+    let mut inputs = inputs(&mut fields)?.into_iter();
+    let first = inputs.next().ok_or_else(no_prompts)?;
+    let mut ask = request::ask(&mut fields, first)?;
+    let most = fields.count("max_tokens", 1..=u64::MAX)?;
+    ask.max_tokens = Some(most.unwrap_or(TOKENS));
+    ask.logprobs = fields.count("logprobs", 0..=TOP_MOST)?;
+    ask.token_ids = fields.flag("return_token_ids")?.unwrap_or(false);
+    let best = fields.count("best_of", 1..=u64::MAX)?;
+    if best.is_some_and(|best| best != ask.answers) {
+        let message = "`best_of` other than `n` is not supported: leave it out";
+        return Err(refuse::unsupported("best_of", message));
     }
+    fields.finish(&request::HINTS, strict, &mut notes)?;
+    let others = inputs.map(|input| Ask {
+        input,
+        ..ask.clone()
+    });
+    let others: Vec<Ask> = others.collect();
+    let asks = std::iter::once(ask).chain(others).collect();
     Ok(Asked {
         asks,
         stream,
-        ignored,
-        withheld: None,
+        notes,
     })
 }
 
 /// A text, token ids, or a list of either.
-fn inputs(fields: Fields<'_>) -> Result<Vec<Input>, Refusal> {
-    const FIELD: &str = "prompt";
-    let must_be = || wrong(FIELD, "a text, a list of texts, or lists of token ids");
+fn inputs(fields: &mut Fields) -> Result<Vec<Input>, Refusal> {
+    let must_be = || {
+        let message = "`prompt` must be a text, a list of texts, or lists of token ids";
+        refuse::invalid("prompt", message)
+    };
     let id = |value: &Value| {
         let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(must_be)
     };
-    let ids = |ids: &Vec<Value>| ids.iter().map(id).collect::<Result<Vec<_>, _>>();
-    let given = fields.get(FIELD).ok_or_else(must_be)?;
-    let items = match given {
-        Value::String(text) => return Ok(vec![Input::Text(text.clone())]),
+    let ids = |ids: &[Value]| ids.iter().map(id).collect::<Result<Vec<_>, _>>();
+    let items = match fields.take("prompt").ok_or_else(must_be)? {
+        Value::String(text) => return Ok(vec![Input::Text(text)]),
         Value::Array(items) if items.first().is_some_and(Value::is_number) => {
-            return Ok(vec![Input::Tokens(ids(items)?)]);
+            return Ok(vec![Input::Tokens(ids(&items)?)]);
         }
         Value::Array(items) => items,
         _ => return Err(must_be()),
     };
-    if items.is_empty() || items.len() > PROMPTS_MOST {
-        let must_be = format!("a list of 1 to {PROMPTS_MOST} prompts");
-        return Err(wrong(FIELD, &must_be));
+    if items.len() > PROMPTS_MOST {
+        return Err(no_prompts());
     }
-    let input = |item: &Value| match item {
-        Value::String(text) => Ok(Input::Text(text.clone())),
-        Value::Array(list) => Ok(Input::Tokens(ids(list)?)),
+    let input = |item: Value| match item {
+        Value::String(text) => Ok(Input::Text(text)),
+        Value::Array(list) => Ok(Input::Tokens(ids(&list)?)),
         _ => Err(must_be()),
     };
-    items.iter().map(input).collect()
+    items.into_iter().map(input).collect()
+}
+
+/// Or too many.
+fn no_prompts() -> Refusal {
+    let message = format!("`prompt` must be a list of 1 to {PROMPTS_MOST} prompts");
+    refuse::invalid("prompt", message)
 }
 
 /// The response to one that is not streamed.
@@ -129,16 +103,29 @@ pub fn whole(envelope: &Envelope, wholes: Vec<Whole>) -> Value {
     let choices = wholes.into_iter().enumerate().map(|(index, whole)| {
         let finish = whole.end.map(|(finish, _)| finish_reason(finish));
         let logprobs = (!whole.likely.is_empty()).then(|| logprobs_of(&whole.likely, &mut 0));
-        json!({
+        let mut choice = json!({
             "index": index,
             "text": whole.text,
             "logprobs": logprobs,
             "finish_reason": finish,
-        })
+        });
+        if let Some(prompt) = prompt_of(envelope, index) {
+            choice["prompt_token_ids"] = prompt.into();
+            choice["token_ids"] = whole.tokens.into();
+        }
+        choice
     });
     let mut response = envelope.of("text_completion", choices.collect());
     response["usage"] = usage(envelope, &accounts);
     response
+}
+
+/// The tokens of the prompt of a choice, where ids were asked for.
+fn prompt_of(envelope: &Envelope, index: usize) -> Option<&[u32]> {
+    let prompts = envelope.prompts.as_ref()?;
+    prompts
+        .get(index / envelope.answers.max(1))
+        .map(Vec::as_slice)
 }
 
 /// `offset`: where the next token's text begins, in characters.
@@ -175,6 +162,8 @@ pub struct Chunks {
     options: StreamOptions,
     accounts: Vec<Account>,
     offsets: Vec<usize>,
+    /// Whose first chunk has come: with ids, it has those of the prompt as well.
+    begun: Vec<bool>,
 }
 
 impl Chunks {
@@ -184,6 +173,7 @@ impl Chunks {
             options,
             accounts: vec![Account::default(); answers],
             offsets: vec![0; answers],
+            begun: vec![false; answers],
         }
     }
 
@@ -201,6 +191,7 @@ impl Writer for Chunks {
 
     fn pieces(&mut self, index: usize, pieces: Vec<Piece>, out: &mut Events) {
         let (mut text, mut likely, mut finish) = (String::new(), Vec::new(), None);
+        let mut tokens = Vec::new();
         for piece in pieces {
             match piece {
                 Piece::Prompt { read, of } if self.options.progress => {
@@ -212,23 +203,30 @@ impl Writer for Chunks {
                 // A plain text is not split: these do not come.
                 Piece::Reasoning(more) | Piece::Text(more) => text.push_str(&more),
                 Piece::Likely(more) => likely.extend(more),
+                Piece::Tokens(more) => tokens.extend(more),
                 Piece::End(how, account) => {
                     self.accounts[index] = account;
                     finish = Some(finish_reason(how));
                 }
             }
         }
-        if text.is_empty() && likely.is_empty() && finish.is_none() {
+        if text.is_empty() && likely.is_empty() && tokens.is_empty() && finish.is_none() {
             return;
         }
         let offset = &mut self.offsets[index];
         let logprobs = (!likely.is_empty()).then(|| logprobs_of(&likely, offset));
-        let choice = json!({
+        let mut choice = json!({
             "index": index,
             "text": text,
             "logprobs": logprobs,
             "finish_reason": finish,
         });
+        if let Some(prompt) = prompt_of(&self.envelope, index) {
+            if !std::mem::replace(&mut self.begun[index], true) {
+                choice["prompt_token_ids"] = prompt.into();
+            }
+            choice["token_ids"] = tokens.into();
+        }
         out.data(self.chunk(vec![choice]));
     }
 

@@ -4,12 +4,12 @@
 pub mod chat;
 pub mod completions;
 pub mod conversation;
-pub mod fields;
-mod request;
+pub mod request;
 pub mod usage;
 
 use serde_json::Value;
 
+use super::api::notes::Notes;
 use super::ask::{Ask, Finish};
 
 /// A request that was read.
@@ -18,10 +18,8 @@ pub struct Asked {
     /// They differ in their prompts alone.
     pub asks: Vec<Ask>,
     pub stream: Option<StreamOptions>,
-    /// Fields that have no effect.
-    pub ignored: Vec<String>,
-    /// Kinds of tools that the model is not told of.
-    pub withheld: Option<String>,
+    /// What has no effect.
+    pub notes: Notes,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -49,6 +47,8 @@ pub struct Envelope {
     pub id: String,
     pub created: u64,
     pub model: String,
+    /// The tokens of the prompts, where ids were asked for.
+    pub prompts: Option<Vec<Vec<u32>>>,
     /// How many choices share a prompt.
     pub answers: usize,
     pub peak_gbps: Option<f64>,

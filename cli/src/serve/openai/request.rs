@@ -1,128 +1,107 @@
-//! What requests of both kinds have in common: how to draw, where to stop, how much, how to stream.
+//! What requests of both kinds have in common: how to draw, where to stop, how much, how to stream,
+//! and which fields have no effect.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::StreamOptions;
-use super::fields::{Fields, Known, invalid, wrong};
-use crate::serve::ask::{Ask, Asked, Input, Refusal};
+use crate::serve::api::fields::Fields;
+use crate::serve::api::notes::Notes;
+use crate::serve::api::{refuse, sampling};
+use crate::serve::ask::{Ask, Input, Refusal};
 
-/// Every byte of an answer is held against each of them.
-const STOPS_MOST: usize = 64;
+/// What clients send that changes no answer here: for billing, caching or storing elsewhere.
+pub const HINTS: [&str; 17] = [
+    "client_metadata",
+    "include",
+    "metadata",
+    "moderation",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "reasoning",
+    "reasoning_effort",
+    "reasoning_format",
+    "request_id",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "truncation",
+    "user",
+    "verbosity",
+];
 
 /// As many answers as one request may ask for; places are fewer, as a rule.
 const ANSWERS_MOST: u64 = 128;
 
-const STREAM_OPTIONS: Known = Known {
-    fields: &["include_usage", "include_progress", "include_obfuscation"],
-    unsupported: &[],
-};
+/// Fields that would change the answer, but for the values of them that do not.
+pub fn refuse(fields: &mut Fields, unsupported: &[(&str, &[&str])]) -> Result<(), Refusal> {
+    for (name, fine) in unsupported {
+        if !fields.take_if(name, fine) {
+            fields.refuse(&[(name, "leave it out")])?;
+        }
+    }
+    Ok(())
+}
 
 /// An ask for this input, but for `logprobs` and the length.
-pub fn ask(fields: Fields<'_>, input: Input) -> Result<Ask, Refusal> {
+pub fn ask(fields: &mut Fields, input: Input) -> Result<Ask, Refusal> {
     Ok(Ask {
-        model: fields.text("model")?.map(str::to_owned),
+        model: fields.text("model")?,
         input,
-        sampling: sampling(fields)?,
+        sampling: sampling::read(fields, f32::MAX)?,
         bias: bias(fields)?,
-        stop: stop(fields)?,
+        stop: sampling::stops(fields, "stop")?,
         max_tokens: None,
         logprobs: None,
+        token_ids: false,
         answers: fields.count("n", 1..=ANSWERS_MOST)?.unwrap_or(1),
     })
 }
 
-fn sampling(fields: Fields<'_>) -> Result<Asked, Refusal> {
-    let any = 0.0..=f64::MAX;
-    Ok(Asked {
-        temperature: fields.number("temperature", any.clone())?,
-        top_p: fields.number("top_p", 0.0..=1.0)?,
-        top_k: top_k(fields)?,
-        min_p: fields.number("min_p", 0.0..=1.0)?,
-        repetition_penalty: fields.number("repetition_penalty", any)?,
-        presence_penalty: fields.number("presence_penalty", -2.0..=2.0)?,
-        frequency_penalty: fields.number("frequency_penalty", -2.0..=2.0)?,
-        seed: seed(fields)?,
-        ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
-    })
-}
-
-/// -1 is off in other servers.
-fn top_k(fields: Fields<'_>) -> Result<Option<usize>, Refusal> {
-    match fields.get("top_k").and_then(Value::as_i64) {
-        Some(-1) => Ok(Some(0)),
-        _ => fields.count("top_k", 0..=u64::MAX),
-    }
-}
-
-fn seed(fields: Fields<'_>) -> Result<Option<u64>, Refusal> {
-    let Some(value) = fields.get("seed") else {
-        return Ok(None);
-    };
-    let seed = value.as_u64().or(value.as_i64().map(i64::cast_unsigned));
-    seed.map(Some)
-        .ok_or_else(|| wrong("seed", "a whole number of 64 bits"))
-}
-
-fn bias(fields: Fields<'_>) -> Result<Vec<(u32, f32)>, Refusal> {
+fn bias(fields: &mut Fields) -> Result<Vec<(u32, f32)>, Refusal> {
     const FIELD: &str = "logit_bias";
-    let Some(given) = fields.object(FIELD)? else {
-        return Ok(Vec::new());
-    };
+    let given = fields.object(FIELD)?.unwrap_or_default();
     let one = |(token, bias): (&String, &Value)| {
         let token = token.parse::<u32>().ok();
         let bias = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias));
         match (token, bias) {
             (Some(token), Some(bias)) => Ok((token, bias as f32)),
-            _ => Err(wrong(
-                FIELD,
-                "an object of token ids and numbers from -100 to 100",
-            )),
+            _ => {
+                let must_be = "an object of token ids and numbers from -100 to 100";
+                Err(refuse::invalid(
+                    FIELD,
+                    format!("`{FIELD}` must be {must_be}"),
+                ))
+            }
         }
     };
     given.iter().map(one).collect()
 }
 
-fn stop(fields: Fields<'_>) -> Result<Vec<String>, Refusal> {
-    const FIELD: &str = "stop";
-    let must_be = || wrong(FIELD, "a text or a list of texts");
-    let stops = match fields.get(FIELD) {
-        None => Vec::new(),
-        Some(Value::String(text)) => vec![text.clone()],
-        Some(Value::Array(texts)) => {
-            let text = |text: &Value| text.as_str().map(str::to_owned).ok_or_else(must_be);
-            texts.iter().map(text).collect::<Result<Vec<_>, _>>()?
-        }
-        Some(_) => return Err(must_be()),
-    };
-    if stops.len() > STOPS_MOST {
-        let count = stops.len();
-        return Err(invalid(
-            FIELD,
-            format!("`stop` has {count} texts, and {STOPS_MOST} are the most"),
-        ));
-    }
-    Ok(stops)
-}
-
 /// Whether to stream, and how.
 pub fn stream(
-    object: &Map<String, Value>,
+    fields: &mut Fields,
     strict: bool,
-    ignored: &mut Vec<String>,
+    notes: &mut Notes,
 ) -> Result<Option<StreamOptions>, Refusal> {
-    let fields = Fields(object);
-    let Some(true) = fields.flag("stream")? else {
+    let streams = fields.flag("stream")?.unwrap_or(false);
+    let options = fields.take("stream_options");
+    if !streams {
         return Ok(None);
-    };
-    let Some(options) = fields.object("stream_options")? else {
-        return Ok(Some(StreamOptions::default()));
-    };
-    for name in STREAM_OPTIONS.check(options, strict)? {
-        ignored.push(format!("stream_options.{name}"));
     }
-    let options = Fields(options);
-    Ok(Some(StreamOptions {
+    let mut options = match options {
+        None => return Ok(Some(StreamOptions::default())),
+        Some(Value::Object(options)) => Fields::of(options),
+        Some(other) => return Err(refuse::not_a("stream_options", "an object", &other)),
+    };
+    let found = StreamOptions {
         usage: options.flag("include_usage")?.unwrap_or(false),
         progress: options.flag("include_progress")?.unwrap_or(false),
-    }))
+    };
+    let mut left = Notes::default();
+    options.finish(&["include_obfuscation"], strict, &mut left)?;
+    for name in left.ignored {
+        notes.ignore(&format!("stream_options.{name}"));
+    }
+    Ok(Some(found))
 }

@@ -56,7 +56,7 @@ pub fn schemas() -> Value {
         "Health": object(&[("status", "string")]),
         "Models": object(&[("object", "string"), ("data", "array")]),
         "ChatCompletion": answer(),
-        "Completion": answer(),
+        "Completion": completion_answer(),
         "Error": {"type": "object", "required": ["error"], "properties": {
             "error": object(&[("message", "string"), ("type", "string")]),
         }},
@@ -183,7 +183,27 @@ fn completion_fields() -> Value {
             {"type": "array", "minItems": 1, "maxItems": 128, "items": ids},
         ]},
         "logprobs": count(0, 20),
+        "return_token_ids": {"type": ["boolean", "null"]},
     })
+}
+
+/// The ids are there where `return_token_ids` asked for them.
+fn completion_answer() -> Value {
+    let ids = json!({"type": "array", "items": {"type": "integer", "minimum": 0}});
+    let mut answer = answer();
+    answer["properties"]["choices"]["items"] = json!({
+        "type": "object",
+        "required": ["index", "text", "finish_reason"],
+        "properties": {
+            "index": {"type": "integer"},
+            "text": {"type": "string"},
+            "logprobs": {"type": ["object", "null"]},
+            "finish_reason": {"type": ["string", "null"]},
+            "prompt_token_ids": ids,
+            "token_ids": ids,
+        },
+    });
+    answer
 }
 
 /// Of the messages API.

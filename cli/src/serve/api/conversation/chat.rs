@@ -97,12 +97,7 @@ fn assistant(
         };
         let field = format!("{field}.function");
         let name = required_text(function, "name", &field)?;
-        let given = function.get("arguments");
-        said.call(
-            id,
-            name,
-            tools::arguments(given, &format!("{field}.arguments"))?,
-        );
+        said.call(id, name, tools::arguments(function.get("arguments")));
     }
     Ok(said)
 }

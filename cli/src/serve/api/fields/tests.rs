@@ -40,20 +40,26 @@ fn what_is_null_was_not_given() {
     let mut fields = fields(r#"{"a": null, "b": null, "c": null, "d": null}"#);
     assert_eq!(fields.text("a"), Ok(None));
     assert_eq!(fields.flag("b"), Ok(None));
-    assert_eq!(fields.number("c", 0.0, 2.0), Ok(None));
-    assert_eq!(fields.count("d", 1), Ok(None));
+    assert_eq!(fields.number("c", 0.0..=2.0), Ok(None));
+    assert_eq!(fields.count("d", 1..=u64::MAX), Ok(None));
     assert!(fields.finish(&[], true, &mut Notes::default()).is_ok());
 }
 
 #[test]
 fn numbers_are_held_within_their_ranges() {
-    let read = |value: &str| fields(&format!("{{\"x\": {value}}}")).number("x", 0.0, 2.0);
+    let read = |value: &str| fields(&format!("{{\"x\": {value}}}")).number("x", 0.0..=2.0);
     assert_eq!(read("0"), Ok(Some(0.0)));
     assert_eq!(read("2.0"), Ok(Some(2.0)));
     for wrong in ["-0.1", "2.1", "1e999999", "\"1\"", "[1]"] {
         assert!(read_or_body(wrong).contains("x"), "{wrong}");
     }
-    let whole = |value: &str| fields(&format!("{{\"x\": {value}}}")).count("x", 1);
+    let count = |value: &str, range| fields(&format!("{{\"x\": {value}}}")).count("x", range);
+    let whole = |value: &str| count(value, 1..=u64::MAX);
+    assert_eq!(whole("3.0"), Ok(Some(3)));
+    assert_eq!(count("20", 0..=20), Ok(Some(20)));
+    let refusal = count("21", 0..=20).unwrap_err();
+    let wanted = "`x` must be a whole number from 0 to 20, and it is 21.";
+    assert_eq!(refusal.message, wanted);
     assert_eq!(whole("18446744073709551615"), Ok(Some(usize::MAX)));
     for wrong in ["0", "-1", "1.5", "1e30", "true"] {
         let refusal = whole(wrong).unwrap_err();
@@ -63,7 +69,8 @@ fn numbers_are_held_within_their_ranges() {
 
 fn read_or_body(value: &str) -> String {
     let body = format!("{{\"x\": {value}}}");
-    let read = Fields::of_body(body.as_bytes()).and_then(|mut fields| fields.number("x", 0.0, 2.0));
+    let read =
+        Fields::of_body(body.as_bytes()).and_then(|mut fields| fields.number("x", 0.0..=2.0));
     match read {
         Ok(number) => panic!("{number:?}"),
         // A number that no float holds is no JSON.
@@ -106,4 +113,23 @@ fn what_is_left_is_a_hint_a_note_or_refused() {
         .unwrap_err();
     assert_eq!(refusal.field.as_deref(), Some("background"));
     assert_eq!(refusal.message, "`background` is not supported: x");
+}
+
+#[test]
+fn a_value_that_asks_for_nothing_is_allowed() {
+    let mut fields = fields(r#"{"format": {"type": "text"}, "parts": ["text", "audio"]}"#);
+    assert!(fields.take_if("format", &["1", r#"{"type":"text"}"#]));
+    assert!(!fields.take_if("parts", &[r#"["text"]"#]));
+    assert!(!fields.take_if("none", &["1"]));
+    let refusal = fields
+        .refuse(&[("format", "x"), ("parts", "y")])
+        .unwrap_err();
+    assert_eq!(refusal.field.as_deref(), Some("parts"));
+}
+
+#[test]
+fn the_order_of_names_is_kept() {
+    let mut fields = fields(r#"{"x": {"b": 1, "a": {"d": 1, "c": 2}}}"#);
+    let text = fields.take("x").unwrap().to_string();
+    assert_eq!(text, r#"{"b":1,"a":{"d":1,"c":2}}"#);
 }

@@ -15,6 +15,7 @@ const SIGNATURE: &str = "unsigned";
 pub struct Answer {
     shape: Shape,
     id: String,
+    peak_gbps: Option<f64>,
     started: bool,
     ended: bool,
     /// Blocks that are done.
@@ -39,10 +40,12 @@ enum Block {
 }
 
 impl Answer {
-    pub fn new(shape: Shape, id: impl Into<String>) -> Self {
+    /// `peak_gbps`: what the link reaches alone.
+    pub fn new(shape: Shape, id: impl Into<String>, peak_gbps: Option<f64>) -> Self {
         Self {
             shape,
             id: id.into(),
+            peak_gbps,
             started: false,
             ended: false,
             content: Vec::new(),
@@ -96,10 +99,10 @@ impl Answer {
             }
             Piece::Arguments { index, json } => self.input(index, &json, events),
             // This API has no place for it.
-            Piece::Likely(_) => {}
+            Piece::Likely(_) | Piece::Tokens(_) => {}
             Piece::End(finish, account) => {
                 self.close(events);
-                self.usage = usage::of_messages(&account);
+                self.usage = usage::of_messages(&account, self.peak_gbps);
                 self.end(finish, events);
             }
         }

@@ -92,8 +92,7 @@ fn assistant(content: &Value, field: &str) -> Result<Assistant, Refusal> {
 fn tool_use(said: &mut Assistant, fields: &Map<String, Value>, field: &str) -> Result<(), Refusal> {
     let id = required_text(fields, "id", field)?;
     let name = required_text(fields, "name", field)?;
-    let input = tools::arguments(fields.get("input"), &format!("{field}.input"))?;
-    said.call(id, name, input);
+    said.call(id, name, tools::arguments(fields.get("input")));
     Ok(())
 }
 

@@ -55,10 +55,10 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
     let mut notes = Notes::default();
     let stream = fields.flag("stream")?.unwrap_or(false);
     let model = fields.text("model")?;
-    let max_tokens = fields.count("max_tokens", 1)?;
+    let max_tokens = fields.count("max_tokens", 1..=u64::MAX)?;
     let max_tokens = max_tokens.ok_or_else(|| refuse::missing("max_tokens"))?;
-    let sampling = sampling::read(&mut fields)?;
-    let stop = fields.texts("stop_sequences")?;
+    let sampling = sampling::read(&mut fields, sampling::TEMPERATURE_MAX)?;
+    let stop = sampling::stops(&mut fields, "stop_sequences")?;
     let conversation = conversation(&mut fields, &mut notes)?;
     fields.finish(HINTS, strict, &mut notes)?;
     let shape = Shape {
@@ -74,6 +74,7 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
         stop,
         max_tokens: Some(max_tokens),
         logprobs: None,
+        token_ids: false,
         answers: 1,
     };
     Ok((ask, shape, notes))

@@ -19,6 +19,7 @@ pub struct Answer {
     shape: Shape,
     id: String,
     created: u64,
+    peak_gbps: Option<f64>,
     sequence: u64,
     /// Tokens of the prompt from which on its progress is told again.
     tell_progress: usize,
@@ -35,12 +36,13 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// `created`: seconds since 1970.
-    pub fn new(shape: Shape, id: impl Into<String>, created: u64) -> Self {
+    /// `created`: seconds since 1970. `peak_gbps`: what the link reaches alone.
+    pub fn new(shape: Shape, id: impl Into<String>, created: u64, peak_gbps: Option<f64>) -> Self {
         Self {
             shape,
             id: id.into(),
             created,
+            peak_gbps,
             sequence: 0,
             tell_progress: 0,
             started: false,
@@ -86,13 +88,14 @@ impl Answer {
                 );
             }
             Piece::Arguments { index, json } => self.arguments(index, &json, events),
+            Piece::Tokens(_) => {}
             Piece::Likely(tokens) => {
                 if self.shape.logprobs {
                     self.likely.extend(tokens.iter().map(likely));
                 }
             }
             Piece::End(finish, account) => {
-                self.usage = usage::of_responses(&account);
+                self.usage = usage::of_responses(&account, self.peak_gbps);
                 self.end(finish, events);
             }
         }

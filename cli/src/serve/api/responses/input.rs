@@ -1,7 +1,7 @@
 //! The items of `input`, which is a text or a list: messages, calls and what they gave, reasoning.
 //! Ids and states of items are of no use to a server that stores nothing, and are not read.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::serve::api::conversation::parts::{
     not_a_text, optional_text, required_text, text, unknown_role,
@@ -52,15 +52,13 @@ fn add(draft: &mut Draft, item: &Value, field: &str, notes: &mut Notes) -> Resul
     match kind {
         "message" => message(draft, fields, field),
         "function_call" => {
-            let given = fields.get("arguments");
-            let arguments = tools::arguments(given, &format!("{field}.arguments"))?;
+            let arguments = tools::arguments(fields.get("arguments"));
             call(draft, fields, arguments, field)
         }
         // Calls whose argument is one text come from other servers.
         "custom_tool_call" => {
             let text = required_text(fields, "input", field)?;
-            let arguments = Map::from_iter([("input".to_owned(), text.into())]);
-            call(draft, fields, arguments, field)
+            call(draft, fields, json!({"input": text}), field)
         }
         "function_call_output" | "custom_tool_call_output" => {
             let id = required_text(fields, "call_id", field)?.to_owned();
@@ -98,7 +96,7 @@ fn message(draft: &mut Draft, fields: &Map<String, Value>, field: &str) -> Resul
 fn call(
     draft: &mut Draft,
     fields: &Map<String, Value>,
-    arguments: Map<String, Value>,
+    arguments: Value,
     field: &str,
 ) -> Result<(), Refusal> {
     let id = required_text(fields, "call_id", field)?;

@@ -74,7 +74,7 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
 
 const LOGPROBS: &str = "message.output_text.logprobs";
 const ENCRYPTED: &str = "reasoning.encrypted_content";
-const TOP_LOGPROBS_MAX: usize = 20;
+const TOP_LOGPROBS_MAX: u64 = 20;
 
 /// What an answer repeats of its request, and how it is told.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,18 +107,19 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
     let include = fields.texts("include")?;
     let stream = fields.flag("stream")?.unwrap_or(false);
     let model = fields.text("model")?;
-    let max_tokens = fields.count("max_output_tokens", 1)?;
-    let sampling = sampling::read(&mut fields)?;
-    let stop = fields.texts("stop")?;
-    let top_logprobs = top_logprobs(&mut fields)?;
+    let max_tokens = fields.count("max_output_tokens", 1..=u64::MAX)?;
+    let sampling = sampling::read(&mut fields, sampling::TEMPERATURE_MAX)?;
+    let stop = sampling::stops(&mut fields, "stop")?;
+    let top_logprobs = fields.count("top_logprobs", 0..=TOP_LOGPROBS_MAX)?;
+    let top_logprobs = top_logprobs.filter(|count| *count > 0);
     let logprobs =
         top_logprobs.or_else(|| include.iter().any(|name| name == LOGPROBS).then_some(0));
 
     let (conversation, told) = conversation(&mut fields, &mut notes)?;
     repeated.extend(told);
     for (name, value) in [
-        ("temperature", json!(sampling.temperature)),
-        ("top_p", json!(sampling.top_p)),
+        ("temperature", json!(sampling.draw.temperature)),
+        ("top_p", json!(sampling.draw.top_p)),
         ("max_output_tokens", json!(max_tokens)),
         ("top_logprobs", json!(top_logprobs)),
     ] {
@@ -141,21 +142,10 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
         stop,
         max_tokens,
         logprobs,
+        token_ids: false,
         answers: 1,
     };
     Ok((ask, shape, notes))
-}
-
-fn top_logprobs(fields: &mut Fields) -> Result<Option<usize>, Refusal> {
-    const FIELD: &str = "top_logprobs";
-    let count = fields.count(FIELD, 0)?.filter(|count| *count > 0);
-    match count {
-        Some(count) if count > TOP_LOGPROBS_MAX => {
-            let wanted = format!("a whole number up to {TOP_LOGPROBS_MAX}");
-            Err(refuse::not_within(FIELD, &wanted, &json!(count)))
-        }
-        count => Ok(count),
-    }
 }
 
 /// The conversation, and the fields of it that the answer repeats.

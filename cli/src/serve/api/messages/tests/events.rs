@@ -3,14 +3,14 @@ use serde_json::{Value, json};
 use crate::serve::api::events::{Event, dump};
 use crate::serve::api::messages::{Answer, read};
 use crate::serve::api::refuse;
-use crate::serve::api::usage::tests::{account, engine_of_account};
+use crate::serve::api::usage::tests::{PEAK_GBPS, account, engine_of_account};
 use crate::serve::ask::{Finish, Piece};
 
 fn answer() -> Answer {
     let body = json!({"model": "m", "max_tokens": 9, "stop_sequences": ["x", "y"],
         "messages": [{"role": "user", "content": "Hi"}]});
     let (_, shape, _) = read(body.to_string().as_bytes(), true).unwrap();
-    Answer::new(shape, "msg_7")
+    Answer::new(shape, "msg_7", PEAK_GBPS)
 }
 
 fn call(index: usize, name: &str) -> Piece {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use crate::serve::api::events::{Event, dump};
 use crate::serve::api::refuse;
 use crate::serve::api::responses::{Answer, read};
-use crate::serve::api::usage::tests::{account, engine_of_account};
+use crate::serve::api::usage::tests::{PEAK_GBPS, account, engine_of_account};
 use crate::serve::ask::{Finish, Likely, Piece, Refusal, RefusalKind};
 
 fn answer(more: &Value) -> Answer {
@@ -13,7 +13,7 @@ fn answer(more: &Value) -> Answer {
         body[name] = value.clone();
     }
     let (_, shape, _) = read(body.to_string().as_bytes(), true).unwrap();
-    Answer::new(shape, "resp_7", 1_700_000_000)
+    Answer::new(shape, "resp_7", 1_700_000_000, PEAK_GBPS)
 }
 
 fn call(index: usize, name: &str) -> Piece {
