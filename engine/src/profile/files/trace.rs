@@ -3,7 +3,7 @@
 //! disjoint.
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use offload::{BlockId, LoadKind, LoadRecord, StackId};
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use super::super::pass::{PassKind, PassTiming};
 use super::super::recording::{MEASURING, Span, SpanName};
 use super::super::stage::Stage;
 use super::super::window::ms;
+use super::events::{Event, Trace};
 use super::stretch::stretches;
 use super::{RunRecord, Unit};
 
@@ -38,81 +39,6 @@ pub fn write_trace(run: &RunRecord<'_>, to: &mut impl Write) -> io::Result<()> {
     slots(run, &mut trace)?;
     counters(run, &mut trace)?;
     trace.close()
-}
-
-/// Events on their way out.
-struct Trace<'w, W> {
-    to: &'w mut W,
-    origin: Instant,
-    first: bool,
-}
-
-/// A stretch of time in a lane.
-struct Event<'a> {
-    name: &'a str,
-    category: &'a str,
-    lane: usize,
-    from: Instant,
-    to: Instant,
-    args: Value,
-}
-
-impl<W: Write> Trace<'_, W> {
-    fn open(&mut self, other_data: &Value) -> io::Result<()> {
-        write!(
-            self.to,
-            "{{\"displayTimeUnit\":\"ms\",\"otherData\":{other_data},\"traceEvents\":["
-        )
-    }
-
-    fn close(&mut self) -> io::Result<()> {
-        self.to.write_all(b"\n]}\n")
-    }
-
-    /// Microseconds since the origin, to the nanosecond: what nests in time nests in the file.
-    fn at(&self, when: Instant) -> String {
-        micros(when.saturating_duration_since(self.origin))
-    }
-
-    fn raw(&mut self, line: &str) -> io::Result<()> {
-        let between = if std::mem::take(&mut self.first) {
-            "\n"
-        } else {
-            ",\n"
-        };
-        write!(self.to, "{between}{line}")
-    }
-
-    fn event(&mut self, event: &Event<'_>) -> io::Result<()> {
-        let line = format!(
-            "{{\"name\":{},\"cat\":\"{}\",\"ph\":\"X\",\"ts\":{},\"dur\":{},\"pid\":1,\"tid\":{},\"args\":{}}}",
-            Value::from(event.name),
-            event.category,
-            self.at(event.from),
-            micros(event.to.saturating_duration_since(event.from)),
-            event.lane,
-            event.args,
-        );
-        self.raw(&line)
-    }
-
-    fn metadata(&mut self, what: &str, lane: usize, args: &Value) -> io::Result<()> {
-        self.raw(&format!(
-            "{{\"name\":\"{what}\",\"ph\":\"M\",\"pid\":1,\"tid\":{lane},\"args\":{args}}}"
-        ))
-    }
-
-    fn counter(&mut self, name: &str, when: Instant, unit: &str, value: f64) -> io::Result<()> {
-        let at = self.at(when);
-        self.raw(&format!(
-            "{{\"name\":\"{name}\",\"ph\":\"C\",\"ts\":{at},\"pid\":1,\"args\":{{\"{unit}\":{value:.3}}}}}"
-        ))
-    }
-}
-
-fn micros(time: Duration) -> String {
-    let nanos = time.as_nanos();
-    format!("{}.{:03}", nanos / 1000, nanos % 1000)
 }
 
 fn other_data(run: &RunRecord<'_>) -> Value {

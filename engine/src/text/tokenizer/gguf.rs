@@ -3,10 +3,15 @@
 //! knows what the names mean; here they are patterns. A name that is not known is refused: another
 //! pattern would give other tokens, silently.
 
+mod words;
+
 use std::collections::HashMap;
 
 use loader::{GgufTokenizer, TokenType};
 use serde_json::{Map, Value, json};
+
+pub(super) use words::QWEN_2;
+use words::{DEFAULT, PRE};
 
 /// A vocabulary of pairs is made from its tokens, each cut at every letter: longer ones than this
 /// are no part of a word.
@@ -14,125 +19,6 @@ const PIECE_BYTES_MAX: usize = 512;
 
 /// What a space is in a vocabulary of this kind.
 const SPACE: &str = "\u{2581}";
-
-/// How a text becomes words, before the words become tokens.
-struct Words {
-    /// Patterns, one after another; what they leave over stands for itself.
-    patterns: &'static [&'static str],
-    /// Cut into single digits, before everything else.
-    digits: bool,
-    /// A word that is a token is that token, whatever its merges make of it.
-    whole: bool,
-    /// Whether texts begin with the token for it, unless the file says so itself.
-    begins: bool,
-}
-
-const WORDS: Words = Words {
-    patterns: &[],
-    digits: false,
-    whole: false,
-    begins: false,
-};
-
-const GPT_2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-const LLAMA_3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-pub(super) const QWEN_2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN_3_5: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// As the models have it; llama.cpp's own takes no marks for parts of a word, and knows the case of
-/// ASCII letters only. Likewise the next.
-const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const GPT_4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-
-/// The pre-tokenizers, by the names that GGUF files have for them.
-const PRE: [(&[&str], Words); 9] = [
-    (
-        &["gpt-2", "phi-2", "olmo", "mellum", "a.x-4.0"],
-        Words {
-            patterns: &[GPT_2],
-            ..WORDS
-        },
-    ),
-    (
-        &[
-            "llama-bpe",
-            "llama3",
-            "llama-v3",
-            "falcon3",
-            "pixtral",
-            "midm-2.0",
-        ],
-        Words {
-            patterns: &[LLAMA_3],
-            whole: true,
-            begins: true,
-            ..WORDS
-        },
-    ),
-    (
-        // Of OLMo 2 and Phi-4, too.
-        &["dbrx", "smaug-bpe"],
-        Words {
-            patterns: &[LLAMA_3],
-            ..WORDS
-        },
-    ),
-    (
-        &["qwen2", "deepseek-r1-qwen"],
-        Words {
-            patterns: &[QWEN_2],
-            ..WORDS
-        },
-    ),
-    (
-        &["qwen35"],
-        Words {
-            patterns: &[QWEN_3_5],
-            ..WORDS
-        },
-    ),
-    (
-        // The second is Granite's.
-        &["smollm", "refact", "starcoder"],
-        Words {
-            patterns: &[GPT_2],
-            digits: true,
-            ..WORDS
-        },
-    ),
-    (
-        &["tekken"],
-        Words {
-            patterns: &[TEKKEN],
-            whole: true,
-            begins: true,
-            ..WORDS
-        },
-    ),
-    (
-        &["deepseek-v3"],
-        Words {
-            patterns: &[
-                r"\p{N}{1,3}",
-                "[一-龥\u{3040}-ゟ゠-ヿ]+",
-                r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
-            ],
-            ..WORDS
-        },
-    ),
-    (
-        &["gpt-4o"],
-        Words {
-            patterns: &[GPT_4O],
-            ..WORDS
-        },
-    ),
-];
-
-/// What files without a name have, and files of that name.
-const DEFAULT: Words = Words {
-    patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT_2, r"\p{N}+", "[0-9][0-9][0-9]"],
-    ..WORDS
-};
 
 /// The content of a `tokenizer.json`, or why there can be none.
 pub(super) fn json(vocabulary: &GgufTokenizer) -> Result<Vec<u8>, String> {

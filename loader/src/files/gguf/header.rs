@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use encoding::Encoding;
 
 use super::kinds::Kind;
-use super::metadata::{Metadata, Number, Value};
+use super::metadata::Metadata;
 use super::problem::GgufProblem;
 use super::reader::Reader;
+use super::value::{Number, Value};
 use crate::{Error, Storage};
 
 const MAGIC: [u8; 4] = *b"GGUF";

@@ -10,13 +10,13 @@ mod problem;
 mod reader;
 mod select;
 mod tokenizer;
+mod value;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-pub use metadata::Texts;
 pub(crate) use model::{
     ATTENTION_FACTOR, ATTENTION_SCALE, EMBEDDING_SCALE, InGguf, LOGIT_SCALE, RESIDUAL_SCALE,
     Settings, TURNED, WINDOW,
@@ -24,6 +24,7 @@ pub(crate) use model::{
 pub use problem::GgufProblem;
 pub(crate) use select::{Found, find, is_beside};
 pub use tokenizer::{GgufTokenizer, TokenType};
+pub use value::Texts;
 
 use crate::checkpoint::{Stored, TensorEntry};
 use crate::{Error, ModelConfig, Storage};

@@ -3,7 +3,8 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::metadata::{Metadata, Number, Texts};
+use super::metadata::Metadata;
+use super::value::{Number, Texts};
 use crate::Error;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
