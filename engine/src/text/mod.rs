@@ -5,6 +5,7 @@
 pub mod chat;
 pub mod detokenize;
 pub mod error;
+pub mod grammar;
 pub mod logprobs;
 pub mod reply;
 pub mod sampler;
@@ -19,6 +20,7 @@ pub(crate) mod random;
 pub use chat::{Chat, ChatTemplate, Message};
 pub use detokenize::Detokenizer;
 pub use error::TextError;
+pub use grammar::{Grammar, Matcher, Rule, Vocabulary};
 pub use guard::panics_are_errors;
 pub use logprobs::{LikelyTokens, Logprob, Logprobs};
 pub use python::{date_and_time, today};
