@@ -24,7 +24,7 @@ pub use grammar::{Grammar, Matcher, Rule, Vocabulary};
 pub use guard::panics_are_errors;
 pub use logprobs::{LikelyTokens, Logprob, Logprobs};
 pub use python::{date_and_time, today};
-pub use reply::{Reply, Said, Style};
+pub use reply::{Reply, Said, Style, TextWish, ToolWish, Wish};
 pub use sampler::{Candidates, NeedsAll, Ranked, Sampler, Sampling, Times, Wanted};
 pub use special::{AddedToken, SpecialTokens};
 pub use stop::{Emit, StopStrings};
