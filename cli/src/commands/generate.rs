@@ -29,6 +29,7 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         ignore_eos: args.length.ignore_eos,
         logprobs: args.output.logprobs,
         bias: Vec::new(),
+        grammar: None,
     };
     options
         .sampling

@@ -88,6 +88,7 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         logprobs: ask.logprobs,
         show: Vec::new(),
         bias: ask.bias.clone(),
+        grammar: None,
     })
 }
 
