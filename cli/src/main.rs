@@ -8,6 +8,7 @@ mod commands;
 #[forbid(unsafe_code)]
 mod failure;
 #[forbid(unsafe_code)]
+mod grammar;
 mod interrupt;
 mod out_of_memory;
 #[forbid(unsafe_code)]
