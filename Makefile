@@ -1,6 +1,6 @@
 # What CI does, and each part of it alone. `make ci` before you push.
 
-.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report page check-targets test-neon soak clients fuzz
+.PHONY: profile-chrome profile-flamegraph profile-nsys ci format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check cuda-stand-in profiling build test report page page-served check-targets test-neon soak clients fuzz
 
 ci: format lints house docs supply unsafe corpus audit-gpu-syncs cuda-check profiling build test report
 
@@ -63,6 +63,10 @@ report: build
 # The page of the server, in a real browser beside a stand-in for the server: the same needs, no build.
 page:
 	bench/check-page
+
+# What of it any server can show, with the built one.
+page-served: build
+	bench/check-page --engine target/release/engine
 
 # A run, to look at: `make profile-chrome MODEL_DIR=models/bench-1.3b`. PROFILE_DIR is where its
 # files go, PROFILE_FLAGS are further flags of `engine generate`.

@@ -39,8 +39,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// For the last words of streams that are cut off.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Threads beside the model's: they only pass on.
-const THREADS: usize = 2;
+/// Threads beside the model's: they only pass on. A second one would be woken with the first at each
+/// token, and take a core from the model.
+const THREADS: usize = 1;
 const BLOCKING_THREADS: usize = 8;
 
 /// How serving ended.

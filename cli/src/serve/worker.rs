@@ -21,8 +21,8 @@ struct Open {
     last_token: Option<Instant>,
     tokens: usize,
     prompt_tokens: usize,
-    /// With its place, which is free when this is dropped.
-    _order: Order,
+    /// With its place, which is free when this is dropped. `None`: it has ended.
+    order: Option<Order>,
 }
 
 /// Until no more orders can come, or the model cannot go on.
@@ -115,7 +115,7 @@ fn take(
                 last_token: None,
                 tokens: 0,
                 prompt_tokens,
-                _order: order,
+                order: Some(order),
             };
             open.insert(id, order);
         }
@@ -150,6 +150,10 @@ fn tell(open: &mut Open, told: Told, server: &Server) -> bool {
             true
         }
     };
+    if last {
+        // Its client may come again at once, and must find the place free.
+        drop(open.order.take());
+    }
     open.teller.tell(Heard::Told(told));
     last
 }
