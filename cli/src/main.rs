@@ -9,6 +9,7 @@ mod commands;
 mod failure;
 #[forbid(unsafe_code)]
 mod grammar;
+#[forbid(unsafe_code)]
 mod interrupt;
 mod out_of_memory;
 #[forbid(unsafe_code)]
