@@ -85,13 +85,15 @@ fn an_answer_is_of_its_schema() {
 fn a_pattern_and_a_grammar_are_followed_to_their_end() {
     let mut model = open(1, None);
     let regex = Rule::Regex("(yes|no), [0-9]{3}".to_owned());
-    let (text, _, ended) = alone(&mut model, options(compiled(&model, &regex), None));
+    let regex = options(compiled(&model, &regex), None);
+    let (text, _, ended) = alone(&mut model, regex);
     assert_eq!(ended, Some(Ended::GrammarComplete));
     let (word, number) = text.split_once(", ").unwrap();
     assert!(["yes", "no"].contains(&word) && number.len() == 3, "{text}");
     let lark = "start: sum \"=\" NUMBER\nsum: NUMBER (\"+\" NUMBER)+\nNUMBER: /[0-9]{1,3}/";
     let lark = Rule::Lark(lark.to_owned());
-    let (text, ..) = alone(&mut model, options(compiled(&model, &lark), Some(5)));
+    let lark = options(compiled(&model, &lark), Some(5));
+    let (text, ..) = alone(&mut model, lark);
     let left = text.split_once('=').map_or(text.as_str(), |(left, _)| left);
     assert!(left.split('+').all(|number| number.len() <= 3), "{text}");
 }
