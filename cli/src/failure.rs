@@ -20,7 +20,7 @@ pub enum Failure {
     Usage(#[from] Usage),
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("the prompt in {file} cannot be read")]
+    #[error("{file} cannot be read")]
     ReadPrompt { file: String, source: io::Error },
     #[error("no checkpoint can be made with these sizes: {0}")]
     Sizes(loader::Error),
@@ -111,6 +111,8 @@ pub enum Usage {
         bytes: Option<u64>,
         most_bytes: u64,
     },
+    #[error("the JSON schema is no JSON: {problem}")]
+    Schema { problem: String },
     #[error("the tokenizer has no token {token}: it knows {tokens}")]
     NoSuchToken { token: u32, tokens: usize },
     #[error("the flags of side {name} make no command line: {reason}")]
@@ -239,6 +241,7 @@ impl Failure {
             }
             Self::Usage(Usage::EmptyPromptFile { .. }) => "give it at least one word",
             Self::Usage(Usage::FileTooLong { .. }) => "give it a shorter text",
+            Self::Usage(Usage::Schema { .. }) => "--json-schema takes a file with a JSON schema",
             Self::Usage(Usage::NoSuchToken { .. }) => {
                 "check the ids: `engine tokenize` prints those of a text"
             }
@@ -382,6 +385,8 @@ fn engine_code(error: &EngineError) -> Code {
             TextError::Sampling { .. }
             | TextError::BiasedToken { .. }
             | TextError::EmptyStopString { .. }
+            | TextError::Grammar { .. }
+            | TextError::GrammarTokenizer { .. }
             | TextError::ChatInput { .. },
         )
         | EngineError::TextTooLong { .. }

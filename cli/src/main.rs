@@ -8,6 +8,8 @@ mod commands;
 #[forbid(unsafe_code)]
 mod failure;
 #[forbid(unsafe_code)]
+mod grammar;
+#[forbid(unsafe_code)]
 mod interrupt;
 mod out_of_memory;
 #[forbid(unsafe_code)]

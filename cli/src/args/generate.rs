@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::count::{at_least_one, logprobs, tokens};
 use super::prompt::{PromptArgs, text};
-use super::{FilesArgs, SamplingArgs, SetupArgs};
+use super::{FilesArgs, GrammarArgs, SamplingArgs, SetupArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +19,7 @@ Examples:
   engine generate --num-gpu-layers 20 --profile-dir run --prompt 'One day'
   cat story.txt | engine generate --txt-path - --json --quiet
   engine generate --prompt 'One day' --max-new-tokens 3 --json --logprobs 5
+  engine generate --model DIR --chat --prompt 'Where is Paris?' --json-schema place.json
 
 How to tune N (--num-gpu-layers): start with auto, add --profile, read the Verdict line.
 Link-bound: more resident layers help (a shorter --context or another --dtype makes room).
@@ -39,6 +40,8 @@ pub struct GenerateArgs {
     pub setup: SetupArgs,
     #[command(flatten)]
     pub length: LengthArgs,
+    #[command(flatten)]
+    pub grammar: GrammarArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]

@@ -13,7 +13,7 @@ use super::telling::{Profile, Writer, tell};
 use crate::args::GenerateArgs;
 use crate::failure::Failure;
 use crate::output::{Bar, Console, PromptBar, gigabytes, memory, seconds, three_digits};
-use crate::{interrupt, prompt};
+use crate::{grammar, interrupt, prompt};
 
 pub fn run(args: GenerateArgs) -> Result<(), Failure> {
     let console = Console::new(args.output.quiet);
@@ -29,6 +29,8 @@ pub fn run(args: GenerateArgs) -> Result<(), Failure> {
         ignore_eos: args.length.ignore_eos,
         logprobs: args.output.logprobs,
         bias: Vec::new(),
+        // Before weights are loaded: a mistake should not take gigabytes to find.
+        grammar: grammar::compile(args.grammar, &blueprint)?,
     };
     options
         .sampling

@@ -220,6 +220,7 @@ impl Finished {
 pub fn why(ended: Ended) -> &'static str {
     match ended {
         Ended::EndOfText => "ended: end of text",
+        Ended::GrammarComplete => "ended: grammar complete",
         Ended::StopString => "ended: stop string",
         Ended::MaxNewTokens => "ended: max new tokens reached",
         Ended::ContextFull => "ended: context full",
@@ -232,6 +233,7 @@ pub fn why(ended: Ended) -> &'static str {
 pub fn ended(ended: Ended) -> &'static str {
     match ended {
         Ended::EndOfText => "end_of_text",
+        Ended::GrammarComplete => "grammar_complete",
         Ended::StopString => "stop_string",
         Ended::MaxNewTokens => "max_new_tokens",
         Ended::ContextFull => "context_full",

@@ -181,10 +181,12 @@ impl Answer {
             Ended::MaxNewTokens => Finish::Length,
             Ended::ContextFull => Finish::ContextFull,
             Ended::StopString => Finish::Stopped(stopped_by.unwrap_or(0)),
-            Ended::EndOfText | Ended::Interrupted | Ended::Failed if self.split.called() => {
-                Finish::Calls
+            Ended::EndOfText | Ended::GrammarComplete | Ended::Interrupted | Ended::Failed => {
+                match self.split.called() {
+                    true => Finish::Calls,
+                    false => Finish::Done,
+                }
             }
-            Ended::EndOfText | Ended::Interrupted | Ended::Failed => Finish::Done,
         }
     }
 

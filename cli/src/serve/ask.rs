@@ -18,6 +18,8 @@ pub struct Ask {
     /// Added to the logits of these tokens.
     pub bias: Vec<(u32, f32)>,
     pub stop: Vec<String>,
+    /// What the answer's text has to be.
+    pub form: Form,
     /// `None`: as many as the context holds.
     pub max_tokens: Option<usize>,
     /// The likeliest tokens to tell with each token; `Some(0)`: only its own probability.
@@ -26,6 +28,17 @@ pub struct Ask {
     pub token_ids: bool,
     /// Answers to give.
     pub answers: usize,
+}
+
+/// What an answer's text has to be.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Form {
+    #[default]
+    Text,
+    /// JSON, an object.
+    Object,
+    /// JSON that a schema describes, and the field that has it.
+    Schema { schema: Value, field: &'static str },
 }
 
 /// What is to be continued.
@@ -46,7 +59,7 @@ pub struct Conversation {
     /// the front.
     pub messages: Vec<Value>,
     /// As OpenAI's chat API has them: `{"type": "function", "function": {"name", "description",
-    /// "parameters"}}`.
+    /// "parameters"}}`. Those that are `strict` say so; templates are not shown it.
     pub tools: Vec<Value>,
     pub choice: ToolChoice,
     /// Whether it may call several tools in one answer.

@@ -9,6 +9,7 @@ mod body;
 mod door;
 mod failure;
 mod guard;
+mod held;
 mod listener;
 mod log;
 mod metrics;

@@ -2,9 +2,10 @@
 //! tokenizes, which takes time: not for a thread that others wait for.
 
 use engine::GenerationOptions;
-use engine::text::Sampling;
+use engine::text::{Grammar, Sampling};
 
 use super::ask::{Ask, Refusal, RefusalKind};
+use super::held;
 use super::server::Ready;
 use super::texts::Prompt;
 
@@ -13,6 +14,8 @@ use super::texts::Prompt;
 pub struct Prepared {
     /// One for each prompt; each is answered `answers` times.
     pub prompts: Vec<Prompt>,
+    /// What the answers to each are held to.
+    grammars: Vec<Option<Grammar>>,
     pub options: GenerationOptions,
     /// Whether the ids of the tokens are told as well.
     pub token_ids: bool,
@@ -28,9 +31,10 @@ impl Prepared {
     /// The orders, those of the first prompt first. Each draws otherwise.
     pub fn orders(&self) -> Vec<(Vec<u32>, GenerationOptions)> {
         let mut orders = Vec::with_capacity(self.prompts.len() * self.answers);
-        for prompt in &self.prompts {
+        for (prompt, grammar) in self.prompts.iter().zip(&self.grammars) {
             for answer in 0..self.answers {
                 let mut options = self.options.clone();
+                options.grammar.clone_from(grammar);
                 let shows = prompt.style.shows().iter();
                 options.show = shows.map(|mark| (*mark).to_owned()).collect();
                 options.sampling.seed = options.sampling.seed.wrapping_add(answer as u64);
@@ -55,7 +59,11 @@ pub fn prepare(ready: &Ready, asks: &[Ask]) -> Result<Prepared, Refusal> {
     }
     let prompts = asks.iter().map(|ask| ready.texts.prompt(&ask.input));
     let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
+    let grammars = asks.iter().zip(&prompts);
+    let grammars = grammars
+        .map(|(ask, prompt)| held::grammar(&ready.texts, &ask.input, &prompt.style, &ask.form));
     Ok(Prepared {
+        grammars: grammars.collect::<Result<Vec<_>, _>>()?,
         prompts,
         options: options_of(ready, first)?,
         token_ids: first.token_ids,
@@ -88,6 +96,7 @@ fn options_of(ready: &Ready, ask: &Ask) -> Result<GenerationOptions, Refusal> {
         logprobs: ask.logprobs,
         show: Vec::new(),
         bias: ask.bias.clone(),
+        grammar: None,
     })
 }
 

@@ -1,7 +1,9 @@
 //! Texts to tokens and back, and conversations to texts: the checkpoint's tokenizer and templates,
 //! shared by all requests beside the model. It knows no weights and makes no pass.
 
-use engine::text::{Chat, ChatTemplate, Style, TextError, Tokenizer};
+use std::sync::OnceLock;
+
+use engine::text::{Chat, ChatTemplate, Style, TextError, Tokenizer, Vocabulary};
 use engine::{Blueprint, EngineError, chat_template_of};
 use serde_json::{Value, json};
 
@@ -21,6 +23,10 @@ pub struct Texts {
     template: Result<Template, String>,
     /// The one for conversations with tools, where that is another.
     tools_template: Option<Template>,
+    /// The tokens as grammars need them, once one was asked for.
+    vocabulary: OnceLock<Result<Vocabulary, String>>,
+    /// The tokens that end a text.
+    ends: Vec<u32>,
     /// Positions of a sequence.
     pub context: usize,
     vocab_size: usize,
@@ -73,6 +79,8 @@ impl Texts {
             tokenizer,
             template,
             tools_template: tools_template.map(|(_, template)| template),
+            vocabulary: OnceLock::new(),
+            ends: blueprint.eos_token_ids().to_vec(),
             context: blueprint.context,
             vocab_size: blueprint.config.vocab_size,
         })
@@ -85,6 +93,17 @@ impl Texts {
 
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         self.tokenizer.as_ref()
+    }
+
+    /// Takes a moment the first time.
+    pub fn vocabulary(&self) -> Result<&Vocabulary, Refusal> {
+        let tokenizer = self.needed()?;
+        let made = || {
+            let made = Vocabulary::new(tokenizer, &self.ends, self.vocab_size);
+            made.map_err(|error| error.to_string())
+        };
+        let made = self.vocabulary.get_or_init(made);
+        made.as_ref().map_err(|error| invalid(error))
     }
 
     /// What is to be continued, as tokens that fit.
@@ -230,10 +249,17 @@ fn tools_of(conversation: &Conversation) -> Result<Vec<Value>, Refusal> {
     let name = |tool: &Value| tool["function"]["name"].as_str().map(str::to_owned);
     match &conversation.choice {
         ToolChoice::None => Ok(Vec::new()),
-        ToolChoice::Auto | ToolChoice::Required => Ok(conversation.tools.clone()),
+        ToolChoice::Auto | ToolChoice::Required => {
+            Ok(conversation.tools.iter().map(shown).collect())
+        }
         ToolChoice::Named(wanted) => {
             let of_name = |tool: &&Value| name(tool).as_ref() == Some(wanted);
-            let found: Vec<Value> = conversation.tools.iter().filter(of_name).cloned().collect();
+            let found: Vec<Value> = conversation
+                .tools
+                .iter()
+                .filter(of_name)
+                .map(shown)
+                .collect();
             match found.is_empty() {
                 true => Err(invalid(&format!(
                     "tool_choice names `{wanted}`, and no tool of the request is called so"
@@ -242,6 +268,15 @@ fn tools_of(conversation: &Conversation) -> Result<Vec<Value>, Refusal> {
             }
         }
     }
+}
+
+/// Without what is none of the model's business.
+fn shown(tool: &Value) -> Value {
+    let mut tool = tool.clone();
+    if let Some(function) = tool.get_mut("function").and_then(Value::as_object_mut) {
+        function.shift_remove("strict");
+    }
+    tool
 }
 
 /// What a template writes after the begin of an answer would end it.

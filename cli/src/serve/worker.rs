@@ -182,7 +182,7 @@ fn went_away(open: &Open, server: &Server) {
 
 fn outcome(ended: Ended) -> Outcome {
     match ended {
-        Ended::EndOfText | Ended::StopString => Outcome::Stop,
+        Ended::EndOfText | Ended::GrammarComplete | Ended::StopString => Outcome::Stop,
         Ended::MaxNewTokens | Ended::ContextFull => Outcome::Length,
         Ended::Interrupted | Ended::Failed => Outcome::Failed,
     }
@@ -191,6 +191,7 @@ fn outcome(ended: Ended) -> Outcome {
 fn words(ended: Ended) -> &'static str {
     match ended {
         Ended::EndOfText => "done",
+        Ended::GrammarComplete => "its grammar is complete",
         Ended::StopString => "stopped by a text",
         Ended::MaxNewTokens => "as long as it may be",
         Ended::ContextFull => "the context is full",

@@ -17,6 +17,7 @@ mod faults;
 mod files;
 mod flags;
 mod generate;
+mod grammar;
 #[cfg(target_os = "linux")]
 mod interrupts;
 #[cfg(target_os = "linux")]

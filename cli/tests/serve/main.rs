@@ -7,6 +7,7 @@ mod answers;
 mod client;
 mod end;
 mod figures;
+mod held;
 mod hostile;
 mod ids;
 mod served;

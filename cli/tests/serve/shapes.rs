@@ -17,7 +17,7 @@ fn a_field_that_would_change_the_answer_is_named() {
         served.post(CHAT, &body)
     };
     for (name, value) in [
-        ("response_format", json!({"type": "json_object"})),
+        ("response_format", json!({"type": "grammar"})),
         ("audio", json!({"voice": "x"})),
         ("modalities", json!(["text", "audio"])),
         ("web_search_options", json!({"a": 1})),

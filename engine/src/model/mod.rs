@@ -307,12 +307,7 @@ impl Model {
 
     /// The ids that end a text: of the generation config, else of the model's.
     pub fn eos_token_ids(&self) -> &[u32] {
-        let generation = &self.blueprint.checkpoint.generation.eos_token_ids;
-        if generation.is_empty() {
-            &self.config().eos_token_ids
-        } else {
-            generation
-        }
+        self.blueprint.eos_token_ids()
     }
 
     /// What every offload summary of this model needs to know.

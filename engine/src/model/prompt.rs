@@ -8,7 +8,7 @@ use serde_json::Map;
 use crate::error::EngineError;
 use crate::model::Blueprint;
 use crate::text::special::SPECIAL_TOKENS_MAP;
-use crate::text::{Chat, ChatTemplate, SpecialTokens, Tokenizer};
+use crate::text::{Chat, ChatTemplate, SpecialTokens, Tokenizer, Vocabulary};
 
 const TOKENIZER: &str = "tokenizer.json";
 
@@ -163,6 +163,22 @@ impl Blueprint {
     pub fn prompter(&self) -> Result<Prompter<'_>, EngineError> {
         let tokenizer = self.tokenizer()?;
         Ok(Prompter::new(&self.checkpoint, tokenizer, self.context))
+    }
+
+    /// The ids that end a text: of the generation config, else of the model's.
+    pub fn eos_token_ids(&self) -> &[u32] {
+        let generation = &self.checkpoint.generation.eos_token_ids;
+        if generation.is_empty() {
+            &self.config.eos_token_ids
+        } else {
+            generation
+        }
+    }
+
+    /// The tokens as grammars need them. Made anew each time, which takes a moment.
+    pub fn vocabulary(&self) -> Result<Vocabulary, EngineError> {
+        let (ends, logits) = (self.eos_token_ids(), self.config.vocab_size);
+        Ok(Vocabulary::new(self.tokenizer()?, ends, logits)?)
     }
 
     /// The ids of a text, with the special tokens that the model's texts begin with.

@@ -44,6 +44,8 @@ pub enum Stage {
     SemanticEncoder,
     /// From logits to a token.
     Sampling,
+    /// What a grammar forbids.
+    Mask,
     TopK,
     TopP,
     /// From a token to text.
@@ -53,7 +55,7 @@ pub enum Stage {
 impl Stage {
     pub const COUNT: usize = Self::ALL.len();
 
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ModelLoad,
         Self::Init,
         Self::Prefill,
@@ -73,6 +75,7 @@ impl Stage {
         Self::Codec,
         Self::SemanticEncoder,
         Self::Sampling,
+        Self::Mask,
         Self::TopK,
         Self::TopP,
         Self::Decode,
@@ -107,6 +110,7 @@ impl Stage {
             Self::Codec => "codec",
             Self::SemanticEncoder => "semantic_encoder",
             Self::Sampling => "sampling",
+            Self::Mask => "mask",
             Self::TopK => "top_k",
             Self::TopP => "top_p",
             Self::Decode => "decode",
@@ -122,7 +126,7 @@ impl Stage {
             | Self::Mlp
             | Self::Projection
             | Self::Transfer => Some(Self::Blocks),
-            Self::TopK | Self::TopP => Some(Self::Sampling),
+            Self::Mask | Self::TopK | Self::TopP => Some(Self::Sampling),
             Self::Step => Some(Self::Generate),
             _ => None,
         }

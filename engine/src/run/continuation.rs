@@ -1,12 +1,16 @@
 //! The continuation of a prompt as a value: how its tokens are chosen, the text that they become, and
 //! when it ends. It makes no pass and borrows nothing, so that several can share passes.
 
+use std::time::Instant;
+
 use super::generation::{Ended, GeneratedToken, GenerationOptions};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::profile::PassKind;
-use crate::text::sampler::Times;
-use crate::text::{Candidates, Detokenizer, LikelyTokens, Logprobs, Sampler, StopStrings, Wanted};
+use crate::text::sampler::{Stretch, Times};
+use crate::text::{
+    Candidates, Detokenizer, Grammar, LikelyTokens, Logprobs, Matcher, Sampler, StopStrings, Wanted,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -14,6 +18,12 @@ pub struct Continuation {
     options: GenerationOptions,
     eos_token_ids: Vec<u32>,
     sampler: Sampler,
+    /// What may come next, where a grammar says it.
+    matcher: Option<Matcher>,
+    /// When the last mask was made and applied.
+    masked: Option<Stretch>,
+    /// The token that was chosen last completes the grammar.
+    completes: bool,
     detokenizer: Option<Detokenizer>,
     stop: StopStrings,
     /// Of the token that was chosen last.
@@ -53,6 +63,9 @@ impl Continuation {
         Ok(Self {
             eos_token_ids,
             sampler,
+            matcher: options.grammar.as_ref().map(Grammar::matcher),
+            masked: None,
+            completes: false,
             detokenizer,
             stop,
             logprobs: None,
@@ -83,28 +96,45 @@ impl Continuation {
 
     /// What it needs of the next pass's last row.
     pub fn wants(&self) -> Wanted {
-        match self.options.logprobs {
-            Some(_) => Wanted::Logits,
-            None => self.sampler.wants(),
+        match (self.options.logprobs, &self.matcher) {
+            (None, None) => self.sampler.wants(),
+            _ => Wanted::Logits,
         }
     }
 
     /// The next token, if the candidates decide it; else it is that of all logits.
     pub fn choose(&mut self, candidates: &Candidates) -> Option<u32> {
+        if self.matcher.is_some() {
+            return None;
+        }
         self.sampler.choose(candidates, &self.tokens).ok()
     }
 
     /// The next token, from all logits, which it changes.
     pub fn sample(&mut self, logits: &mut [f32]) -> Result<u32, EngineError> {
+        // As the model says it: before a grammar, a bias or a penalty.
         let before = (self.options.logprobs).map(|count| LikelyTokens::of(logits, count));
+        if let Some(matcher) = &mut self.matcher {
+            let from = Instant::now();
+            matcher.mask(logits, !self.eos_token_ids.is_empty())?;
+            self.masked = Some((from, Instant::now()));
+        }
         let token = self.sampler.sample(logits, &self.tokens)?;
+        if let Some(matcher) = &mut self.matcher
+            && !self.eos_token_ids.contains(&token)
+        {
+            self.completes = matcher.take(token)?;
+        }
         self.logprobs = before.map(|likely| likely.with(token));
         Ok(token)
     }
 
     /// What took time when the last token was chosen.
     pub fn times(&self) -> Times {
-        self.sampler.times()
+        Times {
+            mask: self.masked,
+            ..self.sampler.times()
+        }
     }
 
     /// Whether the token is the model's end of a text, which is then ended.
@@ -119,9 +149,13 @@ impl Continuation {
     /// Goes on with the token, and gives the text that can be printed now.
     pub fn take(&mut self, token: u32) -> GeneratedToken {
         self.tokens.push(token);
+        let text = self.text_of(token);
+        if self.completes {
+            self.ended.get_or_insert(Ended::GrammarComplete);
+        }
         GeneratedToken {
             token,
-            text: self.text_of(token),
+            text,
             logprobs: self.logprobs.take(),
         }
     }

@@ -10,7 +10,7 @@ use crate::compute::batch::RunKind;
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::profile::{LongSpan, PassKind, Recording, Timing, Totals, past_stage, stage};
-use crate::text::{Candidates, Logprobs, Sampling};
+use crate::text::{Candidates, Grammar, Logprobs, Sampling};
 
 /// How to continue a prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +27,9 @@ pub struct GenerationOptions {
     pub logprobs: Option<usize>,
     /// Added to these tokens' logits, before everything else.
     pub bias: Vec<(u32, f32)>,
+    /// What the answer has to be: tokens that it does not allow are not chosen, and where it is
+    /// complete the generation ends.
+    pub grammar: Option<Grammar>,
 }
 
 impl Default for GenerationOptions {
@@ -40,6 +43,7 @@ impl Default for GenerationOptions {
             ignore_eos: false,
             logprobs: None,
             bias: Vec::new(),
+            grammar: None,
         }
     }
 }
@@ -48,6 +52,8 @@ impl Default for GenerationOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     EndOfText,
+    /// The grammar is complete: nothing can follow.
+    GrammarComplete,
     StopString,
     MaxNewTokens,
     ContextFull,
@@ -319,6 +325,9 @@ impl<'s, 'm> Generation<'s, 'm> {
         };
         // Parts of it that took time, as stages.
         let times = self.continuation.times();
+        if let Some((from, to)) = times.mask {
+            past_stage!(self.session.passes.clock, Mask, from, to);
+        }
         if let Some((from, to)) = times.top_k {
             past_stage!(self.session.passes.clock, TopK, from, to);
         }

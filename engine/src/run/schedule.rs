@@ -82,6 +82,8 @@ pub struct Account {
     pub prompt: Duration,
     /// From its first token to its end.
     pub generating: Duration,
+    /// What its grammar took to say which tokens may come.
+    pub masking: Duration,
     /// Its passes' waiting for streamed layers.
     pub stalled: Duration,
     /// What its passes brought over the link, and the time that they took.
@@ -475,6 +477,9 @@ impl<'m> Scheduler<'m> {
             };
             match request.continuation.sample(logits) {
                 Ok(token) => {
+                    if let Some((from, to)) = request.continuation.times().mask {
+                        request.account.masking += to - from;
+                    }
                     request.first_token.get_or_insert_with(Instant::now);
                     if !request.continuation.is_end(token) {
                         tell(request.id, Told::Token(request.continuation.take(token)));

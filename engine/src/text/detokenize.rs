@@ -114,6 +114,24 @@ impl Tokenizer {
             (None, _) => token.into_bytes(),
         }
     }
+
+    /// Whether texts are their tokens' bytes, one after the other, but for a space at their begin.
+    pub(super) fn spells_bytes(&self) -> bool {
+        match self.decoder() {
+            Some(DecoderWrapper::ByteLevel(_)) => true,
+            Some(DecoderWrapper::Metaspace(_)) => true,
+            decoder => decoder.is_some_and(has_byte_fallback),
+        }
+    }
+
+    /// Whether the token is one that stands for a byte where there is no other.
+    pub(super) fn is_single_byte(&self, id: u32) -> bool {
+        let fallback = self.decoder().is_some_and(has_byte_fallback);
+        fallback
+            && self
+                .token(id)
+                .is_some_and(|token| fallback_byte(&token).is_some())
+    }
 }
 
 fn has_byte_fallback(decoder: &DecoderWrapper) -> bool {

@@ -72,6 +72,17 @@ pub enum TextError {
 
     #[error("stop string {index} is empty")]
     EmptyStopString { index: usize },
+
+    #[error("the {kind} cannot be used: {reason}")]
+    Grammar { kind: &'static str, reason: String },
+
+    #[error(
+        "a tokenizer of the kind {kind} does not spell texts, and no grammar can hold its tokens"
+    )]
+    GrammarTokenizer { kind: &'static str },
+
+    #[error("the answer cannot be held to its grammar any longer: {reason}")]
+    GrammarLost { reason: String },
 }
 
 impl TextError {
@@ -115,6 +126,18 @@ impl TextError {
             Self::Encode { .. } | Self::Decode { .. } => {
                 "tokenizer.json may be damaged: fetch it again, or give ids with --prompt-tokens"
             }
+            Self::Grammar { kind, .. } => match *kind {
+                "JSON schema" => {
+                    "a simpler schema may do: docs/grammars.md has the keywords that are held to, and \
+                     the limits"
+                }
+                "regular expression" => {
+                    "patterns are those of Rust's `regex`, without lookaround and lazy repetition"
+                }
+                _ => "docs/grammars.md shows how grammars are written",
+            },
+            Self::GrammarTokenizer { .. } => "leave the grammar out, or take another model",
+            Self::GrammarLost { .. } => "a grammar with fewer choices and repetitions may do",
             Self::NothingToSample { .. } => return None,
         };
         Some(hint.to_owned())

@@ -147,6 +147,8 @@ pub type Stretch = (Instant, Instant);
 /// When the parts of a choice that take long were at it, where they were needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Times {
+    /// What a grammar forbids, which the sampler does not know of.
+    pub mask: Option<Stretch>,
     pub top_k: Option<Stretch>,
     pub top_p: Option<Stretch>,
 }

@@ -42,6 +42,11 @@ impl Fields {
         Self(fields)
     }
 
+    /// Without taking it.
+    pub fn look(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|value| !value.is_null())
     }

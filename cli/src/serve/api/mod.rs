@@ -5,6 +5,7 @@ pub mod conversation;
 pub mod errors;
 pub mod events;
 pub mod fields;
+pub mod form;
 pub mod messages;
 pub mod notes;
 pub mod refuse;

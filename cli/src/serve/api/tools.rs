@@ -7,12 +7,13 @@ use super::notes::Notes;
 use super::refuse;
 use crate::serve::ask::{Refusal, ToolChoice};
 
-/// The function of a tool, in the order in which templates print it. What else was said of it, such
-/// as `strict`, is a promise about answers that only a grammar could keep.
+/// The function of a tool, in the order in which templates print it, and whether it is `strict`:
+/// whether its arguments are held to their schema.
 pub fn function(
     name: &str,
     description: Option<&Value>,
     parameters: Option<&Value>,
+    strict: bool,
     field: &str,
 ) -> Result<Value, Refusal> {
     if name.trim().is_empty() {
@@ -43,6 +44,9 @@ pub fn function(
         }
     };
     function.insert("parameters".to_owned(), parameters);
+    if strict {
+        function.insert("strict".to_owned(), true.into());
+    }
     Ok(json!({"type": "function", "function": function}))
 }
 
@@ -74,11 +78,9 @@ pub fn from_openai(tools: &[Value], notes: &mut Notes) -> Result<Vec<Value>, Ref
         let Some(name) = fields.get("name").and_then(Value::as_str) else {
             return Err(refuse::missing(&format!("{field}.name")));
         };
-        if fields.get("strict").is_some_and(|strict| strict == true) {
-            notes.ignore("tools.strict");
-        }
+        let strict = fields.get("strict").is_some_and(|strict| strict == true);
         let (description, parameters) = (fields.get("description"), fields.get("parameters"));
-        found.push(function(name, description, parameters, &field)?);
+        found.push(function(name, description, parameters, strict, &field)?);
     }
     Ok(found)
 }

@@ -23,6 +23,7 @@ pub fn engine(accounts: &[Account], peak_gbps: Option<f64>) -> Value {
         "queue_ms": ms(|account| account.queued),
         "prompt_ms": ms(|account| account.prompt),
         "tokens_per_s": most(tokens_per_s).map(round),
+        "mask_ms": ms(|account| account.masking),
         "stall_ms": ms(|account| account.stalled),
         "link_bytes": accounts.iter().map(|account| account.link_bytes).max(),
         "link_gbps": gbps.map(round),
@@ -73,6 +74,7 @@ pub mod tests {
             queued: Duration::from_micros(1500),
             prompt: Duration::from_millis(20),
             generating: Duration::from_millis(2500),
+            masking: Duration::from_micros(2500),
             stalled: Duration::from_millis(750),
             link_bytes: 6_000_000_000,
             passes: Duration::from_secs(4),
@@ -81,7 +83,7 @@ pub mod tests {
 
     pub fn engine_of_account() -> Value {
         json!({
-            "queue_ms": 1.5, "prompt_ms": 20.0, "tokens_per_s": 4.0, "stall_ms": 750.0,
+            "queue_ms": 1.5, "prompt_ms": 20.0, "tokens_per_s": 4.0, "mask_ms": 2.5, "stall_ms": 750.0,
             "link_bytes": 6_000_000_000_u64, "link_gbps": 1.5, "link_share": 0.75,
         })
     }
@@ -98,7 +100,7 @@ pub mod tests {
             ..Account::default()
         };
         let wanted = json!({
-            "queue_ms": 0.0, "prompt_ms": 0.0, "tokens_per_s": null, "stall_ms": 0.0,
+            "queue_ms": 0.0, "prompt_ms": 0.0, "tokens_per_s": null, "mask_ms": 0.0, "stall_ms": 0.0,
             "link_bytes": 0, "link_gbps": null, "link_share": null,
         });
         assert_eq!(engine(&[one], PEAK_GBPS), wanted);

@@ -17,13 +17,12 @@ use crate::serve::sse::{Events, Writer};
 const TOP_MOST: u64 = 20;
 
 /// What would change an answer, and the values of it that do not.
-const UNSUPPORTED: [(&str, &[&str]); 10] = [
+const UNSUPPORTED: [(&str, &[&str]); 9] = [
     ("audio", &[]),
     ("function_call", &[r#""none""#, r#""auto""#]),
     ("functions", &[]),
     ("modalities", &[r#"["text"]"#]),
     ("prediction", &[]),
-    ("response_format", &[r#"{"type":"text"}"#]),
     ("web_search_options", &[]),
     ("grammar", &[]),
     ("guided_json", &[]),

@@ -22,10 +22,9 @@ const TOKENS: usize = 16;
 const PROMPTS_MOST: usize = 128;
 
 /// What would change an answer, and the values of it that do not.
-const UNSUPPORTED: [(&str, &[&str]); 5] = [
+const UNSUPPORTED: [(&str, &[&str]); 4] = [
     ("echo", &[]),
     ("suffix", &[r#""""#]),
-    ("response_format", &[r#"{"type":"text"}"#]),
     ("grammar", &[]),
     ("guided_json", &[]),
 ];

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::StreamOptions;
 use crate::serve::api::fields::Fields;
 use crate::serve::api::notes::Notes;
-use crate::serve::api::{refuse, sampling};
+use crate::serve::api::{form, refuse, sampling};
 use crate::serve::ask::{Ask, Input, Refusal};
 
 /// What clients send that changes no answer here: for billing, caching or storing elsewhere.
@@ -51,6 +51,7 @@ pub fn ask(fields: &mut Fields, input: Input) -> Result<Ask, Refusal> {
         sampling: sampling::read(fields, f32::MAX)?,
         bias: bias(fields)?,
         stop: sampling::stops(fields, "stop")?,
+        form: form::read(fields.take("response_format").as_ref(), "response_format")?,
         max_tokens: None,
         logprobs: None,
         token_ids: false,

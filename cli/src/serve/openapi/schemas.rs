@@ -147,6 +147,7 @@ fn chat_fields() -> Value {
                         "name": {"type": "string"},
                         "description": {"type": ["string", "null"]},
                         "parameters": {"type": ["object", "null"]},
+                        "strict": {"type": ["boolean", "null"]},
                     },
                 },
             },
@@ -166,8 +167,14 @@ fn chat_fields() -> Value {
         "chat_template_kwargs": {"type": ["object", "null"]},
         "response_format": {"oneOf": [
             {"type": "null"},
-            {"type": "object", "required": ["type"], "properties": {"type": {"const": "text"}},
-             "additionalProperties": false},
+            {"type": "object", "required": ["type"], "properties": {
+                "type": {"enum": ["text", "json_object", "json_schema"]},
+                "json_schema": {"type": "object", "properties": {
+                    "name": {"type": "string"},
+                    "schema": {"type": "object"},
+                    "strict": {"type": ["boolean", "null"]},
+                }},
+            }},
         ]},
     })
 }

@@ -124,6 +124,7 @@ fn class(name: &str, stage: Stage) -> &'static str {
         Stage::Embed
         | Stage::Head
         | Stage::Sampling
+        | Stage::Mask
         | Stage::TopK
         | Stage::TopP
         | Stage::Decode => "ends",

@@ -33,6 +33,7 @@ mod call;
 mod function;
 mod harmony;
 mod json;
+pub mod lark;
 mod style;
 mod tags;
 mod types;
@@ -41,6 +42,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
+pub use lark::{TextWish, ToolWish, Wish};
 pub use style::Style;
 
 use call::Call;

@@ -44,6 +44,8 @@ pub(super) struct Marks {
     pub bare_objects: bool,
     /// `name[ARGS]{..}`.
     pub names: bool,
+    /// The template itself writes calls so.
+    pub announces_names: bool,
     /// Tags that stand inside calls.
     pub inside: &'static [&'static str],
 }
@@ -56,6 +58,7 @@ const NONE: Marks = Marks {
     bare_functions: false,
     bare_objects: false,
     names: false,
+    announces_names: false,
     inside: &[],
 };
 
@@ -77,6 +80,12 @@ static MISTRAL: Marks = Marks {
     names: true,
     inside: &["[ARGS]", "[CALL_ID]"],
     ..NONE
+};
+
+/// Of the newer templates.
+static MISTRAL_NAMES: Marks = Marks {
+    announces_names: true,
+    ..MISTRAL
 };
 
 static PIPES: Marks = Marks {
@@ -107,6 +116,8 @@ pub struct Style {
     pub(super) thinks: Vec<&'static Think>,
     /// The tags that the prompt has left open.
     pub(super) thinking: Option<&'static Think>,
+    /// The tags that the answer may begin with, where the template has them.
+    pub(super) may_think: Option<&'static Think>,
     /// Whether calls are looked for at all.
     pub(super) has_tools: bool,
     pub(super) types: Types,
@@ -135,6 +146,8 @@ impl Style {
             .chain(THINK.iter().skip(1).filter(named))
             .collect();
         let end = prompt.trim_end();
+        let may_think = (THINK.iter().find(named))
+            .filter(|think| !end.ends_with(think.open) && !end.ends_with(think.close));
         let mut shows: Vec<_> = thinks.iter().flat_map(|t| [t.open, t.close]).collect();
         if let Format::Tagged(marks) = format {
             shows.extend([marks.open, marks.close, marks.stray]);
@@ -144,6 +157,7 @@ impl Style {
         }
         Self {
             format,
+            may_think,
             thinking: (thinks.iter().copied()).find(|think| end.ends_with(think.open)),
             thinks,
             has_tools,
@@ -158,6 +172,7 @@ impl Style {
             format: Format::Thoughts,
             thinks: Vec::new(),
             thinking: None,
+            may_think: None,
             has_tools: false,
             types: Types::default(),
             shows: Vec::new(),
@@ -181,7 +196,9 @@ impl Style {
 /// The first format that the template shows; what most models know where it shows none.
 fn marks(template: &str) -> &'static Marks {
     let has = |text: &str| template.contains(text);
-    if has(MISTRAL.open) {
+    if has(MISTRAL.open) && has("[ARGS]") {
+        &MISTRAL_NAMES
+    } else if has(MISTRAL.open) {
         &MISTRAL
     } else if has("<function=") && has("<parameter=") {
         &CODER

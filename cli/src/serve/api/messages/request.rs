@@ -7,7 +7,7 @@ use crate::serve::api::conversation::Draft;
 use crate::serve::api::conversation::parts::text;
 use crate::serve::api::fields::Fields;
 use crate::serve::api::notes::Notes;
-use crate::serve::api::{refuse, sampling};
+use crate::serve::api::{form, refuse, sampling};
 use crate::serve::ask::{Ask, Conversation, Input, Refusal};
 
 /// Fields that change nothing in an answer.
@@ -30,6 +30,8 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("container", "nothing here runs code. Leave it out."),
     ("fallbacks", "this server has one model. Leave it out."),
 ];
+
+const FORMAT: &str = "output_config.format";
 
 /// Begins a line that some clients put before their system text: it is for whoever bills, and
 /// another in each request, so that nothing after it could be found in a cache.
@@ -59,6 +61,7 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
     let max_tokens = max_tokens.ok_or_else(|| refuse::missing("max_tokens"))?;
     let sampling = sampling::read(&mut fields, sampling::TEMPERATURE_MAX)?;
     let stop = sampling::stops(&mut fields, "stop_sequences")?;
+    let form = form::read(format_of(&fields), FORMAT)?;
     let conversation = conversation(&mut fields, &mut notes)?;
     fields.finish(HINTS, strict, &mut notes)?;
     let shape = Shape {
@@ -72,12 +75,18 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
         sampling,
         bias: Vec::new(),
         stop,
+        form,
         max_tokens: Some(max_tokens),
         logprobs: None,
         token_ids: false,
         answers: 1,
     };
     Ok((ask, shape, notes))
+}
+
+/// The form of the answer, which is no part of the prompt.
+fn format_of(fields: &Fields) -> Option<&Value> {
+    fields.look("output_config")?.get("format")
 }
 
 /// Fields that make the prompt: the same for an answer and for a count.
@@ -181,11 +190,6 @@ fn template_arguments(
         }
     }
     let output = fields.object("output_config")?.unwrap_or_default();
-    if output.get("format").is_some_and(|format| !format.is_null()) {
-        let message = "`output_config.format` is not supported: no grammar holds the answer. Leave \
-                       it out, and describe the format in `system`.";
-        return Err(refuse::unsupported("output_config.format", message));
-    }
     match output.get("effort") {
         None | Some(Value::Null) => {}
         Some(Value::String(word)) => {

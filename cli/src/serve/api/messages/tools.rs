@@ -23,10 +23,9 @@ pub fn read(given: &[Value], notes: &mut Notes) -> Result<Vec<Value>, Refusal> {
                 continue;
             }
         }
-        for name in ["strict", "defer_loading"] {
-            if fields.get(name).is_some_and(|value| value == true) {
-                notes.ignore(&format!("tools.{name}"));
-            }
+        let is_on = |name: &str| fields.get(name).is_some_and(|value| value == true);
+        if is_on("defer_loading") {
+            notes.ignore("tools.defer_loading");
         }
         let name = required_text(fields, "name", &field)?;
         let description = fields.get("description");
@@ -38,7 +37,13 @@ pub fn read(given: &[Value], notes: &mut Notes) -> Result<Vec<Value>, Refusal> {
                 return Err(refuse::not_a(&field, "a JSON schema (an object)", other));
             }
         };
-        found.push(tools::function(name, description, schema, &field)?);
+        found.push(tools::function(
+            name,
+            description,
+            schema,
+            is_on("strict"),
+            &field,
+        )?);
     }
     Ok(found)
 }

@@ -329,7 +329,6 @@ impl Answer {
             "model": self.shape.model.as_deref().unwrap_or_default(),
             "output": self.output,
             "previous_response_id": null,
-            "text": {"format": {"type": "text"}},
             "truncation": "disabled",
             "metadata": {},
         });

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::input;
 use crate::serve::api::fields::Fields;
 use crate::serve::api::notes::Notes;
-use crate::serve::api::{refuse, sampling, tools};
+use crate::serve::api::{form, refuse, sampling, tools};
 use crate::serve::ask::{Ask, Conversation, Input, Refusal};
 
 /// Fields that change nothing in an answer. `store` is among them: nothing is stored. So is
@@ -66,10 +66,7 @@ pub(super) const UNSUPPORTED: &[(&str, &str)] = &[
         "prompt",
         "no templates of prompts are stored. Send the text as `input`.",
     ),
-    (
-        "response_format",
-        "no grammar holds the answer. Describe the format in `instructions`.",
-    ),
+    ("response_format", "this API has it as `text.format`."),
 ];
 
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -115,6 +112,10 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
     let logprobs =
         top_logprobs.or_else(|| include.iter().any(|name| name == LOGPROBS).then_some(0));
 
+    let form = fields.look("text").and_then(|text| text.get("format"));
+    let told_form = form.cloned().unwrap_or_else(|| json!({"type": "text"}));
+    let form = form::read(form, "text.format")?;
+    repeated.insert("text".to_owned(), json!({"format": told_form}));
     let (conversation, told) = conversation(&mut fields, &mut notes)?;
     repeated.extend(told);
     for (name, value) in [
@@ -140,6 +141,7 @@ pub fn read_fields(mut fields: Fields, strict: bool) -> Result<(Ask, Shape, Note
         sampling,
         bias: Vec::new(),
         stop,
+        form,
         max_tokens,
         logprobs,
         token_ids: false,
@@ -178,7 +180,7 @@ pub(super) fn conversation(
     Ok((conversation, told))
 }
 
-/// A tool as this API has it. Nothing holds a model to a schema: it is never strict.
+/// A tool as this API has it.
 fn told_tool(tool: &Value) -> Value {
     let function = &tool["function"];
     json!({
@@ -186,7 +188,7 @@ fn told_tool(tool: &Value) -> Value {
         "name": function["name"],
         "description": function["description"],
         "parameters": function["parameters"],
-        "strict": false,
+        "strict": function["strict"] == true,
     })
 }
 
@@ -211,23 +213,11 @@ fn template_arguments(fields: &mut Fields) -> Result<(Map<String, Value>, Value)
     Ok((arguments, json!({"effort": effort, "summary": null})))
 }
 
-/// `text`: its format, which can only be a text.
+/// `text`, but for its format.
 fn text(fields: &mut Fields, notes: &mut Notes) -> Result<(), Refusal> {
     let text = fields.object("text")?.unwrap_or_default();
     if text.get("verbosity").is_some_and(|word| !word.is_null()) {
         notes.ignore("text.verbosity");
     }
-    match text.get("format") {
-        None | Some(Value::Null) => Ok(()),
-        Some(format) if format["type"] == "text" => Ok(()),
-        Some(format) => {
-            let kind = format["type"].as_str().unwrap_or("unknown");
-            let message = format!(
-                "`text.format` of the type `{}` is not supported: no grammar holds the answer. \
-                 Leave it out, and describe the format in `instructions`.",
-                refuse::quoted(kind)
-            );
-            Err(refuse::unsupported("text.format", message))
-        }
-    }
+    Ok(())
 }

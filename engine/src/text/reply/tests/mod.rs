@@ -2,7 +2,7 @@ use super::*;
 
 mod broken;
 mod formats;
-mod samples;
+pub(super) mod samples;
 mod styles;
 
 use samples::{Sample, samples};

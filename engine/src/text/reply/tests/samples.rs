@@ -9,13 +9,14 @@ pub(super) struct Sample {
 }
 
 /// Snippets of templates, as short as shows the format.
-pub(super) const HERMES: &str = "{%- if tools %}<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>{% endif %}";
-pub(super) const CODER: &str = "{{- '<tool_call>\\n<function=' + call.name + '>\\n<parameter=' + name + '>\\n' }}</parameter></function></tool_call>";
-pub(super) const LLAMA: &str =
+pub(in crate::text::reply) const HERMES: &str = "{%- if tools %}<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>{% endif %}";
+pub(in crate::text::reply) const CODER: &str = "{{- '<tool_call>\\n<function=' + call.name + '>\\n<parameter=' + name + '>\\n' }}</parameter></function></tool_call>";
+pub(in crate::text::reply) const LLAMA: &str =
     "{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{{- \"<|python_tag|>\" + name }}";
-pub(super) const MISTRAL: &str = "{{- '[TOOL_CALLS][' }}{{- '{\"name\": ' }}";
-pub(super) const PIPES: &str = "{{- '<|tool_call|>' + (calls | tojson) + '<|/tool_call|>' }}";
-pub(super) const HARMONY: &str =
+pub(in crate::text::reply) const MISTRAL: &str = "{{- '[TOOL_CALLS][' }}{{- '{\"name\": ' }}";
+pub(in crate::text::reply) const PIPES: &str =
+    "{{- '<|tool_call|>' + (calls | tojson) + '<|/tool_call|>' }}";
+pub(in crate::text::reply) const HARMONY: &str =
     "{{- '<|start|>assistant<|channel|>final<|message|>' + message.content + '<|end|>' }}";
 
 pub(super) fn with_tools(template: &str) -> Style {

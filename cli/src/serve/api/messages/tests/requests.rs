@@ -179,13 +179,13 @@ fn tools_of_the_client_are_given_and_others_are_kept_from_the_model() {
         "mcp",
     ];
     assert_eq!(notes.withheld_tools, withheld);
-    assert_eq!(notes.ignored, ["tools.strict"]);
+    assert_eq!(notes.ignored, [] as [&str; 0]);
     let Input::Chat(conversation) = ask.input else {
         panic!()
     };
     let none = json!({"type": "object", "properties": {}});
     let wanted = json!([
-        {"type": "function", "function": {"name": "ls", "description": "d", "parameters": schema}},
+        {"type": "function", "function": {"name": "ls", "description": "d", "parameters": schema, "strict": true}},
         {"type": "function", "function": {"name": "pwd", "parameters": none}},
     ]);
     assert_eq!(
@@ -246,7 +246,7 @@ fn hints_are_taken_and_what_is_unknown_is_noted_or_refused() {
 #[test]
 fn what_would_change_the_answer_is_refused_by_name() {
     let user = |block: Value| json!({"messages": [{"role": "user", "content": [block]}]});
-    let schema = json!({"format": {"type": "json_schema", "schema": {}}});
+    let schema = json!({"format": {"type": "grammar"}});
     let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]});
     for (more, field, words) in [
         (json!({"container": "c"}), "container", "container"),
