@@ -200,6 +200,37 @@ fn a_seed_is_reproducible_and_another_one_is_another() {
 }
 
 #[test]
+fn two_hundred_frames_of_a_seed_are_the_same_bits_whatever_stays() {
+    let of_seed = |residency| {
+        let noise = Noise {
+            seed: 7,
+            ..Noise::default()
+        };
+        let mut speech = open("tiny", residency);
+        let mut session = speech.session().unwrap();
+        let heard = [session.hear(&voices()[0]).unwrap()];
+        let prompt = session.prompt(&script(), &heard, &noise).unwrap();
+        let options = SpeakOptions {
+            noise,
+            limits: Limits {
+                only_frames: true,
+                ..limits(200)
+            },
+            ..SpeakOptions::default()
+        };
+        let speaking = session.speak(prompt, options).unwrap();
+        speaking.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let first = of_seed(Residency::Layers(0));
+    assert_eq!(
+        first.iter().filter(|said| said.frame.is_some()).count(),
+        200
+    );
+    assert!(of_seed(Residency::Layers(0)) == first, "the same again");
+    assert!(of_seed(Residency::All) == first, "all resident");
+}
+
+#[test]
 fn an_interrupt_ends_it_with_what_was_said() {
     let mut speech = open("tiny", Residency::Layers(0));
     let mut session = speech.session().unwrap();
