@@ -67,6 +67,8 @@ pub struct TtsSession<'m> {
     pub(super) rope: RopeTable,
     pub(super) vocoder: (VocoderState, VocoderScratch),
     projector: ConnectScratch,
+    /// Frames have every stage.
+    pub(super) keeps_stages: bool,
     pub(super) tally: Tally,
 }
 
@@ -129,6 +131,7 @@ impl<'m> TtsSession<'m> {
             session,
             own,
             team,
+            keeps_stages: false,
             tally: Tally::default(),
         })
     }
@@ -149,6 +152,14 @@ impl<'m> TtsSession<'m> {
 
     pub fn watch_cores(&mut self) {
         self.session.watch_cores();
+    }
+
+    /// Frames are to have every stage that comparisons look at: the predictor's logits, and what each
+    /// part of the codec gives. Takes memory that no plan counts.
+    pub fn keep_stages(&mut self) {
+        let size = self.system.sizes.vocoder_scratch.clone();
+        self.vocoder.1 = VocoderScratch::sized(&size.with_stages());
+        self.keeps_stages = true;
     }
 
     pub fn record(&mut self) {

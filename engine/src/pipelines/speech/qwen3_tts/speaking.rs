@@ -19,6 +19,9 @@ use crate::run::past::Measured;
 pub(super) const CODES: &str = "codes";
 const LOGITS: &str = "logits";
 const HIDDEN: &str = "hidden";
+const PREDICTED: &str = "predictor.logits";
+/// Before the name of a part of the codec.
+const STAGE: &str = "stage.";
 
 /// So many frames come before an end.
 const FRAMES_MIN: usize = 2;
@@ -174,8 +177,13 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
         let mut row = vec![0.0; width];
         let rows = [&hidden[..], system.code(first)].concat();
         let (chooser, how) = (&mut self.chooser, &self.options.predictor);
-        let mut choose =
-            |step: usize, logits: &mut [f32]| chooser.choose(logits, how, drawn[step + 1]);
+        let (keeps, mut predicted) = (session.keeps_stages, Vec::new());
+        let mut choose = |step: usize, logits: &mut [f32]| {
+            if keeps {
+                predicted.extend(&*logits);
+            }
+            chooser.choose(logits, how, drawn[step + 1])
+        };
         stage!(clock, CodePredictor, {
             system.parts.predictor.open(|part| {
                 let weights = weights::predictor(part, shape);
@@ -215,14 +223,25 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
             trailing(&self.trailing, self.before.frames(), width),
         );
         self.next = Next::Row(row);
+        let mut stages = vec![
+            (
+                CODES.into(),
+                codes.iter().map(|&code| code as f32).collect(),
+            ),
+            (LOGITS.into(), logits),
+            (HIDDEN.into(), hidden),
+        ];
+        if keeps {
+            stages.push((PREDICTED.into(), predicted));
+            let parts = scratch.stages();
+            stages.extend(
+                parts.map(|(name, _, rows)| (format!("{STAGE}{name}").into(), rows.to_vec())),
+            );
+        }
         Ok(Frame {
             loudness: loudness(&audio),
             audio,
-            stages: vec![
-                (CODES, codes.iter().map(|&code| code as f32).collect()),
-                (LOGITS, logits),
-                (HIDDEN, hidden),
-            ],
+            stages,
         })
     }
 }

@@ -276,10 +276,10 @@ impl<'s, 'm> Speaking<'s, 'm> {
             loudness: loudness(&audio),
             audio,
             stages: vec![
-                (LATENT, latent),
-                (SEMANTIC, semantic),
-                (WITH_PROMPT, with_prompt),
-                (WITHOUT, without),
+                (LATENT.into(), latent),
+                (SEMANTIC.into(), semantic),
+                (WITH_PROMPT.into(), with_prompt),
+                (WITHOUT.into(), without),
             ],
         })
     }
