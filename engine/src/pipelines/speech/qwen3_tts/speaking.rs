@@ -6,7 +6,6 @@ use super::draws::Draws;
 use super::past;
 use super::sampling::{Chooser, forbid, penalise};
 use super::session::{TtsSession, TtsSpeakOptions, add, trailing};
-use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
 use crate::pipelines::speech::narrator::PartSpeaking;
@@ -184,39 +183,37 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
             }
             chooser.choose(logits, how, drawn[step + 1])
         };
-        stage!(clock, CodePredictor, {
-            system.parts.predictor.open(|part| {
-                let weights = weights::predictor(part, shape);
-                predict_codes(
-                    &session.team,
-                    shape,
-                    &weights,
-                    &session.rope,
-                    &rows,
-                    &mut choose,
-                    &mut codes[1..],
-                    &mut row,
-                    &mut session.predictor,
-                );
-            })?;
-        });
+        stage!(
+            clock,
+            CodePredictor,
+            predict_codes(
+                &session.team,
+                shape,
+                &system.predictor,
+                &session.rope,
+                &rows,
+                &mut choose,
+                &mut codes[1..],
+                &mut row,
+                &mut session.predictor,
+            )
+        );
         let shape = &system.sizes.vocoder;
         let mut audio = vec![0.0; shape.samples()];
         let (state, scratch) = &mut session.vocoder;
-        stage!(clock, Codec, {
-            system.parts.codec.open(|part| {
-                let weights = weights::vocoder(part, shape);
-                decode_codes(
-                    &session.team,
-                    shape,
-                    &weights,
-                    state,
-                    &codes,
-                    &mut audio,
-                    scratch,
-                );
-            })?;
-        });
+        stage!(
+            clock,
+            Codec,
+            decode_codes(
+                &session.team,
+                shape,
+                &system.vocoder,
+                state,
+                &codes,
+                &mut audio,
+                scratch,
+            )
+        );
         add(&mut row, system.code(first));
         add(
             &mut row,

@@ -6,7 +6,6 @@ use super::noise::{Draws, Noise};
 use super::past;
 use super::schedule::Found;
 use super::session::{Prompt, SpeechSession, System};
-use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
 use crate::pipelines::speech::narrator::PartSpeaking;
@@ -218,9 +217,9 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let session = &mut *self.session;
         let clock = &mut session.session.passes.clock;
         let System {
-            parts,
             config,
             sizes,
+            weights,
             special,
             scaling,
             bias,
@@ -234,41 +233,36 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let (team, guidance) = (&session.team, self.options.guidance);
         let (schedule, scratch) = (&session.schedule, &mut session.denoiser);
         stage!(clock, DiffusionHead, {
-            parts.head.open(|head| {
-                let weights = weights::denoiser(head, &sizes.denoiser);
-                kernels::condition(team, &sizes.denoiser, &weights, &conditions, scratch);
-                let (mut found, mut off) = (Found::default(), vec![0.0; 2 * latent_size]);
-                for at in 0..schedule.len() {
-                    let both = [&latent[..], &latent].concat();
-                    let shape = &sizes.denoiser;
-                    denoise_step(team, shape, &weights, at, &both, &mut off, scratch);
-                    let (with, without) = off.split_at(latent_size);
-                    let guided = with.iter().zip(without);
-                    let guided: Vec<f32> = guided
-                        .map(|(with, without)| without + guidance * (with - without))
-                        .collect();
-                    schedule.step(at, &mut latent, &guided, &mut found);
+            let (shape, weights) = (&sizes.denoiser, &weights.denoiser);
+            kernels::condition(team, shape, weights, &conditions, scratch);
+            let mut noisy = vec![0.0; 2 * latent_size];
+            let (mut found, mut off) = (Found::default(), noisy.clone());
+            for at in 0..schedule.len() {
+                for row in noisy.chunks_exact_mut(latent_size) {
+                    row.copy_from_slice(&latent);
                 }
-            })?;
+                denoise_step(team, shape, weights, at, &noisy, &mut off, scratch);
+                let (guided, without) = off.split_at_mut(latent_size);
+                for (with, without) in guided.iter_mut().zip(without) {
+                    *with = *without + guidance * (*with - *without);
+                }
+                schedule.step(at, &mut latent, guided, &mut found);
+            }
         });
         let divided: Vec<f32> = latent.iter().map(|z| z / scaling - bias).collect();
         let shape = &sizes.acoustic_decoder;
         let mut audio = vec![0.0; shape.hop()];
         let (state, scratch) = &mut session.decoder;
         stage!(clock, Codec, {
-            parts.acoustic_decoder.open(|part| {
-                let weights = weights::codec(part, shape);
-                kernels::decode(team, shape, &weights, state, &divided, &mut audio, scratch);
-            })?;
+            let weights = &weights.decoder;
+            kernels::decode(team, shape, weights, state, &divided, &mut audio, scratch);
         });
         let shape = &sizes.semantic_encoder;
         let mut semantic = vec![0.0; shape.latent];
         let (state, scratch) = &mut session.semantic;
         stage!(clock, SemanticEncoder, {
-            parts.semantic_encoder.open(|part| {
-                let weights = weights::codec(part, shape);
-                encode(team, shape, &weights, state, &audio, &mut semantic, scratch);
-            })?;
+            let weights = &weights.semantic;
+            encode(team, shape, weights, state, &audio, &mut semantic, scratch);
         });
         let speech = special.speech;
         self.next = Next::Row(speech, session.row_of(&latent, &semantic)?);
