@@ -137,7 +137,11 @@ impl TtsBlueprint {
         let dtype = self.language.options.dtype;
         let parts = Qwen3TtsComponent::ALL.into_iter().map(|which| {
             let component = self.system.component(which, dtype_of(which, dtype))?;
-            Ok((which.name(), component.source.slab_bytes() as u64))
+            let name = match which {
+                Qwen3TtsComponent::CodecDecoder => "codec decoder, in f32",
+                _ => which.name(),
+            };
+            Ok((name, component.source.slab_bytes() as u64))
         });
         let scratch = ("their working memory", self.sizes.bytes());
         parts.chain([Ok(scratch)]).collect()
