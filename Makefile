@@ -69,9 +69,10 @@ page-served: build
 	bench/check-page --engine target/release/engine
 
 # A run, to look at: `make profile-chrome MODEL_DIR=models/bench-1.3b`. PROFILE_DIR is where its
-# files go, PROFILE_FLAGS are further flags of `engine generate`.
+# files go, PROFILE_FLAGS are flags of `engine generate`, or of `engine speak` for a model that speaks,
+# in place of a short prompt and 32 tokens.
 PROFILE_DIR = target/profile
-PROFILE_FLAGS = --prompt-tokens 1,2,3 --max-new-tokens 32
+PROFILE_FLAGS =
 profile-chrome profile-flamegraph profile-nsys:
 	@bench/profile $@ "$(MODEL_DIR)" "$(PROFILE_DIR)" $(PROFILE_FLAGS)
 

@@ -4,6 +4,8 @@
 
 #[path = "support/numbers.rs"]
 mod numbers;
+#[path = "qwen3_tts/stages.rs"]
+mod stages;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -212,6 +214,28 @@ fn a_seed_is_reproducible_and_another_one_is_another() {
 }
 
 #[test]
+fn two_hundred_frames_of_a_seed_are_the_same_bits_whatever_stays() {
+    let of_seed = |residency| {
+        let mut tts = open("tiny", residency);
+        let voice = AUTO.voice(&tts);
+        let mut options = TtsSpeakOptions::of(tts.config());
+        (options.seed, options.limits.max_new_tokens) = (7, 200);
+        options.limits.only_frames = true;
+        let mut session = tts.session().unwrap();
+        let prompt = session.prompt(AUTO.text, &voice).unwrap();
+        let speaking = session.speak(prompt, options).unwrap();
+        speaking.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let first = of_seed(Residency::Layers(0));
+    assert_eq!(
+        first.iter().filter(|said| said.frame.is_some()).count(),
+        200
+    );
+    assert!(of_seed(Residency::Layers(0)) == first, "the same again");
+    assert!(of_seed(Residency::All) == first, "all resident");
+}
+
+#[test]
 fn speech_goes_on_where_it_was_ended() {
     let expected = recorded(AUTO.file);
     let mut tts = open("tiny", Residency::Layers(1));
@@ -299,7 +323,9 @@ fn a_part_has_one_speaker_and_lines_have_their_own() {
             max_new_tokens: 3,
             ..Limits::default()
         };
-        let Narrated { prompt, speaking } = narrator.narrate(part, None, limits).unwrap();
+        let Narrated {
+            prompt, speaking, ..
+        } = narrator.narrate(part, None, limits).unwrap();
         assert!(prompt.len() > 8);
         let said: Vec<_> = speaking.map(Result::unwrap).collect();
         assert_eq!(said.len(), 3);

@@ -171,6 +171,43 @@ fn both_branches_share_one_visit_of_each_layer() {
 }
 
 #[test]
+fn without_guidance_one_branch_gives_what_both_would() {
+    let expected = recorded("expected.safetensors");
+    let mut speech = open("tiny", Residency::Layers(1));
+    let mut of = |guidance| {
+        let mut session = speech.session().unwrap();
+        let heard: Vec<_> = voices()
+            .iter()
+            .map(|voice| session.hear(voice).unwrap())
+            .collect();
+        let prompt = session.prompt(&script(), &heard, &noise()).unwrap();
+        let options = SpeakOptions {
+            guidance,
+            noise: noise(),
+            limits: limits(40),
+        };
+        let speaking = session.speak(prompt, options).unwrap();
+        let said: Vec<_> = speaking.map(Result::unwrap).collect();
+        Spoken {
+            input_ids: Vec::new(),
+            tokens: said.iter().map(|said| said.token).collect(),
+            frames: said.into_iter().filter_map(|said| said.frame).collect(),
+        }
+    };
+    let (one, both) = (of(1.0), of(1.0 + f32::EPSILON));
+    assert_eq!(one.tokens, both.tokens);
+    close(
+        "audio",
+        &all(&one, |frame| &frame.audio),
+        &all(&both, |frame| &frame.audio),
+    );
+    let without = |spoken: &Spoken| all(spoken, |frame| frame.stage("frame.cond_neg")).len();
+    assert_eq!((without(&one), without(&both) > 0), (0, true));
+    // Guided, it is something else.
+    assert_ne!(all(&one, |frame| &frame.audio), expected.get("audio"));
+}
+
+#[test]
 fn a_seed_is_reproducible_and_another_one_is_another() {
     let mut speech = open("tiny", Residency::Layers(1));
     let of_seed = |speech: &mut Speech, seed| {
@@ -197,6 +234,37 @@ fn a_seed_is_reproducible_and_another_one_is_another() {
     assert!(of_seed(&mut speech, 1) == first, "the same session's model");
     assert!(of_seed(&mut open("tiny", Residency::All), 1) == first);
     assert!(of_seed(&mut speech, 2) != first);
+}
+
+#[test]
+fn two_hundred_frames_of_a_seed_are_the_same_bits_whatever_stays() {
+    let of_seed = |residency| {
+        let noise = Noise {
+            seed: 7,
+            ..Noise::default()
+        };
+        let mut speech = open("tiny", residency);
+        let mut session = speech.session().unwrap();
+        let heard = [session.hear(&voices()[0]).unwrap()];
+        let prompt = session.prompt(&script(), &heard, &noise).unwrap();
+        let options = SpeakOptions {
+            noise,
+            limits: Limits {
+                only_frames: true,
+                ..limits(200)
+            },
+            ..SpeakOptions::default()
+        };
+        let speaking = session.speak(prompt, options).unwrap();
+        speaking.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let first = of_seed(Residency::Layers(0));
+    assert_eq!(
+        first.iter().filter(|said| said.frame.is_some()).count(),
+        200
+    );
+    assert!(of_seed(Residency::Layers(0)) == first, "the same again");
+    assert!(of_seed(Residency::All) == first, "all resident");
 }
 
 #[test]
@@ -362,6 +430,7 @@ fn saying(voices: &[Vec<f32>]) -> Saying {
         voices: voices.to_vec(),
         limits: Limits::default(),
         noise: noise(),
+        guidance: None,
     }
 }
 

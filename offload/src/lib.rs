@@ -47,7 +47,7 @@ pub use plan::{
 };
 pub use ram::{RamHome, RamLink, measure_copy_gbps};
 pub use record::{LoadKind, LoadRecord};
-pub use slab::{Slab, SlabBytes, candle_dtype};
+pub use slab::{HostBytes, Slab, SlabBytes, candle_dtype};
 pub use slot::Slot;
 pub use stack::{Prefetch, StreamedStack, Visits};
 pub use survey::{DeviceSurvey, Pcie, survey};

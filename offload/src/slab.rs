@@ -2,7 +2,7 @@
 //! device's. A refill writes the bytes in place. Knows neither layouts nor what the bytes mean.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -206,6 +206,37 @@ impl SlabBytes {
         };
         let pages = pages.read().unwrap_or_else(PoisonError::into_inner);
         Ok(read(pages.part(self.range.clone())))
+    }
+}
+
+/// Bytes of the host with one owner: what is written once, and then read by whoever borrows it. Nothing
+/// backs them before they are written.
+#[derive(Debug)]
+pub struct HostBytes {
+    pages: Pages,
+    len: usize,
+}
+
+impl HostBytes {
+    pub fn new(bytes: usize) -> Result<Self, OffloadError> {
+        Ok(Self {
+            pages: Pages::new(bytes)?,
+            len: bytes,
+        })
+    }
+}
+
+impl Deref for HostBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.pages.part(0..self.len)
+    }
+}
+
+impl DerefMut for HostBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.pages.part_mut(0..self.len)
     }
 }
 

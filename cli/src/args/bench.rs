@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
-use super::count::{at_least_one, streams, three_rounds, warmup};
+use super::count::{at_least_one, decimal, streams, three_rounds, warmup};
 use super::residency::Layers;
 use super::{SayingArgs, SetupArgs};
 
@@ -71,6 +71,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE", help_heading = "Measuring")]
     #[arg(conflicts_with_all = ["prompts", "parallel", "compare", "save", "c2c"])]
     pub speech: Option<PathBuf>,
+    /// With --speech, for VibeVoice: how much the prompt counts; several are measured in turns, and
+    /// compared. 1 needs no second branch
+    #[arg(long, value_name = "SCALE", num_args = 1.., value_parser = decimal, requires = "speech", help_heading = "Measuring")]
+    pub cfg_scale: Vec<f32>,
     #[command(flatten)]
     pub saying: SayingArgs,
     /// With --c2c, the teacher's layers that stay resident: a number, auto or all [default: auto]

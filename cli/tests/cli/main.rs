@@ -37,6 +37,7 @@ mod repl_terminal;
 #[cfg(target_os = "linux")]
 mod shim;
 mod speak;
+mod streamed;
 #[cfg(target_os = "linux")]
 mod terminal;
 mod tools;

@@ -287,6 +287,17 @@ fn texts_are_spoken_several_times_and_the_table_has_their_sound() {
         json["rows"][0]["realtime_factor"].as_array().unwrap().len(),
         3
     );
+    // Two scales in turns, and one more slot than there are.
+    let ran = engine(
+        bench
+            .into_iter()
+            .chain(start)
+            .chain(["--cfg-scale", "1", "1.3"]),
+    )
+    .ok();
+    for words in ["Scales, long@1.3 over long@1: ", "Predictor, short@1: "] {
+        assert!(ran.stdout.contains(words), "{words}: {}", ran.stdout);
+    }
     // Flags of speech with a model of text, and the other way round.
     engine(["bench", "--tokenizer", &tokenizer]).fails(2, &["--tokenizer", "speak"]);
     engine(["bench", "--speech", &texts]).fails(2, &["demo model does not speak"]);
@@ -354,6 +365,9 @@ fn a_model_with_voices_of_its_own_speaks() {
     let dump = fs::read(name("dump.safetensors")).unwrap();
     let header = String::from_utf8_lossy(&dump[8..]).into_owned();
     assert!(header.contains("\"codes\"") && header.contains(&format!("[{frames},6]")));
+    for name in ["prefill", "predictor.logits", "stage.decoder.6"] {
+        assert!(header.contains(&format!("\"{name}\"")), "{name}: {header}");
+    }
     assert!(
         fs::read_to_string(name("speech.srt"))
             .unwrap()
@@ -384,6 +398,7 @@ fn a_model_with_voices_of_its_own_speaks() {
     ];
     let ran = engine(start).ok();
     assert!(ran.stdout.contains("code_predictor "), "{}", ran.stdout);
+    engine(start.into_iter().chain(["--cfg-scale", "2"])).fails(2, &["--cfg-scale", "Qwen3-TTS"]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use offload::{Residency, SlabBytes};
+use offload::Residency;
 
 use self::load::{Loading, Progress, WrapLink};
 use self::shared::SharedStack;
@@ -353,7 +353,7 @@ impl Model {
     /// a frame of sound reads beside this model's weights.
     pub(crate) fn measure_memory_over(
         &self,
-        other: Option<&SlabBytes>,
+        other: Option<&[u8]>,
         beside: u64,
     ) -> Result<MemoryLimit, EngineError> {
         if let Some(limit) = self.memory.get() {
@@ -364,14 +364,16 @@ impl Model {
         let gbps = match self.blueprint.place.measure_memory_gbps(MEMORY_BUDGET)? {
             Some(gbps) => gbps,
             None => {
-                let head = || self.ends.head().map(|head| &head.bytes);
-                let over = other.map_or_else(head, Ok)?;
-                over.read(|bytes| {
+                let rate = |bytes: &[u8]| {
                     best_gbps(MEMORY_BUDGET, || {
                         read_in_parallel(&self.team, bytes);
                         bytes.len()
                     })
-                })?
+                };
+                match other {
+                    Some(bytes) => rate(bytes),
+                    None => self.ends.head()?.bytes.read(rate)?,
+                }
             }
         };
         self.measured_since(from);

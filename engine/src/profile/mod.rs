@@ -7,6 +7,7 @@ pub mod files;
 mod nvtx;
 mod pass;
 mod peak;
+mod predicted;
 mod recording;
 mod sample;
 mod span;

@@ -121,6 +121,15 @@ impl ResidencyPlan {
         Self::with_resident(&self.request, resident.min(self.layers()))
     }
 
+    /// The same plan through other slots.
+    pub fn through(&self, slots: usize) -> Self {
+        let request = PlanRequest {
+            slots,
+            ..self.request.clone()
+        };
+        Self::with_resident(&request, self.resident_count())
+    }
+
     /// The same plan with the streamed layers spread evenly, through at least `slots` slots.
     pub fn respread(&self, slots: usize) -> Self {
         let request = PlanRequest {

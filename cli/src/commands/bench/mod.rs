@@ -5,6 +5,7 @@ pub mod prompts;
 mod results;
 mod save;
 mod speech;
+mod spoken;
 mod tables;
 
 use std::sync::Arc;

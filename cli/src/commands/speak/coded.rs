@@ -71,6 +71,9 @@ pub fn run(args: &SpeakArgs, console: Console) -> Result<(), Failure> {
     if files.any() {
         session.record();
     }
+    if args.sound.dump.is_some() {
+        session.keep_stages();
+    }
     let mut narrator = TtsNarrator {
         session,
         voices,

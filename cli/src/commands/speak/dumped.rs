@@ -1,5 +1,6 @@
 //! What is kept of each frame for `--dump`.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use engine::speech::Frame;
@@ -11,16 +12,18 @@ use crate::output::{Console, Dump, gigabytes};
 #[derive(Debug, Default)]
 pub struct Dumped {
     prompt: Vec<f32>,
+    rows: Vec<Vec<f32>>,
     tokens: Vec<f32>,
     frames: usize,
-    stages: Vec<(&'static str, Vec<f32>)>,
+    stages: Vec<(Cow<'static, str>, Vec<f32>)>,
     audio: Vec<f32>,
 }
 
 impl Dumped {
     /// The prompt of a part begins.
-    pub fn prompt(&mut self, tokens: &[u32]) {
+    pub fn prompt(&mut self, tokens: &[u32], rows: Vec<Vec<f32>>) {
         self.prompt.extend(tokens.iter().map(|&token| token as f32));
+        self.rows.extend(rows);
     }
 
     pub fn add(&mut self, token: u32, frame: Option<&Frame>) {
@@ -31,7 +34,7 @@ impl Dumped {
         for (name, numbers) in &frame.stages {
             match self.stages.iter_mut().find(|(known, _)| known == name) {
                 Some((_, all)) => all.extend(numbers),
-                None => self.stages.push((name, numbers.clone())),
+                None => self.stages.push((name.clone(), numbers.clone())),
             }
         }
     }
@@ -40,9 +43,16 @@ impl Dumped {
         let mut dump = Dump::default();
         dump.add("input_ids", &[self.prompt.len()], &self.prompt);
         dump.add("tokens", &[self.tokens.len()], &self.tokens);
+        if let Some(first) = self.rows.first() {
+            dump.add(
+                "prefill",
+                &[self.rows.len(), first.len()],
+                &self.rows.concat(),
+            );
+        }
         for (name, numbers) in &self.stages {
             let width = numbers.len() / self.frames;
-            dump.add(*name, &[self.frames, width], numbers);
+            dump.add(name.as_ref(), &[self.frames, width], numbers);
         }
         dump.add("audio", &[self.audio.len()], &self.audio);
         let bytes = dump

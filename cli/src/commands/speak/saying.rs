@@ -27,5 +27,6 @@ pub fn of_text(text: &str, args: &SayingArgs, system: &AnyBlueprint) -> Result<S
         script,
         voices,
         noise: Noise::default(),
+        guidance: None,
     })
 }

@@ -51,9 +51,13 @@ impl Talk<'_> {
                 only_frames: false,
                 expected_s: (!self.args.sound.no_runaway_stop).then(|| part.seconds()),
             };
-            let Narrated { prompt, speaking } = narrator.narrate(part, before.take(), limits)?;
+            let Narrated {
+                prompt,
+                rows,
+                speaking,
+            } = narrator.narrate(part, before.take(), limits)?;
             if let Some(dump) = &mut self.dump {
-                dump.prompt(&prompt);
+                dump.prompt(&prompt, rows);
             }
             let of = match parts.len() {
                 1 => String::new(),

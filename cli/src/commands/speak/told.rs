@@ -111,6 +111,7 @@ pub fn json_of(args: &SpeakArgs, model: &Model, report: &SpeechReport, made: &Ma
             "resident": plan.resident_count(),
             "streamed": plan.streamed_count(),
             "slots": plan.slots(),
+            "peak_bytes": model.blueprint().peak_bytes(),
         },
         "offload": {
             "loads_async": report.totals.loads_async,

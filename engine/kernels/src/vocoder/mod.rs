@@ -79,6 +79,8 @@ pub fn decode_codes(
                 .each_mut()
                 .map(|buffer| Shared::new(buffer)),
             own: Shared::new(&mut scratch.own),
+            shown: Shared::new(&mut scratch.shown),
+            room: scratch.frames,
             audio: Shared::new(audio),
             level: team.level(),
             threads: team.threads(),

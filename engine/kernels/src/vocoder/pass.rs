@@ -38,6 +38,9 @@ pub(super) struct Pass<'a, 'w> {
     pub state: Shared<'a, f32>,
     pub memories: [Shared<'a, f32>; MEMORIES],
     pub own: Shared<'a, f32>,
+    /// Stages that are shown, each with room for so many frames.
+    pub shown: Shared<'a, f32>,
+    pub room: usize,
     pub audio: Shared<'a, f32>,
     pub level: Level,
     pub threads: usize,
@@ -178,6 +181,7 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
                         ..
                     } => self.snake(*of, *from, *to, *width, rows, worker),
                     Task::Clamp => self.clamp(rows),
+                    Task::Show(stage) => self.show(&self.tasks.shown()[*stage], rows),
                     Task::Product(_) | Task::Products(_) => unreachable!("done above"),
                 }
             }

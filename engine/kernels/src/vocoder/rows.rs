@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::pass::Pass;
 use super::snake::SnakeRows;
-use super::tasks::{Memory, Place, SnakeOf, Spread, Window};
+use super::tasks::{Memory, Place, Shown, SnakeOf, Spread, Window};
 use crate::conv::{Depthwise, by_taps, gather, overlap};
 use crate::isa::dispatch;
 use crate::norm::rms_norm;
@@ -181,6 +181,22 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
                 gain,
             };
             dispatch(self.level, snake);
+        }
+    }
+
+    /// Copies a stage out.
+    ///
+    /// # Safety
+    /// The frames are in one step; their rows are complete.
+    pub(super) unsafe fn show(&self, stage: &Shown, frames: Range<usize>) {
+        let floats = stage.frame();
+        let range = frames.start * floats..frames.end * floats;
+        let to = stage.before * self.room;
+        // SAFETY: as the caller promises.
+        unsafe {
+            let rows = self.rows(stage.from).get(range.clone());
+            let out = self.shown.get_mut(to + range.start..to + range.end);
+            out.copy_from_slice(rows);
         }
     }
 

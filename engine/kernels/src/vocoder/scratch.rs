@@ -28,7 +28,7 @@ impl VocoderScratchSize {
     /// frames are computed piece by piece.
     pub fn of(level: Level, threads: usize, shape: &VocoderShape, frames: usize) -> Self {
         let (frames, threads) = (frames.max(1), threads.max(1));
-        let tasks = Tasks::of(shape);
+        let tasks = Tasks::of(shape, false);
         let most = |needs: &Vec<(usize, usize)>| {
             let all = needs.iter().map(|(first, frame)| first + frame * frames);
             all.max().unwrap_or(0)
@@ -44,6 +44,20 @@ impl VocoderScratchSize {
         }
     }
 
+    /// The same with room for what each stage gives: [`VocoderScratch::stages`] then has it.
+    pub fn with_stages(self) -> Self {
+        VocoderScratchSize {
+            tasks: Tasks::of(&self.shape, true),
+            ..self
+        }
+    }
+
+    /// Floats of the stages that are shown.
+    fn shown(&self) -> usize {
+        let last = self.tasks.shown().last();
+        self.frames * last.map_or(0, |it| it.before + it.frame())
+    }
+
     /// Bytes that a [`VocoderScratch`] of this size allocates.
     pub fn bytes(&self) -> usize {
         let buffers = self.floats.iter().map(|floats| Buffer::bytes_for(*floats));
@@ -51,7 +65,8 @@ impl VocoderScratchSize {
         let pairs = self.shape.block.head_dim / 2;
         let rope = RopeTable::bytes_for(pairs, self.frames) + pairs * size_of::<f64>();
         let steps = size_of_val(&*self.tasks.steps);
-        buffers.sum::<usize>() + own + rope + steps + self.block.bytes()
+        let shown = Buffer::bytes_for(self.shown());
+        buffers.sum::<usize>() + own + shown + rope + steps + self.block.bytes()
     }
 }
 
@@ -65,6 +80,8 @@ pub struct VocoderScratch {
     pub(super) memories: [Buffer; MEMORIES],
     /// Each worker's.
     pub(super) own: Buffer,
+    /// Stages that are shown, one after the other, each for as many frames as there may be.
+    pub(super) shown: Buffer,
     /// Of the positions of a call.
     pub(super) rope: RopeTable,
     pub(super) frequencies: Vec<f64>,
@@ -90,6 +107,7 @@ impl VocoderScratch {
             threads: size.threads,
             memories: size.floats.map(Buffer::zeroed),
             own: Buffer::zeroed(size.threads * size.own),
+            shown: Buffer::zeroed(size.shown()),
             rope: RopeTable::unturned(pairs, size.frames),
             frequencies: (0..pairs).map(frequency).collect(),
             block: Scratch::sized(&size.block),
@@ -101,9 +119,20 @@ impl VocoderScratch {
         self.frames
     }
 
+    /// What each stage gave of the frames that went through together last, by its name: row after
+    /// row, and how many of these a frame has. Nothing, but for a size
+    /// [`with_stages`](VocoderScratchSize::with_stages).
+    pub fn stages(&self) -> impl Iterator<Item = (&str, usize, &[f32])> {
+        self.tasks.shown().iter().map(|it| {
+            let from = it.before * self.frames;
+            let rows = &self.shown[from..from + it.frame() * self.frames];
+            (it.name.as_str(), it.times, rows)
+        })
+    }
+
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        let buffers = self.memories.iter().chain([&self.own]);
+        let buffers = self.memories.iter().chain([&self.own, &self.shown]);
         let lists = size_of_val(&*self.tasks.steps) + size_of_val(&*self.frequencies);
         buffers.map(Buffer::bytes).sum::<usize>() + lists + self.rope.bytes() + self.block.bytes()
     }

@@ -41,7 +41,7 @@ impl VocoderState {
         let cache = |_| LayerCache::new(CacheType::F32, kv_heads, head_dim, capacity);
         VocoderState {
             shape: shape.clone(),
-            floats: Buffer::zeroed(Tasks::of(shape).state),
+            floats: Buffer::zeroed(Tasks::of(shape, false).state),
             caches: (0..shape.layers).map(cache).collect(),
             filled: 0,
             before: 0,
@@ -54,7 +54,7 @@ impl VocoderState {
         let capacity = capacity(shape.window);
         let cache = LayerCache::bytes_for(CacheType::F32, kv_heads, head_dim, capacity);
         let caches = shape.layers * (cache + size_of::<LayerCache>());
-        Buffer::bytes_for(Tasks::of(shape).state) + caches
+        Buffer::bytes_for(Tasks::of(shape, false).state) + caches
     }
 
     /// Bytes allocated.

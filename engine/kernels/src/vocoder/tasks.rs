@@ -151,6 +151,28 @@ pub(super) enum Task {
         times: usize,
     },
     Clamp,
+    /// Copies a stage out, by its place among those that are shown.
+    Show(usize),
+}
+
+/// Rows that are shown, once they are complete.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Shown {
+    pub name: String,
+    pub from: Place,
+    /// Floats of a row.
+    pub width: usize,
+    /// Rows a frame.
+    pub times: usize,
+    /// Floats a frame of those that are shown before it.
+    pub before: usize,
+}
+
+impl Shown {
+    /// Floats a frame.
+    pub fn frame(&self) -> usize {
+        self.times * self.width
+    }
 }
 
 /// What is kept of the last rows of a memory, and put before those of the next call.
@@ -184,4 +206,13 @@ pub(super) struct Tasks {
     pub floats: [Vec<(usize, usize)>; MEMORIES],
     /// Of each worker.
     pub own: usize,
+    /// `None`: nothing is.
+    pub shown: Option<Vec<Shown>>,
+}
+
+impl Tasks {
+    /// The stages that are shown.
+    pub fn shown(&self) -> &[Shown] {
+        self.shown.as_deref().unwrap_or_default()
+    }
 }

@@ -206,6 +206,29 @@ fn a_state_that_is_reset_is_new() {
 }
 
 #[test]
+fn stages_that_are_shown_change_nothing_and_the_last_is_the_sound() {
+    let case = Case::new(shape(), Format::F32, 3);
+    let team = Team::new(2);
+    let size = VocoderScratchSize::of(team.level(), 2, &case.shape, 3);
+    let mut sounds = [size.clone(), size.with_stages()].map(|size| {
+        let mut scratch = VocoderScratch::sized(&size);
+        let mut state = VocoderState::new(&case.shape);
+        let sound = case.call(&team, &case.codes, &mut state, &mut scratch);
+        let last = scratch.stages().last();
+        (
+            sound,
+            last.map(|(name, times, rows)| (name.to_owned(), times, rows.to_vec())),
+        )
+    });
+    assert_eq!(bits(&sounds[0].0), bits(&sounds[1].0));
+    assert_eq!(sounds[0].1, None);
+    let (name, times, mut rows) = sounds[1].1.take().unwrap();
+    assert_eq!((name.as_str(), times), ("decoder.4", case.shape.samples()));
+    rows.iter_mut().for_each(|x| *x = x.clamp(-1.0, 1.0));
+    assert_eq!(bits(&rows), bits(&sounds[1].0));
+}
+
+#[test]
 fn sizes_are_what_is_allocated() {
     let shape = shape();
     let state = VocoderState::new(&shape);
@@ -215,6 +238,10 @@ fn sizes_are_what_is_allocated() {
             let team = Team::with_level(threads, level);
             let size = VocoderScratchSize::of(level, threads, &shape, frames);
             let scratch = VocoderScratch::new(&team, &shape, frames);
+            assert_eq!(scratch.bytes(), size.bytes());
+            assert_eq!(scratch.stages().count(), 0);
+            let size = size.with_stages();
+            let scratch = VocoderScratch::sized(&size);
             assert_eq!(scratch.bytes(), size.bytes());
             assert_eq!(scratch.frames(), frames);
         }

@@ -49,5 +49,7 @@ pub trait PartSpeaking: Iterator<Item = Result<Said, EngineError>> {
 pub struct Narrated<'s> {
     /// The prompt's tokens.
     pub prompt: Vec<u32>,
+    /// The rows that it becomes, where stages are kept.
+    pub rows: Vec<Vec<f32>>,
     pub speaking: Box<dyn PartSpeaking + 's>,
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kernels::{Matrix, Weights};
 use loader::{Access, BlockLayout, ComponentSource, Placement, Rows, Storage};
-use offload::SlabBytes;
+use offload::HostBytes;
 
 use crate::compute::fast::{matrix_of, numbers_of};
 use crate::error::EngineError;
@@ -16,7 +16,7 @@ use crate::weights::weight::tensor_of;
 /// One of them.
 #[derive(Debug)]
 pub struct Part {
-    slab: SlabBytes,
+    bytes: HostBytes,
     layout: Arc<BlockLayout>,
     /// Where in the layout each weight is.
     names: HashMap<String, usize>,
@@ -43,13 +43,6 @@ pub fn numbers_of_rows(rows: &Rows, wanted: &[u32], cols: usize) -> Result<Vec<f
     Ok(tensor.flatten_all()?.to_vec1()?)
 }
 
-/// A part while its bytes are at hand.
-#[derive(Clone, Copy)]
-pub struct Open<'a> {
-    part: &'a Part,
-    bytes: &'a [u8],
-}
-
 impl Part {
     pub fn load(
         component: &ComponentSource,
@@ -57,12 +50,12 @@ impl Part {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, EngineError> {
         let source = &component.source;
-        let slab = SlabBytes::host(source.slab_bytes())?;
-        slab.write(|to| loader::read_block(sources, source, to, Access::Buffered))??;
+        let mut bytes = HostBytes::new(source.slab_bytes())?;
+        loader::read_block(sources, source, &mut bytes, Access::Buffered)?;
         progress(source.stored_bytes());
         let names = component.tensors.iter().enumerate();
         Ok(Self {
-            slab,
+            bytes,
             layout: Arc::clone(source.layout()),
             names: names
                 .map(|(at, tensor)| (tensor.name.clone(), at))
@@ -70,11 +63,12 @@ impl Part {
         })
     }
 
-    pub fn slab(&self) -> &SlabBytes {
-        &self.slab
+    /// What it is loaded into.
+    pub fn slab(&self) -> &[u8] {
+        &self.bytes
     }
 
-    /// Of all its weights.
+    /// Bytes of all its weights.
     pub fn bytes(&self) -> u64 {
         self.bytes_of_weights(|_| true)
     }
@@ -88,59 +82,39 @@ impl Part {
 
     /// Lets `work` change numbers of f32 weights, each by its name and, where it is asked for, with
     /// those of another beside it.
-    pub fn prepare(&self, work: impl FnOnce(&[String], Change<'_>)) -> Result<(), EngineError> {
+    pub fn prepare(&mut self, work: impl FnOnce(&[String], Change<'_>)) {
         let mut names: Vec<String> = self.names.keys().cloned().collect();
         names.sort_unstable();
+        let (places, at) = (self.layout.placements(), &self.names);
         let place = |name: &str| -> Range<usize> {
-            let part = &self.layout.placements()[self.names[name]].parts[0];
+            let part = &places[at[name]].parts[0];
             part.offset..part.offset + part.bytes
         };
-        Ok(self.slab.write(|bytes| {
-            let mut numbers = Vec::new();
-            work(&names, &mut |name, beside, change| {
-                let beside = beside.map_or(Vec::new(), |it| floats(&bytes[place(it)]));
-                let at = place(name);
-                numbers.clear();
-                numbers.extend(floats(&bytes[at.clone()]));
-                change(&mut numbers, &beside);
-                for (to, number) in bytes[at].chunks_exact_mut(4).zip(&numbers) {
-                    to.copy_from_slice(&number.to_le_bytes());
-                }
-            });
-        })?)
+        let (bytes, mut numbers) = (&mut *self.bytes, Vec::new());
+        work(&names, &mut |name, beside, change| {
+            let beside = beside.map_or(Vec::new(), |it| floats(&bytes[place(it)]));
+            let at = place(name);
+            numbers.clear();
+            numbers.extend(floats(&bytes[at.clone()]));
+            change(&mut numbers, &beside);
+            for (to, number) in bytes[at].chunks_exact_mut(4).zip(&numbers) {
+                to.copy_from_slice(&number.to_le_bytes());
+            }
+        });
     }
 
-    /// Lets `work` see the weights.
-    pub fn open<R>(&self, work: impl FnOnce(Open<'_>) -> R) -> Result<R, EngineError> {
-        Ok(self.slab.read(|bytes| work(Open { part: self, bytes }))?)
-    }
-}
-
-impl<'a> Open<'a> {
-    pub fn place(&self, name: &str) -> &'a Placement {
-        match self.part.names.get(name) {
-            Some(&at) => &self.part.layout.placements()[at],
+    fn place(&self, name: &str) -> &Placement {
+        match self.names.get(name) {
+            Some(&at) => &self.layout.placements()[at],
             None => unreachable!("no weight `{name}`: the loader has looked at all of them"),
         }
     }
 
-    pub fn matrix(&self, name: &str) -> Matrix<'a> {
-        matrix_of(self.place(name), self.bytes)
+    pub fn matrix(&self, name: &str) -> Matrix<'_> {
+        matrix_of(self.place(name), &self.bytes)
     }
 
-    pub fn vector(&self, name: &str) -> Weights<'a> {
-        numbers_of(self.place(name), self.bytes)
-    }
-
-    /// Adds a row of a matrix.
-    pub fn add_row(&self, name: &str, row: usize, to: &mut [f32]) {
-        let from = row * to.len();
-        let range = from..from + to.len();
-        let to = to.iter_mut();
-        match self.vector(name) {
-            Weights::F32(all) => to.zip(&all[range]).for_each(|(to, it)| *to += it),
-            Weights::Bf16(all) => (to.zip(&all[range])).for_each(|(to, it)| *to += it.to_f32()),
-            Weights::F16(all) => (to.zip(&all[range])).for_each(|(to, it)| *to += it.to_f32()),
-        }
+    pub fn vector(&self, name: &str) -> Weights<'_> {
+        numbers_of(self.place(name), &self.bytes)
     }
 }

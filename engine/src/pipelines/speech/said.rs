@@ -1,5 +1,6 @@
 //! What is said: tokens, frames of sound, why it ended, and what it came to. The same of every system.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::runaway::Runaway;
@@ -51,13 +52,13 @@ pub struct Frame {
     /// The root of its mean square.
     pub loudness: f32,
     /// What it was made of, by the names that comparisons have.
-    pub stages: Vec<(&'static str, Vec<f32>)>,
+    pub stages: Vec<(Cow<'static, str>, Vec<f32>)>,
 }
 
 impl Frame {
     /// What it was made of: nothing where it has no stage of that name.
     pub fn stage(&self, name: &str) -> &[f32] {
-        let found = self.stages.iter().find(|(known, _)| *known == name);
+        let found = self.stages.iter().find(|(known, _)| known == name);
         found.map_or(&[], |(_, numbers)| numbers)
     }
 }

@@ -12,7 +12,9 @@ use super::qwen3_tts::{Tts, TtsBlueprint, TtsNarrator, TtsOptions, TtsSpeakOptio
 use super::said::Limits;
 use super::script::Script;
 use super::trial::SpokenRun;
-use super::vibevoice::{Noise, Speech, SpeechBlueprint, SpeechOptions, VoicedNarrator};
+use super::vibevoice::{
+    Noise, SpeakOptions, Speech, SpeechBlueprint, SpeechOptions, VoicedNarrator,
+};
 use crate::error::EngineError;
 use crate::model::options::ModelOptions;
 use crate::model::{Blueprint, Model};
@@ -27,6 +29,8 @@ pub struct Saying {
     pub voices: Vec<Vec<f32>>,
     pub limits: Limits,
     pub noise: Noise,
+    /// How much the prompt counts, for a system that is guided by it; `None`: as much as usual.
+    pub guidance: Option<f32>,
 }
 
 /// A system that speaks, planned.
@@ -128,7 +132,7 @@ impl AnySystem {
                     session,
                     voices,
                     noise: saying.noise.clone(),
-                    guidance: super::vibevoice::SpeakOptions::default().guidance,
+                    guidance: (saying.guidance).unwrap_or(SpeakOptions::default().guidance),
                 };
                 let run = measure(&mut narrator, saying, (peak, frame_s))?;
                 Ok(SpokenRun { hearing, ..run })

@@ -1,6 +1,10 @@
 //! The tasks of a vocoder of some shape, in order. Knows nothing of how they are done.
 
-use super::{Kept, Memory, Of, Place, Product, SnakeOf, Spread, Stage, Step, Task, Tasks, Window};
+use std::fmt::Display;
+
+use super::{
+    Kept, Memory, Of, Place, Product, Shown, SnakeOf, Spread, Stage, Step, Task, Tasks, Window,
+};
 use crate::linear::{Taps, panel_floats};
 use crate::vocoder::parts::VocoderShape;
 
@@ -10,8 +14,10 @@ const MANY: usize = 16;
 const MANY_BY_INPUT: usize = 8;
 
 impl Tasks {
-    pub fn of(shape: &VocoderShape) -> Self {
+    /// `shows`: each stage is copied out, for whoever compares them.
+    pub fn of(shape: &VocoderShape, shows: bool) -> Self {
         let mut tasks = Tasks {
+            shown: shows.then(Vec::new),
             steps: Vec::new(),
             transformer: 0,
             state: 0,
@@ -31,9 +37,11 @@ impl Tasks {
             let sizes = (2 * shape.entry, shape.quantised);
             tasks.product(of, from, sizes, quantised, 1);
         }
+        tasks.show("quantizer", quantised, shape.quantised, 1);
         let latent = Place::start(Memory::Stream);
         let sizes = (shape.quantised, shape.latent);
         tasks.conv(Of::Pre, sizes, (shape.pre_kernel, 1), latent, 1);
+        tasks.show("pre_conv", latent, shape.latent, 1);
         let stream = Place::start(Memory::Hidden);
         tasks.product(Of::Input, latent, (shape.latent, hidden), stream, 1);
         tasks.transformer = tasks.steps.len();
@@ -46,21 +54,28 @@ impl Tasks {
             false => latent,
         };
         tasks.product(Of::Output, entries, (hidden, shape.latent), from, 1);
+        tasks.show("transformer", from, shape.latent, 1);
         let mut times = 1;
         for (at, rate) in shape.upsampling.iter().enumerate() {
             let to = tasks.seen(past);
             tasks.first_stage(shape, at, *rate, from, to, times);
             (from, times) = (to, times * rate);
+            tasks.show(format_args!("upsample.{at}"), to, shape.latent, times);
         }
         let (stem, kernel) = ((shape.latent, shape.channels), (shape.kernel, 1));
         tasks.conv(Of::Stem, stem, kernel, latent, times);
+        tasks.show("decoder.0", latent, shape.channels, times);
         for (at, rate) in shape.rates.iter().enumerate() {
             times = tasks.second_stage(shape, at, *rate, times);
+            let (name, width) = (format_args!("decoder.{}", at + 1), shape.width(at + 1));
+            tasks.show(name, latent, width, times);
         }
-        let width = shape.width(shape.rates.len());
-        tasks.snake(SnakeOf::Last, (shape.kernel - 1) * width, width, times);
+        let (stages, width) = (shape.rates.len(), shape.width(shape.rates.len()));
+        let last = tasks.snake(SnakeOf::Last, (shape.kernel - 1) * width, width, times);
+        tasks.show(format_args!("decoder.{}", stages + 1), last, width, times);
         let audio = Place::start(Memory::Audio);
         tasks.conv(Of::Head, (width, 1), kernel, audio, times);
+        tasks.show(format_args!("decoder.{}", stages + 2), audio, 1, times);
         tasks.push(Task::Clamp);
         tasks
     }
@@ -142,6 +157,21 @@ impl Tasks {
             recall: None,
             keep: None,
         });
+    }
+
+    /// The rows that the last task wrote, where they are shown: of a width, so many a frame.
+    fn show(&mut self, name: impl Display, from: Place, width: usize, times: usize) {
+        let Some(shown) = &mut self.shown else { return };
+        let before = shown.last().map_or(0, |it| it.before + it.frame());
+        shown.push(Shown {
+            name: name.to_string(),
+            from,
+            width,
+            times,
+            before,
+        });
+        let at = shown.len() - 1;
+        self.push(Task::Show(at));
     }
 
     /// Rows of so many floats a frame are at the place.

@@ -10,7 +10,7 @@ use kernels::{
 use loader::{DType, Qwen3Tts, Qwen3TtsComponent, Qwen3TtsConfig, Rows, Whole};
 
 use super::session::TtsSession;
-use super::weights::{predictor_shape, prepare, vocoder_shape};
+use super::weights::{predictor, predictor_shape, prepare, vocoder, vocoder_shape};
 use crate::compute::Kernels;
 use crate::error::EngineError;
 use crate::model::load::Progress;
@@ -137,7 +137,11 @@ impl TtsBlueprint {
         let dtype = self.language.options.dtype;
         let parts = Qwen3TtsComponent::ALL.into_iter().map(|which| {
             let component = self.system.component(which, dtype_of(which, dtype))?;
-            Ok((which.name(), component.source.slab_bytes() as u64))
+            let name = match which {
+                Qwen3TtsComponent::CodecDecoder => "codec decoder, in f32",
+                _ => which.name(),
+            };
+            Ok((name, component.source.slab_bytes() as u64))
         });
         let scratch = ("their working memory", self.sizes.bytes());
         parts.chain([Ok(scratch)]).collect()
@@ -195,14 +199,14 @@ impl Tts {
             let component = system.component(which, dtype_of(which, asked))?;
             Part::load(&component, system.sources(), progress)
         };
-        let parts = Parts {
+        let mut parts = Parts {
             projection: part(Qwen3TtsComponent::TextProjection)?,
             predictor: part(Qwen3TtsComponent::Predictor)?,
             codec: part(Qwen3TtsComponent::CodecDecoder)?,
         };
         parts.codec.prepare(|names, change| {
             prepare(&sizes.vocoder, names, change);
-        })?;
+        });
         let codes = system.talker.rows(Whole::Embedding, None)?;
         let all: Vec<u32> = (0..system.talker.config.vocab_size as u32).collect();
         Ok(Self {
@@ -220,14 +224,8 @@ impl Tts {
     /// frame reads of all parts. The reports of [`Tts::talker`] then have it.
     pub fn measure_memory(&self) -> Result<MemoryLimit, EngineError> {
         let shape = &self.sizes.predictor;
-        let of_predictor = self.parts.predictor.open(|part| {
-            let weights = super::weights::predictor(part, shape);
-            weights.frame_bytes() as u64
-        })?;
-        let of_codec = self.parts.codec.open(|part| {
-            let weights = super::weights::vocoder(part, &self.sizes.vocoder);
-            weights.bytes() as u64
-        })?;
+        let of_predictor = predictor(&self.parts.predictor, shape).frame_bytes() as u64;
+        let of_codec = vocoder(&self.parts.codec, &self.sizes.vocoder).bytes() as u64;
         let over = Some(self.parts.predictor.slab());
         self.talker
             .measure_memory_over(over, of_predictor + of_codec)

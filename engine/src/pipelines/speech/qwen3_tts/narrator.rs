@@ -67,6 +67,15 @@ impl Narrator for TtsNarrator<'_> {
     ) -> Result<Narrated<'s>, EngineError> {
         let voice = self.voice(part)?.clone();
         let prompt = self.session.prompt(&text(part), &voice)?;
+        let width = self.session.system.width();
+        let rows = match self.session.keeps_stages {
+            true => prompt
+                .rows
+                .chunks_exact(width)
+                .map(<[f32]>::to_vec)
+                .collect(),
+            false => Vec::new(),
+        };
         let options = TtsSpeakOptions {
             limits: Limits {
                 max_new_tokens: limits
@@ -78,6 +87,7 @@ impl Narrator for TtsNarrator<'_> {
         };
         Ok(Narrated {
             prompt: prompt.text_ids.clone(),
+            rows,
             speaking: Box::new(match before {
                 Some(said) => self.session.speak_on(prompt, said, options)?,
                 None => self.session.speak(prompt, options)?,

@@ -44,7 +44,7 @@ pub(super) fn read(
     let mut last = Vec::new();
     for (frame, codes) in codes.chunks_exact(groups).enumerate() {
         rows.extend(std::mem::take(&mut last));
-        last = session.row_of(codes)?;
+        last = session.row_of(codes);
         add(&mut last, trailing(following, frame, width));
     }
     let tokens = vec![session.system.config.tokens.pad; rows.len() / width];

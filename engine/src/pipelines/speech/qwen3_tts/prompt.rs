@@ -72,6 +72,13 @@ pub struct TtsPrompt {
     pub(super) trailing: Vec<f32>,
 }
 
+impl TtsPrompt {
+    /// What the talker begins with, one row after the other.
+    pub fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+}
+
 /// Of the frame around a text.
 const ROLE: usize = 3;
 const END: usize = 5;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use kernels::{
-    Between, ConnectScratch, PredictorScratch, RopeTable, Team, VocoderScratch, VocoderState,
-    connect, decode_codes,
+    Between, ConnectScratch, PredictorScratch, PredictorWeights, RopeTable, Team, VocoderScratch,
+    VocoderState, VocoderWeights, connect, decode_codes,
 };
 use loader::{Qwen3TtsConfig, Rows};
 
@@ -14,7 +14,7 @@ use super::past;
 use super::prompt::{self, Row, TtsPrompt, TtsVoice};
 use super::sampling::CodeChoice;
 use super::speaking::{Next, TtsSpeaking};
-use super::weights::{embedding, vocoder};
+use super::weights::{predictor, vocoder};
 use crate::compute::rope::Rotation;
 use crate::error::EngineError;
 use crate::model::Model;
@@ -67,6 +67,8 @@ pub struct TtsSession<'m> {
     pub(super) rope: RopeTable,
     pub(super) vocoder: (VocoderState, VocoderScratch),
     projector: ConnectScratch,
+    /// Frames have every stage.
+    pub(super) keeps_stages: bool,
     pub(super) tally: Tally,
 }
 
@@ -76,6 +78,8 @@ pub(super) struct System<'m> {
     pub parts: &'m Parts,
     pub config: &'m Qwen3TtsConfig,
     pub sizes: &'m Sizes,
+    pub predictor: PredictorWeights<'m>,
+    pub vocoder: VocoderWeights<'m>,
     tokenizer: &'m Tokenizer,
     text: &'m Rows,
     codes: &'m [f32],
@@ -119,6 +123,8 @@ impl<'m> TtsSession<'m> {
             ),
             projector: ConnectScratch::sized(&sizes.project_scratch),
             system: System {
+                predictor: predictor(&parts.predictor, &sizes.predictor),
+                vocoder: vocoder(&parts.codec, &sizes.vocoder),
                 parts,
                 config,
                 sizes,
@@ -129,6 +135,7 @@ impl<'m> TtsSession<'m> {
             session,
             own,
             team,
+            keeps_stages: false,
             tally: Tally::default(),
         })
     }
@@ -149,6 +156,14 @@ impl<'m> TtsSession<'m> {
 
     pub fn watch_cores(&mut self) {
         self.session.watch_cores();
+    }
+
+    /// Frames are to have every stage that comparisons look at: the predictor's logits, and what each
+    /// part of the codec gives. Takes memory that no plan counts.
+    pub fn keep_stages(&mut self) {
+        let size = self.system.sizes.vocoder_scratch.clone();
+        self.vocoder.1 = VocoderScratch::sized(&size.with_stages());
+        self.keeps_stages = true;
     }
 
     pub fn record(&mut self) {
@@ -205,19 +220,18 @@ impl<'m> TtsSession<'m> {
         let embedded = numbers_of_rows(text, &ids, config.text_hidden)?;
         let mut out = vec![0.0; rows.len() * width];
         let (team, scratch) = (&self.team, &mut self.projector);
-        parts.projection.open(|part| {
-            connect(
-                team,
-                part.matrix("linear_fc1.weight"),
-                part.vector("linear_fc1.bias"),
-                Between::Silu,
-                part.matrix("linear_fc2.weight"),
-                part.vector("linear_fc2.bias"),
-                &embedded,
-                &mut out,
-                scratch,
-            );
-        })?;
+        let part = &parts.projection;
+        connect(
+            team,
+            part.matrix("linear_fc1.weight"),
+            part.vector("linear_fc1.bias"),
+            Between::Silu,
+            part.matrix("linear_fc2.weight"),
+            part.vector("linear_fc2.bias"),
+            &embedded,
+            &mut out,
+            scratch,
+        );
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
             if let Some(code) = row.code {
                 add(out, self.system.code(code));
@@ -227,17 +241,17 @@ impl<'m> TtsSession<'m> {
     }
 
     /// What the talker takes for a frame, without the text's track.
-    pub(super) fn row_of(&self, codes: &[u32]) -> Result<Vec<f32>, EngineError> {
+    pub(super) fn row_of(&self, codes: &[u32]) -> Vec<f32> {
         let Some((first, rest)) = codes.split_first() else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
         let mut row = self.system.code(*first).to_vec();
-        self.system.parts.predictor.open(|part| {
-            for (step, code) in rest.iter().enumerate() {
-                part.add_row(&embedding(step), *code as usize, &mut row);
-            }
-        })?;
-        Ok(row)
+        let mut embedded = vec![0.0; row.len()];
+        for (embedding, code) in self.system.predictor.embeddings.iter().zip(rest) {
+            embedding.row_into(*code as usize, &mut embedded);
+            add(&mut row, &embedded);
+        }
+        row
     }
 
     /// The sound of these codes, one frame after the other, behind what the vocoder has seen.
@@ -251,12 +265,15 @@ impl<'m> TtsSession<'m> {
         }
         let mut sound = vec![0.0; codes.len() / groups * samples];
         let (state, scratch) = &mut self.vocoder;
-        self.system.parts.codec.open(|part| {
-            let weights = vocoder(part, shape);
-            decode_codes(
-                &self.team, shape, &weights, state, codes, &mut sound, scratch,
-            );
-        })?;
+        decode_codes(
+            &self.team,
+            shape,
+            &self.system.vocoder,
+            state,
+            codes,
+            &mut sound,
+            scratch,
+        );
         Ok(sound)
     }
 

@@ -6,7 +6,6 @@ use super::draws::Draws;
 use super::past;
 use super::sampling::{Chooser, forbid, penalise};
 use super::session::{TtsSession, TtsSpeakOptions, add, trailing};
-use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
 use crate::pipelines::speech::narrator::PartSpeaking;
@@ -19,6 +18,9 @@ use crate::run::past::Measured;
 pub(super) const CODES: &str = "codes";
 const LOGITS: &str = "logits";
 const HIDDEN: &str = "hidden";
+const PREDICTED: &str = "predictor.logits";
+/// Before the name of a part of the codec.
+const STAGE: &str = "stage.";
 
 /// So many frames come before an end.
 const FRAMES_MIN: usize = 2;
@@ -174,55 +176,69 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
         let mut row = vec![0.0; width];
         let rows = [&hidden[..], system.code(first)].concat();
         let (chooser, how) = (&mut self.chooser, &self.options.predictor);
-        let mut choose =
-            |step: usize, logits: &mut [f32]| chooser.choose(logits, how, drawn[step + 1]);
-        stage!(clock, CodePredictor, {
-            system.parts.predictor.open(|part| {
-                let weights = weights::predictor(part, shape);
-                predict_codes(
-                    &session.team,
-                    shape,
-                    &weights,
-                    &session.rope,
-                    &rows,
-                    &mut choose,
-                    &mut codes[1..],
-                    &mut row,
-                    &mut session.predictor,
-                );
-            })?;
-        });
+        let (keeps, mut predicted) = (session.keeps_stages, Vec::new());
+        let mut choose = |step: usize, logits: &mut [f32]| {
+            if keeps {
+                predicted.extend(&*logits);
+            }
+            chooser.choose(logits, how, drawn[step + 1])
+        };
+        stage!(
+            clock,
+            CodePredictor,
+            predict_codes(
+                &session.team,
+                shape,
+                &system.predictor,
+                &session.rope,
+                &rows,
+                &mut choose,
+                &mut codes[1..],
+                &mut row,
+                &mut session.predictor,
+            )
+        );
         let shape = &system.sizes.vocoder;
         let mut audio = vec![0.0; shape.samples()];
         let (state, scratch) = &mut session.vocoder;
-        stage!(clock, Codec, {
-            system.parts.codec.open(|part| {
-                let weights = weights::vocoder(part, shape);
-                decode_codes(
-                    &session.team,
-                    shape,
-                    &weights,
-                    state,
-                    &codes,
-                    &mut audio,
-                    scratch,
-                );
-            })?;
-        });
+        stage!(
+            clock,
+            Codec,
+            decode_codes(
+                &session.team,
+                shape,
+                &system.vocoder,
+                state,
+                &codes,
+                &mut audio,
+                scratch,
+            )
+        );
         add(&mut row, system.code(first));
         add(
             &mut row,
             trailing(&self.trailing, self.before.frames(), width),
         );
         self.next = Next::Row(row);
+        let mut stages = vec![
+            (
+                CODES.into(),
+                codes.iter().map(|&code| code as f32).collect(),
+            ),
+            (LOGITS.into(), logits),
+            (HIDDEN.into(), hidden),
+        ];
+        if keeps {
+            stages.push((PREDICTED.into(), predicted));
+            let parts = scratch.stages();
+            stages.extend(
+                parts.map(|(name, _, rows)| (format!("{STAGE}{name}").into(), rows.to_vec())),
+            );
+        }
         Ok(Frame {
             loudness: loudness(&audio),
             audio,
-            stages: vec![
-                (CODES, codes.iter().map(|&code| code as f32).collect()),
-                (LOGITS, logits),
-                (HIDDEN, hidden),
-            ],
+            stages,
         })
     }
 }

@@ -6,7 +6,7 @@ use kernels::{
 };
 use loader::{CodecDecoderConfig, PredictorConfig};
 
-use crate::pipelines::speech::part::Open;
+use crate::pipelines::speech::part::Part;
 
 /// What the released convolutions span, and how far their taps are apart.
 const PRE_KERNEL: usize = 3;
@@ -67,7 +67,7 @@ pub(super) fn vocoder_shape(config: &CodecDecoderConfig) -> VocoderShape {
 }
 
 /// A layer as transformers names its tensors.
-fn layer<'a>(part: Open<'a>, name: &str, has_norms: bool) -> BlockWeights<'a> {
+fn layer<'a>(part: &'a Part, name: &str, has_norms: bool) -> BlockWeights<'a> {
     let matrix = |of: &str| part.matrix(&format!("{name}.{of}.weight"));
     let vector = |of: &str| Some(part.vector(&format!("{name}.{of}.weight")));
     let of_heads = |of: &str| has_norms.then(|| vector(of)).flatten();
@@ -90,12 +90,7 @@ fn layer<'a>(part: Open<'a>, name: &str, has_norms: bool) -> BlockWeights<'a> {
     }
 }
 
-/// The name of a step's embedding.
-pub(super) fn embedding(step: usize) -> String {
-    format!("model.codec_embedding.{step}.weight")
-}
-
-pub(super) fn predictor<'a>(part: Open<'a>, shape: &PredictorShape) -> PredictorWeights<'a> {
+pub(super) fn predictor<'a>(part: &'a Part, shape: &PredictorShape) -> PredictorWeights<'a> {
     const PROJECTION: &str = "small_to_mtp_projection";
     let projects = shape.input != shape.block.hidden;
     let steps = 0..shape.steps;
@@ -108,22 +103,24 @@ pub(super) fn predictor<'a>(part: Open<'a>, shape: &PredictorShape) -> Predictor
         heads: (steps.clone())
             .map(|step| part.matrix(&format!("lm_head.{step}.weight")))
             .collect(),
-        embeddings: steps.map(|step| part.matrix(&embedding(step))).collect(),
+        embeddings: steps
+            .map(|step| part.matrix(&format!("model.codec_embedding.{step}.weight")))
+            .collect(),
     }
 }
 
-fn linear<'a>(part: Open<'a>, name: &str) -> (kernels::Matrix<'a>, kernels::Weights<'a>) {
+fn linear<'a>(part: &'a Part, name: &str) -> (kernels::Matrix<'a>, kernels::Weights<'a>) {
     let weight = part.matrix(&format!("{name}.weight"));
     (weight, part.vector(&format!("{name}.bias")))
 }
 
-fn conv<'a>(part: Open<'a>, name: &str) -> ConvWeights<'a> {
+fn conv<'a>(part: &'a Part, name: &str) -> ConvWeights<'a> {
     let (weight, bias) = linear(part, &format!("{name}.conv"));
     ConvWeights { weight, bias }
 }
 
 /// Its logarithms were made numbers when it was loaded.
-fn snake<'a>(part: Open<'a>, name: &str) -> Snake<'a> {
+fn snake<'a>(part: &'a Part, name: &str) -> Snake<'a> {
     Snake {
         frequency: part.vector(&format!("{name}.alpha")),
         gain: part.vector(&format!("{name}.beta")),
@@ -139,7 +136,7 @@ fn codebook(at: usize) -> String {
     format!("quantizer.rvq_{kind}.vq.layers.{at}._codebook")
 }
 
-pub(super) fn vocoder<'a>(part: Open<'a>, shape: &VocoderShape) -> VocoderWeights<'a> {
+pub(super) fn vocoder<'a>(part: &'a Part, shape: &VocoderShape) -> VocoderWeights<'a> {
     let out = |kind: &str| part.matrix(&format!("quantizer.rvq_{kind}.output_proj.weight"));
     let block = |at: usize| {
         let name = format!("pre_transformer.layers.{at}");

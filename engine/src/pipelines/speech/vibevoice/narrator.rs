@@ -38,6 +38,7 @@ impl Narrator for VoicedNarrator<'_> {
         };
         Ok(Narrated {
             prompt: prompt.tokens.clone(),
+            rows: Vec::new(),
             speaking: Box::new(match before {
                 Some(said) => self.session.speak_on(prompt, said, options)?,
                 None => self.session.speak(prompt, options)?,

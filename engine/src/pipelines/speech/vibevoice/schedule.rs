@@ -103,19 +103,16 @@ impl Schedule {
     /// takes none.
     pub fn step(&self, at: usize, latent: &mut [f32], velocity: &[f32], found: &mut Found) {
         let step = self.0[at];
-        let signal = latent.iter().zip(velocity);
-        let signal: Vec<f64> = signal
-            .map(|(z, v)| step.alpha * f64::from(*z) - step.sigma * f64::from(*v))
-            .collect();
-        for (index, z) in latent.iter_mut().enumerate() {
-            let now = signal[index];
+        found.0.resize(latent.len(), 0.0);
+        for ((z, v), before) in latent.iter_mut().zip(velocity).zip(&mut found.0) {
+            let now = step.alpha * f64::from(*z) - step.sigma * f64::from(*v);
             let slope = match step.before.filter(|_| !step.is_last) {
-                Some(share) => now + (now - found.0[index]) * share,
+                Some(share) => now + (now - *before) * share,
                 None => now,
             };
             *z = (step.keep * f64::from(*z) + step.add * slope) as f32;
+            *before = now;
         }
-        found.0 = signal;
     }
 }
 
@@ -198,25 +195,22 @@ mod tests {
             let mut path = path.chunks_exact(shape.latent);
             let mut latent = path.next().unwrap().to_vec();
             let mut found = Found::default();
-            head.open(|head| {
-                let weights = denoiser(head, &shape);
-                embed_times(&team, &shape, &weights, &schedule.times(), &mut scratch);
-                condition(&team, &shape, &weights, &conditions, &mut scratch);
-                for at in 0..steps {
-                    let both = [&latent[..], &latent].concat();
-                    let mut off = vec![f32::NAN; both.len()];
-                    denoise_step(&team, &shape, &weights, at, &both, &mut off, &mut scratch);
-                    let (with, without) = off.split_at(shape.latent);
-                    let guided = with.iter().zip(without);
-                    let guided: Vec<f32> = guided
-                        .map(|(with, without)| without + GUIDANCE * (with - without))
-                        .collect();
-                    schedule.step(at, &mut latent, &guided, &mut found);
-                    let what = format!("after step {at} of {steps}");
-                    close(&what, &latent, path.next().unwrap());
-                }
-            })
-            .unwrap();
+            let weights = denoiser(&head, &shape);
+            embed_times(&team, &shape, &weights, &schedule.times(), &mut scratch);
+            condition(&team, &shape, &weights, &conditions, &mut scratch);
+            for at in 0..steps {
+                let both = [&latent[..], &latent].concat();
+                let mut off = vec![f32::NAN; both.len()];
+                denoise_step(&team, &shape, &weights, at, &both, &mut off, &mut scratch);
+                let (with, without) = off.split_at(shape.latent);
+                let guided = with.iter().zip(without);
+                let guided: Vec<f32> = guided
+                    .map(|(with, without)| without + GUIDANCE * (with - without))
+                    .collect();
+                schedule.step(at, &mut latent, &guided, &mut found);
+                let what = format!("after step {at} of {steps}");
+                close(&what, &latent, path.next().unwrap());
+            }
             assert_eq!(path.next(), None);
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use kernels::{
-    Between, CodecScratch, CodecState, ConnectScratch, DenoiserScratch, Team, connect, encode,
+    Between, CodecScratch, CodecState, CodecWeights, ConnectScratch, DenoiserScratch,
+    DenoiserWeights, Team, connect, encode,
 };
 use loader::Component;
 
@@ -19,7 +20,7 @@ use super::weights;
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::pipelines::speech::cut::{FRAMES_PER_S_MAX, PartLimit};
-use crate::pipelines::speech::part::Open;
+use crate::pipelines::speech::part::Part;
 use crate::pipelines::speech::said::{SaidBefore, Tally};
 use crate::pipelines::speech::script::Script;
 use crate::profile::Recording;
@@ -84,11 +85,21 @@ pub(super) struct System<'m> {
     pub(super) parts: &'m Parts,
     pub(super) config: &'m loader::VibeVoiceConfig,
     pub(super) sizes: &'m super::model::Sizes,
+    pub(super) weights: PartWeights<'m>,
     pub(super) tokenizer: &'m crate::text::Tokenizer,
     pub(super) special: prompt::Special,
     pub(super) head_rows: &'m [f32],
     pub(super) scaling: f32,
     pub(super) bias: f32,
+}
+
+/// The weights of what stands beside the language model.
+#[derive(Debug)]
+pub(super) struct PartWeights<'m> {
+    pub encoder: CodecWeights<'m>,
+    pub decoder: CodecWeights<'m>,
+    pub semantic: CodecWeights<'m>,
+    pub denoiser: DenoiserWeights<'m>,
 }
 
 impl Voice {
@@ -117,16 +128,14 @@ impl<'m> SpeechSession<'m> {
         let codec = |shape, scratch| (CodecState::new(shape), CodecScratch::sized(scratch));
         let schedule = Schedule::new(config.head.train_steps, *steps);
         let mut denoiser = DenoiserScratch::sized(&sizes.denoiser_scratch);
-        parts.head.open(|head| {
-            let (shape, times) = (&sizes.denoiser, schedule.times());
-            kernels::embed_times(
-                &team,
-                shape,
-                &weights::denoiser(head, shape),
-                &times,
-                &mut denoiser,
-            );
-        })?;
+        let weights = PartWeights {
+            encoder: weights::codec(&parts.acoustic_encoder, &sizes.acoustic_encoder),
+            decoder: weights::codec(&parts.acoustic_decoder, &sizes.acoustic_decoder),
+            semantic: weights::codec(&parts.semantic_encoder, &sizes.semantic_encoder),
+            denoiser: weights::denoiser(&parts.head, &sizes.denoiser),
+        };
+        let (shape, times) = (&sizes.denoiser, schedule.times());
+        kernels::embed_times(&team, shape, &weights.denoiser, &times, &mut denoiser);
         Ok(Self {
             encoder: codec(&sizes.acoustic_encoder, &sizes.encoder_scratch),
             decoder: codec(&sizes.acoustic_decoder, &sizes.decoder_scratch),
@@ -136,6 +145,7 @@ impl<'m> SpeechSession<'m> {
                 parts,
                 config,
                 sizes,
+                weights,
                 tokenizer,
                 special: *special,
                 head_rows,
@@ -180,26 +190,23 @@ impl<'m> SpeechSession<'m> {
 
     /// Hears a voice: sound of the model's rate, whose loudness is as it should be.
     pub fn hear(&mut self, sound: &[f32]) -> Result<Voice, EngineError> {
-        let System { parts, sizes, .. } = &self.system;
-        let shape = &sizes.acoustic_encoder;
+        let shape = &self.system.sizes.acoustic_encoder;
         let frames = sound.len().div_ceil(shape.hop());
         let mut padded = sound.to_vec();
         padded.resize(frames * shape.hop(), 0.0);
         let mut latents = vec![0.0; frames * shape.latent];
         let (state, scratch) = &mut self.encoder;
         state.reset();
-        parts.acoustic_encoder.open(|part| {
-            let weights = weights::codec(part, shape);
-            encode(
-                &self.team,
-                shape,
-                &weights,
-                state,
-                &padded,
-                &mut latents,
-                scratch,
-            );
-        })?;
+        let weights = &self.system.weights.encoder;
+        encode(
+            &self.team,
+            shape,
+            weights,
+            state,
+            &padded,
+            &mut latents,
+            scratch,
+        );
         Ok(Voice { latents, frames })
     }
 
@@ -254,9 +261,7 @@ impl<'m> SpeechSession<'m> {
         };
         let mut out = vec![0.0; latents.len() / latent * config.head.hidden];
         let (team, scratch) = (&self.team, &mut self.connector);
-        part.open(|part| {
-            connect_through(team, part, config.connector_eps, latents, &mut out, scratch)
-        })?;
+        connect_through(team, part, config.connector_eps, latents, &mut out, scratch);
         Ok(out)
     }
 
@@ -342,7 +347,7 @@ impl<'m> SpeechSession<'m> {
 
 fn connect_through(
     team: &Team,
-    part: Open<'_>,
+    part: &Part,
     eps: f64,
     x: &[f32],
     out: &mut [f32],

@@ -6,7 +6,6 @@ use super::noise::{Draws, Noise};
 use super::past;
 use super::schedule::Found;
 use super::session::{Prompt, SpeechSession, System};
-use super::weights;
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
 use crate::pipelines::speech::narrator::PartSpeaking;
@@ -27,7 +26,8 @@ const WITHOUT: &str = "frame.cond_neg";
 /// How to speak.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpeakOptions {
-    /// How much the first condition counts over the second.
+    /// How much the first condition counts over the second. 1: there is no second one, and no second
+    /// branch that would give it.
     pub guidance: f32,
     pub noise: Noise,
     pub limits: Limits,
@@ -40,6 +40,13 @@ impl Default for SpeakOptions {
             noise: Noise::default(),
             limits: Limits::default(),
         }
+    }
+}
+
+impl SpeakOptions {
+    /// Beside the branch that has seen the prompt there is one that has not.
+    fn has_both(&self) -> bool {
+        self.guidance != 1.0
     }
 }
 
@@ -109,7 +116,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
             return Ok(None);
         }
         let rows = self.pass()?;
-        let [with_prompt, without] = rows;
+        let (with_prompt, without) = rows;
         let clock = &mut self.session.session.passes.clock;
         let special = self.session.system.special;
         let token = stage!(clock, Sampling, {
@@ -125,7 +132,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
                 let seen = self.session.other.len();
                 let kept = match token == special.start {
                     true => 0,
-                    false => seen - 1,
+                    false => seen.saturating_sub(1),
                 };
                 self.session.other.go_back(kept)?;
                 self.next = Next::Token(token);
@@ -150,7 +157,8 @@ impl<'s, 'm> Speaking<'s, 'm> {
     }
 
     /// One visit of each layer for both branches: their last rows after the final norm.
-    fn pass(&mut self) -> Result<[Vec<f32>; 2], EngineError> {
+    fn pass(&mut self) -> Result<(Vec<f32>, Option<Vec<f32>>), EngineError> {
+        let has_both = self.options.has_both();
         let SpeechSession {
             session,
             own,
@@ -202,25 +210,34 @@ impl<'s, 'm> Speaking<'s, 'm> {
                 given: same,
             },
         ];
-        session.passes.blocks(kind, 1, &mut runs)?;
-        let width = system.config.head.hidden;
-        let mut rows = [vec![0.0; width], vec![0.0; width]];
-        for (at, row) in rows.iter_mut().enumerate() {
-            session.passes.normed(tokens.len() - 1 + at, row)?;
-        }
+        let wanted = if has_both { 2 } else { 1 };
+        session.passes.blocks(kind, 1, &mut runs[..wanted])?;
+        let last = tokens.len() - 1;
+        let mut row = |at| {
+            let mut row = vec![0.0; system.config.head.hidden];
+            session.passes.normed(at, &mut row).map(|()| row)
+        };
+        let with_prompt = row(last)?;
+        let without = has_both.then(|| row(last + 1)).transpose()?;
         own.tokens.extend(tokens);
-        other.tokens.extend(alone);
-        Ok(rows)
+        if has_both {
+            other.tokens.extend(alone);
+        }
+        Ok((with_prompt, without))
     }
 
     /// A frame of sound, and what the language model takes of it.
-    fn frame(&mut self, with_prompt: Vec<f32>, without: Vec<f32>) -> Result<Frame, EngineError> {
+    fn frame(
+        &mut self,
+        with_prompt: Vec<f32>,
+        without: Option<Vec<f32>>,
+    ) -> Result<Frame, EngineError> {
         let session = &mut *self.session;
         let clock = &mut session.session.passes.clock;
         let System {
-            parts,
             config,
             sizes,
+            weights,
             special,
             scaling,
             bias,
@@ -230,57 +247,54 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let mut latent = vec![0.0; latent_size];
         let frame = self.options.limits.first_frame + self.before.frames();
         self.draws.frame(frame, &mut latent);
-        let conditions = [&with_prompt[..], &without].concat();
+        let conditions = [&with_prompt[..], without.as_deref().unwrap_or_default()].concat();
         let (team, guidance) = (&session.team, self.options.guidance);
         let (schedule, scratch) = (&session.schedule, &mut session.denoiser);
         stage!(clock, DiffusionHead, {
-            parts.head.open(|head| {
-                let weights = weights::denoiser(head, &sizes.denoiser);
-                kernels::condition(team, &sizes.denoiser, &weights, &conditions, scratch);
-                let (mut found, mut off) = (Found::default(), vec![0.0; 2 * latent_size]);
-                for at in 0..schedule.len() {
-                    let both = [&latent[..], &latent].concat();
-                    let shape = &sizes.denoiser;
-                    denoise_step(team, shape, &weights, at, &both, &mut off, scratch);
-                    let (with, without) = off.split_at(latent_size);
-                    let guided = with.iter().zip(without);
-                    let guided: Vec<f32> = guided
-                        .map(|(with, without)| without + guidance * (with - without))
-                        .collect();
-                    schedule.step(at, &mut latent, &guided, &mut found);
+            let (shape, weights) = (&sizes.denoiser, &weights.denoiser);
+            kernels::condition(team, shape, weights, &conditions, scratch);
+            let branches = 1 + usize::from(without.is_some());
+            let mut noisy = vec![0.0; branches * latent_size];
+            let (mut found, mut off) = (Found::default(), noisy.clone());
+            for at in 0..schedule.len() {
+                for row in noisy.chunks_exact_mut(latent_size) {
+                    row.copy_from_slice(&latent);
                 }
-            })?;
+                denoise_step(team, shape, weights, at, &noisy, &mut off, scratch);
+                let (guided, without) = off.split_at_mut(latent_size);
+                for (with, without) in guided.iter_mut().zip(without) {
+                    *with = *without + guidance * (*with - *without);
+                }
+                schedule.step(at, &mut latent, guided, &mut found);
+            }
         });
         let divided: Vec<f32> = latent.iter().map(|z| z / scaling - bias).collect();
         let shape = &sizes.acoustic_decoder;
         let mut audio = vec![0.0; shape.hop()];
         let (state, scratch) = &mut session.decoder;
         stage!(clock, Codec, {
-            parts.acoustic_decoder.open(|part| {
-                let weights = weights::codec(part, shape);
-                kernels::decode(team, shape, &weights, state, &divided, &mut audio, scratch);
-            })?;
+            let weights = &weights.decoder;
+            kernels::decode(team, shape, weights, state, &divided, &mut audio, scratch);
         });
         let shape = &sizes.semantic_encoder;
         let mut semantic = vec![0.0; shape.latent];
         let (state, scratch) = &mut session.semantic;
         stage!(clock, SemanticEncoder, {
-            parts.semantic_encoder.open(|part| {
-                let weights = weights::codec(part, shape);
-                encode(team, shape, &weights, state, &audio, &mut semantic, scratch);
-            })?;
+            let weights = &weights.semantic;
+            encode(team, shape, weights, state, &audio, &mut semantic, scratch);
         });
         let speech = special.speech;
         self.next = Next::Row(speech, session.row_of(&latent, &semantic)?);
+        let mut stages = vec![
+            (LATENT.into(), latent),
+            (SEMANTIC.into(), semantic),
+            (WITH_PROMPT.into(), with_prompt),
+        ];
+        stages.extend(without.map(|row| (WITHOUT.into(), row)));
         Ok(Frame {
             loudness: loudness(&audio),
             audio,
-            stages: vec![
-                (LATENT, latent),
-                (SEMANTIC, semantic),
-                (WITH_PROMPT, with_prompt),
-                (WITHOUT, without),
-            ],
+            stages,
         })
     }
 }

@@ -6,16 +6,16 @@ use kernels::{
 };
 use loader::{CodecConfig, HeadConfig};
 
-use crate::pipelines::speech::part::Open;
+use crate::pipelines::speech::part::Part;
 
-fn conv<'a>(part: Open<'a>, name: &str) -> ConvWeights<'a> {
+fn conv<'a>(part: &'a Part, name: &str) -> ConvWeights<'a> {
     ConvWeights {
         weight: part.matrix(&format!("{name}.weight")),
         bias: part.vector(&format!("{name}.bias")),
     }
 }
 
-fn block<'a>(part: Open<'a>, name: &str) -> CodecBlock<'a> {
+fn block<'a>(part: &'a Part, name: &str) -> CodecBlock<'a> {
     let matrix = |of: &str| part.matrix(&format!("{name}.{of}"));
     let vector = |of: &str| part.vector(&format!("{name}.{of}"));
     CodecBlock {
@@ -32,7 +32,7 @@ fn block<'a>(part: Open<'a>, name: &str) -> CodecBlock<'a> {
 }
 
 /// An encoder's or a decoder's weights.
-pub(super) fn codec<'a>(part: Open<'a>, shape: &CodecShape) -> CodecWeights<'a> {
+pub(super) fn codec<'a>(part: &'a Part, shape: &CodecShape) -> CodecWeights<'a> {
     let resample = match shape.part {
         CodecPart::Encoder => "conv.conv",
         CodecPart::Decoder => "convtr.convtr",
@@ -58,7 +58,7 @@ pub(super) fn codec<'a>(part: Open<'a>, shape: &CodecShape) -> CodecWeights<'a> 
 }
 
 /// The diffusion head's.
-pub(super) fn denoiser<'a>(part: Open<'a>, shape: &DenoiserShape) -> DenoiserWeights<'a> {
+pub(super) fn denoiser<'a>(part: &'a Part, shape: &DenoiserShape) -> DenoiserWeights<'a> {
     let layer = |at: usize| {
         let matrix = |of: &str| part.matrix(&format!("layers.{at}.{of}.weight"));
         DenoiserLayer {
