@@ -128,7 +128,8 @@ def tools(place):
     same(none.content[0].text, chain.PLAIN, "no choice")
     choice = {"type": "tool", "name": "get_weather"}
     named = create(**ask("Please use the tool.", **offered, tool_choice=choice))
-    same(named.content[1].name, "get_weather", "the tool by its name")
+    same([block.type for block in named.content], ["tool_use"], "a call and no text")
+    same(named.content[0].name, "get_weather", "the tool by its name")
 
 
 def thinking(place):

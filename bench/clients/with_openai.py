@@ -128,13 +128,32 @@ def errors(place):
     long = raised(openai.BadRequestError, lambda: create(model="chain", messages=user(LONG)))
     same(long.code, "context_length_exceeded", "code")
     holds("maximum context length is 60000" in str(long), f"it says {long}")
-    shape = {"type": "json_object"}
+    shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}}
     refused = raised(openai.BadRequestError, lambda: create(**hello, response_format=shape))
     same(refused.param, "response_format", "the field")
     for field, value in (("temperature", -1), ("n", 0), ("max_tokens", -1), ("messages", [])):
         refused = raised(openai.BadRequestError, lambda: create(**{**hello, field: value}))
         same(refused.param, field, "the field")
     raised(openai.NotFoundError, lambda: client(place).embeddings.create(model="m", input="x"))
+
+
+def forms(place):
+    """A schema and a call that has to come, of a model that knows neither."""
+    ask = {"model": "demo", "messages": user("Tell me a story"), "temperature": 1, "seed": 3}
+    create = client(place, place.demo).chat.completions.create
+    schema = {
+        "type": "object",
+        "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 31}},
+        "required": ["days"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
+    text = create(**ask, response_format=form).choices[0].message.content
+    holds(1 <= json.loads(text)["days"] <= 31, f"it says {text}")
+    tool = {"type": "function", "function": {"name": "wait", "strict": True, "parameters": schema}}
+    more = {"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}
+    (call,) = create(**ask, **more).choices[0].message.tool_calls
+    holds(1 <= json.loads(call.function.arguments)["days"] <= 31, f"it says {call}")
 
 
 def queue(place):
@@ -322,6 +341,6 @@ def gone(place):
 
 
 CHECKS = [
-    chat, cached, drawn, completions, models, errors, queue, tools, reasoning, merged, responses,
+    chat, cached, drawn, completions, models, errors, forms, queue, tools, reasoning, merged, responses,
     response_tools, counting, gone,
 ]  # fmt: skip
