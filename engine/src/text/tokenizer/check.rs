@@ -56,6 +56,10 @@ const SHRINK_MAX: u64 = 64;
 
 pub(super) fn check(json: &[u8]) -> Result<Shrink, String> {
     serde_json::from_slice::<Valid>(json).map_err(|error| error.to_string())?;
+    // A list would be taken for the parts in their order.
+    if json.trim_ascii_start().first() != Some(&b'{') {
+        return Err("it is no JSON object".into());
+    }
     let parts: Parts = serde_json::from_slice(json).map_err(|error| error.to_string())?;
     let encoding = [
         &parts.normalizer,
@@ -265,6 +269,7 @@ mod tests {
         });
         assert!(check(fine.to_string().as_bytes()).is_ok());
         assert!(check(b"{}").is_ok());
+        assert_eq!(check(b" [1]").unwrap_err(), "it is no JSON object");
     }
 
     #[test]
