@@ -125,12 +125,7 @@ fn any_object() -> Value {
 
 /// As it stands behind `%json`.
 fn embed(schema: &Value) -> Result<String, String> {
-    let mut schema = schema.clone();
-    if let Value::Object(fields) = &mut schema {
-        // Arguments are an object, whatever a schema leaves open.
-        drop(fields.shift_remove("$schema"));
-    }
-    embedded(&schema).map(|schema| schema.to_string())
+    embedded(schema).map(|schema| schema.to_string())
 }
 
 fn fields_of(schema: &Value) -> Option<&Map<String, Value>> {

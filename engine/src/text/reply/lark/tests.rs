@@ -94,7 +94,7 @@ fn is_right((name, arguments): &(String, Value)) -> bool {
     }
 }
 
-/// A model without an opinion thinks for ever: what it thinks is cut by writing the end of it.
+/// What a model without an opinion answers. It would think for ever, so it does not begin to.
 fn answer(style: &Style, wish: &Wish, seed: u64) -> String {
     let tokenizer = byte_level();
     let grammar = grammar(style, wish, &tokenizer);
