@@ -50,6 +50,10 @@ fn folder() -> tempfile::TempDir {
         "talk.json",
         r#"[{"role": "user", "content": "What is a bus?"}]"#,
     );
+    file(
+        "place.json",
+        r#"{"type": "object", "properties": {"city": {"enum": ["Paris", "Rome"]}}, "required": ["city"]}"#,
+    );
     file("jq", "#!/bin/sh\nexec cat\n");
     let speech = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/tests/fixtures/vibevoice");
     let copy = |from: &str, to: &str| fs::copy(speech.join(from), folder.path().join(to)).unwrap();

@@ -322,6 +322,14 @@ fn a_slow_run_keeps_its_digits() {
     let token = line("Token: ");
     let (_, rates) = token.rsplit_once(" | ").unwrap();
     let rates: Vec<&str> = rates.split(' ').collect();
+    if token.contains("floor not known") {
+        // Other programs had the cores, and it says so: there is nothing to compare with.
+        assert!(
+            rates[0].starts_with("0.3") && rates[0].len() == 5,
+            "{token}"
+        );
+        return;
+    }
     assert_eq!(
         (rates[1], rates[2], rates[4]),
         ("tok/s", "of", "possible"),
