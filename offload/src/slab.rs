@@ -209,7 +209,7 @@ impl SlabBytes {
     }
 }
 
-/// Bytes of the host with one owner: what is written once, and then read by whoever borrows it. Nothing
+/// Bytes of the host with one owner: written once, and then read through borrows. Nothing
 /// backs them before they are written.
 #[derive(Debug)]
 pub struct HostBytes {

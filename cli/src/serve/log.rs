@@ -9,7 +9,7 @@ use crate::output::Console;
 /// Lines that wait to be written.
 const WAITING_MOST: usize = 1024;
 
-/// See the module. By default it says nothing.
+/// Where lines go; by default nowhere.
 #[derive(Debug, Clone, Default)]
 pub struct Log(Option<SyncSender<String>>);
 

@@ -184,7 +184,7 @@ fn what_cannot_be_held_is_refused_by_its_field() {
 }
 
 #[test]
-fn hostile_schemas_hold_nobody_up() {
+fn hostile_schemas_hold_no_other_up() {
     let served = Served::demo("--parallel 2");
     let wide: serde_json::Map<_, _> = (0..4000)
         .map(|at| {

@@ -1,5 +1,5 @@
 //! What a pass should take by the predictor's recurrence, what it does beside the layers included:
-//! for whoever holds a run against it.
+//! a run is compared with it.
 
 use offload::{Prediction, predict};
 

@@ -45,7 +45,7 @@ fn each_part_of_the_codec_is_the_references() {
     let speaking = session.speak(prompt, options).unwrap();
     let said = speaking.map(Result::unwrap);
     let frames: Vec<Frame> = said.filter_map(|said| said.frame).collect();
-    // Whoever looks changes nothing.
+    // Looking changes nothing.
     for (plain, seen) in plain.iter().zip(&frames) {
         assert!(plain.audio == seen.audio);
         assert!(plain.stages.len() < seen.stages.len());

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 
 use engine::Load;
 
-/// See the module.
+/// The figures that go out under other names.
 #[derive(Debug)]
 pub struct Aliases<'a> {
     pub model: &'a str,

@@ -11,7 +11,7 @@ use super::vocabulary::Vocabulary;
 /// What the crate says where no token may come.
 const NOTHING: &str = "NoExtensionBias";
 
-/// See the module.
+/// Where one answer is in its grammar.
 pub struct Matcher {
     inner: llguidance::Matcher,
     vocabulary: Vocabulary,

@@ -25,7 +25,7 @@ const PARTS: [&str; 3] = [
     r#"[^"\\\x00-\x1F\x7F]+"#,
 ];
 
-/// See the module. Cheap to clone.
+/// The bytes of every token. Cheap to clone.
 #[derive(Clone)]
 pub struct Vocabulary(Arc<Inner>);
 

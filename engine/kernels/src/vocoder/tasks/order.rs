@@ -14,7 +14,7 @@ const MANY: usize = 16;
 const MANY_BY_INPUT: usize = 8;
 
 impl Tasks {
-    /// `shows`: each stage is copied out, for whoever compares them.
+    /// `shows`: each stage is copied out, to be compared.
     pub fn of(shape: &VocoderShape, shows: bool) -> Self {
         let mut tasks = Tasks {
             shown: shows.then(Vec::new),
