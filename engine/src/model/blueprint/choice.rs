@@ -141,3 +141,61 @@ impl Blueprint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use loader::Family;
+    use loader::synth::{self, SynthSpec};
+
+    use super::*;
+    use crate::model::options::Source;
+
+    #[test]
+    fn blocks_of_a_few_megabytes_from_a_disk_get_a_third_slot() {
+        let folder = tempfile::tempdir().unwrap();
+        // 20 MiB a block.
+        let spec = SynthSpec {
+            hidden_size: 1024,
+            intermediate_size: 2048,
+            heads: 16,
+            kv_heads: 16,
+            head_dim: 64,
+            ..SynthSpec::tiny(Family::LLAMA)
+        };
+        let path = folder.path().join("model");
+        synth::write(&path, &spec.with_layers(4), &mut |_, _| {}).unwrap();
+        let given = ModelOptions {
+            residency: Residency::Layers(0),
+            home: Some(Home::Disk),
+            context: Some(64),
+            ..ModelOptions::default()
+        };
+        let slots = |options: &ModelOptions| {
+            let source = Source::Directory(path.clone());
+            let blueprint = Blueprint::new(&source, options.clone()).unwrap();
+            blueprint.plan.slots()
+        };
+        assert_eq!(slots(&given), 3);
+        let asked = ModelOptions {
+            slots: Some(2),
+            ..given.clone()
+        };
+        let from_ram = ModelOptions {
+            home: Some(Home::Ram),
+            ..given.clone()
+        };
+        assert_eq!([slots(&asked), slots(&from_ram)], [2, 2]);
+        // Room for two slots, and none for three: what two need, and half a slot.
+        // A limit that is given has no reserve.
+        let roomy = ModelOptions {
+            memory_bytes: Some(1 << 30),
+            ..asked
+        };
+        let two = Blueprint::new(&Source::Directory(path.clone()), roomy).unwrap();
+        let tight = ModelOptions {
+            memory_bytes: Some(two.plan.total_bytes() + (10 << 20)),
+            ..given
+        };
+        assert_eq!(slots(&tight), 2);
+    }
+}
