@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loader::{CHECKSUM_ALGORITHM, Checksum, units};
 
 use crate::block::BlockId;
-use crate::verify::Reference;
+use crate::links::verify::Reference;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OffloadError {

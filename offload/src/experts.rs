@@ -23,14 +23,14 @@ use std::time::{Duration, Instant};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
-use crate::link::{Link, Mark};
-use crate::record::{LoadKind, LoadRecord};
-use crate::slab::Slab;
-use crate::slot::Slot;
-use crate::stack::PATIENCE;
-use crate::ticket::{Ticket, Visited};
+use crate::links::{Link, Mark};
+use crate::memory::slab::Slab;
+use crate::ring::PATIENCE;
+use crate::ring::record::{LoadKind, LoadRecord};
+use crate::ring::slot::Slot;
+use crate::ring::ticket::{Ticket, Visited};
 
-/// See the module.
+/// Slots of their own for blocks that data asks for, and the threads that fill them.
 #[derive(Debug)]
 pub struct Experts {
     /// `None` after an error. It stands first: its threads end before the slots go.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use candle_core::Tensor;
 
 use crate::error::OffloadError;
+use crate::memory::slab::SlabBytes;
 use crate::place::Place;
-use crate::slab::SlabBytes;
 use crate::survey::DeviceSurvey;
 
 pub(crate) fn count() -> usize {

@@ -11,14 +11,14 @@ use loader::Move;
 
 use crate::block::BlockId;
 use crate::cuda;
-use crate::disk::DiskLink;
 use crate::error::OffloadError;
-use crate::link::Link;
-use crate::numa::NumaNode;
-use crate::ram::{RamHome, RamLink, measure_copy_gbps};
-use crate::slab::SlabBytes;
+use crate::links::Link;
+use crate::links::disk::DiskLink;
+use crate::links::ram::{RamHome, RamLink, measure_copy_gbps};
+use crate::memory::numa::NumaNode;
+use crate::memory::slab::SlabBytes;
 
-/// See the module.
+/// A place for weights and compute.
 pub trait Place: fmt::Debug + Send + Sync {
     /// What tensors of this place are made on.
     fn device(&self) -> &Device;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cuda;
 use crate::error::OffloadError;
-use crate::numa::NumaNode;
+use crate::memory::numa::NumaNode;
 
 /// One device as it was found.
 #[derive(Debug, Clone, PartialEq)]

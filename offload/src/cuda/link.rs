@@ -11,15 +11,15 @@ use std::thread;
 use super::pinned::{DeviceMemory, Pinned};
 use super::staging::{Buffer, Staging};
 use super::streams::Streams;
-use super::visit::{Copy, VisitEvents};
+use super::visit::{PendingCopy, VisitEvents};
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError};
-use crate::link::{Link, Mark};
-use crate::numa::NumaNode;
+use crate::links::ram::RamHome;
+use crate::links::{Link, Mark};
+use crate::memory::numa::NumaNode;
+use crate::memory::slab::SlabBytes;
 use crate::place::{Homes, RingShape};
-use crate::ram::RamHome;
-use crate::slab::SlabBytes;
-use crate::slot::Slot;
+use crate::ring::slot::Slot;
 
 /// Threads that pin: it is the system's work, page by page, and goes on side by side.
 const PINNING_THREADS: usize = 4;
@@ -167,7 +167,7 @@ impl Link for CudaLink {
         let poison = self.poison;
         let target = self.target(slot)?;
         let after = target.last.replace(Arc::clone(&events));
-        let copy = Copy::new(&events, target.memory, after, poison);
+        let copy = PendingCopy::new(&events, target.memory, after, poison);
         match (self.pinned.get(&block), &self.staging) {
             (Some(home), _) => {
                 copy.order(home.all(), None)?;

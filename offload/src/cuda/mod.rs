@@ -34,9 +34,9 @@ use candle_core::Device;
 use cudarc::driver::{CudaContext, DriverError};
 
 use crate::error::{LinkError, OffloadError};
-use crate::numa::NumaNode;
+use crate::memory::numa::NumaNode;
+use crate::memory::slab::SlabBytes;
 use crate::place::{Connection, Homes, Place, RingShape, Stopwatch};
-use crate::slab::SlabBytes;
 
 use link::CudaLink;
 use pinned::{DeviceMemory, Pinned};

@@ -18,7 +18,7 @@ use half::{bf16, f16};
 use loader::Move;
 
 use crate::error::OffloadError;
-use crate::slab::SlabBytes;
+use crate::memory::slab::SlabBytes;
 
 /// Host memory to copy from, pinned or (where that is said) not.
 #[derive(Debug)]

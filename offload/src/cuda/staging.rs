@@ -19,27 +19,27 @@ use loader::{DType, Move};
 
 use super::pinned::{Filled, Pinned};
 use super::streams::Streams;
-use super::visit::Copy;
+use super::visit::PendingCopy;
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError};
-use crate::link::{Link, Mark};
-use crate::numa::NumaNode;
+use crate::links::{Link, Mark};
+use crate::memory::numa::NumaNode;
+use crate::memory::slab::{Slab, SlabBytes};
 use crate::place::Homes;
-use crate::slab::{Slab, SlabBytes};
-use crate::slot::Slot;
+use crate::ring::slot::Slot;
 
 /// One filling, one being copied, one waiting for either.
 const BUFFERS: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Staging {
-    jobs: Option<Sender<Job>>,
+    jobs: Option<Sender<StagedCopy>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Job {
+struct StagedCopy {
     block: BlockId,
-    copy: Copy,
+    copy: PendingCopy,
 }
 
 /// A pinned buffer, as the slot that a host link fills.
@@ -51,7 +51,7 @@ pub(super) struct Buffer {
 
 /// A buffer that is being filled.
 struct Filling {
-    job: Job,
+    job: StagedCopy,
     buffer: Buffer,
     mark: Arc<dyn Mark>,
 }
@@ -124,9 +124,9 @@ impl Staging {
     }
 
     /// Takes the copy on. There is room for one a slot, so this does not wait.
-    pub fn carry(&self, block: BlockId, copy: Copy) -> Result<(), LinkError> {
+    pub fn carry(&self, block: BlockId, copy: PendingCopy) -> Result<(), LinkError> {
         let jobs = self.jobs.as_ref().ok_or(LinkError::WorkersGone)?;
-        jobs.send(Job { block, copy })
+        jobs.send(StagedCopy { block, copy })
             .map_err(|_| LinkError::WorkersGone)
     }
 }
@@ -150,7 +150,7 @@ impl Drop for Staging {
 
 fn stage(
     mut link: Box<dyn Link>,
-    jobs: &Receiver<Job>,
+    jobs: &Receiver<StagedCopy>,
     free: &Receiver<Buffer>,
     filling: &Sender<Filling>,
 ) {

@@ -17,7 +17,7 @@ use super::pinned::{DeviceMemory, Pinned};
 use super::streams::{Streams, between};
 use super::{Gpu, opening};
 use crate::error::OffloadError;
-use crate::slab::SlabBytes;
+use crate::memory::slab::SlabBytes;
 use crate::survey::{DeviceSurvey, Pcie};
 
 /// As large as a large block, so that a copy runs at the link's full rate.

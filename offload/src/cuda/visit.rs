@@ -21,7 +21,7 @@ use cudarc::driver::{CudaEvent, DriverError};
 use super::pinned::{DeviceMemory, Filled};
 use super::streams::{Streams, between};
 use crate::error::LinkError;
-use crate::link::{Arrival, DeviceVisit, Mark};
+use crate::links::{Arrival, DeviceVisit, Mark};
 
 #[derive(Debug)]
 pub(super) struct VisitEvents {
@@ -158,7 +158,7 @@ impl Mark for VisitEvents {
 /// A copy that is still to be ordered. Dropped without being ordered, it has failed: the visit that
 /// waits for it hears of it.
 #[derive(Debug)]
-pub(super) struct Copy {
+pub(super) struct PendingCopy {
     to: DeviceMemory,
     /// The slot's last visit: its reads come first.
     after: Option<Arc<VisitEvents>>,
@@ -167,7 +167,7 @@ pub(super) struct Copy {
     open: bool,
 }
 
-impl Copy {
+impl PendingCopy {
     /// Takes the events for this copy. `after`: the last visit of the slot it goes to. `poison`:
     /// see [`crate::place::RingShape`].
     pub fn new(
@@ -221,7 +221,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for PendingCopy {
     fn drop(&mut self) {
         if self.open {
             self.events.set(Order::Failed(None));

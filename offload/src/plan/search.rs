@@ -1,7 +1,7 @@
 //! The fastest plans within a memory limit, by prediction: for each number of resident layers the
 //! best slots, spread and home. Pure; whoever asks measures the rates, and verifies the best few.
 
-use crate::link::Home;
+use crate::links::Home;
 use std::sync::Arc;
 
 use super::predict::{Prediction, Rates, predict};

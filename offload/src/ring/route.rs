@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::block::BlockId;
-use crate::itinerary::Itinerary;
+use crate::ring::itinerary::Itinerary;
 
 /// Shared by the ring and its thread.
 #[derive(Debug)]

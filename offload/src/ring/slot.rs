@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::slab::Slab;
+use crate::memory::slab::Slab;
 
 /// Not `Clone`, on purpose.
 #[derive(Debug)]

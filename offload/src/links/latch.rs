@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::LinkError;
-use crate::link::{Arrival, Mark};
+use crate::links::{Arrival, Mark};
 
 #[derive(Debug)]
 pub struct Latch {

@@ -1,13 +1,19 @@
 //! The seam between the ring and whatever moves the bytes: disk reads, a throttled copy, a GPU's
 //! copy engine. A link starts copies and gives a mark for each; it knows no slot discipline.
 
+pub mod disk;
+pub mod latch;
+pub mod pool;
+pub mod ram;
+pub mod verify;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::block::BlockId;
 use crate::error::LinkError;
-use crate::slot::Slot;
+use crate::ring::slot::Slot;
 
 /// Moves blocks from their home into slots.
 ///

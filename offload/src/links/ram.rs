@@ -13,11 +13,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
-use crate::latch::Latch;
-use crate::link::{Link, Mark};
-use crate::numa::NumaNode;
-use crate::slab::SlabBytes;
-use crate::slot::Slot;
+use crate::links::latch::Latch;
+use crate::links::{Link, Mark};
+use crate::memory::numa::NumaNode;
+use crate::memory::slab::SlabBytes;
+use crate::ring::slot::Slot;
 
 /// A block copied in pieces of this size: small enough for an emulated bus to pace them.
 const PIECE_BYTES: usize = 1 << 20;
@@ -56,12 +56,12 @@ impl RamHome {
 #[derive(Debug)]
 pub struct RamLink {
     blocks: BTreeMap<BlockId, RamHome>,
-    queue: Option<Sender<Job>>,
+    queue: Option<Sender<QueuedCopy>>,
     ending: Arc<AtomicBool>,
     engine: Option<JoinHandle<()>>,
 }
 
-struct Job {
+struct QueuedCopy {
     home: SlabBytes,
     slab: SlabBytes,
     latch: Arc<Latch>,
@@ -75,10 +75,10 @@ impl RamLink {
         gbps: Option<f64>,
         slots: usize,
     ) -> Result<Self, OffloadError> {
-        let (queue, jobs) = bounded(slots);
+        let (queue, copies) = bounded(slots);
         let ending = Arc::new(AtomicBool::new(false));
         let engine = CopyEngine {
-            jobs,
+            copies,
             pace: gbps.map(|gbps| Pace {
                 bytes_per_s: gbps * 1e9,
             }),
@@ -108,7 +108,7 @@ impl Link for RamLink {
         let queue = self.queue.as_ref().ok_or(LinkError::NoHome)?;
         let latch = Arc::new(Latch::new(1));
         queue
-            .send(Job {
+            .send(QueuedCopy {
                 home,
                 slab: slot.slab().bytes().clone(),
                 latch: Arc::clone(&latch),
@@ -142,7 +142,7 @@ impl Drop for RamLink {
 }
 
 struct CopyEngine {
-    jobs: Receiver<Job>,
+    copies: Receiver<QueuedCopy>,
     pace: Option<Pace>,
     ending: Arc<AtomicBool>,
 }
@@ -157,26 +157,26 @@ impl CopyEngine {
         // When the emulated bus has carried everything so far: absolute, and set by when a copy
         // was queued, so that one late wake-up is made good by the next copy, not added up.
         let mut bus_free = Instant::now();
-        for job in &self.jobs {
+        for copy in &self.copies {
             if self.ending.load(Ordering::Relaxed) {
                 // Whoever still waits for it must not wait for ever.
-                job.latch.part(Err(LinkError::WorkersGone));
+                copy.latch.part(Err(LinkError::WorkersGone));
                 continue;
             }
-            job.latch.begin();
-            bus_free = bus_free.max(job.queued_at);
-            let copied = catch_unwind(AssertUnwindSafe(|| self.copy(&job, &mut bus_free)))
+            copy.latch.begin();
+            bus_free = bus_free.max(copy.queued_at);
+            let copied = catch_unwind(AssertUnwindSafe(|| self.copy(&copy, &mut bus_free)))
                 .unwrap_or_else(|panic| Err(LinkError::Panicked(panic_message(panic.as_ref()))));
-            job.latch.part(copied);
+            copy.latch.part(copied);
         }
     }
 
-    fn copy(&self, job: &Job, bus_free: &mut Instant) -> Result<(), LinkError> {
-        for start in (0..job.home.len_bytes()).step_by(PIECE_BYTES) {
-            let piece = start..job.home.len_bytes().min(start + PIECE_BYTES);
-            job.home
+    fn copy(&self, copy: &QueuedCopy, bus_free: &mut Instant) -> Result<(), LinkError> {
+        for start in (0..copy.home.len_bytes()).step_by(PIECE_BYTES) {
+            let piece = start..copy.home.len_bytes().min(start + PIECE_BYTES);
+            copy.home
                 .read(|home| {
-                    job.slab
+                    copy.slab
                         .write(|slab| slab[piece.clone()].copy_from_slice(&home[piece.clone()]))
                 })
                 .and_then(|copied| copied)

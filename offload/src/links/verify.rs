@@ -17,9 +17,9 @@ use loader::{Checksum, Stretch};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
-use crate::link::{Arrival, Link, Mark};
-use crate::slab::SlabBytes;
-use crate::slot::Slot;
+use crate::links::{Arrival, Link, Mark};
+use crate::memory::slab::SlabBytes;
+use crate::ring::slot::Slot;
 
 /// Where a checksum that bytes are held against is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,16 +93,16 @@ impl Expectation {
     }
 }
 
-/// See the module.
+/// Checks what another link brings.
 #[derive(Debug)]
 pub struct VerifyingLink {
     /// `None` only while it is dropped.
     inner: Option<Box<dyn Link>>,
-    queue: Option<Sender<Job>>,
+    queue: Option<Sender<Check>>,
     verifier: Option<JoinHandle<()>>,
 }
 
-struct Job {
+struct Check {
     block: BlockId,
     slab: SlabBytes,
     mark: Arc<dyn Mark>,
@@ -115,10 +115,10 @@ impl VerifyingLink {
         expectations: BTreeMap<BlockId, Expectation>,
     ) -> Result<Self, OffloadError> {
         // Never longer than the ring has slots: each copy in flight is one.
-        let (queue, jobs) = unbounded();
+        let (queue, checks) = unbounded();
         let verifier = thread::Builder::new()
             .name("verify".into())
-            .spawn(move || verify(&jobs, expectations))
+            .spawn(move || verify(&checks, expectations))
             .map_err(|source| OffloadError::refused("verify", source))?;
         Ok(Self {
             inner: Some(inner),
@@ -128,20 +128,23 @@ impl VerifyingLink {
     }
 }
 
-fn verify(jobs: &Receiver<Job>, mut expectations: BTreeMap<BlockId, Expectation>) {
-    for job in jobs {
+fn verify(checks: &Receiver<Check>, mut expectations: BTreeMap<BlockId, Expectation>) {
+    for check in checks {
         let held = catch_unwind(AssertUnwindSafe(|| {
-            job.mark.wait()?;
+            check.mark.wait()?;
             let from = Instant::now();
-            let expectation = expectations.get_mut(&job.block).ok_or(LinkError::NoHome)?;
-            job.slab
+            let expectation = expectations
+                .get_mut(&check.block)
+                .ok_or(LinkError::NoHome)?;
+            check
+                .slab
                 .read(|bytes| expectation.hold(bytes))
                 .map_err(|error| LinkError::Slab(error.to_string()))??;
             Ok(from.elapsed())
         }))
         .unwrap_or_else(|panic| Err(LinkError::Panicked(panic_message(panic.as_ref()))));
         // A stack that is being dropped does not ask any more.
-        let _ = job.verdict.send(held);
+        let _ = check.verdict.send(held);
     }
 }
 
@@ -152,13 +155,13 @@ impl Link for VerifyingLink {
         };
         let mark = inner.start(block, slot)?;
         let (verdict, verified) = bounded(1);
-        let job = Job {
+        let check = Check {
             block,
             slab: slot.slab().bytes().clone(),
             mark: Arc::clone(&mark),
             verdict,
         };
-        queue.send(job).map_err(|_| LinkError::WorkersGone)?;
+        queue.send(check).map_err(|_| LinkError::WorkersGone)?;
         Ok(Arc::new(VerifiedMark {
             inner: mark,
             verdict: verified,

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, panic_message};
-use crate::link::{Arrival, Mark};
-use crate::record::{LoadKind, LoadRecord};
-use crate::slot::Slot;
+use crate::links::{Arrival, Mark};
+use crate::ring::record::{LoadKind, LoadRecord};
+use crate::ring::slot::Slot;
 
 #[must_use = "a ticket owns a slot: redeem it"]
 #[derive(Debug)]

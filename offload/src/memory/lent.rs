@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-/// See the module.
+/// A slab's bytes while threads write them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lent {
     start: *mut u8,

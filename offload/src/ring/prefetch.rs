@@ -11,10 +11,10 @@ use crossbeam_channel::{Receiver, Sender};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
-use crate::link::Link;
-use crate::route::Route;
-use crate::slot::Slot;
-use crate::ticket::Ticket;
+use crate::links::Link;
+use crate::ring::route::Route;
+use crate::ring::slot::Slot;
+use crate::ring::ticket::Ticket;
 
 /// The longest that waking up may take before it is called late.
 const WAKE_UP_MAX: Duration = Duration::from_millis(20);

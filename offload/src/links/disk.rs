@@ -20,13 +20,13 @@ use loader::{Access, AlignedBuf, BlockSource, Chunk, STREAM_READS, Storage};
 
 use crate::block::BlockId;
 use crate::error::{LinkError, OffloadError, panic_message};
-use crate::latch::Latch;
-use crate::lent::Lent;
-use crate::link::{Link, Mark};
+use crate::links::latch::Latch;
+use crate::links::pool::Pool;
+use crate::links::{Link, Mark};
+use crate::memory::lent::Lent;
+use crate::memory::slab::SlabBytes;
 use crate::plan::BufferBytes;
-use crate::pool::Pool;
-use crate::slab::SlabBytes;
-use crate::slot::Slot;
+use crate::ring::slot::Slot;
 
 /// One for each read in flight. They sleep in the kernel nearly all the time.
 const READERS: usize = STREAM_READS;
@@ -37,7 +37,7 @@ const DETOURS: usize = 8;
 
 #[derive(Debug)]
 pub struct DiskLink {
-    blocks: BTreeMap<BlockId, Arc<Home>>,
+    blocks: BTreeMap<BlockId, Arc<FileHome>>,
     queue: Option<Sender<BlockCopy>>,
     /// Raised on drop: queued chunks are then skipped, so that ending does not wait for them.
     ending: Arc<AtomicBool>,
@@ -45,7 +45,7 @@ pub struct DiskLink {
 }
 
 #[derive(Debug)]
-struct Home {
+struct FileHome {
     origin: Arc<str>,
     chunks: Vec<Chunk>,
     bytes: u64,
@@ -53,14 +53,14 @@ struct Home {
 
 /// The copy of one block into a slot.
 struct BlockCopy {
-    home: Arc<Home>,
+    home: Arc<FileHome>,
     slab: SlabBytes,
     latch: Arc<Latch>,
 }
 
 /// One chunk of a copy.
-struct Job {
-    home: Arc<Home>,
+struct ChunkRead {
+    home: Arc<FileHome>,
     chunk: usize,
     slab: Lent,
     latch: Arc<Latch>,
@@ -90,9 +90,9 @@ impl DiskLink {
     ) -> Result<Self, OffloadError> {
         let blocks: BTreeMap<_, _> = blocks
             .into_iter()
-            .map(|(block, source)| (block, Arc::new(Home::of(&source, sources))))
+            .map(|(block, source)| (block, Arc::new(FileHome::of(&source, sources))))
             .collect();
-        let chunks = |home: &Arc<Home>| home.chunks.len();
+        let chunks = |home: &Arc<FileHome>| home.chunks.len();
         let chunks_max = blocks.values().map(chunks).max().unwrap_or(0);
         let buffers = buffers(blocks.values().map(|home| &home.chunks));
         let pool = Pool::new(buffers.count(slots) as usize, buffers.each as usize);
@@ -112,7 +112,7 @@ impl DiskLink {
             threads: Vec::new(),
         };
         // After the link, so that it goes first: workers end with the last who could deal.
-        let (dealt, jobs) = bounded(chunks_max * slots);
+        let (dealt, reads) = bounded(chunks_max * slots);
         let reader = || Reader {
             sources: sources.to_vec(),
             access,
@@ -126,8 +126,8 @@ impl DiskLink {
                 let (copies, dealt) = (copies.clone(), dealt.clone());
                 link.spawn(index, move || reader.fill(&copies, &dealt))?;
             } else {
-                let jobs = jobs.clone();
-                link.spawn(index, move || reader.work(&jobs))?;
+                let reads = reads.clone();
+                link.spawn(index, move || reader.work(&reads))?;
             }
         }
         Ok(link)
@@ -173,7 +173,7 @@ fn buffers<'a>(blocks: impl Iterator<Item = &'a Vec<Chunk>>) -> BufferBytes {
     }
 }
 
-impl Home {
+impl FileHome {
     fn of(source: &BlockSource, sources: &[Arc<dyn Storage>]) -> Self {
         let chunks = source.chunks();
         let mut names: Vec<&str> = Vec::new();
@@ -242,10 +242,10 @@ struct Reader {
 impl Reader {
     /// A filler's life. (Two copies that are started in the same moment may be dealt in the wrong
     /// order: not worth a lock, which small blocks would feel.)
-    fn fill(mut self, copies: &Receiver<BlockCopy>, dealt: &Sender<Job>) {
+    fn fill(mut self, copies: &Receiver<BlockCopy>, dealt: &Sender<ChunkRead>) {
         for BlockCopy { home, slab, latch } in copies {
             let fill = |bytes: &mut [u8]| {
-                let job = |chunk, slab| Job {
+                let read = |chunk, slab| ChunkRead {
                     home: Arc::clone(&home),
                     chunk,
                     slab,
@@ -255,12 +255,12 @@ impl Reader {
                     let last = home.chunks.len().checked_sub(1);
                     for chunk in 0..last.unwrap_or(0) {
                         // There is room, and there are workers as long as there are fillers.
-                        if dealt.send(job(chunk, slab)).is_err() {
+                        if dealt.send(read(chunk, slab)).is_err() {
                             latch.part(Err(LinkError::WorkersGone));
                         }
                     }
                     if let Some(last) = last {
-                        self.run(&job(last, slab));
+                        self.run(&read(last, slab));
                     }
                 };
                 Lent::to(bytes, deal, || latch.wait_for_parts());
@@ -275,30 +275,30 @@ impl Reader {
     }
 
     /// A worker's life.
-    fn work(mut self, jobs: &Receiver<Job>) {
-        for job in jobs {
-            self.run(&job);
+    fn work(mut self, reads: &Receiver<ChunkRead>) {
+        for read in reads {
+            self.run(&read);
         }
     }
 
-    fn run(&mut self, job: &Job) {
+    fn run(&mut self, read: &ChunkRead) {
         if self.ending.load(Ordering::Relaxed) {
             // Whoever still waits for it must not wait for ever.
-            job.latch.part(Err(LinkError::WorkersGone));
+            read.latch.part(Err(LinkError::WorkersGone));
             return;
         }
-        let done = catch_unwind(AssertUnwindSafe(|| self.carry(job)))
+        let done = catch_unwind(AssertUnwindSafe(|| self.carry(read)))
             .unwrap_or_else(|panic| Err(LinkError::Panicked(panic_message(panic.as_ref()))));
-        job.latch.part(done);
+        read.latch.part(done);
     }
 
     #[expect(unsafe_code, reason = "a part of a slab is borrowed")]
-    fn carry(&mut self, job: &Job) -> Result<(), LinkError> {
-        job.latch.begin();
-        let chunk = &job.home.chunks[job.chunk];
-        // SAFETY: the filler waits for this job's word, which comes when this is over, and the
+    fn carry(&mut self, read: &ChunkRead) -> Result<(), LinkError> {
+        read.latch.begin();
+        let chunk = &read.home.chunks[read.chunk];
+        // SAFETY: the filler waits for this read's word, which comes when this is over, and the
         // ranges that a block's chunks ask for, each once, do not overlap.
-        let part = |range| unsafe { job.slab.part(range) };
+        let part = |range| unsafe { read.slab.part(range) };
         let Self { sources, none, .. } = self;
         let bring = |buffer: &mut AlignedBuf| chunk.bring(sources, buffer, self.access, part);
         Ok(match chunk.buffer_bytes() {

@@ -11,8 +11,8 @@ use loader::DType;
 use loader::huge_pages::{self, HUGE_PAGE_BYTES};
 
 use crate::error::OffloadError;
-use crate::numa::NumaNode;
-use crate::zero_pages::zero_pages;
+use crate::memory::numa::NumaNode;
+use crate::memory::zero_pages::zero_pages;
 
 /// Memory smaller than a huge page starts on a page, and has its pages to itself: a driver that
 /// pins memory for a device pins whole pages, and a disk brings whole ones.

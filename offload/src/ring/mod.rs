@@ -1,4 +1,4 @@
-//! The streamed stack: resident blocks, a ring of slots, and one way in.
+//! The ring: slots, the thread that fills them, and who has which.
 //!
 //! Slots travel, and holding one is the whole protocol:
 //!
@@ -16,8 +16,15 @@
 //! * A failed load ends the run: the visit that wanted the block reports it, with the block and
 //!   the file. Dropping the stack hangs up both channels and joins the thread.
 
+pub mod itinerary;
+mod prefetch;
+pub mod record;
+mod route;
+pub mod slot;
+pub mod stack;
+pub mod ticket;
+
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -25,197 +32,21 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use self::prefetch::{Ends, Failure};
 use crate::block::BlockId;
 use crate::error::{OffloadError, panic_message};
-use crate::itinerary::Itinerary;
-use crate::link::Link;
-use crate::prefetch::{self, Ends, Failure};
-use crate::record::{LoadKind, LoadRecord};
-use crate::route::{Expected, Route};
-use crate::slab::Slab;
-use crate::slot::{Slot, Touching};
-use crate::ticket::{Ticket, Visited};
+use crate::links::Link;
+use crate::ring::itinerary::Itinerary;
+use crate::ring::route::{Expected, Route};
+use crate::ring::slot::{Slot, Touching};
+use crate::ring::stack::Prefetch;
+use crate::ring::ticket::{Ticket, Visited};
 
 /// How long a wait for a copy goes on before it looks whether anybody still wants it.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(50);
 
-/// When streamed blocks are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Prefetch {
-    /// As soon as a slot is free, in the itinerary's order.
-    Ahead,
-    /// When a visit asks. Every load is then `Sync`.
-    AtNeed,
-}
-
-/// The visits of a unit of work whose records are read later.
-#[derive(Debug, Default)]
-pub struct Visits(Vec<Visited>);
-
 #[derive(Debug)]
-pub struct StreamedStack {
-    resident: BTreeMap<BlockId, Slab>,
-    ring: Option<Ring>,
-    /// Visits of streamed blocks since they were last set aside; allocated once.
-    visited: Vec<Visited>,
-}
-
-impl StreamedStack {
-    /// A stack that streams nothing.
-    pub fn resident() -> Self {
-        Self {
-            resident: BTreeMap::new(),
-            ring: None,
-            visited: Vec::new(),
-        }
-    }
-
-    /// Starts the prefetch thread; with `Prefetch::Ahead` the first slot begins to fill at once,
-    /// and the others when they have been touched, if they are large (see `Touching`). The slots
-    /// are as large as the largest block. `later`: blocks that the link can bring as well, for
-    /// itineraries that follow.
-    pub fn streaming(
-        slots: Vec<Slot>,
-        itinerary: Itinerary,
-        later: &[BlockId],
-        link: Box<dyn Link>,
-        prefetch: Prefetch,
-    ) -> Result<Self, OffloadError> {
-        assert!(
-            !slots.is_empty() || (itinerary.is_empty() && later.is_empty()),
-            "a ring without slots"
-        );
-        let visited = Vec::with_capacity(itinerary.len());
-        let ring = Ring::start(slots, itinerary, later, link, prefetch)?;
-        Ok(Self {
-            resident: BTreeMap::new(),
-            ring: Some(ring),
-            visited,
-        })
-    }
-
-    /// Adds a resident block. The ring's first slots fill while resident blocks are being read.
-    pub fn keep(&mut self, block: BlockId, slab: Slab) {
-        self.resident.insert(block, slab);
-    }
-
-    /// Goes on with another itinerary, from the next unit of work on: from the one under way if
-    /// none of its blocks was visited yet. Copies that were begun for the next unit of the old one are
-    /// given back unseen, before the first visit of the new one; they are no more than there are
-    /// slots, and none where this is said early enough.
-    pub fn follow(&mut self, next: Itinerary) -> Result<(), OffloadError> {
-        let Some(ring) = self.ring.as_mut() else {
-            return match next.blocks().next() {
-                Some(block) => Err(OffloadError::Unknown { block }),
-                None => Ok(()),
-            };
-        };
-        if let Some(block) = next.blocks().find(|it| !ring.origins.contains_key(it)) {
-            return Err(OffloadError::Unknown { block });
-        }
-        ring.unit_blocks = next.len();
-        self.visited.reserve(next.len());
-        ring.route.follow(ring.visits, next);
-        Ok(())
-    }
-
-    /// Setting the flag ends the wait for a copy with [`OffloadError::Cancelled`]. The copy goes
-    /// on, and the block can be visited again.
-    pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
-        if let Some(ring) = &mut self.ring {
-            ring.cancel = flag;
-        }
-    }
-
-    /// Runs `work` over the block's weights: at once if it is resident, otherwise when its copy
-    /// has landed. All branches that need the block belong into one visit: the link is paid once.
-    pub fn visit<R, E: From<OffloadError>>(
-        &mut self,
-        block: BlockId,
-        work: impl FnOnce(&Slab) -> Result<R, E>,
-    ) -> Result<R, E> {
-        if let Some(slab) = self.resident.get(&block) {
-            return work(slab);
-        }
-        let ring = self.ring.as_mut().ok_or(OffloadError::Unknown { block })?;
-        let (slot, mut visited) = ring.take(block)?;
-        // A panic in the closure must not keep the slot: the next visits would wait for it.
-        let result = catch_unwind(AssertUnwindSafe(|| work(slot.slab())));
-        let released = ring.give_back(slot, &mut visited);
-        self.visited.push(visited);
-        match result {
-            Ok(Ok(done)) => released.map(|()| done).map_err(E::from),
-            // What the work ended in is told now, and the ring's failure at the next visit.
-            Ok(Err(error)) => {
-                ring.unsaid = released.err();
-                Err(error)
-            }
-            Err(panic) => {
-                ring.unsaid = released.err();
-                resume_unwind(panic)
-            }
-        }
-    }
-
-    /// Goes on to the next unit of work after a pass that was cut short: takes the copies that
-    /// are already on their way for the rest of this one and gives their slots back.
-    pub fn finish_unit(&mut self) -> Result<(), OffloadError> {
-        let Some(ring) = self.ring.as_mut() else {
-            return Ok(());
-        };
-        while !ring.route.begins_unit(ring.visits) {
-            let Some(block) = ring.route.expected(ring.visits).block else {
-                break;
-            };
-            let (slot, mut visited) = ring.take(block)?;
-            ring.give_back(slot, &mut visited)?;
-        }
-        self.visited.clear();
-        Ok(())
-    }
-
-    /// Moves the visits of the unit of work that is over out of the next one's way, in place of
-    /// what `aside` held before.
-    pub fn set_aside(&mut self, aside: &mut Visits) {
-        aside.0.clear();
-        aside.0.reserve(self.visited.len());
-        std::mem::swap(&mut aside.0, &mut self.visited);
-    }
-
-    /// Moves the records of those visits to the end of `into`. To be called when compute has been
-    /// waited for at the unit's end, and before the visits of the unit after the next: what a
-    /// device knows of them is overwritten then.
-    pub fn read(
-        &mut self,
-        aside: &mut Visits,
-        into: &mut Vec<LoadRecord>,
-    ) -> Result<(), OffloadError> {
-        for visited in aside.0.drain(..) {
-            let block = visited.record.block;
-            match (visited.complete(), self.ring.as_mut()) {
-                (Ok(record), _) => into.push(record),
-                (Err(source), Some(ring)) => {
-                    return Err(ring.fail(block, Failure::Link(Box::new(source))));
-                }
-                (Err(_), None) => return Err(OffloadError::Unknown { block }),
-            }
-        }
-        Ok(())
-    }
-
-    /// What the last load turned out to be, until it is set aside.
-    pub fn last_load(&self) -> Option<LoadKind> {
-        self.visited.last().map(|visited| visited.record.kind)
-    }
-
-    /// Streamed blocks in the longest unit of work.
-    pub fn streamed_count(&self) -> usize {
-        self.ring.as_ref().map_or(0, |ring| ring.unit_blocks)
-    }
-}
-
-#[derive(Debug)]
-struct Ring {
+pub(crate) struct Ring {
     route: Arc<Route>,
     /// Of the itinerary that was given last.
     unit_blocks: usize,
@@ -243,7 +74,7 @@ struct RingEnds {
 }
 
 impl Ring {
-    fn start(
+    pub fn start(
         slots: Vec<Slot>,
         itinerary: Itinerary,
         later: &[BlockId],
@@ -296,7 +127,39 @@ impl Ring {
         })
     }
 
-    fn take(&mut self, block: BlockId) -> Result<(Slot, Visited), OffloadError> {
+    /// See [`crate::StreamedStack::follow`].
+    pub fn follow(&mut self, next: Itinerary) -> Result<(), OffloadError> {
+        if let Some(block) = next.blocks().find(|it| !self.origins.contains_key(it)) {
+            return Err(OffloadError::Unknown { block });
+        }
+        self.unit_blocks = next.len();
+        self.route.follow(self.visits, next);
+        Ok(())
+    }
+
+    pub fn cancel_with(&mut self, flag: Arc<AtomicBool>) {
+        self.cancel = flag;
+    }
+
+    /// Of the itinerary that was given last.
+    pub fn unit_blocks(&self) -> usize {
+        self.unit_blocks
+    }
+
+    /// What is still to be visited of the unit of work under way; `None` where one begins.
+    pub fn next_of_unit(&self) -> Option<BlockId> {
+        match self.route.begins_unit(self.visits) {
+            true => None,
+            false => self.route.expected(self.visits).block,
+        }
+    }
+
+    /// A failure beside an error of the visit's own work: the next visit tells it.
+    pub fn say_later(&mut self, failure: Option<OffloadError>) {
+        self.unsaid = failure;
+    }
+
+    pub fn take(&mut self, block: BlockId) -> Result<(Slot, Visited), OffloadError> {
         if let Some(error) = self.unsaid.take() {
             return Err(error);
         }
@@ -353,7 +216,7 @@ impl Ring {
     }
 
     /// Ends the run, and says why.
-    fn fail(&mut self, block: BlockId, failure: Failure) -> OffloadError {
+    pub fn fail(&mut self, block: BlockId, failure: Failure) -> OffloadError {
         self.join();
         let origin = self.origins.get(&block).cloned();
         let origin = origin.unwrap_or_else(|| "its home".into());
@@ -393,7 +256,7 @@ impl Ring {
 
     /// Releases the slot and notes when, and how long that took. A slot that could not be released
     /// never meets another copy: the run ends with it.
-    fn give_back(&mut self, mut slot: Slot, visited: &mut Visited) -> Result<(), OffloadError> {
+    pub fn give_back(&mut self, mut slot: Slot, visited: &mut Visited) -> Result<(), OffloadError> {
         let released_at = Instant::now();
         if let Err(source) = visited.release() {
             return Err(self.fail(visited.record.block, Failure::Link(Box::new(source))));
