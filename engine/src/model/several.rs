@@ -14,7 +14,7 @@ use crate::machine::memory;
 use crate::profile::{Startup, stage};
 use crate::weights::ends::Ends;
 
-/// See the module.
+/// Models over one ring.
 #[derive(Debug)]
 pub(crate) struct Several {
     pub models: Vec<Model>,

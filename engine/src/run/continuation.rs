@@ -12,7 +12,7 @@ use crate::text::{
     Candidates, Detokenizer, Grammar, LikelyTokens, Logprobs, Matcher, Sampler, StopStrings, Wanted,
 };
 
-/// See the module.
+/// A text that is going on.
 #[derive(Debug)]
 pub struct Continuation {
     options: GenerationOptions,

@@ -19,7 +19,7 @@ use crate::profile::{
 };
 use crate::text::{Candidates, Wanted};
 
-/// See the module.
+/// Makes passes over one model, and measures them.
 pub(crate) struct Passes<'m> {
     pub model: &'m mut Model,
     pub compute: Box<dyn Compute>,

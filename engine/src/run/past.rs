@@ -16,7 +16,7 @@ pub struct Measured {
     pub loads: Vec<LoadRecord>,
 }
 
-/// See the module.
+/// What is known of the passes made so far.
 #[derive(Debug)]
 pub(crate) struct Past {
     on_device: bool,

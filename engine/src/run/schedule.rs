@@ -7,23 +7,26 @@
 //! is computed again from its tokens, with the same bits.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::continuation::Continuation;
-use super::generation::{Ended, GeneratedToken, GenerationOptions};
+use super::generation::GenerationOptions;
 use super::sequence::Part;
 use super::session::Session;
-use crate::compute::batch::RunKind;
 use crate::error::EngineError;
 use crate::profile::PassTiming;
 
 mod leaver;
+mod outcome;
 mod pace;
 mod places;
+mod request;
 
 pub use leaver::Leaver;
 use pace::Pace;
 use places::{Places, in_common};
+use request::Request;
+pub use request::{Account, Told};
 
 /// A prompt that has so much more in common with one that is being read waits until it is read.
 const WORTH_WAITING_TOKENS: usize = 64;
@@ -50,47 +53,6 @@ impl Default for ScheduleOptions {
     }
 }
 
-/// What becomes of a request, in order: chunks of its prompt, tokens, its end.
-#[derive(Debug)]
-pub enum Told {
-    /// So many tokens of its prompt are read; the first time, those that were there already.
-    Prompt {
-        read: usize,
-    },
-    Token(GeneratedToken),
-    Ended {
-        /// Text that was held back for a stop string.
-        rest: String,
-        ended: Ended,
-        /// Which of the texts to stop at did.
-        stopped_by: Option<usize>,
-        account: Account,
-    },
-    Failed(EngineError),
-}
-
-/// What a request took.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Account {
-    pub prompt_tokens: usize,
-    /// Those of the prompt that were there already, from another request.
-    pub cached_tokens: usize,
-    pub generated_tokens: usize,
-    /// Until it had a place.
-    pub queued: Duration,
-    /// From there to its first token.
-    pub prompt: Duration,
-    /// From its first token to its end.
-    pub generating: Duration,
-    /// What its grammar took to say which tokens may come.
-    pub masking: Duration,
-    /// Its passes' waiting for streamed layers.
-    pub stalled: Duration,
-    /// What its passes brought over the link, and the time that they took.
-    pub link_bytes: u64,
-    pub passes: Duration,
-}
-
 /// What is going on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
@@ -103,7 +65,7 @@ pub struct Load {
     pub kept_bytes: u64,
 }
 
-/// See the module.
+/// Requests, and the session that serves them.
 #[derive(Debug)]
 pub struct Scheduler<'m> {
     session: Session<'m>,
@@ -116,63 +78,6 @@ pub struct Scheduler<'m> {
     running: Vec<Request>,
     /// After a pass that failed: each runs alone for a pass, so that only the culprit fails.
     apart: Vec<u64>,
-}
-
-#[derive(Debug)]
-struct Request {
-    id: u64,
-    continuation: Continuation,
-    account: Account,
-    submitted: Instant,
-    /// When it first had a place.
-    began: Option<Instant>,
-    first_token: Option<Instant>,
-    place: usize,
-    /// Tokens that its sequence has seen.
-    seen: usize,
-}
-
-impl Request {
-    /// The next tokens to read, at most so many, and how.
-    fn next(&self, chunk: usize) -> (&[u32], RunKind) {
-        let prompt = self.continuation.prompt_tokens();
-        let tokens = self.continuation.tokens();
-        if self.seen < prompt {
-            let end = prompt.min(self.seen + chunk);
-            return (&tokens[self.seen..end], RunKind::Prompt { whole: prompt });
-        }
-        if !self.reads() {
-            return (&tokens[self.seen..], RunKind::Decode);
-        }
-        // It gave way, and comes to where it was with the same bits.
-        let end = tokens.len().min(self.seen + chunk);
-        (&tokens[self.seen..end], RunKind::Verify)
-    }
-
-    /// Whether it has more to read than the token that it was given last.
-    fn reads(&self) -> bool {
-        self.seen < self.continuation.prompt_tokens()
-            || self.seen + 1 < self.continuation.tokens().len()
-    }
-
-    /// Whether a pass that reads so many of its tokens gives it the next one.
-    fn says_after(&self, tokens: usize) -> bool {
-        self.seen + tokens == self.continuation.tokens().len()
-    }
-
-    fn finished(&mut self) -> Account {
-        let now = Instant::now();
-        let began = self.began.unwrap_or(now);
-        let first = self.first_token.unwrap_or(now);
-        Account {
-            prompt_tokens: self.continuation.prompt_tokens(),
-            generated_tokens: self.continuation.generated().len(),
-            queued: began - self.submitted,
-            prompt: first.saturating_duration_since(began),
-            generating: now - first,
-            ..self.account
-        }
-    }
 }
 
 /// A request's part of the next pass.
@@ -222,16 +127,7 @@ impl<'m> Scheduler<'m> {
         let model = self.session.model();
         model.blueprint().check_tokens(&prompt, 0)?;
         let continuation = Continuation::new(model, prompt, options)?;
-        self.waiting.push_back(Request {
-            id,
-            continuation,
-            account: Account::default(),
-            submitted: Instant::now(),
-            began: None,
-            first_token: None,
-            place: 0,
-            seen: 0,
-        });
+        self.waiting.push_back(Request::new(id, continuation));
         Ok(())
     }
 
@@ -282,27 +178,6 @@ impl<'m> Scheduler<'m> {
             let _ = request.continuation.next(room);
         }
         self.take_out(tell);
-    }
-
-    /// Tells those that have ended, and frees their places.
-    fn take_out(&mut self, tell: &mut dyn FnMut(u64, Told)) {
-        let places = &mut self.places;
-        self.running.retain_mut(|request| {
-            let Some(ended) = request.continuation.ended() else {
-                return true;
-            };
-            let account = request.finished();
-            let rest = request.continuation.rest();
-            let told = Told::Ended {
-                rest,
-                ended,
-                stopped_by: request.continuation.stopped_by(),
-                account,
-            };
-            tell(request.id, told);
-            places.free(request.place);
-            false
-        });
     }
 
     /// Gives places to those that wait.
@@ -430,84 +305,5 @@ impl<'m> Scheduler<'m> {
             });
         }
         self.session.batch(&mut parts)
-    }
-
-    /// What came of a pass: for each that took part, more of its prompt, or a token.
-    fn tell_all(
-        &mut self,
-        planned: &[Planned],
-        timing: &PassTiming,
-        tell: &mut dyn FnMut(u64, Told),
-    ) {
-        let loads = self.session.loads().iter();
-        let bytes: u64 = loads.map(|load| load.bytes).sum();
-        let reads = |planned: &&Planned| self.running[planned.at].reads();
-        let readers = planned.iter().filter(reads).count();
-        let rows = planned.iter().filter(reads).map(|planned| planned.tokens);
-        self.pace.learn(timing, rows.sum(), planned.len() - readers);
-        let says = planned
-            .iter()
-            .filter(|planned| self.running[planned.at].says_after(planned.tokens))
-            .count();
-        let logits = if says > 0 {
-            self.session.logits()
-        } else {
-            &mut []
-        };
-        let size = (logits.len() / says.max(1)).max(1);
-        let mut each = logits.chunks_exact_mut(size);
-        let mut failed = Vec::new();
-        for planned in planned {
-            let request = &mut self.running[planned.at];
-            let said = request.says_after(planned.tokens);
-            let prompt = request.continuation.prompt_tokens();
-            let of_prompt = request.seen < prompt;
-            request.seen += planned.tokens;
-            request.account.passes += timing.total;
-            request.account.stalled += timing.stalled();
-            request.account.link_bytes += bytes;
-            if of_prompt {
-                tell(request.id, Told::Prompt { read: request.seen });
-            }
-            if !said {
-                continue;
-            }
-            let Some(logits) = each.next() else {
-                continue;
-            };
-            match request.continuation.sample(logits) {
-                Ok(token) => {
-                    if let Some((from, to)) = request.continuation.times().mask {
-                        request.account.masking += to - from;
-                    }
-                    request.first_token.get_or_insert_with(Instant::now);
-                    if !request.continuation.is_end(token) {
-                        tell(request.id, Told::Token(request.continuation.take(token)));
-                    }
-                }
-                Err(error) => failed.push((request.id, error)),
-            }
-        }
-        for (id, error) in failed {
-            self.drop_request(id);
-            tell(id, Told::Failed(error));
-        }
-        self.take_out(tell);
-    }
-
-    /// A pass failed. If it was one request's, that one fails; else each runs alone once.
-    fn failed(&mut self, planned: &[Planned], error: EngineError, tell: &mut dyn FnMut(u64, Told)) {
-        match planned {
-            [one] => {
-                let request = self.running.remove(one.at);
-                // What it has seen may be why.
-                self.places.clear(request.place);
-                tell(request.id, Told::Failed(error));
-            }
-            several => {
-                let ids = several.iter().map(|planned| self.running[planned.at].id);
-                self.apart = ids.rev().collect();
-            }
-        }
     }
 }

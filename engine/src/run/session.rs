@@ -18,7 +18,7 @@ use crate::model::Model;
 use crate::profile::{PassKind, PassTiming, Recording, Timing};
 use crate::text::{Candidates, Wanted};
 
-/// See the module.
+/// A model in use: its passes, and a sequence of its own.
 pub struct Session<'m> {
     pub(crate) passes: Passes<'m>,
     /// `None` once it was taken.

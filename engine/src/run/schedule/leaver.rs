@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// See the module.
+/// Ends passes that are made for clients who are gone.
 #[derive(Debug, Clone, Default)]
 pub struct Leaver {
     /// Those that the pass under way reads prompts for, unless it gives another request a token.

@@ -20,7 +20,7 @@ const TELLING_ROWS: usize = 8;
 /// Rows are computed in tiles.
 const ROW_STEP: usize = 16;
 
-/// See the module.
+/// How long rows take, as learned from passes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pace {
     /// Computing one row of a prompt, in seconds.

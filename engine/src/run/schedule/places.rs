@@ -9,7 +9,7 @@ use crate::error::EngineError;
 /// Less in common is read again: it costs less than looking after it.
 const WORTH_TOKENS: usize = 16;
 
-/// See the module.
+/// The places that requests run in.
 #[derive(Debug)]
 pub(super) struct Places {
     places: Vec<Place>,
