@@ -13,7 +13,7 @@ use offload::{OffloadError, PlanError};
 
 use crate::args::Idle;
 
-/// See the module.
+/// Why a command ended without what was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]

@@ -16,7 +16,7 @@ use super::prepare::Prepared;
 use super::server::{Phase, Ready, Server};
 use super::split::Split;
 
-/// See the module.
+/// The answers of one request, as they come.
 #[derive(Debug)]
 pub struct Answers {
     news: UnboundedReceiver<News>,

@@ -56,7 +56,7 @@ impl Teller {
     }
 }
 
-/// See the module.
+/// Where requests come in.
 #[derive(Debug)]
 pub struct Door {
     orders: SyncSender<Order>,

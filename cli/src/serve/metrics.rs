@@ -83,7 +83,7 @@ impl Pass {
     }
 }
 
-/// See the module.
+/// Counts and times, for `/metrics` and the panel.
 #[derive(Debug)]
 pub struct Metrics {
     counts: Mutex<Counts>,

@@ -57,7 +57,7 @@ pub enum Phase {
     Over,
 }
 
-/// See the module.
+/// What all handlers of requests share.
 #[derive(Debug)]
 pub struct Server {
     pub settings: Settings,

@@ -15,7 +15,7 @@ mod calls;
 /// A template may leave out most of a conversation.
 const CONVERSATION_FACTOR: u64 = 16;
 
-/// See the module.
+/// A checkpoint's tokenizer and templates.
 #[derive(Debug)]
 pub struct Texts {
     tokenizer: Option<Tokenizer>,

@@ -113,7 +113,7 @@ impl FastSize {
     }
 }
 
-/// See the module.
+/// Computes by this crate's kernels over host memory.
 #[derive(Debug)]
 pub struct FastCompute {
     config: SharedConfig,

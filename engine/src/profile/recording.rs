@@ -47,7 +47,7 @@ pub struct StepRecord {
     pub memory_bytes: Option<u64>,
 }
 
-/// See the module.
+/// The timeline of a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recording {
     /// What happened before the first pass: `model_load`, `init`, and what is no

@@ -58,7 +58,7 @@ pub enum LeftOut {
     },
 }
 
-/// See the module.
+/// Runs of one subject, compared.
 #[derive(Debug)]
 pub struct Checkup {
     subject: Box<dyn Subject>,

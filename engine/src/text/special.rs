@@ -46,7 +46,7 @@ impl AddedToken {
     }
 }
 
-/// See the module.
+/// The special tokens of a checkpoint, by what they are for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
     /// Tokens by their names, `bos_token` and the like.

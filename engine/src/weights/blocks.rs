@@ -8,7 +8,7 @@ use loader::{
 };
 use offload::{Home, LayerIndex};
 
-/// See the module.
+/// The blocks of a model or a fuser.
 #[derive(Debug, Clone)]
 pub struct Blocks(Vec<Block>);
 

@@ -9,7 +9,7 @@ use offload::{BlockId, Expectation, Home, RamHome, Reference};
 
 use crate::error::EngineError;
 
-/// See the module.
+/// What weights are held to while they are read.
 #[derive(Debug)]
 pub struct Verification {
     manifest: Option<Manifest>,

@@ -9,7 +9,7 @@ use crate::failure::{Failure, Usage};
 use crate::output::Console;
 use crate::prompt::{ids, of_file as of_path, without_mark};
 
-/// See the module.
+/// A prompt to measure with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     pub label: String,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::failure::Usage;
 
-/// See the module.
+/// A line that begins with a slash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Without a text: tell it.

@@ -27,7 +27,7 @@ pub enum Next {
     End,
 }
 
-/// See the module.
+/// Where lines come from.
 pub enum Input {
     Terminal(Box<Terminal>),
     Pipe(Pipe),

@@ -8,7 +8,7 @@ const PLAIN: &str = "\x1b[0m";
 /// Reasoning is over: what stood around its tags went with them.
 const ANSWERS: &str = "\n\n";
 
-/// See the module.
+/// Paints thoughts apart from the answer.
 #[derive(Debug)]
 pub struct Reasoning {
     /// `None`: nothing is painted.

@@ -12,7 +12,7 @@ use crate::prompt;
 /// The name that templates ask for whether to think.
 const THINKING: &str = "enable_thinking";
 
-/// See the module.
+/// A conversation under way.
 #[derive(Debug)]
 pub struct Talk {
     pub chat: Chat,

@@ -14,7 +14,7 @@ const MORE_BYTES: u64 = 1 << 30;
 /// How many times faster a link is asked about.
 const FASTER: f64 = 2.0;
 
-/// See the module.
+/// What to run, and why.
 #[derive(Debug, Serialize)]
 pub struct Advice {
     pub command: String,

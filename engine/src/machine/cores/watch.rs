@@ -21,7 +21,7 @@ fn this_thread() -> Option<PathBuf> {
     Some(Path::new("/proc").join(entry))
 }
 
-/// See the module.
+/// Looks at what the compute threads get of their cores.
 #[derive(Debug)]
 pub struct CoreWatch {
     threads: Vec<File>,

@@ -16,7 +16,7 @@ use crate::model::shared::SharedStack;
 use crate::profile::{Clock, PassKind, PassTiming, Recording, SpanName, Stage};
 use crate::run::past::Measured;
 
-/// See the module.
+/// A projection under way.
 #[derive(Debug)]
 pub(super) struct Projecting<'m> {
     beside: &'m Beside,

@@ -20,7 +20,7 @@ use crate::run::generation::{Generation, GenerationOptions};
 use crate::run::past::Measured;
 use crate::run::session::Session;
 
-/// See the module.
+/// A base that a teacher's cache is fused into.
 #[derive(Debug)]
 pub struct C2cSession<'m> {
     base: Session<'m>,

@@ -5,7 +5,7 @@ use offload::{Rates, predict};
 
 use super::Runs;
 
-/// See the module.
+/// The expected budget of a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
     pub rows: Vec<BudgetRow>,

@@ -85,7 +85,7 @@ pub struct Shape {
     pub(super) repeated: Map<String, Value>,
 }
 
-/// See the module.
+/// A request from its body alone.
 #[cfg(test)]
 pub fn read(body: &[u8], strict: bool) -> Result<(Ask, Shape, Notes), Refusal> {
     read_fields(Fields::of_body(body)?, strict)
