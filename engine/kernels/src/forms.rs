@@ -203,7 +203,7 @@ struct Products<'a> {
 
 impl<'a> Products<'a> {
     fn linear(&self, index: usize) -> Linear<'a> {
-        let weights = self.matrices[index];
+        let weights = &self.matrices[index];
         Linear {
             weights,
             x: self.x,

@@ -61,7 +61,7 @@ pub fn logits(
             eps,
             width,
             hidden,
-            head,
+            head: &head,
             own: Shared::new(&mut scratch.own_normed),
             normed: Shared::new(&mut scratch.normed),
             tiles: Shared::new(&mut scratch.tiles),
@@ -83,7 +83,7 @@ struct Logits<'a> {
     eps: f32,
     width: usize,
     hidden: &'a [f32],
-    head: Matrix<'a>,
+    head: &'a Matrix<'a>,
     /// A row for each worker, where there is one in all.
     own: Shared<'a, f32>,
     normed: Shared<'a, f32>,

@@ -64,7 +64,7 @@ pub use predictor::{
 pub use projector::{
     FuseScratch, FuseScratchSize, HalfWeights, MlpWeights, ProjectorShape, ProjectorWeights, fuse,
 };
-pub use quant::Quantised;
+pub use quant::{Quantised, pack_q8_0};
 pub use rope::{Pairing, RopeTable};
 pub use run::{Run, RunKind};
 pub use scratch::{Scratch, ScratchSize};

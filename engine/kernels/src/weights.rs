@@ -138,7 +138,7 @@ impl<'a> Matrix<'a> {
         let mut free = self.more.iter_mut().filter(|strip| strip.is_none());
         for strip in below.strips() {
             match free.next() {
-                Some(free) => *free = Some(strip),
+                Some(free) => *free = Some(*strip),
                 None => panic!("more than {STRIPS_MAX} strips"),
             }
         }
@@ -147,8 +147,8 @@ impl<'a> Matrix<'a> {
     }
 
     /// The strips, in the order of the rows.
-    pub fn strips(&self) -> impl Iterator<Item = Strip<'a>> + use<'a> {
-        std::iter::once(self.first).chain(self.more.into_iter().flatten())
+    pub fn strips(&self) -> impl Iterator<Item = &Strip<'a>> {
+        std::iter::once(&self.first).chain(self.more.iter().flatten())
     }
 
     /// Outputs.
@@ -163,7 +163,7 @@ impl<'a> Matrix<'a> {
 
     /// Bytes of memory that reading the matrix takes.
     pub fn bytes(&self) -> usize {
-        let bytes = |strip: Strip<'_>| match strip.numbers {
+        let bytes = |strip: &Strip<'_>| match strip.numbers {
             Numbers::Plain(data) => data.bytes(),
             Numbers::Compact(data) => data.bytes(),
             Numbers::Quantised(data) => data.bytes(),

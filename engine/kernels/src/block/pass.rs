@@ -230,7 +230,7 @@ impl<'a> Pass<'a> {
             Part::Qkv => {
                 let rows = self.shape.qkv_rows();
                 (
-                    w.qkv,
+                    &w.qkv,
                     w.qkv_bias,
                     hidden,
                     Then::Store,
@@ -240,12 +240,12 @@ impl<'a> Pass<'a> {
             }
             Part::Out => {
                 let (then, to) = add(w.out_norm);
-                (w.out, w.out_bias, width, then, to, hidden)
+                (&w.out, w.out_bias, width, then, to, hidden)
             }
             Part::GateUp => {
                 let bias = w.gate_up_bias;
                 (
-                    w.gate_up,
+                    &w.gate_up,
                     bias,
                     hidden,
                     Then::SwiGlu,
@@ -255,7 +255,7 @@ impl<'a> Pass<'a> {
             }
             Part::Down => {
                 let (then, to) = add(w.down_norm);
-                (w.down, w.down_bias, ffn, then, to, hidden)
+                (&w.down, w.down_bias, ffn, then, to, hidden)
             }
             _ => unreachable!("no projection"),
         };

@@ -190,7 +190,7 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
         // After those of the time before.
         let first = layer.products();
         Transposed {
-            weights: self.conv(at).weight,
+            weights: &self.conv(at).weight,
             x: self.stream(at),
             rows: layer.times * self.frames,
             out: self.products.part(first..self.products.len()),
@@ -249,7 +249,7 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
     /// A linear layer; it takes one phase.
     fn linear(&self, at: usize, part: Part) -> Linear<'a> {
         let layer = &self.layers[at];
-        type Parts<'a> = (Matrix<'a>, Weights<'a>, Option<Weights<'a>>);
+        type Parts<'a> = (&'a Matrix<'a>, Weights<'a>, Option<Weights<'a>>);
         let linear = |(weights, bias, gain): Parts<'a>, x, then, out| Linear {
             weights,
             x,
@@ -271,17 +271,17 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
         match part {
             Part::Up => {
                 let block = self.block(at);
-                let weights = (block.linear1, block.bias1, None);
+                let weights = (&block.linear1, block.bias1, None);
                 linear(weights, self.normed, Then::Gelu, self.inner)
             }
             Part::Down => {
                 let block = self.block(at);
-                let weights = (block.linear2, block.bias2, Some(block.ffn_gamma));
+                let weights = (&block.linear2, block.bias2, Some(block.ffn_gamma));
                 linear(weights, self.inner, Then::Add, self.target(at))
             }
             _ => {
                 let conv = self.conv(at);
-                let weights = (conv.weight, conv.bias, None);
+                let weights = (&conv.weight, conv.bias, None);
                 linear(weights, self.gathered, Then::Store, self.target(at))
             }
         }

@@ -32,7 +32,7 @@ const AHEAD: usize = 2 * DEPTH;
 #[derive(Clone, Copy)]
 pub(crate) struct Transposed<'a> {
     /// A row for each input: of each output its taps.
-    pub weights: Matrix<'a>,
+    pub weights: &'a Matrix<'a>,
     /// Rows of inputs that follow one another.
     pub x: Shared<'a, f32>,
     pub rows: usize,
@@ -110,7 +110,7 @@ impl<'a> Transposed<'a> {
             cols.piece(step / rows.steps()),
             rows.piece(step % rows.steps()),
         );
-        match numbers(&self.weights) {
+        match numbers(self.weights) {
             // SAFETY: passed on from the caller.
             Weights::Bf16(weights) => unsafe { self.chunk(level, weights, cols, rows) },
             // SAFETY: passed on from the caller.

@@ -66,6 +66,8 @@ pub fn connect(
                 out,
                 rows,
                 panels: None,
+                // Connectors are kept as they are.
+                rounded: Shared::new(&mut []),
             })
         };
         let links = |phase| match phase {

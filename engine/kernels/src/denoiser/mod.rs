@@ -52,9 +52,9 @@ pub fn embed_times(
     let inner = Shared::new(&mut scratch.stream);
     let out = Shared::new(&mut scratch.embeddings);
     let links = |phase| match phase {
-        0 => layer(weights.time_fc1, Then::Store, first, inner, rows),
+        0 => plain(weights.time_fc1, Then::Store, first, inner, rows),
         1 => None,
-        _ => layer(weights.time_fc2, Then::Store, inner, out, rows),
+        _ => plain(weights.time_fc2, Then::Store, inner, out, rows),
     };
     let row = |_, row: usize| {
         // SAFETY: the row is in one step, and the phase before is over.
@@ -96,7 +96,7 @@ pub fn condition(
     let stride = scratch.own.len() / scratch.threads;
     let panels = (Shared::new(&mut scratch.own), stride);
     let links = |phase| match phase {
-        0 => layer(weights.cond_proj, Then::Store, x, projected, rows),
+        0 => plain(weights.cond_proj, Then::Store, x, projected, rows),
         1 => None,
         _ => {
             let at = phase - 2;
@@ -106,7 +106,7 @@ pub fn condition(
             };
             let out = modulations.part(at * all * 3 * hidden..modulations.len());
             // Conditions at all times are many rows.
-            let layer = layer(matrix, Then::Store, activated, out, all)?;
+            let layer = plain(matrix, Then::Store, activated, out, all)?;
             Some(Layer {
                 panels: Some(panels),
                 ..layer
@@ -166,19 +166,21 @@ pub fn denoise_step(
     let out = Shared::new(out);
     let last = 1 + 3 * shape.layers;
     let links = |phase: usize| match (phase, phase.wrapping_sub(1) % 3) {
-        (0, _) => layer(weights.noisy_proj, Then::Store, x, steps.stream, rows),
+        (0, _) => plain(weights.noisy_proj, Then::Store, x, steps.stream, rows),
         (phase, _) if phase > last => {
-            layer(weights.final_linear, Then::Store, steps.normed, out, rows)
+            plain(weights.final_linear, Then::Store, steps.normed, out, rows)
         }
         (_, 0) => None,
         (_, part) => {
             let weights = &weights.layers[(phase - 1) / 3];
-            if part == 1 {
+            let layer = if part == 1 {
                 let both = weights.gate.above(weights.up);
-                layer(both, Then::SwiGlu, steps.normed, steps.inner, rows)
+                plain(both, Then::SwiGlu, steps.normed, steps.inner, rows)
             } else {
-                layer(weights.down, Then::Store, steps.inner, steps.added, rows)
-            }
+                plain(weights.down, Then::Store, steps.inner, steps.added, rows)
+            };
+            let rounded = steps.rounded;
+            layer.map(|layer| Layer { rounded, ..layer })
         }
     };
     // SAFETY: the row is in one step, and the phase before is over.
@@ -218,7 +220,8 @@ fn check(shape: &DenoiserShape, weights: &DenoiserWeights<'_>, scratch: &Denoise
     assert!(*shape == scratch.shape, "scratch of another shape");
 }
 
-fn layer<'a>(
+/// Without quantised weights.
+fn plain<'a>(
     weights: Matrix<'a>,
     then: Then,
     x: Shared<'a, f32>,
@@ -233,6 +236,7 @@ fn layer<'a>(
         out,
         rows,
         panels: None,
+        rounded: Shared::new(&mut []),
     })
 }
 

@@ -1,7 +1,7 @@
 //! What a diffusion head is made of: its sizes and its weights, wherever they lie. Knows nothing of
 //! how it is computed.
 
-use crate::weights::{Matrix, Weights, check_matrix, check_vector};
+use crate::weights::{Matrix, Weights, check_matrix, check_size, check_vector};
 
 /// Sizes of a diffusion head.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -87,9 +87,9 @@ impl DenoiserWeights<'_> {
         check_matrix("final_linear", &self.final_linear, latent, hidden);
         for layer in &self.layers {
             check_vector("norm", layer.norm, hidden);
-            check_matrix("gate", &layer.gate, ffn, hidden);
-            check_matrix("up", &layer.up, ffn, hidden);
-            check_matrix("down", &layer.down, hidden, ffn);
+            check_size("gate", &layer.gate, ffn, hidden);
+            check_size("up", &layer.up, ffn, hidden);
+            check_size("down", &layer.down, hidden, ffn);
             check_matrix("modulation", &layer.modulation, 3 * hidden, hidden);
         }
     }

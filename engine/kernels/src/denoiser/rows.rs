@@ -7,6 +7,8 @@ use super::parts::{DenoiserShape, DenoiserWeights};
 use super::scratch::DenoiserScratch;
 use crate::level::Level;
 use crate::norm::rms_norm;
+use crate::quant::Octet;
+use crate::scratch::Scratch;
 use crate::shared::Shared;
 use crate::weights::Weights;
 
@@ -42,6 +44,7 @@ pub(super) struct Rows<'a, 'w> {
     pub normed: Shared<'a, f32>,
     pub added: Shared<'a, f32>,
     pub inner: Shared<'a, f32>,
+    pub rounded: Shared<'a, Octet>,
     modulations: &'a [f32],
     ones: &'a [f32],
 }
@@ -65,6 +68,7 @@ impl<'a, 'w> Rows<'a, 'w> {
             normed: Shared::new(&mut scratch.normed),
             added: Shared::new(&mut scratch.added),
             inner: Shared::new(&mut scratch.inner),
+            rounded: Shared::new(Scratch::rounded(&mut scratch.rounded)),
             modulations: &scratch.modulations,
             ones: &scratch.ones,
         }

@@ -3,6 +3,7 @@
 use super::parts::DenoiserShape;
 use crate::level::Level;
 use crate::linear::panel_floats;
+use crate::quant::{OCTET_FLOATS, octets};
 use crate::shared::{Buffer, LINE, round_up};
 use crate::team::Team;
 
@@ -22,6 +23,8 @@ pub struct DenoiserScratchSize {
     conditions: usize,
     modulations: usize,
     own: usize,
+    /// Floats for rounded rows of what layers take.
+    rounded: usize,
 }
 
 impl DenoiserScratchSize {
@@ -49,6 +52,16 @@ impl DenoiserScratchSize {
             conditions: times * rows * hidden,
             modulations: times * rows * hidden * (3 * shape.layers + 2),
             own: threads * round_up(panel_floats(hidden, 3 * hidden, false), LINE),
+            rounded: 0,
+        }
+    }
+
+    /// The same with memory for rounded activations, which quantised weights multiply.
+    pub fn with_rounded(self) -> Self {
+        let cols = self.shape.hidden.max(self.shape.ffn);
+        DenoiserScratchSize {
+            rounded: self.threads.max(self.rows) * octets(cols) * OCTET_FLOATS,
+            ..self
         }
     }
 
@@ -64,6 +77,7 @@ impl DenoiserScratchSize {
             self.conditions,
             self.modulations,
             self.own,
+            self.rounded,
             self.shape.hidden,
         ];
         buffers.into_iter().map(Buffer::bytes_for).sum()
@@ -93,11 +107,12 @@ pub struct DenoiserScratch {
     pub(super) modulations: Buffer,
     /// Each worker's.
     pub(super) own: Buffer,
+    pub(super) rounded: Buffer,
     pub(super) ones: Buffer,
 }
 
 impl DenoiserScratch {
-    /// Memory for up to `rows` rows and `times` steps of `shape`, computed by `team`.
+    /// Memory for up to `rows` rows and `times` steps of `shape` with plain weights, computed by `team`.
     pub fn new(team: &Team, shape: &DenoiserShape, rows: usize, times: usize) -> Self {
         let size = DenoiserScratchSize::of(team.level(), team.threads(), shape, rows, times);
         Self::sized(&size)
@@ -123,6 +138,7 @@ impl DenoiserScratch {
             conditions: Buffer::zeroed(size.conditions),
             modulations: Buffer::zeroed(size.modulations),
             own: Buffer::zeroed(size.own),
+            rounded: Buffer::zeroed(size.rounded),
             ones,
         }
     }
@@ -149,6 +165,7 @@ impl DenoiserScratch {
             &self.conditions,
             &self.modulations,
             &self.own,
+            &self.rounded,
             &self.ones,
         ];
         buffers.into_iter().map(Buffer::bytes).sum()

@@ -1,4 +1,5 @@
 mod plain;
+mod rounded;
 
 use super::*;
 use crate::testing::{FORMATS, Format, Owned, Random, error, levels};

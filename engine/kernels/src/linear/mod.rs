@@ -129,7 +129,7 @@ pub(crate) fn tile_floats(
 /// One linear layer over `rows` activations of `x`, `x_stride` floats apart.
 #[derive(Clone, Copy)]
 pub(crate) struct Linear<'a> {
-    pub weights: Matrix<'a>,
+    pub weights: &'a Matrix<'a>,
     pub x: Shared<'a, f32>,
     pub x_stride: usize,
     pub rows: usize,
@@ -204,6 +204,7 @@ impl Linear<'_> {
         let size = self.piece_size(steps.threads());
         for step in steps {
             let (segment, share) = segments.piece(size, step);
+            let segment = &segment;
             let (of, partner) = (segment.weights.numbers, segment.partner.numbers);
             // SAFETY: the caller promises what `dot` asks for.
             unsafe {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::Then;
-use crate::weights::{Matrix, Numbers, STRIPS_MAX, Strip};
+use crate::weights::{Matrix, Numbers};
 
 /// Rows of weights, from one of them on.
 #[derive(Clone, Copy)]
@@ -25,69 +25,77 @@ pub(super) struct Segment<'a> {
     pub partner: Rows<'a>,
 }
 
-/// All of a layer's.
+/// All of a layer's. Made anew where they are asked for: a step needs one of them.
 #[derive(Clone, Copy)]
 pub(super) struct Segments<'a> {
-    first: Segment<'a>,
-    more: [Option<Segment<'a>>; STRIPS_MAX - 1],
+    matrix: &'a Matrix<'a>,
+    is_gated: bool,
 }
 
 impl<'a> Segments<'a> {
+    pub fn of(matrix: &'a Matrix<'a>, then: Then) -> Self {
+        let is_gated = then == Then::SwiGlu;
+        Segments { matrix, is_gated }
+    }
+
     /// # Panics
     /// If a gated layer's strips are anything but one, or gates and values.
-    pub fn of(matrix: Matrix<'a>, then: Then) -> Self {
-        let mut strips = matrix.strips();
+    fn iter(&self) -> impl Iterator<Item = Segment<'a>> + use<'a> {
         let rows = |numbers, first| Rows { numbers, first };
-        let of_strip = |first, strip: Strip<'a>| Segment {
-            first,
-            outputs: strip.rows,
-            weights: rows(strip.numbers, 0),
-            partner: rows(strip.numbers, 0),
-        };
-        let Some(strip) = strips.next() else {
-            unreachable!("a matrix has a strip");
-        };
-        let mut first = of_strip(0, strip);
-        let mut more = [None; STRIPS_MAX - 1];
-        if then == Then::SwiGlu {
-            let outputs = matrix.rows() / 2;
-            first.outputs = outputs;
-            first.partner = match strips.next() {
-                None => rows(strip.numbers, outputs),
+        let strips = (!self.is_gated).then(|| self.matrix.strips());
+        let gated = self.is_gated.then(|| {
+            let outputs = self.matrix.rows() / 2;
+            let mut strips = self.matrix.strips();
+            let Some(gates) = strips.next() else {
+                unreachable!("a matrix has a strip");
+            };
+            let partner = match strips.next() {
+                None => rows(gates.numbers, outputs),
                 Some(values) => {
-                    assert!(strip.rows == outputs && values.rows == outputs);
+                    assert!(gates.rows == outputs && values.rows == outputs);
                     rows(values.numbers, 0)
                 }
             };
             assert!(strips.next().is_none(), "gates, values, and what?");
-        } else {
-            let mut end = strip.rows;
-            for (more, strip) in more.iter_mut().zip(strips) {
-                *more = Some(of_strip(end, strip));
-                end += strip.rows;
+            Segment {
+                first: 0,
+                outputs,
+                weights: rows(gates.numbers, 0),
+                partner,
             }
-        }
-        Segments { first, more }
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Segment<'a>> {
-        std::iter::once(&self.first).chain(self.more.iter().flatten())
+        });
+        let mut end = 0;
+        let plain = strips.into_iter().flatten().map(move |strip| {
+            let first = end;
+            end += strip.rows;
+            Segment {
+                first,
+                outputs: strip.rows,
+                weights: rows(strip.numbers, 0),
+                partner: rows(strip.numbers, 0),
+            }
+        });
+        gated.into_iter().chain(plain)
     }
 
     /// Pieces of up to `size` outputs, none of which is of two segments.
     pub fn pieces(&self, size: usize) -> usize {
-        let pieces = self.iter().map(|segment| segment.outputs.div_ceil(size));
-        pieces.sum()
+        if self.is_gated {
+            return (self.matrix.rows() / 2).div_ceil(size);
+        }
+        let strips = self.matrix.strips();
+        strips.map(|strip| strip.rows.div_ceil(size)).sum()
     }
 
     /// One of them: its segment, and its outputs, counted from the segment's first.
-    pub fn piece(&self, size: usize, piece: usize) -> (&Segment<'a>, Range<usize>) {
+    pub fn piece(&self, size: usize, piece: usize) -> (Segment<'a>, Range<usize>) {
         let mut before = 0;
         for segment in self.iter() {
             let pieces = segment.outputs.div_ceil(size);
             if piece < before + pieces {
                 let start = (piece - before) * size;
-                return (segment, start..(start + size).min(segment.outputs));
+                let share = start..(start + size).min(segment.outputs);
+                return (segment, share);
             }
             before += pieces;
         }

@@ -160,7 +160,7 @@ impl Case {
                 stride: data.stride,
             };
             let linear = Linear {
-                weights,
+                weights: &weights,
                 x: Shared::new(&mut x),
                 x_stride: self.cols,
                 rows: self.tokens,

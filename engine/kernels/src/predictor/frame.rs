@@ -177,17 +177,17 @@ impl<'a> Frame<'a, '_> {
 
     /// From what comes in to the rows of the blocks, where the two are not the same.
     fn projection(&self, step: usize) -> Option<Linear<'_>> {
-        let (weights, bias) = self.weights.projection?;
-        Some(self.linear(weights, Some(bias), self.inputs, self.hidden, rows(step)))
+        let (weights, bias) = self.weights.projection.as_ref()?;
+        Some(self.linear(weights, Some(*bias), self.inputs, self.hidden, rows(step)))
     }
 
     fn head<'s>(&'s self, step: usize, x: Shared<'s, f32>) -> Linear<'s> {
-        self.linear(self.weights.heads[step], None, x, self.logits, 1)
+        self.linear(&self.weights.heads[step], None, x, self.logits, 1)
     }
 
     fn linear<'s>(
         &'s self,
-        weights: Matrix<'s>,
+        weights: &'s Matrix<'s>,
         bias: Option<Weights<'s>>,
         x: Shared<'s, f32>,
         out: Shared<'s, f32>,

@@ -225,9 +225,9 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
             inner,
             tiles,
         } = half.lanes[lane];
-        type Layer<'a> = (Matrix<'a>, Option<Weights<'a>>);
+        type Layer<'a> = (&'a Matrix<'a>, Option<Weights<'a>>);
         let layer = |(weights, bias): Layer<'a>, x, then, out| {
-            let weights: Matrix<'a> = weights;
+            let weights: &'a Matrix<'a> = weights;
             Linear {
                 weights,
                 x,
@@ -248,23 +248,23 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
         };
         match stage {
             Stage::Input => is_residual.then(|| {
-                let input = (weights.input, Some(weights.input_bias));
+                let input = (&weights.input, Some(weights.input_bias));
                 layer(input, half.joined, Then::Store, stream)
             }),
             Stage::Up(block) => {
                 let block = half.block(lane, block)?;
-                Some(layer((block.up, None), normed, Then::Gelu, inner))
+                Some(layer((&block.up, None), normed, Then::Gelu, inner))
             }
             Stage::Down(block) => {
                 let block = half.block(lane, block)?;
-                Some(layer((block.down, None), inner, Then::Add, stream))
+                Some(layer((&block.down, None), inner, Then::Add, stream))
             }
             Stage::Out if is_residual => {
-                let out = (weights.out, Some(weights.out_bias));
+                let out = (&weights.out, Some(weights.out_bias));
                 Some(layer(out, stream, Then::Store, half.residual))
             }
             Stage::Out => {
-                let gates = (weights.head_gate, Some(weights.head_gate_bias));
+                let gates = (&weights.head_gate, Some(weights.head_gate_bias));
                 Some(layer(gates, stream, Then::Store, half.gates))
             }
             Stage::Gather | Stage::Norm(_) | Stage::Add => None,

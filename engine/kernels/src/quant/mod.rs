@@ -7,6 +7,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod formats;
+mod pack;
 #[cfg(target_arch = "x86_64")]
 mod panel;
 mod product;
@@ -18,6 +19,7 @@ use super::level::Level;
 
 #[cfg(test)]
 pub(crate) use formats::scales_at;
+pub use pack::pack_q8_0;
 pub(crate) use product::{MAX_IN_PANEL, dot_rows};
 pub(crate) use rounded::{OCTET_FLOATS, Octet, octets, round_row};
 

@@ -219,7 +219,7 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
             first: spread.before(),
         };
         Transposed {
-            weights: self.spread_conv(spread).weight,
+            weights: &self.spread_conv(spread).weight,
             x: self.rows(spread.from),
             rows: spread.times * self.frames,
             out: self.rows(products),
@@ -240,17 +240,17 @@ impl<'a, 'w: 'a> Pass<'a, 'w> {
     /// A linear layer; where its rows are not multiplied in panels it takes one phase.
     fn linear(&self, product: &Product) -> Linear<'a> {
         let w = self.weights;
-        type Parts<'a> = (Matrix<'a>, Option<Weights<'a>>);
-        let conv = |conv: &ConvWeights<'w>| (conv.weight, Some(conv.bias));
+        type Parts<'a> = (&'a Matrix<'a>, Option<Weights<'a>>);
+        let conv = |conv: &'a ConvWeights<'w>| (&conv.weight, Some(conv.bias));
         let unit = |stage: usize, unit: usize| &w.stages[stage].units[unit];
         let (weights, bias): Parts<'_> = match product.of {
-            Of::First => (w.first_out, None),
-            Of::Rest => (w.rest_out, None),
+            Of::First => (&w.first_out, None),
+            Of::Rest => (&w.rest_out, None),
             Of::Pre => conv(&w.pre_conv),
-            Of::Input => (w.input.0, Some(w.input.1)),
-            Of::Output => (w.output.0, Some(w.output.1)),
-            Of::Up(at) => (w.upsample[at].linear1, Some(w.upsample[at].bias1)),
-            Of::Down(at) => (w.upsample[at].linear2, Some(w.upsample[at].bias2)),
+            Of::Input => (&w.input.0, Some(w.input.1)),
+            Of::Output => (&w.output.0, Some(w.output.1)),
+            Of::Up(at) => (&w.upsample[at].linear1, Some(w.upsample[at].bias1)),
+            Of::Down(at) => (&w.upsample[at].linear2, Some(w.upsample[at].bias2)),
             Of::Stem => conv(&w.stem),
             Of::Conv1(stage, at) => conv(&unit(stage, at).conv1),
             Of::Conv2(stage, at) => conv(&unit(stage, at).conv2),

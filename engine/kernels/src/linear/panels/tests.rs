@@ -83,7 +83,7 @@ impl Case {
         let stride = own_floats(self.inputs, self.outputs, self.by_input);
         let mut own = vec![f32::NAN; stride * team.threads()];
         let linear = Linear {
-            weights,
+            weights: &weights,
             x: Shared::new(&mut x),
             x_stride: self.strides().0,
             rows: self.rows,

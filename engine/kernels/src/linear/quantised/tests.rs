@@ -96,7 +96,7 @@ impl Layer {
         let mut tiles = Buffer::zeroed(floats);
         let mut rounded = vec![Octet::zeroed(); tokens.max(team.threads()) * octets(cols)];
         let linear = Linear {
-            weights,
+            weights: &weights,
             x: Shared::new(&mut x),
             x_stride: cols,
             rows: tokens,

@@ -13,8 +13,8 @@ use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
 use std::marker::PhantomData;
 
+use super::multiplier::{Ahead, Groups, Multiplier, Operands};
 use super::plan::{GROUPS, Limits, SIDE, TILE_BYTES, TILE_FLOATS};
-use super::{Ahead, Groups, Multiplier, Operands};
 
 /// Whether the processor has bf16 tiles and the system lets this process use them. Asks the system
 /// for the permission, which holds for all threads and cannot be given back.

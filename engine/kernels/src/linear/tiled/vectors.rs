@@ -11,8 +11,8 @@
 
 use std::arch::x86_64::*;
 
+use super::multiplier::{Ahead, Groups, Multiplier, Operands};
 use super::plan::{GROUPS, Limits, SIDE, TILE_BYTES, TILE_FLOATS};
-use super::{Ahead, Groups, Multiplier, Operands};
 
 /// Weight rows whose sums are in registers together, each for up to [`TILES_MAX`] tiles of tokens:
 /// with three tiles 24 sums, three vectors of activations and a pair of weights leave four of the
