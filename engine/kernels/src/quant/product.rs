@@ -85,8 +85,8 @@ pub(crate) fn dot_rows(
         row_bytes,
     };
     let together = match instructions {
-        Instructions::Avx512Vnni => MAX_IN_PANEL,
-        Instructions::Portable | Instructions::Avx2 => MAX_TOGETHER,
+        Instructions::Avx512Vnni | Instructions::Avx2 => MAX_IN_PANEL,
+        Instructions::Portable => MAX_TOGETHER,
     };
     for (x, out) in x.chunks(together).zip(out.chunks_mut(together)) {
         match instructions {

@@ -11,6 +11,7 @@ use std::arch::x86_64::*;
 
 use super::super::formats::{scales_of_k, scales_of_q3k};
 use super::super::rounded::Octet;
+use super::panel::{Panel, Spread};
 use super::short::{four_bits, from_table};
 use super::{Eight, Form, half, halves, masked, shifted, sums, wholes};
 
@@ -73,6 +74,22 @@ impl<const FIFTH: bool> Form for K<FIFTH> {
     }
 }
 
+impl<const FIFTH: bool> Panel for K<FIFTH> {
+    const HALVES: bool = false;
+    const LEAST: bool = true;
+    const BIAS: i16 = 0;
+    const MOST: i32 = if FIFTH { 31 } else { 15 };
+    #[inline(always)]
+    unsafe fn spread(self, w: &WithLeast) -> Spread {
+        // Each is there twice.
+        let minus = _mm256_srli_epi32::<16>(w.minus);
+        Spread {
+            first_minus: _mm256_mul_ps(w.least, _mm256_cvtepi32_ps(minus)),
+            ..Spread::of(w.q, _mm256_mul_ps(w.d, _mm256_cvtepi32_ps(w.factor)))
+        }
+    }
+}
+
 /// The factors of the first halves, and of the second, from pairs of 16-bit numbers.
 #[inline(always)]
 unsafe fn factors(pairs: __m256i) -> [__m256i; 2] {
@@ -80,6 +97,13 @@ unsafe fn factors(pairs: __m256i) -> [__m256i; 2] {
         _mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(pairs)),
         _mm256_srai_epi32::<16>(pairs),
     ]
+}
+
+/// The same as f32.
+#[inline(always)]
+unsafe fn parted(pairs: __m256i) -> [__m256; 2] {
+    let [first, second] = factors(pairs);
+    [_mm256_cvtepi32_ps(first), _mm256_cvtepi32_ps(second)]
 }
 
 /// The sums of products of the groups, each half times its factor.
@@ -117,6 +141,22 @@ impl Form for Q6K {
         let t = scaled(halves::<false>(q, x), *pairs);
         let off = _mm256_slli_epi32::<5>(_mm256_madd_epi16(sums(x), *pairs));
         _mm256_mul_ps(*d, _mm256_cvtepi32_ps(_mm256_sub_epi32(t, off)))
+    }
+}
+
+impl Panel for Q6K {
+    const HALVES: bool = true;
+    const LEAST: bool = false;
+    const BIAS: i16 = 32;
+    const MOST: i32 = 63;
+    #[inline(always)]
+    unsafe fn spread(self, (q, pairs, d): &Self::W) -> Spread {
+        let [first, second] = parted(*pairs);
+        Spread {
+            second,
+            d: _mm256_cvtss_f32(*d),
+            ..Spread::of(*q, first)
+        }
     }
 }
 
@@ -185,6 +225,26 @@ impl<const THIRD: bool> Form for Low<THIRD> {
         let m = _mm256_madd_epi16(sums(x), w.minus);
         let off = _mm256_mul_ps(w.least, _mm256_cvtepi32_ps(m));
         _mm256_fmsub_ps(w.d, _mm256_cvtepi32_ps(t), off)
+    }
+}
+
+impl<const THIRD: bool> Panel for Low<THIRD> {
+    const HALVES: bool = true;
+    const LEAST: bool = !THIRD;
+    const BIAS: i16 = if THIRD { 4 } else { 0 };
+    const MOST: i32 = if THIRD { 7 } else { 3 };
+    #[inline(always)]
+    unsafe fn spread(self, w: &LowW) -> Spread {
+        let [first, second] = parted(w.pairs);
+        let [first_minus, second_minus] = parted(w.minus);
+        Spread {
+            second,
+            first_minus,
+            second_minus,
+            d: _mm256_cvtss_f32(w.d),
+            least: _mm256_cvtss_f32(w.least),
+            ..Spread::of(w.q, first)
+        }
     }
 }
 

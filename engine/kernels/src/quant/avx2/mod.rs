@@ -17,10 +17,15 @@ use super::product::{MAX_TOGETHER, Rows, not_quantised};
 use super::rounded::{GROUP, Octet};
 
 mod long;
+mod panel;
 mod short;
 
 use long::{Iq4Xs, K, Low, Q6K};
+use panel::Panel;
 use short::{Q8_0, Short};
+
+/// Activation rows from which weight rows are unpacked to a panel.
+const PANEL_FROM: usize = 8;
 
 /// How far ahead memory is asked for.
 const AHEAD_BYTES: usize = 8 * 1024;
@@ -38,29 +43,49 @@ trait Form: Copy {
 
 /// # Safety
 /// The instructions are supported, each of `x` has the octets of a row, each of `out` a number for
-/// every row, and there are at most [`MAX_TOGETHER`] of them.
+/// every row, and there are at most [`MAX_IN_PANEL`] of them.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dot(rows: Rows<'_>, x: &[&[Octet]], out: &mut [&mut [f32]]) {
     match rows.encoding {
-        Encoding::Q8_0 => each_row(Q8_0, rows, x, out),
-        Encoding::Q4_0 => each_row(Short::<2, false>, rows, x, out),
-        Encoding::Q4_1 => each_row(Short::<4, false>, rows, x, out),
-        Encoding::Q5_0 => each_row(Short::<6, false>, rows, x, out),
-        Encoding::Q5_1 => each_row(Short::<8, false>, rows, x, out),
-        Encoding::Iq4Nl => each_row(Short::<2, true>, rows, x, out),
-        Encoding::Q2K => each_row(Low::<false>, rows, x, out),
-        Encoding::Q3K => each_row(Low::<true>, rows, x, out),
-        Encoding::Q4K => each_row(K::<false>, rows, x, out),
-        Encoding::Q5K => each_row(K::<true>, rows, x, out),
-        Encoding::Q6K => each_row(Q6K, rows, x, out),
-        Encoding::Iq4Xs => each_row(Iq4Xs, rows, x, out),
+        Encoding::Q8_0 => each_row(Q8_0, rows, 0, x, out),
+        Encoding::Q4_0 => in_panels(Short::<2, false>, rows, x, out),
+        Encoding::Q4_1 => in_panels(Short::<4, false>, rows, x, out),
+        Encoding::Q5_0 => in_panels(Short::<6, false>, rows, x, out),
+        Encoding::Q5_1 => in_panels(Short::<8, false>, rows, x, out),
+        Encoding::Iq4Nl => each_row(Short::<2, true>, rows, 0, x, out),
+        Encoding::Q2K => in_panels(Low::<false>, rows, x, out),
+        Encoding::Q3K => in_panels(Low::<true>, rows, x, out),
+        Encoding::Q4K => in_panels(K::<false>, rows, x, out),
+        Encoding::Q5K => in_panels(K::<true>, rows, x, out),
+        Encoding::Q6K => in_panels(Q6K, rows, x, out),
+        Encoding::Iq4Xs => each_row(Iq4Xs, rows, 0, x, out),
         Encoding::F32 | Encoding::F16 | Encoding::Bf16 => not_quantised(rows.encoding),
     }
 }
 
 #[inline(always)]
-unsafe fn each_row<F: Form>(form: F, rows: Rows<'_>, x: &[&[Octet]], out: &mut [&mut [f32]]) {
-    for r in 0..rows.count() {
+unsafe fn in_panels<F: Panel>(form: F, rows: Rows<'_>, x: &[&[Octet]], out: &mut [&mut [f32]]) {
+    let mut done = 0;
+    if x.len() >= PANEL_FROM {
+        while done + panel::ROWS <= rows.count() {
+            let first = rows.bytes.as_ptr().add(done * rows.row_bytes);
+            panel::products(form, first, rows.row_bytes, x, out, done);
+            done += panel::ROWS;
+        }
+    }
+    each_row(form, rows, done, x, out);
+}
+
+/// The rows from the `first` on, one after the other.
+#[inline(always)]
+unsafe fn each_row<F: Form>(
+    form: F,
+    rows: Rows<'_>,
+    first: usize,
+    x: &[&[Octet]],
+    out: &mut [&mut [f32]],
+) {
+    for r in first..rows.count() {
         let row = rows.bytes.as_ptr().add(r * rows.row_bytes);
         if let ([x], [out]) = (x, &mut *out) {
             let mut lanes = [_mm256_setzero_ps()];
@@ -68,14 +93,16 @@ unsafe fn each_row<F: Form>(form: F, rows: Rows<'_>, x: &[&[Octet]], out: &mut [
             out[r] = total(lanes[0]);
             continue;
         }
-        let mut lanes = [_mm256_setzero_ps(); MAX_TOGETHER];
-        let mut xs = [std::ptr::null(); MAX_TOGETHER];
-        for n in 0..x.len() {
-            xs[n] = x[n].as_ptr();
-        }
-        each_octet(form, row, rows.row_bytes, xs, x.len(), &mut lanes);
-        for n in 0..x.len() {
-            out[n][r] = total(lanes[n]);
+        for (x, out) in x.chunks(MAX_TOGETHER).zip(out.chunks_mut(MAX_TOGETHER)) {
+            let mut lanes = [_mm256_setzero_ps(); MAX_TOGETHER];
+            let mut xs = [std::ptr::null(); MAX_TOGETHER];
+            for n in 0..x.len() {
+                xs[n] = x[n].as_ptr();
+            }
+            each_octet(form, row, rows.row_bytes, xs, x.len(), &mut lanes);
+            for n in 0..x.len() {
+                out[n][r] = total(lanes[n]);
+            }
         }
     }
 }
@@ -100,16 +127,21 @@ unsafe fn each_octet<F: Form, const N: usize>(
             lanes[n] = add(form, &w, x[n].add(i), lanes[n]);
         }
     }
-    let rest = row_bytes % form.bytes();
-    if rest > 0 {
-        // Filled up with zeros, whose contributions are none.
-        let mut padded = [0u8; 9 * GROUP];
-        std::ptr::copy_nonoverlapping(row.add(row_bytes - rest), padded.as_mut_ptr(), rest);
-        let w = form.load(padded.as_ptr());
+    if !row_bytes.is_multiple_of(form.bytes()) {
+        let w = load_rest(form, row, row_bytes);
         for n in 0..count {
             lanes[n] = add(form, &w, x[n].add(whole), lanes[n]);
         }
     }
+}
+
+/// The last octet of a row of short blocks, filled up with zeros, whose contributions are none.
+#[inline(always)]
+unsafe fn load_rest<F: Form>(form: F, row: *const u8, row_bytes: usize) -> F::W {
+    let mut padded = [0u8; 9 * GROUP];
+    let rest = row_bytes % form.bytes();
+    std::ptr::copy_nonoverlapping(row.add(row_bytes - rest), padded.as_mut_ptr(), rest);
+    form.load(padded.as_ptr())
 }
 
 #[inline(always)]

@@ -11,6 +11,7 @@ use std::arch::x86_64::*;
 
 use super::super::formats::IQ4;
 use super::super::rounded::Octet;
+use super::panel::{Panel, Spread};
 use super::{Eight, Form, half_of_each, halves, masked, sums, wholes};
 
 #[derive(Clone, Copy)]
@@ -104,6 +105,20 @@ impl<const HEAD: usize, const TABLE: bool> Form for Short<HEAD, TABLE> {
         let m = _mm256_madd_epi16(sums(x), _mm256_set1_epi16(1));
         let off = _mm256_mul_ps(*least, _mm256_cvtepi32_ps(m));
         _mm256_fmsub_ps(*d, _mm256_cvtepi32_ps(t), off)
+    }
+}
+
+impl<const HEAD: usize> Panel for Short<HEAD, false> {
+    const HALVES: bool = false;
+    const LEAST: bool = Self::LEAST;
+    const BIAS: i16 = Self::BIAS;
+    const MOST: i32 = if Self::FIFTH { 31 } else { 15 };
+    #[inline(always)]
+    unsafe fn spread(self, (q, d, least): &Self::W) -> Spread {
+        Spread {
+            first_minus: *least,
+            ..Spread::of(*q, *d)
+        }
     }
 }
 
