@@ -47,9 +47,9 @@ pub struct Stream {
     /// Resident layers
     #[arg(long, default_value_t = 0)]
     num_gpu_layers: usize,
-    /// Slots of the ring
-    #[arg(long, default_value_t = 2)]
-    slots: usize,
+    /// Slots of the ring [default: as many as the engine takes by itself]
+    #[arg(long)]
+    slots: Option<usize>,
     #[arg(long)]
     threads: Option<usize>,
     /// Measure the peak beside a decode's reads of memory, too
@@ -70,7 +70,7 @@ pub fn run(args: &Stream) -> Result<()> {
     let options = ModelOptions {
         residency: Residency::Layers(args.num_gpu_layers),
         home: Some(Home::Disk),
-        slots: Some(args.slots),
+        slots: args.slots,
         ..ModelOptions::default()
     };
     let blueprint = Blueprint::new(&source, options)?;
@@ -87,7 +87,8 @@ pub fn run(args: &Stream) -> Result<()> {
         false => None,
     };
     println!(
-        "{streamed} layers from disk, {:.3} GB a token; {}",
+        "{streamed} layers from disk through {} slots, {:.3} GB a token; {}",
+        blueprint.plan.slots(),
         token_bytes / 1e9,
         blueprint.link.access
     );
@@ -203,9 +204,12 @@ impl Engine {
             .args(["generate", "--weights", "disk", "--quiet", "--ignore-eos"])
             .args(["--prompt-tokens", "1,2,3,4", "--max-new-tokens", TOKENS])
             .args(["--num-gpu-layers", &args.num_gpu_layers.to_string()])
-            .args(["--slots", &args.slots.to_string(), "--model"])
+            .arg("--model")
             .arg(&args.model)
             .stdout(Stdio::piped());
+        if let Some(slots) = args.slots {
+            command.args(["--slots", &slots.to_string()]);
+        }
         if let Some(threads) = args.threads {
             command.args(["--threads", &threads.to_string()]);
         }
