@@ -147,7 +147,7 @@ fn a_frame_of_speech_allocates_rows_and_nothing_for_weights() {
     };
     let options = TtsOptions {
         model: model.clone(),
-        tokenizer: None,
+        ..TtsOptions::default()
     };
     let mut tts = Tts::open(&fixture("qwen3tts/tiny"), &options).unwrap();
     let voice = TtsVoice::named(tts.config(), "alto", None).unwrap();

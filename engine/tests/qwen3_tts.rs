@@ -42,7 +42,7 @@ fn options(residency: Residency) -> TtsOptions {
             context: Some(256),
             ..ModelOptions::default()
         },
-        tokenizer: None,
+        ..TtsOptions::default()
     }
 }
 

@@ -14,7 +14,7 @@ use engine::diagnosis::Diagnosis;
 use engine::profile::Stage;
 use engine::speech::{
     AnyBlueprint, AnySystem, Ending, Frame, Limits, Noise, PartSpeaking, Runaway, Saying, Script,
-    SpeakOptions, Speech, SpeechOptions, SpeechTrials, Voice,
+    SpeakOptions, Speech, SpeechOptions, SpeechTrials, StageType, Voice,
 };
 use engine::{Checkup, EngineError, Measured, ModelOptions};
 use loader::DType;
@@ -53,6 +53,7 @@ fn options(residency: Residency) -> SpeechOptions {
         },
         tokenizer: Some(fixtures().join("tiny-hf")),
         steps: 10,
+        ..SpeechOptions::default()
     }
 }
 
@@ -443,13 +444,20 @@ fn diagnosed(model: ModelOptions, steps: usize) -> Vec<Diagnosis> {
         ..model
     };
     let tokenizer = Some(fixtures().join("tiny-hf"));
-    let blueprint =
-        AnyBlueprint::new(&path, model.clone(), tokenizer.clone(), Some(steps)).unwrap();
+    let blueprint = AnyBlueprint::new(
+        &path,
+        model.clone(),
+        tokenizer.clone(),
+        Some(steps),
+        StageType::AsLoaded,
+    )
+    .unwrap();
     let trials = SpeechTrials {
         path,
         model,
         tokenizer,
         steps: Some(steps),
+        stages: StageType::AsLoaded,
         saying: saying(&[]),
     };
     let mut checkup = Checkup::new(Box::new(trials), blueprint.language(), vec![1], 12);

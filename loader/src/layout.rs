@@ -199,6 +199,38 @@ impl BlockLayout {
         is_compact.then_some(layout)
     }
 
+    /// The same weights, packed, those whose places are wanted in another encoding, where their rows are
+    /// whole blocks of it.
+    pub fn in_encoding(&self, encoding: Encoding, wanted: impl Fn(usize) -> bool) -> Self {
+        let mut end = 0_usize;
+        let mut part = |part: &Part, wanted: bool| {
+            let packed = encoding.bytes(part.rows, part.cols).filter(|_| wanted);
+            let offset = end.next_multiple_of(SLAB_ALIGN_BYTES);
+            let bytes = packed.unwrap_or(part.bytes);
+            end = offset + bytes;
+            Part {
+                encoding: packed.map_or(part.encoding, |_| encoding),
+                offset,
+                bytes,
+                is_paged: false,
+                ..*part
+            }
+        };
+        let places = self.placements.iter().enumerate();
+        let placements = places
+            .map(|(at, place)| Placement {
+                role: place.role,
+                parts: (place.parts.iter())
+                    .map(|it| part(it, wanted(at)))
+                    .collect(),
+            })
+            .collect();
+        Self {
+            placements,
+            slab_bytes: end.next_multiple_of(SLAB_ALIGN_BYTES),
+        }
+    }
+
     /// Bytes of a slab, the gaps between weights included.
     pub fn slab_bytes(&self) -> usize {
         self.slab_bytes

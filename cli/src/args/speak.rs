@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use engine::ModelOptions;
-use engine::speech::{SpeakOptions, SpeechOptions};
+use engine::speech::{SpeakOptions, SpeechOptions, StageType};
 
 use super::count::{at_least_one, decimal, seed, tokens};
 use super::{ComputeArgs, FilesArgs, LayersArgs, LinkArgs, RoomArgs};
@@ -46,6 +46,8 @@ pub struct SpeakArgs {
     pub voiced: VoicedArgs,
     #[command(flatten)]
     pub codes: CodesArgs,
+    #[command(flatten)]
+    pub stages: StagesArgs,
     #[command(flatten)]
     pub sound: SoundArgs,
     #[command(flatten)]
@@ -225,6 +227,32 @@ pub struct SoundArgs {
     pub dump: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Where weights live")]
+pub struct StagesArgs {
+    /// What the diffusion head's layers, or the code predictor's matrices, are kept in: q8_0 rounds them
+    /// to 8 bits while loading, about half of their bytes and of their time [default: as-loaded]
+    #[arg(long, value_name = "TYPE")]
+    pub stage_type: Option<StageNumbers>,
+}
+
+impl StagesArgs {
+    pub fn stages(&self) -> StageType {
+        match self.stage_type {
+            None | Some(StageNumbers::AsLoaded) => StageType::AsLoaded,
+            Some(StageNumbers::Q8_0) => StageType::Q8_0,
+        }
+    }
+}
+
+/// A type of stages as it is spelled.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum StageNumbers {
+    AsLoaded,
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
 /// What a system that speaks needs in commands that measure.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Speech")]
@@ -235,16 +263,18 @@ pub struct SayingArgs {
     /// For a model that speaks: WAV files to take the voices from
     #[arg(long, value_name = "FILE", num_args = 1..)]
     pub voice_files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub stages: StagesArgs,
 }
 
 impl SayingArgs {
     /// What was typed that only speech knows.
     pub fn typed(&self) -> Option<&'static str> {
-        match (&self.tokenizer, self.voice_files.is_empty()) {
-            (Some(_), _) => Some("--tokenizer"),
-            (None, false) => Some("--voice-files"),
-            (None, true) => None,
-        }
+        first_of([
+            (self.tokenizer.is_some(), "--tokenizer"),
+            (!self.voice_files.is_empty(), "--voice-files"),
+            (self.stages.stage_type.is_some(), "--stage-type"),
+        ])
     }
 }
 

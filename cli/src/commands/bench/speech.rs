@@ -71,7 +71,8 @@ pub fn run(args: &BenchArgs, file: &Path, console: &Console) -> Result<(), Failu
 
 fn open(args: &BenchArgs, path: &Path) -> Result<AnyBlueprint, EngineError> {
     let tokenizer = args.saying.tokenizer.clone();
-    AnyBlueprint::new(path, args.setup.options(), tokenizer, None)
+    let stages = args.saying.stages.stages();
+    AnyBlueprint::new(path, args.setup.options(), tokenizer, None, stages)
 }
 
 fn measure(

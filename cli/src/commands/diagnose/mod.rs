@@ -145,13 +145,15 @@ fn speech(args: &DiagnoseArgs) -> Result<Checked, Failure> {
     }
     let path = args.setup.path()?;
     let (model, tokenizer) = (args.setup.options(), args.saying.tokenizer.clone());
-    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone(), None)?;
+    let stages = args.saying.stages.stages();
+    let blueprint = AnyBlueprint::new(&path, model.clone(), tokenizer.clone(), None, stages)?;
     let trials = SpeechTrials {
         saying: saying::of_text(prompts::SHORT, &args.saying, &blueprint)?,
         path,
         model,
         tokenizer,
         steps: None,
+        stages,
     };
     // How long the prompt is depends on voices; what is planned does not depend on it.
     Ok((blueprint.into_language(), Box::new(trials), Vec::new()))

@@ -21,6 +21,7 @@ pub fn run(args: &SpeakArgs, console: Console) -> Result<(), Failure> {
     let options = TtsOptions {
         model: args.model_options(),
         tokenizer: args.tokenizer.clone(),
+        stages: args.stages.stages(),
     };
     let blueprint = TtsBlueprint::new(&args.model, &options)?;
     let config = blueprint.config();

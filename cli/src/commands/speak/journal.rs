@@ -65,6 +65,7 @@ impl Settings {
             ("--max-minutes", args.script.max_minutes.into()),
             ("--context", language.options.context.into()),
             ("--dtype", language.encoding().name().into()),
+            ("--stage-type", args.stages.stages().name().into()),
             (
                 "--cache-type",
                 json!(format!("{:?}", language.options.cache_type)),

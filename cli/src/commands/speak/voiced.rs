@@ -25,6 +25,7 @@ pub fn run(args: &SpeakArgs, console: Console) -> Result<(), Failure> {
     let options = SpeechOptions {
         model: args.model_options(),
         tokenizer: args.tokenizer.clone(),
+        stages: args.stages.stages(),
         steps: args.diffusion_steps(),
     };
     let blueprint = SpeechBlueprint::new(&args.model, &options)?;

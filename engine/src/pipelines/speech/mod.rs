@@ -16,6 +16,7 @@ pub mod vibevoice;
 
 pub use cut::{PartLimit, spoken_seconds};
 pub use narrator::{Narrated, Narrator, PartSpeaking};
+pub use part::StageType;
 pub use qwen3_tts::{
     CodeChoice, Tts, TtsBlueprint, TtsNarrator, TtsOptions, TtsPrompt, TtsSession, TtsSpeakOptions,
     TtsSpeaking, TtsVoice,

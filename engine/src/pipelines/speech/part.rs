@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use kernels::{Matrix, Weights};
-use loader::{Access, BlockLayout, ComponentSource, Placement, Rows, Storage};
+use kernels::{Matrix, Weights, pack_q8_0};
+use loader::{Access, BlockLayout, ComponentSource, Encoding, Placement, Rows, Storage};
 use offload::HostBytes;
 
 use crate::compute::fast::{matrix_of, numbers_of};
@@ -20,6 +20,45 @@ pub struct Part {
     layout: Arc<BlockLayout>,
     /// Where in the layout each weight is.
     names: HashMap<String, usize>,
+}
+
+/// What large matrices beside the layers are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StageType {
+    /// In the numbers that they are loaded in.
+    #[default]
+    AsLoaded,
+    /// Rounded to 8 bits with a scale for each 32: half of bf16's bytes. Activations that meet them
+    /// are rounded likewise.
+    Q8_0,
+}
+
+impl StageType {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AsLoaded => "as-loaded",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+}
+
+/// How a component lies in memory: those of its matrices in `kept` that are wanted by their names.
+pub fn layout_of(
+    component: &ComponentSource,
+    kept: StageType,
+    wanted: impl Fn(&str) -> bool,
+) -> Arc<BlockLayout> {
+    let layout = component.source.layout();
+    match kept {
+        StageType::AsLoaded => Arc::clone(layout),
+        StageType::Q8_0 => {
+            let wanted = |at: usize| {
+                let tensor = &component.tensors[at];
+                tensor.shape.len() == 2 && wanted(&tensor.name)
+            };
+            Arc::new(layout.in_encoding(Encoding::Q8_0, wanted))
+        }
+    }
 }
 
 /// Changes a weight's numbers with another's.
@@ -60,6 +99,35 @@ impl Part {
             names: names
                 .map(|(at, tensor)| (tensor.name.clone(), at))
                 .collect(),
+        })
+    }
+
+    /// The same laid out as [`layout_of`] says: what has another encoding there is rounded to it.
+    pub fn laid_out(self, layout: Arc<BlockLayout>) -> Result<Self, EngineError> {
+        if layout == self.layout {
+            return Ok(self);
+        }
+        let mut bytes = HostBytes::new(layout.slab_bytes())?;
+        for (from, to) in self.layout.placements().iter().zip(layout.placements()) {
+            for (from_part, to) in from.parts.iter().zip(&to.parts) {
+                let to_bytes = &mut bytes[to.offset..to.offset + to.bytes];
+                if from_part.encoding == to.encoding {
+                    let range = from_part.offset..from_part.offset + from_part.bytes;
+                    to_bytes.copy_from_slice(&self.bytes[range]);
+                    continue;
+                }
+                let matrix = matrix_of(from, &self.bytes);
+                let mut row = vec![0.0; to.cols];
+                for (at, to_bytes) in to_bytes.chunks_exact_mut(to.bytes / to.rows).enumerate() {
+                    matrix.row_into(at, &mut row);
+                    pack_q8_0(&row, to_bytes);
+                }
+            }
+        }
+        Ok(Self {
+            bytes,
+            layout,
+            names: self.names,
         })
     }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 use loader::SpeechSystem;
 
 use super::narrator::Narrator;
+use super::part::StageType;
 use super::qwen3_tts::{Tts, TtsBlueprint, TtsNarrator, TtsOptions, TtsSpeakOptions, TtsVoice};
 use super::said::Limits;
 use super::script::Script;
@@ -46,10 +47,15 @@ impl AnyBlueprint {
         model: ModelOptions,
         tokenizer: Option<PathBuf>,
         steps: Option<usize>,
+        stages: StageType,
     ) -> Result<Self, EngineError> {
         Ok(match SpeechSystem::of(path)? {
             Some(SpeechSystem::Qwen3Tts) => {
-                let options = TtsOptions { model, tokenizer };
+                let options = TtsOptions {
+                    model,
+                    tokenizer,
+                    stages,
+                };
                 Self::Coded(TtsBlueprint::new(path, &options)?.into())
             }
             _ => {
@@ -57,6 +63,7 @@ impl AnyBlueprint {
                     model,
                     tokenizer,
                     steps: steps.unwrap_or(SpeechOptions::default().steps),
+                    stages,
                 };
                 Self::Voiced(SpeechBlueprint::new(path, &options)?.into())
             }
@@ -174,6 +181,7 @@ pub struct SpeechTrials {
     /// From noise to a frame, where a system has such steps; `None`: as many as usual.
     pub steps: Option<usize>,
     pub saying: Saying,
+    pub stages: StageType,
 }
 
 impl Subject for SpeechTrials {
@@ -191,7 +199,13 @@ impl Subject for SpeechTrials {
             memory_bytes: planned.memory_bytes,
             ..self.model.clone()
         };
-        let blueprint = AnyBlueprint::new(&self.path, model, self.tokenizer.clone(), self.steps)?;
+        let blueprint = AnyBlueprint::new(
+            &self.path,
+            model,
+            self.tokenizer.clone(),
+            self.steps,
+            self.stages,
+        )?;
         let peak = blueprint.language().measure_peak()?;
         let mut system = blueprint.load(&mut |_| {})?;
         let saying = Saying {

@@ -7,7 +7,9 @@ use kernels::{
     ConnectScratchSize, Level, PredictorScratchSize, PredictorShape, RopeTable, Team,
     VocoderScratchSize, VocoderShape, VocoderState,
 };
-use loader::{DType, Qwen3Tts, Qwen3TtsComponent, Qwen3TtsConfig, Rows, Whole};
+use loader::{
+    BlockLayout, ComponentSource, DType, Qwen3Tts, Qwen3TtsComponent, Qwen3TtsConfig, Rows, Whole,
+};
 
 use super::session::TtsSession;
 use super::weights::{predictor, predictor_shape, prepare, vocoder, vocoder_shape};
@@ -16,7 +18,7 @@ use crate::error::EngineError;
 use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
 use crate::model::{Blueprint, Model};
-use crate::pipelines::speech::part::{Part, numbers_of_rows};
+use crate::pipelines::speech::part::{Part, StageType, layout_of, numbers_of_rows};
 use crate::pipelines::speech::tokenizer;
 use crate::profile::MemoryLimit;
 use crate::text::Tokenizer;
@@ -28,6 +30,24 @@ pub struct TtsOptions {
     pub model: ModelOptions,
     /// A folder with a tokenizer, or its tokenizer.json, where the checkpoint has none.
     pub tokenizer: Option<PathBuf>,
+    /// What the predictor's matrices are kept in.
+    pub stages: StageType,
+}
+
+/// Matrices that `stages` is about: every step of a frame reads them whole. Of embeddings it reads a row.
+fn is_stepped(name: &str) -> bool {
+    !name.contains("codec_embedding")
+}
+
+/// How a component lies in memory.
+fn layout(
+    which: Qwen3TtsComponent,
+    component: &ComponentSource,
+    stages: StageType,
+) -> Arc<BlockLayout> {
+    layout_of(component, stages, |name| {
+        which == Qwen3TtsComponent::Predictor && is_stepped(name)
+    })
 }
 
 /// Rows of the text track that are projected together.
@@ -38,6 +58,7 @@ const PROJECTED_ROWS: usize = 16;
 pub struct TtsBlueprint {
     pub language: Blueprint,
     system: Qwen3Tts,
+    stages: StageType,
     tokenizer: Tokenizer,
     sizes: Sizes,
 }
@@ -55,13 +76,17 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    fn of(config: &Qwen3TtsConfig, codes: usize, threads: usize) -> Self {
+    fn of(config: &Qwen3TtsConfig, codes: usize, threads: usize, stages: StageType) -> Self {
         let level = Level::detect();
         let predictor = predictor_shape(&config.predictor);
         let vocoder = vocoder_shape(&config.codec);
         let text = config.text_hidden;
+        let predicting = PredictorScratchSize::of(level, threads, &predictor);
         Self {
-            predictor_scratch: PredictorScratchSize::of(level, threads, &predictor),
+            predictor_scratch: match stages {
+                StageType::AsLoaded => predicting,
+                StageType::Q8_0 => predicting.with_rounded(),
+            },
             vocoder_scratch: VocoderScratchSize::of(level, threads, &vocoder, 1),
             project_scratch: ConnectScratchSize::of(level, threads, text, PROJECTED_ROWS),
             table: codes * config.predictor.talker_hidden,
@@ -100,11 +125,12 @@ impl TtsBlueprint {
             return Err(EngineError::OnlyFast);
         }
         let threads = asked.threads.unwrap_or_else(crate::physical_cores);
-        let sizes = Sizes::of(&system.config, system.talker.config.vocab_size, threads);
+        let codes = system.talker.config.vocab_size;
+        let sizes = Sizes::of(&system.config, codes, threads, options.stages);
         let mut beside = sizes.bytes();
         for which in Qwen3TtsComponent::ALL {
             let component = system.component(which, dtype_of(which, asked.dtype))?;
-            beside += component.source.slab_bytes() as u64;
+            beside += layout(which, &component, options.stages).slab_bytes() as u64;
         }
         let of_talker = ModelOptions {
             sequences: 1,
@@ -124,6 +150,7 @@ impl TtsBlueprint {
             tokenizer,
             language,
             system,
+            stages: options.stages,
             sizes,
         })
     }
@@ -141,7 +168,8 @@ impl TtsBlueprint {
                 Qwen3TtsComponent::CodecDecoder => "codec decoder, in f32",
                 _ => which.name(),
             };
-            Ok((name, component.source.slab_bytes() as u64))
+            let layout = layout(which, &component, self.stages);
+            Ok((name, layout.slab_bytes() as u64))
         });
         let scratch = ("their working memory", self.sizes.bytes());
         parts.chain([Ok(scratch)]).collect()
@@ -191,13 +219,15 @@ impl Tts {
         let TtsBlueprint {
             language,
             system,
+            stages,
             tokenizer,
             sizes,
         } = blueprint;
         let asked = language.options.dtype;
         let mut part = |which| {
             let component = system.component(which, dtype_of(which, asked))?;
-            Part::load(&component, system.sources(), progress)
+            let part = Part::load(&component, system.sources(), progress)?;
+            part.laid_out(layout(which, &component, stages))
         };
         let mut parts = Parts {
             projection: part(Qwen3TtsComponent::TextProjection)?,

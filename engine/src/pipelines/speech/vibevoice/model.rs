@@ -7,7 +7,7 @@ use kernels::{
     CodecPart, CodecScratchSize, CodecShape, CodecState, ConnectScratchSize, DenoiserScratchSize,
     DenoiserShape, Level, Team,
 };
-use loader::{Component, VibeVoice, VibeVoiceConfig, Whole};
+use loader::{BlockLayout, Component, ComponentSource, VibeVoice, VibeVoiceConfig, Whole};
 
 use super::prompt::Special;
 use super::session::SpeechSession;
@@ -17,7 +17,7 @@ use crate::error::EngineError;
 use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
 use crate::model::{Blueprint, Model};
-use crate::pipelines::speech::part::{Part, numbers_of_rows};
+use crate::pipelines::speech::part::{Part, StageType, layout_of, numbers_of_rows};
 use crate::pipelines::speech::tokenizer;
 use crate::profile::MemoryLimit;
 use crate::text::Tokenizer;
@@ -31,6 +31,8 @@ pub struct SpeechOptions {
     pub tokenizer: Option<PathBuf>,
     /// From noise to a latent.
     pub steps: usize,
+    /// What the diffusion head's layers are kept in.
+    pub stages: StageType,
 }
 
 impl Default for SpeechOptions {
@@ -39,8 +41,21 @@ impl Default for SpeechOptions {
             model: ModelOptions::default(),
             tokenizer: None,
             steps: 10,
+            stages: StageType::default(),
         }
     }
+}
+
+/// Matrices that `stages` is about: every step of a frame reads them.
+fn is_stepped(name: &str) -> bool {
+    name.contains(".ffn.")
+}
+
+/// How a component lies in memory.
+fn layout(which: Component, component: &ComponentSource, stages: StageType) -> Arc<BlockLayout> {
+    layout_of(component, stages, |name| {
+        which == Component::Head && is_stepped(name)
+    })
 }
 
 /// Rows under two conditions.
@@ -55,6 +70,7 @@ pub struct SpeechBlueprint {
     pub language: Blueprint,
     system: VibeVoice,
     steps: usize,
+    stages: StageType,
     tokenizer: Tokenizer,
     special: Special,
     sizes: Sizes,
@@ -75,7 +91,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    fn of(config: &VibeVoiceConfig, threads: usize, steps: usize) -> Self {
+    fn of(config: &VibeVoiceConfig, threads: usize, steps: usize, stages: StageType) -> Self {
         let level = Level::detect();
         let acoustic_encoder = codec_shape(&config.acoustic, CodecPart::Encoder);
         let acoustic_decoder = codec_shape(&config.acoustic, CodecPart::Decoder);
@@ -83,11 +99,15 @@ impl Sizes {
         let denoiser = denoiser_shape(&config.head);
         let codec = |shape, frames| CodecScratchSize::of(level, threads, shape, frames);
         let width = config.head.hidden;
+        let denoising = DenoiserScratchSize::of(level, threads, &denoiser, BRANCHES, steps);
         Self {
             encoder_scratch: codec(&acoustic_encoder, VOICE_FRAMES),
             decoder_scratch: codec(&acoustic_decoder, 1),
             semantic_scratch: codec(&semantic_encoder, 1),
-            denoiser_scratch: DenoiserScratchSize::of(level, threads, &denoiser, BRANCHES, steps),
+            denoiser_scratch: match stages {
+                StageType::AsLoaded => denoising,
+                StageType::Q8_0 => denoising.with_rounded(),
+            },
             connect_scratch: ConnectScratchSize::of(level, threads, width, VOICE_FRAMES),
             acoustic_encoder,
             acoustic_decoder,
@@ -122,10 +142,11 @@ impl SpeechBlueprint {
             return Err(EngineError::OnlyFast);
         }
         let threads = asked.threads.unwrap_or_else(crate::physical_cores);
-        let sizes = Sizes::of(&system.config, threads, options.steps);
+        let sizes = Sizes::of(&system.config, threads, options.steps, options.stages);
         let mut beside = sizes.bytes();
         for which in Component::ALL {
-            beside += system.component(which, asked.dtype)?.source.slab_bytes() as u64;
+            let component = system.component(which, asked.dtype)?;
+            beside += layout(which, &component, options.stages).slab_bytes() as u64;
         }
         let of_language = ModelOptions {
             sequences: BRANCHES,
@@ -149,6 +170,7 @@ impl SpeechBlueprint {
             language,
             system,
             steps: options.steps,
+            stages: options.stages,
             sizes,
         })
     }
@@ -163,7 +185,8 @@ impl SpeechBlueprint {
         let parts = Component::ALL.into_iter();
         let parts = parts.map(|which| {
             let component = self.system.component(which, dtype)?;
-            Ok((which.name(), component.source.slab_bytes() as u64))
+            let layout = layout(which, &component, self.stages);
+            Ok((which.name(), layout.slab_bytes() as u64))
         });
         let scratch = ("their working memory", self.sizes.bytes());
         parts.chain([Ok(scratch)]).collect()
@@ -210,6 +233,7 @@ impl Speech {
             language,
             system,
             steps,
+            stages,
             tokenizer,
             special,
             sizes,
@@ -217,7 +241,8 @@ impl Speech {
         let dtype = language.options.dtype;
         let mut part = |which| {
             let component = system.component(which, dtype)?;
-            Part::load(&component, system.sources(), progress)
+            let part = Part::load(&component, system.sources(), progress)?;
+            part.laid_out(layout(which, &component, stages))
         };
         let parts = Parts {
             acoustic_encoder: part(Component::AcousticEncoder)?,
