@@ -5,6 +5,8 @@
 //! and softmax are f32 either way.
 
 mod attention;
+pub mod conv;
+pub mod linear;
 mod mask;
 mod size;
 pub(super) mod tensors;
