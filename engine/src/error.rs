@@ -212,7 +212,7 @@ pub enum EngineError {
         file: String,
         source: std::io::Error,
     },
-    #[error("speech is computed by the fast kernels only")]
+    #[error("this system speaks by the fast kernels only")]
     OnlyFast,
     #[error("no teacher was given")]
     NoTeacher,
@@ -220,8 +220,8 @@ pub enum EngineError {
     Interrupted,
     #[error("a {0} tensor cannot be computed with here")]
     DType(DType),
-    #[error("rows that are no tokens are computed on the CPU only")]
-    RowsOnDevice,
+    #[error("this system speaks on the CPU only")]
+    SpeechOnDevice,
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -388,7 +388,7 @@ impl EngineError {
             Self::PairingOnDevice => {
                 "compute with --device cpu, or take the model's safetensors files"
             }
-            Self::RowsOnDevice => "compute with --device cpu",
+            Self::SpeechOnDevice => "compute with --device cpu",
             Self::EncodedOnDevice { .. } => {
                 "compute with --device cpu, or take a checkpoint in bf16, f16 or f32"
             }

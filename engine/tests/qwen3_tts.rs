@@ -246,7 +246,7 @@ fn speech_goes_on_where_it_was_ended() {
         let prompt = session.prompt(AUTO.text, &voice).unwrap();
         let mut speaking = session.speak(prompt.clone(), options.clone()).unwrap();
         assert_eq!(speaking.by_ref().take(ended_after).count(), ended_after);
-        let said = speaking.said();
+        let said = speaking.said().unwrap();
         drop(session);
         let mut other = open("tiny", Residency::All);
         let mut session = other.session().unwrap();

@@ -75,10 +75,6 @@ impl Conv {
         })
     }
 
-    pub fn size(&self) -> ConvSize {
-        self.size
-    }
-
     /// The outputs of rows that follow what is kept: as many times as a multiple of the stride.
     pub fn run(&self, kept: &mut Kept, rows: &Tensor) -> Result<Tensor> {
         let seen = follow(kept, rows, self.size.history())?;
@@ -100,7 +96,9 @@ impl Conv {
         // The times between two outputs lie side by side: a row of so many is one piece of a window.
         let pieces = seen.reshape((seen.dim(0)? / stride, stride * inputs))?;
         let piece = |at: usize| pieces.narrow(0, at * apart, times);
-        let all = (0..kernel / stride).map(piece).collect::<Result<Vec<_>>>()?;
+        let all = (0..kernel / stride)
+            .map(piece)
+            .collect::<Result<Vec<_>>>()?;
         Tensor::cat(&all, 1)
     }
 }

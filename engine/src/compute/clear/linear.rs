@@ -20,6 +20,11 @@ impl Linear {
         })
     }
 
+    /// (inputs, outputs)
+    pub fn weight(&self) -> &Tensor {
+        &self.weight
+    }
+
     /// What it makes of rows, which are f32 and come out as f32.
     pub fn run(&self, rows: &Tensor) -> Result<Tensor> {
         let rows = rows.contiguous()?.to_dtype(self.weight.dtype())?;

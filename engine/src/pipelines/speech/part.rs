@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use candle_core::{Device, Tensor};
 use kernels::{Matrix, Weights};
 use loader::{Access, BlockLayout, ComponentSource, Placement, Rows, Storage};
 use offload::HostBytes;
@@ -36,8 +37,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 pub fn numbers_of_rows(rows: &Rows, wanted: &[u32], cols: usize) -> Result<Vec<f32>, EngineError> {
     let mut bytes = vec![0; wanted.len() * rows.row_bytes()];
     rows.read(wanted, &mut bytes)?;
-    let cpu = candle_core::Device::Cpu;
-    let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &cpu)?;
+    let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &Device::Cpu)?;
     let tensor = tensor.to_dtype(candle_core::DType::F32)?;
     // waits: on the host alone, while a prompt is made or a system is loaded
     Ok(tensor.flatten_all()?.to_vec1()?)
@@ -116,5 +116,12 @@ impl Part {
 
     pub fn vector(&self, name: &str) -> Weights<'_> {
         numbers_of(self.place(name), &self.bytes)
+    }
+
+    /// A copy for the tensor library, in the numbers that it is in here.
+    pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor, EngineError> {
+        let part = &self.place(name).parts[0];
+        let bytes = &self.bytes[part.offset..part.offset + part.bytes];
+        tensor_of(part.encoding, bytes, part.rows, part.cols, device)
     }
 }

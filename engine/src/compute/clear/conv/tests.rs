@@ -154,7 +154,11 @@ fn times_overlap_as_far_as_the_kernel_reaches() {
         for pieces in [&[6][..], &[1, 3, 2], &[1; 6]] {
             let mut kept = None;
             let found = in_pieces(&rows, pieces, |rows| transposed.run(&mut kept, rows));
-            close(&format!("{kernel} by {stride} in {pieces:?}"), &found, &expected);
+            close(
+                &format!("{kernel} by {stride} in {pieces:?}"),
+                &found,
+                &expected,
+            );
         }
         // What is filed between two pieces goes on in the same way.
         let mut kept = None;

@@ -116,7 +116,7 @@ impl TtsBlueprint {
         };
         let language = Blueprint::new(&Source::Speaking(path.into()), of_talker)?;
         if language.on_device() {
-            return Err(EngineError::RowsOnDevice);
+            return Err(EngineError::SpeechOnDevice);
         }
         let given = options.tokenizer.as_deref();
         let tokenizer = tokenizer::find(given, &language.checkpoint, None)?;

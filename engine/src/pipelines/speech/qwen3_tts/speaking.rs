@@ -260,8 +260,8 @@ impl PartSpeaking for TtsSpeaking<'_, '_> {
     fn ending(&self) -> Option<Ending> {
         self.ending
     }
-    fn said(&self) -> SaidBefore {
-        self.before.clone()
+    fn said(&self) -> Result<SaidBefore, EngineError> {
+        Ok(self.before.clone())
     }
     fn measured(&self) -> &[Measured] {
         self.session.session.measured()
