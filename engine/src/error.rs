@@ -212,8 +212,6 @@ pub enum EngineError {
         file: String,
         source: std::io::Error,
     },
-    #[error("this system speaks by the fast kernels only")]
-    OnlyFast,
     #[error("no teacher was given")]
     NoTeacher,
     #[error("the generation was interrupted")]
@@ -299,7 +297,6 @@ impl EngineError {
                 ));
             }
             Self::TokenizerFile { .. } => "give a tokenizer.json, or the folder that has one",
-            Self::OnlyFast => "leave out --kernels clear",
             Self::NoTeacher => "give a teacher, and the fuser that was trained for it",
             Self::TooManyRows { .. } => "send the prompts in parts, or one after the other",
             Self::TooManySequences { .. } => "open the model for more sequences",

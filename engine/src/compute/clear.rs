@@ -5,11 +5,12 @@
 //! and softmax are f32 either way.
 
 mod attention;
+mod beside;
 pub mod conv;
 pub mod linear;
 mod mask;
 mod size;
-pub(super) mod tensors;
+pub(crate) mod tensors;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -71,9 +72,12 @@ struct Chunk {
 
 impl ClearCompute {
     pub fn new(size: ClearSize, place: &dyn Place) -> Result<Self, EngineError> {
+        Self::timed(size, place.device(), Laps::on(place))
+    }
+
+    fn timed(size: ClearSize, device: &Device, laps: Laps) -> Result<Self, EngineError> {
         let (config, capacity) = (Arc::clone(&size.config), size.room.context);
         let numbers = offload::candle_dtype(size.numbers);
-        let device = place.device();
         let Rotation { frequencies, scale } = Rotation::of(&config, capacity);
         let half = frequencies.len();
         let frequencies = Tensor::from_vec(frequencies, (1, half), device)?;
@@ -93,7 +97,7 @@ impl ClearCompute {
             weights: BlockTensors::new(numbers),
             numbers,
             logits: Vec::new(),
-            laps: Laps::on(place),
+            laps,
             device: device.clone(),
             config,
         })
