@@ -218,8 +218,6 @@ pub enum EngineError {
     Interrupted,
     #[error("a {0} tensor cannot be computed with here")]
     DType(DType),
-    #[error("this system speaks on the CPU only")]
-    SpeechOnDevice,
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -385,7 +383,6 @@ impl EngineError {
             Self::PairingOnDevice => {
                 "compute with --device cpu, or take the model's safetensors files"
             }
-            Self::SpeechOnDevice => "compute with --device cpu",
             Self::EncodedOnDevice { .. } => {
                 "compute with --device cpu, or take a checkpoint in bf16, f16 or f32"
             }

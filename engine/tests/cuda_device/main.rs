@@ -5,6 +5,7 @@
 #![cfg(feature = "cuda")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod coded_speech;
 mod counts;
 mod operations;
 mod selection;

@@ -53,9 +53,6 @@ impl TtsBlueprint {
             ..asked.clone()
         };
         let language = Blueprint::new(&Source::Speaking(path.into()), of_talker)?;
-        if language.on_device() {
-            return Err(EngineError::SpeechOnDevice);
-        }
         let given = options.tokenizer.as_deref();
         let tokenizer = tokenizer::find(given, &language.checkpoint, None)?;
         Ok(Self {
