@@ -212,16 +212,14 @@ pub enum EngineError {
         file: String,
         source: std::io::Error,
     },
-    #[error("speech is computed by the fast kernels only")]
-    OnlyFast,
+    #[error("stages in q8_0 are computed by the fast kernels on the host alone")]
+    StageType,
     #[error("no teacher was given")]
     NoTeacher,
     #[error("the generation was interrupted")]
     Interrupted,
     #[error("a {0} tensor cannot be computed with here")]
     DType(DType),
-    #[error("rows that are no tokens are computed on the CPU only")]
-    RowsOnDevice,
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
 }
@@ -299,7 +297,7 @@ impl EngineError {
                 ));
             }
             Self::TokenizerFile { .. } => "give a tokenizer.json, or the folder that has one",
-            Self::OnlyFast => "leave out --kernels clear",
+            Self::StageType => "leave out --stage-type, or --kernels and --device",
             Self::NoTeacher => "give a teacher, and the fuser that was trained for it",
             Self::TooManyRows { .. } => "send the prompts in parts, or one after the other",
             Self::TooManySequences { .. } => "open the model for more sequences",
@@ -388,7 +386,6 @@ impl EngineError {
             Self::PairingOnDevice => {
                 "compute with --device cpu, or take the model's safetensors files"
             }
-            Self::RowsOnDevice => "compute with --device cpu",
             Self::EncodedOnDevice { .. } => {
                 "compute with --device cpu, or take a checkpoint in bf16, f16 or f32"
             }

@@ -15,10 +15,10 @@ use engine::speech::{
     CodeChoice, Ending, Frame, Limits, Narrated, Narrator, PartSpeaking, SaidBefore, Script, Tts,
     TtsNarrator, TtsOptions, TtsSpeakOptions, TtsVoice,
 };
-use engine::{EngineError, ModelOptions};
+use engine::{EngineError, Kernels, ModelOptions};
 use loader::DType;
 use numbers::{Numbers, close};
-use offload::Residency;
+use offload::{PlaceChoice, Residency};
 
 fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/qwen3tts")
@@ -34,10 +34,15 @@ fn ids_of(numbers: &Numbers, name: &str) -> Vec<u32> {
         .collect()
 }
 
-fn options(residency: Residency) -> TtsOptions {
+/// Both that compute on the host.
+const BOTH: [Kernels; 2] = [Kernels::Fast, Kernels::Clear];
+
+fn options(residency: Residency, kernels: Kernels) -> TtsOptions {
     TtsOptions {
         model: ModelOptions {
             residency,
+            kernels,
+            device: PlaceChoice::Host,
             dtype: Some(DType::F32),
             context: Some(256),
             ..ModelOptions::default()
@@ -47,7 +52,11 @@ fn options(residency: Residency) -> TtsOptions {
 }
 
 fn open(folder: &str, residency: Residency) -> Tts {
-    Tts::open(&fixtures().join(folder), &options(residency)).unwrap()
+    open_with(folder, residency, Kernels::Fast)
+}
+
+fn open_with(folder: &str, residency: Residency, kernels: Kernels) -> Tts {
+    Tts::open(&fixtures().join(folder), &options(residency, kernels)).unwrap()
 }
 
 /// A run of the reference.
@@ -148,49 +157,51 @@ fn all(frames: &[Frame], stage: &str) -> Vec<f32> {
 
 #[test]
 fn what_is_said_is_what_the_reference_says_whatever_stays() {
-    for asked in &ALL {
-        let expected = recorded(asked.file);
-        let codes: Vec<f32> = ids_of(&expected, "codes")
-            .iter()
-            .map(|&it| it as f32)
+    for kernels in BOTH {
+        ALL.iter().for_each(|asked| says_the_same(asked, kernels));
+    }
+}
+
+fn says_the_same(asked: &Asked, kernels: Kernels) {
+    let expected = recorded(asked.file);
+    let codes = ids_of(&expected, "codes");
+    let codes: Vec<f32> = codes.iter().map(|&it| it as f32).collect();
+    let mut first: Option<Vec<Frame>> = None;
+    for residency in [Residency::Layers(0), Residency::Layers(1), Residency::All] {
+        let what = format!("{} {kernels:?} {residency:?}", asked.file);
+        let mut tts = open_with(asked.folder, residency, kernels);
+        let (ids, frames, ending) = asked.speak(&mut tts, &expected);
+        assert_eq!(ids, ids_of(&expected, "text_ids"), "{what}");
+        assert_eq!(all(&frames, "codes"), codes, "{what}");
+        let count = frames.len();
+        close(
+            &format!("{what} hidden"),
+            &all(&frames, "hidden"),
+            &expected.get("hidden")[..all(&frames, "hidden").len()],
+        );
+        // The reference wrote some of them.
+        let expected_logits = expected.get("logits");
+        let columns = expected_logits.len()
+            / (expected.get("hidden").len() / (all(&frames, "hidden").len() / count));
+        let logits: Vec<f32> = (frames.iter())
+            .flat_map(|frame| frame.stage("logits")[..columns].to_vec())
             .collect();
-        let mut first: Option<Vec<Frame>> = None;
-        for residency in [Residency::Layers(0), Residency::Layers(1), Residency::All] {
-            let (ids, frames, ending) = asked.speak(&mut open(asked.folder, residency), &expected);
-            let what = format!("{} {residency:?}", asked.file);
-            let instruct = asked.instruct.map_or(0, |_| 0);
-            assert_eq!(ids[instruct..], ids_of(&expected, "text_ids"), "{what}");
-            assert_eq!(all(&frames, "codes"), codes, "{what}");
-            let count = frames.len();
-            close(
-                &format!("{what} hidden"),
-                &all(&frames, "hidden"),
-                &expected.get("hidden")[..all(&frames, "hidden").len()],
-            );
-            // The reference wrote some of them.
-            let expected_logits = expected.get("logits");
-            let columns = expected_logits.len()
-                / (expected.get("hidden").len() / (all(&frames, "hidden").len() / count));
-            let logits: Vec<f32> = (frames.iter())
-                .flat_map(|frame| frame.stage("logits")[..columns].to_vec())
-                .collect();
-            close(
-                &format!("{what} logits"),
-                &logits,
-                &expected_logits[..count * columns],
-            );
-            let audio: Vec<f32> = frames.iter().flat_map(|it| it.audio.clone()).collect();
-            let expected_audio = expected.get("audio");
-            close(&format!("{what} audio"), &audio, &expected_audio);
-            let ended = match asked.greedy {
-                true => Ending::EndOfText,
-                false => Ending::MaxNewTokens,
-            };
-            assert_eq!(ending, ended, "{what}");
-            match &first {
-                None => first = Some(frames),
-                Some(first) => assert!(*first == frames, "{what}: other bits"),
-            }
+        close(
+            &format!("{what} logits"),
+            &logits,
+            &expected_logits[..count * columns],
+        );
+        let audio: Vec<f32> = frames.iter().flat_map(|it| it.audio.clone()).collect();
+        let expected_audio = expected.get("audio");
+        close(&format!("{what} audio"), &audio, &expected_audio);
+        let ended = match asked.greedy {
+            true => Ending::EndOfText,
+            false => Ending::MaxNewTokens,
+        };
+        assert_eq!(ending, ended, "{what}");
+        match &first {
+            None => first = Some(frames),
+            Some(first) => assert!(*first == frames, "{what}: other bits"),
         }
     }
 }
@@ -215,8 +226,12 @@ fn a_seed_is_reproducible_and_another_one_is_another() {
 
 #[test]
 fn two_hundred_frames_of_a_seed_are_the_same_bits_whatever_stays() {
+    BOTH.into_iter().for_each(two_hundred_frames);
+}
+
+fn two_hundred_frames(kernels: Kernels) {
     let of_seed = |residency| {
-        let mut tts = open("tiny", residency);
+        let mut tts = open_with("tiny", residency, kernels);
         let voice = AUTO.voice(&tts);
         let mut options = TtsSpeakOptions::of(tts.config());
         (options.seed, options.limits.max_new_tokens) = (7, 200);
@@ -237,8 +252,12 @@ fn two_hundred_frames_of_a_seed_are_the_same_bits_whatever_stays() {
 
 #[test]
 fn speech_goes_on_where_it_was_ended() {
+    BOTH.into_iter().for_each(goes_on);
+}
+
+fn goes_on(kernels: Kernels) {
     let expected = recorded(AUTO.file);
-    let mut tts = open("tiny", Residency::Layers(1));
+    let mut tts = open_with("tiny", Residency::Layers(1), kernels);
     let (_, whole, _) = AUTO.speak(&mut tts, &expected);
     let (voice, options) = (AUTO.voice(&tts), AUTO.options(&tts, &expected));
     for ended_after in 0..whole.len() {
@@ -246,9 +265,9 @@ fn speech_goes_on_where_it_was_ended() {
         let prompt = session.prompt(AUTO.text, &voice).unwrap();
         let mut speaking = session.speak(prompt.clone(), options.clone()).unwrap();
         assert_eq!(speaking.by_ref().take(ended_after).count(), ended_after);
-        let said = speaking.said();
+        let said = speaking.said().unwrap();
         drop(session);
-        let mut other = open("tiny", Residency::All);
+        let mut other = open_with("tiny", Residency::All, kernels);
         let mut session = other.session().unwrap();
         let rest = session.speak_on(prompt, said, options.clone()).unwrap();
         let rest: Vec<Frame> = rest.filter_map(|said| said.unwrap().frame).collect();
@@ -349,6 +368,10 @@ fn what_is_not_there_is_told_with_what_is() {
 
 #[test]
 fn the_codec_is_the_references_over_all_frames_and_its_chunks_up_to_their_end() {
+    BOTH.into_iter().for_each(decodes_as_the_reference);
+}
+
+fn decodes_as_the_reference(kernels: Kernels) {
     const FRAMES: usize = 330;
     /// Of the reference's first chunk, less what a chunk's end lacks of what follows: nothing.
     const CHUNK: usize = 300;
@@ -357,7 +380,7 @@ fn the_codec_is_the_references_over_all_frames_and_its_chunks_up_to_their_end() 
     let codes: Vec<u32> = (0..FRAMES)
         .flat_map(|t| (0..6).map(move |q| ((7 * t + 13 * q + t * t * (q + 1)) % 40) as u32))
         .collect();
-    let mut tts = open("tiny", Residency::All);
+    let mut tts = open_with("tiny", Residency::All, kernels);
     let mut session = tts.session().unwrap();
     // However it is cut.
     let (start, rest) = codes.split_at(6 * 123);

@@ -16,7 +16,7 @@ use engine::speech::{
     AnyBlueprint, AnySystem, Ending, Frame, Limits, Noise, PartSpeaking, Runaway, Saying, Script,
     SpeakOptions, Speech, SpeechOptions, SpeechTrials, StageType, Voice,
 };
-use engine::{Checkup, EngineError, Measured, ModelOptions};
+use engine::{Checkup, EngineError, Kernels, Measured, ModelOptions};
 use loader::DType;
 use numbers::{Numbers, close};
 use offload::Residency;
@@ -57,8 +57,16 @@ fn options(residency: Residency) -> SpeechOptions {
     }
 }
 
+const BOTH: [Kernels; 2] = [Kernels::Fast, Kernels::Clear];
+
 fn open(folder: &str, residency: Residency) -> Speech {
-    Speech::open(&fixtures().join(folder), &options(residency)).unwrap()
+    open_by(Kernels::Fast, folder, residency)
+}
+
+fn open_by(kernels: Kernels, folder: &str, residency: Residency) -> Speech {
+    let mut options = options(residency);
+    options.model.kernels = kernels;
+    Speech::open(&fixtures().join(folder), &options).unwrap()
 }
 
 fn noise() -> Noise {
@@ -131,12 +139,18 @@ fn all(spoken: &Spoken, of: Of) -> Vec<f32> {
 
 #[test]
 fn what_is_said_is_what_the_reference_says_whatever_stays() {
+    for kernels in BOTH {
+        says_what_the_reference_says(kernels);
+    }
+}
+
+fn says_what_the_reference_says(kernels: Kernels) {
     let expected = recorded("expected.safetensors");
     let mut first: Option<Spoken> = None;
     for folder in ["tiny", "tiny-hf"] {
         for residency in [Residency::Layers(0), Residency::Layers(1), Residency::All] {
-            let (spoken, _) = speak(&mut open(folder, residency), noise());
-            let what = format!("{folder} {residency:?}");
+            let (spoken, _) = speak(&mut open_by(kernels, folder, residency), noise());
+            let what = format!("{kernels:?} {folder} {residency:?}");
             assert_eq!(spoken.input_ids, ids_of(&expected, "input_ids"), "{what}");
             assert_eq!(spoken.tokens, ids_of(&expected, "tokens"), "{what}");
             let parts: [(&str, Of); 5] = [
@@ -163,18 +177,37 @@ fn what_is_said_is_what_the_reference_says_whatever_stays() {
 
 #[test]
 fn both_branches_share_one_visit_of_each_layer() {
-    let (spoken, measured) = speak(&mut open("tiny", Residency::Layers(0)), noise());
-    assert_eq!(measured.len(), spoken.tokens.len());
-    for pass in &measured {
-        assert_eq!(pass.loads.len(), 3, "one load a layer");
-        assert_eq!(pass.timing.units, 1);
+    for kernels in BOTH {
+        let mut speech = open_by(kernels, "tiny", Residency::Layers(0));
+        let (spoken, measured) = speak(&mut speech, noise());
+        assert_eq!(measured.len(), spoken.tokens.len());
+        for pass in &measured {
+            assert_eq!(pass.loads.len(), 3, "one load a layer");
+            assert_eq!(pass.timing.units, 1);
+        }
+        // A frame has its stages, and no other token has.
+        let of = |stage| {
+            measured
+                .iter()
+                .map(move |pass| pass.timing.stages[stage].count)
+        };
+        for stage in [Stage::DiffusionHead, Stage::Codec, Stage::SemanticEncoder] {
+            let counted: usize = of(stage).map(|count| count as usize).sum();
+            assert_eq!(counted, spoken.frames.len(), "{kernels:?} {stage:?}");
+        }
     }
 }
 
 #[test]
 fn without_guidance_one_branch_gives_what_both_would() {
+    for kernels in BOTH {
+        one_branch_gives_what_both_would(kernels);
+    }
+}
+
+fn one_branch_gives_what_both_would(kernels: Kernels) {
     let expected = recorded("expected.safetensors");
-    let mut speech = open("tiny", Residency::Layers(1));
+    let mut speech = open_by(kernels, "tiny", Residency::Layers(1));
     let mut of = |guidance| {
         let mut session = speech.session().unwrap();
         let heard: Vec<_> = voices()
@@ -239,12 +272,18 @@ fn a_seed_is_reproducible_and_another_one_is_another() {
 
 #[test]
 fn two_hundred_frames_of_a_seed_are_the_same_bits_whatever_stays() {
+    for kernels in BOTH {
+        two_hundred_frames_are_the_same_bits(kernels);
+    }
+}
+
+fn two_hundred_frames_are_the_same_bits(kernels: Kernels) {
     let of_seed = |residency| {
         let noise = Noise {
             seed: 7,
             ..Noise::default()
         };
-        let mut speech = open("tiny", residency);
+        let mut speech = open_by(kernels, "tiny", residency);
         let mut session = speech.session().unwrap();
         let heard = [session.hear(&voices()[0]).unwrap()];
         let prompt = session.prompt(&script(), &heard, &noise).unwrap();
@@ -309,8 +348,18 @@ fn what_is_missing_is_told() {
 }
 
 #[test]
-fn speech_goes_on_where_it_was_ended() {
-    let mut speech = open("tiny", Residency::Layers(1));
+fn speech_goes_on_where_it_was_ended_by_either_kernels() {
+    for [before, after] in [
+        [Kernels::Fast, Kernels::Fast],
+        [Kernels::Fast, Kernels::Clear],
+        [Kernels::Clear, Kernels::Fast],
+    ] {
+        goes_on_where_it_was_ended(before, after);
+    }
+}
+
+fn goes_on_where_it_was_ended(before: Kernels, after: Kernels) {
+    let mut speech = open_by(before, "tiny", Residency::Layers(1));
     let (whole, _) = speak(&mut speech, noise());
     let options = || SpeakOptions {
         noise: noise(),
@@ -327,10 +376,10 @@ fn speech_goes_on_where_it_was_ended() {
         let mut speaking = session.speak(prompt.clone(), options()).unwrap();
         let said: Vec<_> = speaking.by_ref().take(ended_after).collect();
         assert_eq!(said.len(), ended_after);
-        let before = speaking.said();
+        let before = speaking.said().unwrap();
         assert_eq!(before.tokens, whole.tokens[..ended_after]);
         drop(session);
-        let mut session = open("tiny-hf", Residency::All);
+        let mut session = open_by(after, "tiny-hf", Residency::All);
         let mut session = session.session().unwrap();
         let frames = before.frames();
         let rest = session.speak_on(prompt, before, options()).unwrap();
@@ -350,17 +399,22 @@ fn speech_goes_on_where_it_was_ended() {
 
 #[test]
 fn what_was_said_by_another_model_is_refused() {
-    let mut speech = open("tiny", Residency::All);
-    let mut session = speech.session().unwrap();
-    let prompt = session.prompt(&script(), &[], &noise()).unwrap();
-    let mut speaking = session
-        .speak(prompt.clone(), SpeakOptions::default())
-        .unwrap();
-    assert!(speaking.next().is_some());
-    let mut said = speaking.said();
-    said.lists[0].1.push(0.0);
-    let refused = session.speak_on(prompt, said, SpeakOptions::default());
-    assert!(matches!(refused, Err(EngineError::SaidElsewhere)));
+    for kernels in BOTH {
+        let mut speech = open_by(kernels, "tiny", Residency::All);
+        let mut session = speech.session().unwrap();
+        let prompt = session.prompt(&script(), &[], &noise()).unwrap();
+        let mut speaking = session
+            .speak(prompt.clone(), SpeakOptions::default())
+            .unwrap();
+        assert!(speaking.next().is_some());
+        let said = speaking.said().unwrap();
+        for list in 0..said.lists.len() {
+            let mut said = said.clone();
+            said.lists[list].1.push(0.0);
+            let refused = session.speak_on(prompt.clone(), said, SpeakOptions::default());
+            assert!(matches!(refused, Err(EngineError::SaidElsewhere)));
+        }
+    }
 }
 
 #[test]
@@ -517,7 +571,13 @@ fn a_slow_head_is_told_from_slow_transfers() {
 
 #[test]
 fn a_measured_run_has_its_sound_and_its_parts() {
-    let speech = open("tiny", Residency::Layers(1));
+    for kernels in BOTH {
+        a_measured_run_has_them(kernels);
+    }
+}
+
+fn a_measured_run_has_them(kernels: Kernels) {
+    let speech = open_by(kernels, "tiny", Residency::Layers(1));
     let limit = speech.measure_memory().unwrap();
     // Ten steps read the head's layers ten times.
     assert!(limit.frame_bytes > 10 * 40_000);

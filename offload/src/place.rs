@@ -128,10 +128,21 @@ pub enum PlaceChoice {
     Cuda(usize),
 }
 
+impl PlaceChoice {
+    /// Whether it is a device with memory of its own, in this build and on this machine.
+    pub fn is_device(self) -> bool {
+        match self {
+            Self::Auto => cuda::count() > 0,
+            Self::Host => false,
+            Self::Cuda(_) => true,
+        }
+    }
+}
+
 /// Opens a place. What a build without the feature `cuda` lacks is an error here.
 pub fn open(choice: PlaceChoice) -> Result<Arc<dyn Place>, OffloadError> {
     match choice {
-        PlaceChoice::Auto if cuda::count() > 0 => cuda::open(0),
+        PlaceChoice::Auto if choice.is_device() => cuda::open(0),
         PlaceChoice::Auto | PlaceChoice::Host => Ok(Arc::new(Host)),
         PlaceChoice::Cuda(ordinal) => cuda::open(ordinal),
     }

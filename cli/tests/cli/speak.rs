@@ -402,6 +402,28 @@ fn a_model_with_voices_of_its_own_speaks() {
 }
 
 #[test]
+fn the_clear_kernels_say_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = |kernels: &str| {
+        let out = folder.path().join(kernels).display().to_string();
+        let ran = talk(&format!(
+            "--text Hello --temperature 0 --max-new-tokens 6 --dtype f32 --kernels {kernels} --out {out}"
+        ));
+        let sound = fs::read(out).unwrap();
+        let sound = samples(&sound).chunks_exact(2);
+        let sound: Vec<i16> = sound.map(|it| i16::from_le_bytes([it[0], it[1]])).collect();
+        (ran.ok().stderr, sound)
+    };
+    let ((fast, expected), (clear, sound)) = (said("fast"), said("clear"));
+    assert!(!fast.contains("code predictor, in f32"), "{fast}");
+    assert!(clear.contains("code predictor, in f32"), "{clear}");
+    assert!(expected.len() > 96 && sound.len() == expected.len());
+    let far = |(a, b): (&i16, &i16)| (i32::from(*a) - i32::from(*b)).abs() > 4;
+    assert!(!sound.iter().zip(&expected).any(far));
+    assert!(expected.iter().any(|sample| *sample > 100));
+}
+
+#[test]
 fn a_random_model_speaks_without_a_download() {
     let folder = tempfile::tempdir().unwrap();
     for shape in ["vibevoice-tiny", "qwen3-tts-tiny"] {

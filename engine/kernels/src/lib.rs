@@ -49,7 +49,7 @@ pub use conv::ConvWeights;
 pub use denoiser::{
     Between, ConnectScratch, ConnectScratchSize, DenoiserLayer, DenoiserScratch,
     DenoiserScratchSize, DenoiserShape, DenoiserWeights, condition, connect, denoise, denoise_step,
-    embed_times,
+    embed_times, sinusoids,
 };
 pub use forms::{FormTimes, Timed, time_forms};
 pub use head::{embed, logits};

@@ -5,9 +5,12 @@
 //! and softmax are f32 either way.
 
 mod attention;
+mod beside;
+pub mod conv;
+pub mod linear;
 mod mask;
 mod size;
-pub(super) mod tensors;
+pub(crate) mod tensors;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -69,9 +72,12 @@ struct Chunk {
 
 impl ClearCompute {
     pub fn new(size: ClearSize, place: &dyn Place) -> Result<Self, EngineError> {
+        Self::timed(size, place.device(), Laps::on(place))
+    }
+
+    fn timed(size: ClearSize, device: &Device, laps: Laps) -> Result<Self, EngineError> {
         let (config, capacity) = (Arc::clone(&size.config), size.room.context);
         let numbers = offload::candle_dtype(size.numbers);
-        let device = place.device();
         let Rotation { frequencies, scale } = Rotation::of(&config, capacity);
         let half = frequencies.len();
         let frequencies = Tensor::from_vec(frequencies, (1, half), device)?;
@@ -91,7 +97,7 @@ impl ClearCompute {
             weights: BlockTensors::new(numbers),
             numbers,
             logits: Vec::new(),
-            laps: Laps::on(place),
+            laps,
             device: device.clone(),
             config,
         })
@@ -208,6 +214,12 @@ impl ClearCompute {
         Ok(logits)
     }
 
+    /// The final norm of a row that is in f32.
+    pub(super) fn normed_over(&self, ends: &Ends, row: &Tensor) -> Result<Tensor, EngineError> {
+        let norm = ends.norm.tensor()?.to_dtype(TensorDType::F32)?;
+        Ok(rms_norm(row, &norm, self.config.norm_eps as f32)?)
+    }
+
     fn row(&self, row: usize) -> candle_core::Result<Tensor> {
         let chunk = self.chunks.iter().rfind(|chunk| chunk.in_pass <= row);
         let Some(chunk) = chunk else {
@@ -236,9 +248,9 @@ impl ClearCompute {
             let mut in_run = 0;
             for tokens in run.tokens.chunks(CHUNK_ROWS) {
                 if is_mine(index) {
-                    let mut rows = self.embedded(ends, tokens)?;
+                    let rows = self.embedded(ends, tokens)?;
                     if let Some(given) = run.given {
-                        rows = self.put(rows, given, in_run)?;
+                        self.put(&rows, given, in_run)?;
                     }
                     self.chunks.push(Chunk {
                         run: index,
@@ -254,21 +266,20 @@ impl ClearCompute {
         Ok(())
     }
 
-    /// The chunk's rows, which begin with the run's token `first`, with those that are given.
-    fn put(&self, rows: Tensor, given: Given<'_>, first: usize) -> Result<Tensor, EngineError> {
-        if !self.device.is_cpu() {
-            return Err(EngineError::RowsOnDevice);
-        }
+    /// Puts the rows that are given over those of a chunk, which begins with the run's token `first`.
+    fn put(&self, rows: &Tensor, given: Given<'_>, first: usize) -> Result<(), EngineError> {
         let (count, width) = rows.dims2()?;
-        // waits: on the host alone
-        let mut all: Vec<f32> = rows.to_dtype(TensorDType::F32)?.flatten_all()?.to_vec1()?;
-        let mine = given.tokens.iter().zip(given.rows.chunks_exact(width));
-        for (&token, row) in mine.filter(|(token, _)| (first..first + count).contains(*token)) {
-            let at = token - first;
-            all[at * width..(at + 1) * width].copy_from_slice(row);
+        let mine = (given.tokens.iter().zip(given.rows.chunks_exact(width)))
+            .filter(|(token, _)| (first..first + count).contains(*token));
+        let mine: Vec<(usize, &[f32])> = mine.map(|(token, row)| (token - first, row)).collect();
+        // Those that follow one another go together.
+        for next in mine.chunk_by(|(at, _), (next, _)| at + 1 == *next) {
+            let numbers = next.iter().flat_map(|(_, row)| row.iter().copied());
+            let size = (next.len(), width);
+            let given = Tensor::from_vec(numbers.collect::<Vec<f32>>(), size, &self.device)?;
+            rows.slice_set(&given.to_dtype(self.numbers)?, 0, next[0].0)?;
         }
-        let all = Tensor::from_vec(all, (count, width), &self.device)?;
-        Ok(all.to_dtype(self.numbers)?)
+        Ok(())
     }
 
     fn embedded(&self, ends: &mut Ends, tokens: &[u32]) -> Result<Tensor, EngineError> {
@@ -334,22 +345,17 @@ impl Compute for ClearCompute {
         logits.iter().try_for_each(|logits| self.bring(logits))
     }
 
-    fn normed(&mut self, ends: &Ends, row: usize, to: &mut [f32]) -> Result<(), EngineError> {
-        let held = |chunk: &&Chunk| {
-            let count = chunk.rows.dims().first().copied().unwrap_or(0);
-            (chunk.in_pass..chunk.in_pass + count).contains(&row)
-        };
-        let Some(chunk) = self.chunks.iter().find(held) else {
-            unreachable!("a row that is not in the pass");
-        };
-        let one = chunk.rows.narrow(0, row - chunk.in_pass, 1)?.contiguous()?;
-        let norm = ends.norm.tensor()?.to_dtype(self.numbers)?;
-        let normed = rms_norm(&one, &norm, self.config.norm_eps as f32)?;
-        let normed = normed.flatten_all()?.to_dtype(TensorDType::F32)?;
-        // waits: on the host alone, for those who take rows
-        let normed: Vec<f32> = normed.to_vec1()?;
-        to.copy_from_slice(&normed);
-        Ok(())
+    fn normed_tensor(&mut self, ends: &Ends, row: usize) -> Result<Tensor, EngineError> {
+        let row = self.row(row)?.to_dtype(TensorDType::F32)?;
+        self.normed_over(ends, &row)
+    }
+
+    fn begin_stages(&mut self) -> Result<(), EngineError> {
+        Ok(self.laps.begin()?)
+    }
+
+    fn end_stage(&mut self, stage: Stage) -> Result<(), EngineError> {
+        Ok(self.laps.end(stage)?)
     }
 
     fn end_pass(&mut self) {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use candle_core::{Device, Tensor};
 use half::{bf16, f16};
 use loader::{BlockLayout, Encoding, Form, Mixer, Part, Placement, Role};
 use offload::{LayerIndex, Slab};
@@ -198,6 +199,16 @@ impl Compute for FastCompute {
             }
         }
         Ok(())
+    }
+
+    fn normed_tensor(&mut self, ends: &Ends, row: usize) -> Result<Tensor, EngineError> {
+        let mut normed = vec![0.0; self.shape.hidden];
+        self.normed(ends, row, &mut normed)?;
+        Ok(Tensor::from_vec(
+            normed,
+            (1, self.shape.hidden),
+            &Device::Cpu,
+        )?)
     }
 
     fn normed(&mut self, ends: &Ends, row: usize, to: &mut [f32]) -> Result<(), EngineError> {

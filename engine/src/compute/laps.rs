@@ -36,8 +36,17 @@ enum Mark {
 
 impl Laps {
     pub fn on(place: &dyn Place) -> Self {
+        Self::with(place.stopwatch())
+    }
+
+    /// Those of work that others time.
+    pub fn none() -> Self {
+        Self::with(None)
+    }
+
+    fn with(watch: Option<Box<dyn Stopwatch>>) -> Self {
         Self {
-            watch: place.stopwatch(),
+            watch,
             marks: Vec::new(),
             aside: Vec::new(),
             times: Vec::new(),

@@ -19,13 +19,15 @@ pub(crate) mod sync;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use candle_core::Tensor;
 use kernels::CacheType;
 use loader::{BlockLayout, DType, ModelConfig};
 use offload::{LayerIndex, Slab};
 
 use self::batch::{Run, State};
+use self::sync::gpu_sync;
 use crate::error::EngineError;
-use crate::profile::Clock;
+use crate::profile::{Clock, Stage};
 use crate::text::{Candidates, Wanted};
 use crate::weights::ends::Ends;
 
@@ -82,9 +84,26 @@ pub trait Compute {
         clock: &mut Clock,
     ) -> Result<(), EngineError>;
 
-    /// The final norm of one of the pass's rows, for those who take it and not its logits.
-    fn normed(&mut self, _ends: &Ends, _row: usize, _to: &mut [f32]) -> Result<(), EngineError> {
-        Err(EngineError::RowsOnDevice)
+    /// The final norm of one of the pass's rows, for those who take it and not its logits: (1, width),
+    /// in f32, where it is computed. Waits for nothing.
+    fn normed_tensor(&mut self, ends: &Ends, row: usize) -> Result<Tensor, EngineError>;
+
+    /// The same, brought to the host.
+    fn normed(&mut self, ends: &Ends, row: usize, to: &mut [f32]) -> Result<(), EngineError> {
+        let normed = self.normed_tensor(ends, row)?.flatten_all()?;
+        let came: Vec<f32> = gpu_sync!("a row", normed.to_vec1())?;
+        to.copy_from_slice(&came);
+        Ok(())
+    }
+
+    /// Work of the pass that is not the layers' begins, or a stage of it ends: for a device's own
+    /// times. On the host the clock is told by what does the work.
+    fn begin_stages(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn end_stage(&mut self, _stage: Stage) -> Result<(), EngineError> {
+        Ok(())
     }
 
     /// Waits until a device that has all its orders for the layers comes to the end of one of them, or

@@ -104,7 +104,8 @@ pub struct Setup<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Weights<'a> {
     pub blocks: &'a crate::weights::blocks::Blocks,
-    pub head: loader::Encoding,
+    /// `None`: there is no head, because no logits are wanted.
+    pub head: Option<loader::Encoding>,
     /// Some of them are in an encoding of blocks.
     pub quantised: bool,
 }

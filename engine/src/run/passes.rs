@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use candle_core::Tensor;
 use offload::{BlockId, LayerIndex, ResidencyPlan};
 
 use super::past::{Measured, Past};
@@ -250,6 +251,20 @@ impl<'m> Passes<'m> {
             }
         }
         found(Culprit::Gone)
+    }
+
+    /// The final norm of one of the pass's rows, where it is computed: see [`Compute::normed_tensor`].
+    pub fn normed_tensor(&mut self, row: usize) -> Result<Tensor, EngineError> {
+        let Self { model, compute, .. } = self;
+        compute.normed_tensor(&model.ends, row)
+    }
+
+    /// What the host's times of a stage that follows the layers are told to.
+    pub fn stage_clock(&mut self) -> &mut Clock {
+        match self.model.blueprint.on_device() {
+            true => &mut self.ordering,
+            false => &mut self.clock,
+        }
     }
 
     /// The final norm of one of the pass's rows.

@@ -5,9 +5,13 @@
 #![cfg(feature = "cuda")]
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod coded_speech;
 mod counts;
+#[path = "../support/numbers.rs"]
+mod numbers;
 mod operations;
 mod selection;
+mod speech;
 mod stand_in;
 mod streams;
 mod tokens;

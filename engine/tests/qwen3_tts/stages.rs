@@ -4,14 +4,17 @@ use super::*;
 
 #[test]
 fn prefill_and_predictor_are_the_references() {
-    for asked in &ALL {
+    let cases = ALL
+        .iter()
+        .flat_map(|asked| BOTH.map(|kernels| (asked, kernels)));
+    for (asked, kernels) in cases {
         let expected = recorded(asked.file);
-        let mut tts = open(asked.folder, Residency::Layers(1));
+        let mut tts = open_with(asked.folder, Residency::Layers(1), kernels);
         let (voice, options) = (asked.voice(&tts), asked.options(&tts, &expected));
         let mut session = tts.session().unwrap();
         session.keep_stages();
         let prompt = session.prompt(asked.text, &voice).unwrap();
-        let what = |stage: &str| format!("{} {stage}", asked.file);
+        let what = |stage: &str| format!("{} {kernels:?} {stage}", asked.file);
         close(&what("prefill"), prompt.rows(), &expected.get("prefill"));
         let speaking = session.speak(prompt, options).unwrap();
         let said = speaking.map(Result::unwrap);
@@ -35,8 +38,12 @@ fn by_channel(rows: &[f32], channels: usize) -> Vec<f32> {
 
 #[test]
 fn each_part_of_the_codec_is_the_references() {
+    BOTH.into_iter().for_each(each_part_is_the_references);
+}
+
+fn each_part_is_the_references(kernels: Kernels) {
     let (spoken, expected) = (recorded(AUTO.file), recorded("codec.safetensors"));
-    let mut tts = open(AUTO.folder, Residency::All);
+    let mut tts = open_with(AUTO.folder, Residency::All, kernels);
     let (_, plain, _) = AUTO.speak(&mut tts, &spoken);
     let (voice, options) = (AUTO.voice(&tts), AUTO.options(&tts, &spoken));
     let mut session = tts.session().unwrap();

@@ -42,7 +42,7 @@ impl Talk<'_> {
     /// Speaks what is left of the script. What was made stays, whatever then goes wrong.
     pub fn speak(&mut self, narrator: &mut dyn Narrator, parts: &[Script]) -> Result<(), Failure> {
         let first = self.reached.parts;
-        let mut before = (self.args.sound.resume).then(|| std::mem::take(&mut self.reached.said));
+        let mut before = (self.args.sound.resume).then(|| self.reached.said.clone());
         let most = self.args.sound.max_new_tokens.unwrap_or(usize::MAX);
         for (at, part) in parts.iter().enumerate().skip(first) {
             let limits = Limits {
@@ -64,7 +64,11 @@ impl Talk<'_> {
                 all => format!(", part {} of {all}", at + 1),
             };
             let (ran, said, ending) = self.part(speaking, &of);
-            self.behind(part, said, ending);
+            match said {
+                Ok(said) => self.behind(part, said, ending),
+                // A device that has failed: what was written last is there to go on from.
+                Err(failure) => return ran.and(Err(failure)),
+            }
             ran?;
             match ending {
                 Some(Ending::EndOfText) => {}
@@ -87,7 +91,11 @@ impl Talk<'_> {
         &mut self,
         mut speaking: Box<dyn PartSpeaking + '_>,
         of: &str,
-    ) -> (Result<(), Failure>, SaidBefore, Option<Ending>) {
+    ) -> (
+        Result<(), Failure>,
+        Result<SaidBefore, Failure>,
+        Option<Ending>,
+    ) {
         let mut ran = Ok(());
         while let Some(said) = speaking.next() {
             match said {
@@ -114,15 +122,26 @@ impl Talk<'_> {
             if let Some(journal) = &mut self.journal
                 && journal.is_due()
             {
-                self.reached.said = speaking.said();
-                self.reached.samples = self.out.samples();
-                if let Err(failure) = journal.write(&self.settings, &self.reached) {
+                let written = speaking.said().map_err(Failure::from).and_then(|said| {
+                    self.reached.said = said;
+                    self.reached.samples = self.out.samples();
+                    journal.write(&self.settings, &self.reached)
+                });
+                if let Err(failure) = written {
                     ran = Err(failure);
                     break;
                 }
             }
         }
-        (ran, speaking.said(), speaking.ending())
+        // Of the last pass a device tells at the end.
+        if let Some(profile) = &mut self.profile {
+            speaking
+                .measured()
+                .iter()
+                .for_each(|pass| profile.pass(pass));
+        }
+        let said = speaking.said().map_err(Failure::from);
+        (ran, said, speaking.ending())
     }
 
     /// Counts a part that is behind; one that was cut short is kept to go on from.

@@ -17,6 +17,7 @@ mod scratch;
 
 pub use connector::{Between, connect};
 pub use parts::{DenoiserLayer, DenoiserShape, DenoiserWeights};
+pub use rows::sinusoids;
 pub use scratch::{ConnectScratch, ConnectScratchSize, DenoiserScratch, DenoiserScratchSize};
 
 use super::linear::Then;
@@ -24,7 +25,7 @@ use super::shared::Shared;
 use super::team::Team;
 use super::weights::Matrix;
 use chain::{Chain, Layer};
-use rows::{silu_all, sinusoids};
+use rows::silu_all;
 
 /// Embeds the times of the steps of a run, which [`denoise_step`] takes by their places.
 ///

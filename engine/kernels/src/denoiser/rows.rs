@@ -16,7 +16,7 @@ use crate::weights::Weights;
 const PERIOD_MAX: f64 = 10_000.0;
 
 /// The cosines of a time at falling frequencies, then the sines.
-pub(super) fn sinusoids(time: f32, out: &mut [f32]) {
+pub fn sinusoids(time: f32, out: &mut [f32]) {
     let count = out.len() / 2;
     let (cosines, sines) = out.split_at_mut(count);
     for (at, (cosine, sine)) in cosines.iter_mut().zip(sines).enumerate() {

@@ -58,8 +58,9 @@ impl ClearSize {
                 .map(|layout| widened(layout))
                 .max()
                 .unwrap_or_default(),
-            head: (head * size_of::<f32>() + as_filed(weights.head, config.vocab_size, &config))
-                as u64,
+            head: weights.head.map_or(0, |encoding| {
+                head * size_of::<f32>() + as_filed(encoding, config.vocab_size, &config)
+            }) as u64,
             is_host: true,
         };
         Self {

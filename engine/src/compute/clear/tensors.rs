@@ -25,6 +25,11 @@ impl BlockTensors {
         }
     }
 
+    /// Weights that are there.
+    pub fn of(numbers: TensorDType, found: Vec<(Role, Tensor)>) -> Self {
+        Self { numbers, found }
+    }
+
     /// Those of another block.
     pub fn read(&mut self, layout: &BlockLayout, slab: &Slab) -> Result<(), EngineError> {
         let placements = layout.placements();

@@ -6,11 +6,12 @@
 //! Counted on the stand-in for a device; never timed on a real one.
 
 mod launch;
+mod row;
 mod select;
 
 use std::sync::atomic::AtomicBool;
 
-use candle_core::{DType as TensorDType, Tensor};
+use candle_core::Tensor;
 use loader::{
     BlockLayout, BlockSpec, DType, EndsSpec, FeedForward, HeadNorms, Mixer, ModelConfig, Norms,
     Role, RopeScaling,
@@ -22,7 +23,6 @@ use super::clear::{ClearCompute, ClearSize};
 use super::size::{Needs, Room};
 use super::{Compute, SharedConfig};
 use crate::compute::finite::all_finite;
-use crate::compute::rope::Rotation;
 use crate::compute::sync::gpu_sync;
 use crate::error::EngineError;
 use crate::profile::{Clock, Stage};
@@ -30,7 +30,8 @@ use crate::text::{Candidates, Wanted};
 use crate::weights::embedding::Embedding;
 use crate::weights::ends::Ends;
 
-use launch::{Attention, BlockMemory, Kernels, Memory, Norm, Projection, SPAN};
+use launch::{Attention, BlockMemory, Kernels, Memory, Norm, Projection};
+use row::Row;
 use select::Selection;
 
 /// The largest head that the kernels have shared memory for; no known model comes near it.
@@ -62,20 +63,6 @@ struct Single {
     row: usize,
 }
 
-/// One row's activations, in f32.
-#[derive(Debug)]
-struct Row {
-    /// Each sequence's, as it goes from layer to layer. The rest serves one after the other.
-    x: Vec<Vector>,
-    qkv: Vector,
-    mixed: Vector,
-    activated: Vector,
-    logits: Vector,
-    frequencies: Vector,
-    /// The parts of attention over several spans.
-    parts: Vector,
-}
-
 fn decodes(config: &ModelConfig) -> bool {
     let BlockSpec {
         norms,
@@ -93,51 +80,6 @@ fn decodes(config: &ModelConfig) -> bool {
         && config.rope.dims == config.head_dim
         && !matches!(config.rope.scaling, RopeScaling::LongRope { .. })
         && config.head_dim <= HEAD_MOST
-}
-
-/// A tensor, and where it lies.
-#[derive(Debug)]
-struct Vector {
-    tensor: Tensor,
-    at: Memory,
-}
-
-impl Row {
-    /// Numbers of each of its vectors, in order.
-    fn sizes(config: &ModelConfig, room: Room) -> [usize; 7] {
-        [
-            room.sequences * config.hidden_size,
-            config.q_size() + 2 * config.kv_size(),
-            config.q_size(),
-            config.intermediate_size,
-            config.vocab_size,
-            config.rope.dims / 2,
-            room.context.div_ceil(SPAN) * config.heads * (config.head_dim + 2),
-        ]
-    }
-
-    fn new(config: &ModelConfig, room: Room, place: &dyn Place) -> Result<Self, EngineError> {
-        let device = place.device();
-        let of = |tensor: Tensor| -> Result<Vector, EngineError> {
-            let at = Memory::of(&tensor)?;
-            Ok(Vector { tensor, at })
-        };
-        let zeros = |size: usize| of(Tensor::zeros(size, TensorDType::F32, device)?);
-        let [_, qkv, mixed, activated, logits, frequencies, parts] = Self::sizes(config, room);
-        let turns = Rotation::of(config, room.context).frequencies;
-        let turns = Tensor::from_vec(turns, frequencies, device)?;
-        Ok(Self {
-            x: (0..room.sequences)
-                .map(|_| zeros(config.hidden_size))
-                .collect::<Result<_, _>>()?,
-            qkv: zeros(qkv)?,
-            mixed: zeros(mixed)?,
-            activated: zeros(activated)?,
-            logits: zeros(logits)?,
-            frequencies: of(turns)?,
-            parts: zeros(parts)?,
-        })
-    }
 }
 
 /// How large a [`DeviceCompute`] is: what computes a prompt, a row, and the likeliest tokens.
@@ -297,9 +239,6 @@ impl Compute for DeviceCompute {
     }
 
     fn embed(&mut self, ends: &mut Ends, runs: &[Run<'_>]) -> Result<(), EngineError> {
-        if runs.iter().any(|run| run.given.is_some()) {
-            return Err(EngineError::RowsOnDevice);
-        }
         self.left_there = None;
         self.clear.laps.begin_pass()?;
         self.singles.clear();
@@ -314,8 +253,14 @@ impl Compute for DeviceCompute {
             let table = Memory::of_slab(&table.bytes)?;
             let columns = self.config.hidden_size;
             for (single, x) in self.singles.iter().zip(&self.row.x) {
-                let token = runs[single.run].tokens[0];
-                self.kernels.embed(table, token, x.at, columns)?;
+                let run = &runs[single.run];
+                match run.given.filter(|given| !given.tokens.is_empty()) {
+                    Some(given) => {
+                        let row = Tensor::from_slice(given.rows, columns, x.tensor.device())?;
+                        x.tensor.slice_set(&row, 0, 0)?;
+                    }
+                    None => self.kernels.embed(table, run.tokens[0], x.at, columns)?,
+                }
             }
         }
         let singles = std::mem::take(&mut self.singles);
@@ -344,6 +289,24 @@ impl Compute for DeviceCompute {
             true => Ok(()),
             false => self.clear.block(layer, layout, slab, runs, clock),
         }
+    }
+
+    fn normed_tensor(&mut self, ends: &Ends, row: usize) -> Result<Tensor, EngineError> {
+        match self.singles.iter().position(|single| single.row == row) {
+            Some(x) => {
+                let row = self.row.x[x].tensor.unsqueeze(0)?;
+                self.clear.normed_over(ends, &row)
+            }
+            None => self.clear.normed_tensor(ends, row),
+        }
+    }
+
+    fn begin_stages(&mut self) -> Result<(), EngineError> {
+        self.clear.begin_stages()
+    }
+
+    fn end_stage(&mut self, stage: Stage) -> Result<(), EngineError> {
+        self.clear.end_stage(stage)
     }
 
     fn come_to(

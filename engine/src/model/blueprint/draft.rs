@@ -104,7 +104,7 @@ impl Blueprint {
                 of_device: on_device.then_some(dtype.unwrap_or(DType::Bf16)),
                 weights: Weights {
                     blocks: &blocks,
-                    head,
+                    head: options.logits.then_some(head),
                     quantised: !head.is_plain() || encodings.any(|encoding| !encoding.is_plain()),
                 },
             },

@@ -34,8 +34,8 @@ pub trait Narrator {
 pub trait PartSpeaking: Iterator<Item = Result<Said, EngineError>> {
     fn ending(&self) -> Option<Ending>;
 
-    /// What was said of the part, to go on from it later.
-    fn said(&self) -> SaidBefore;
+    /// What was said of the part, to go on from it later. A device is asked for what it keeps.
+    fn said(&self) -> Result<SaidBefore, EngineError>;
 
     /// The passes of which all is known since `next` was called before.
     fn measured(&self) -> &[Measured];

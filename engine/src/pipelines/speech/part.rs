@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+use candle_core::{Device, Tensor};
 use kernels::{Matrix, Weights, pack_q8_0};
 use loader::{Access, BlockLayout, ComponentSource, Encoding, Placement, Rows, Storage};
 use offload::HostBytes;
 
+use crate::compute::Kernels;
 use crate::compute::fast::{matrix_of, numbers_of};
 use crate::error::EngineError;
+use crate::model::options::ModelOptions;
 use crate::weights::weight::tensor_of;
 
 /// One of them.
@@ -38,6 +41,15 @@ impl StageType {
         match self {
             Self::AsLoaded => "as-loaded",
             Self::Q8_0 => "q8_0",
+        }
+    }
+
+    /// Whether these options compute with them: rounded ones are for the host's kernels.
+    pub fn check(self, model: &ModelOptions) -> Result<(), EngineError> {
+        let by_kernels = model.kernels == Kernels::Fast && !model.device.is_device();
+        match self {
+            Self::Q8_0 if !by_kernels => Err(EngineError::StageType),
+            _ => Ok(()),
         }
     }
 }
@@ -75,8 +87,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 pub fn numbers_of_rows(rows: &Rows, wanted: &[u32], cols: usize) -> Result<Vec<f32>, EngineError> {
     let mut bytes = vec![0; wanted.len() * rows.row_bytes()];
     rows.read(wanted, &mut bytes)?;
-    let cpu = candle_core::Device::Cpu;
-    let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &cpu)?;
+    let tensor = tensor_of(rows.encoding(), &bytes, wanted.len(), cols, &Device::Cpu)?;
     let tensor = tensor.to_dtype(candle_core::DType::F32)?;
     // waits: on the host alone, while a prompt is made or a system is loaded
     Ok(tensor.flatten_all()?.to_vec1()?)
@@ -184,5 +195,12 @@ impl Part {
 
     pub fn vector(&self, name: &str) -> Weights<'_> {
         numbers_of(self.place(name), &self.bytes)
+    }
+
+    /// A copy for the tensor library, in the numbers that it is in here.
+    pub fn tensor(&self, name: &str, device: &Device) -> Result<Tensor, EngineError> {
+        let part = &self.place(name).parts[0];
+        let bytes = &self.bytes[part.offset..part.offset + part.bytes];
+        tensor_of(part.encoding, bytes, part.rows, part.cols, device)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::runaway::Runaway;
 use crate::error::EngineError;
-use crate::profile::{PassKind, Startup, Timing, Totals};
+use crate::profile::{Startup, Timing, Totals};
 use crate::run::past::Measured;
 
 /// Why it ended.
@@ -174,9 +174,10 @@ impl Tally {
         if self.tokens == 0 {
             self.started = Instant::now();
         }
+        self.last = None;
     }
 
-    /// A token was said, with a frame or without; these passes were made since the one before.
+    /// A token was said, with a frame or without; of these passes all is known since the one before.
     pub fn add(&mut self, spoke: bool, measured: &[Measured]) {
         self.tokens += 1;
         if spoke {
@@ -184,13 +185,17 @@ impl Tally {
             (self.first_audio).get_or_insert_with(|| self.started.elapsed());
         }
         let now = Instant::now();
+        if let Some(last) = self.last.replace(now) {
+            self.generate += now - last;
+        }
+        self.know(measured);
+    }
+
+    /// Of these passes all is known now.
+    pub fn know(&mut self, measured: &[Measured]) {
         for pass in measured {
             self.totals.add(&pass.timing, &pass.loads);
-            if let (PassKind::Decode, Some(last)) = (pass.timing.kind, self.last) {
-                self.generate += now - last;
-            }
         }
-        self.last = Some(now);
     }
 
     pub fn report(&self, startup: &Startup) -> SpeechReport {

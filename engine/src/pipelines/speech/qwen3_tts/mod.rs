@@ -4,6 +4,7 @@
 //! other's; the rest stays.
 
 mod draws;
+mod frames;
 mod model;
 mod narrator;
 mod past;

@@ -3,17 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kernels::{
-    ConnectScratchSize, Level, PredictorScratchSize, PredictorShape, RopeTable, Team,
-    VocoderScratchSize, VocoderShape, VocoderState,
-};
+use kernels::Team;
 use loader::{
     BlockLayout, ComponentSource, DType, Qwen3Tts, Qwen3TtsComponent, Qwen3TtsConfig, Rows, Whole,
 };
 
+use super::frames::{FramesSize, Parts};
 use super::session::TtsSession;
-use super::weights::{predictor, predictor_shape, prepare, vocoder, vocoder_shape};
-use crate::compute::Kernels;
 use crate::error::EngineError;
 use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
@@ -50,9 +46,6 @@ fn layout(
     })
 }
 
-/// Rows of the text track that are projected together.
-const PROJECTED_ROWS: usize = 16;
-
 /// What was asked for, and the plan that follows.
 #[derive(Debug)]
 pub struct TtsBlueprint {
@@ -60,90 +53,33 @@ pub struct TtsBlueprint {
     system: Qwen3Tts,
     stages: StageType,
     tokenizer: Tokenizer,
-    sizes: Sizes,
-}
-
-/// Shapes and working memory of all that is not the talker.
-#[derive(Debug, Clone)]
-pub(super) struct Sizes {
-    pub predictor: PredictorShape,
-    pub vocoder: VocoderShape,
-    pub predictor_scratch: PredictorScratchSize,
-    pub vocoder_scratch: VocoderScratchSize,
-    pub project_scratch: ConnectScratchSize,
-    /// Numbers of the codes' embedding.
-    table: usize,
-}
-
-impl Sizes {
-    fn of(config: &Qwen3TtsConfig, codes: usize, threads: usize, stages: StageType) -> Self {
-        let level = Level::detect();
-        let predictor = predictor_shape(&config.predictor);
-        let vocoder = vocoder_shape(&config.codec);
-        let text = config.text_hidden;
-        let predicting = PredictorScratchSize::of(level, threads, &predictor);
-        Self {
-            predictor_scratch: match stages {
-                StageType::AsLoaded => predicting,
-                StageType::Q8_0 => predicting.with_rounded(),
-            },
-            vocoder_scratch: VocoderScratchSize::of(level, threads, &vocoder, 1),
-            project_scratch: ConnectScratchSize::of(level, threads, text, PROJECTED_ROWS),
-            table: codes * config.predictor.talker_hidden,
-            predictor,
-            vocoder,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        let pairs = self.predictor.block.head_dim / 2;
-        let all = [
-            self.predictor_scratch.bytes(),
-            self.vocoder_scratch.bytes(),
-            self.project_scratch.bytes(),
-            VocoderState::bytes_for(&self.vocoder),
-            RopeTable::bytes_for(pairs, self.predictor.positions()),
-            self.table * size_of::<f32>(),
-        ];
-        all.into_iter().sum::<usize>() as u64
-    }
-}
-
-/// The codec computes in f32, whatever was asked for: what it stores is prepared in place.
-fn dtype_of(which: Qwen3TtsComponent, asked: Option<DType>) -> Option<DType> {
-    match which {
-        Qwen3TtsComponent::CodecDecoder => Some(DType::F32),
-        _ => asked,
-    }
+    frames: FramesSize,
 }
 
 impl TtsBlueprint {
     pub fn new(path: &Path, options: &TtsOptions) -> Result<Self, EngineError> {
         let system = Qwen3Tts::open(path)?;
         let asked = &options.model;
-        if asked.kernels == Kernels::Clear {
-            return Err(EngineError::OnlyFast);
-        }
         let threads = asked.threads.unwrap_or_else(crate::physical_cores);
-        let codes = system.talker.config.vocab_size;
-        let sizes = Sizes::of(&system.config, codes, threads, options.stages);
-        let mut beside = sizes.bytes();
-        for which in Qwen3TtsComponent::ALL {
-            let component = system.component(which, dtype_of(which, asked.dtype))?;
-            beside += layout(which, &component, options.stages).slab_bytes() as u64;
-        }
+        options.stages.check(asked)?;
+        let own = asked.dtype.or(DType::of(system.talker.encoding()));
+        let of_device = asked.device.is_device().then_some(own).flatten();
+        let frames = FramesSize::of(
+            &system.config,
+            asked.kernels,
+            of_device,
+            (threads, options.stages),
+        );
+        let beside = beside(&system, &frames, asked.dtype, options.stages)?;
         let of_talker = ModelOptions {
             sequences: 1,
             logit_rows: 1,
             logits: true,
-            kept_bytes: asked.kept_bytes + beside,
+            kept_bytes: asked.kept_bytes + beside.iter().map(|(_, bytes)| bytes).sum::<u64>(),
             verify: false,
             ..asked.clone()
         };
         let language = Blueprint::new(&Source::Speaking(path.into()), of_talker)?;
-        if language.on_device() {
-            return Err(EngineError::RowsOnDevice);
-        }
         let given = options.tokenizer.as_deref();
         let tokenizer = tokenizer::find(given, &language.checkpoint, None)?;
         Ok(Self {
@@ -151,7 +87,7 @@ impl TtsBlueprint {
             language,
             system,
             stages: options.stages,
-            sizes,
+            frames,
         })
     }
 
@@ -162,17 +98,7 @@ impl TtsBlueprint {
     /// What stays beside the talker, with its bytes.
     pub fn beside(&self) -> Result<Vec<(&'static str, u64)>, EngineError> {
         let dtype = self.language.options.dtype;
-        let parts = Qwen3TtsComponent::ALL.into_iter().map(|which| {
-            let component = self.system.component(which, dtype_of(which, dtype))?;
-            let name = match which {
-                Qwen3TtsComponent::CodecDecoder => "codec decoder, in f32",
-                _ => which.name(),
-            };
-            let layout = layout(which, &component, self.stages);
-            Ok((name, layout.slab_bytes() as u64))
-        });
-        let scratch = ("their working memory", self.sizes.bytes());
-        parts.chain([Ok(scratch)]).collect()
+        beside(&self.system, &self.frames, dtype, self.stages)
     }
 
     pub fn bytes_to_load(&self) -> Result<u64, EngineError> {
@@ -185,12 +111,28 @@ impl TtsBlueprint {
     }
 }
 
-/// All that is not the talker.
-#[derive(Debug)]
-pub(super) struct Parts {
-    pub projection: Part,
-    pub predictor: Part,
-    pub codec: Part,
+/// What stays beside the talker, with its bytes.
+fn beside(
+    system: &Qwen3Tts,
+    frames: &FramesSize,
+    asked: Option<DType>,
+    stages: StageType,
+) -> Result<Vec<(&'static str, u64)>, EngineError> {
+    let parts = Qwen3TtsComponent::ALL.into_iter().map(|which| {
+        let component = system.component(which, frames.dtype(which, asked))?;
+        let layout = layout(which, &component, stages);
+        Ok((frames.name(which), layout.slab_bytes() as u64))
+    });
+    let mut all = parts.collect::<Result<Vec<_>, EngineError>>()?;
+    let largest = all.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+    let mut working = frames.bytes(largest);
+    if frames.is_host() {
+        // The embeddings of the codes that the talker says, which are the host's.
+        let codes = system.talker.config.vocab_size * system.config.predictor.talker_hidden;
+        working += (codes * size_of::<f32>()) as u64;
+    }
+    all.push(("their working memory", working));
+    Ok(all)
 }
 
 /// A system that is loaded.
@@ -199,7 +141,6 @@ pub struct Tts {
     pub(super) talker: Model,
     pub(super) parts: Parts,
     pub(super) config: Qwen3TtsConfig,
-    pub(super) sizes: Sizes,
     pub(super) tokenizer: Tokenizer,
     /// Of the text track; read where a text needs them.
     pub(super) text: Rows,
@@ -221,22 +162,16 @@ impl Tts {
             system,
             stages,
             tokenizer,
-            sizes,
+            frames,
         } = blueprint;
         let asked = language.options.dtype;
-        let mut part = |which| {
-            let component = system.component(which, dtype_of(which, asked))?;
+        let size = frames.clone();
+        let mut load = |which| {
+            let component = system.component(which, size.dtype(which, asked))?;
             let part = Part::load(&component, system.sources(), progress)?;
             part.laid_out(layout(which, &component, stages))
         };
-        let mut parts = Parts {
-            projection: part(Qwen3TtsComponent::TextProjection)?,
-            predictor: part(Qwen3TtsComponent::Predictor)?,
-            codec: part(Qwen3TtsComponent::CodecDecoder)?,
-        };
-        parts.codec.prepare(|names, change| {
-            prepare(&sizes.vocoder, names, change);
-        });
+        let parts = Parts::load(frames, &system.config, language.place.device(), &mut load)?;
         let codes = system.talker.rows(Whole::Embedding, None)?;
         let all: Vec<u32> = (0..system.talker.config.vocab_size as u32).collect();
         Ok(Self {
@@ -245,20 +180,15 @@ impl Tts {
             talker: Model::load(language, progress)?,
             config: system.config,
             parts,
-            sizes,
             tokenizer,
         })
     }
 
-    /// Measures, once, how fast memory can be read, over the predictor's bytes, and counts what a
-    /// frame reads of all parts. The reports of [`Tts::talker`] then have it.
+    /// Measures, once, how fast memory can be read, and counts what a frame reads of all parts. The
+    /// reports of [`Tts::talker`] then have it.
     pub fn measure_memory(&self) -> Result<MemoryLimit, EngineError> {
-        let shape = &self.sizes.predictor;
-        let of_predictor = predictor(&self.parts.predictor, shape).frame_bytes() as u64;
-        let of_codec = vocoder(&self.parts.codec, &self.sizes.vocoder).bytes() as u64;
-        let over = Some(self.parts.predictor.slab());
-        self.talker
-            .measure_memory_over(over, of_predictor + of_codec)
+        let (over, bytes) = self.parts.read_by_frame();
+        self.talker.measure_memory_over(over, bytes)
     }
 
     /// What reports are about.

@@ -31,8 +31,8 @@ pub(super) fn read(
     mut rows: Vec<f32>,
     following: &[f32],
 ) -> Result<Next, EngineError> {
-    let shape = &session.system.sizes.vocoder;
-    let (groups, width) = (shape.quantisers, session.system.width());
+    let groups = session.system.config.codec.quantizers;
+    let width = session.system.width();
     let codes: Vec<u32> = said.list(CODES).iter().map(|code| *code as u32).collect();
     if codes.len() != said.frames() * groups {
         return Err(EngineError::SaidElsewhere);
@@ -41,12 +41,13 @@ pub(super) fn read(
     for codes in codes.chunks(FRAMES * groups) {
         session.sound_of(codes)?;
     }
-    let mut last = Vec::new();
-    for (frame, codes) in codes.chunks_exact(groups).enumerate() {
-        rows.extend(std::mem::take(&mut last));
-        last = session.row_of(codes);
-        add(&mut last, trailing(following, frame, width));
+    let mut spoken = session.rows_of(&codes)?;
+    for (frame, row) in spoken.chunks_exact_mut(width).enumerate() {
+        add(row, trailing(following, frame, width));
     }
+    // The last of them is for the next pass.
+    let last = spoken.split_off(spoken.len() - width);
+    rows.extend(spoken);
     let tokens = vec![session.system.config.tokens.pad; rows.len() / width];
     let given: Vec<usize> = (0..tokens.len()).collect();
     let passes = &mut session.session.passes;

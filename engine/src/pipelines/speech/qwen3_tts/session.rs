@@ -3,19 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kernels::{
-    Between, ConnectScratch, PredictorScratch, PredictorWeights, RopeTable, Team, VocoderScratch,
-    VocoderState, VocoderWeights, connect, decode_codes,
-};
 use loader::{Qwen3TtsConfig, Rows};
 
-use super::model::{Parts, Sizes, Tts};
+use super::frames::Frames;
+use super::model::Tts;
 use super::past;
 use super::prompt::{self, Row, TtsPrompt, TtsVoice};
 use super::sampling::CodeChoice;
 use super::speaking::{Next, TtsSpeaking};
-use super::weights::{predictor, vocoder};
-use crate::compute::rope::Rotation;
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::pipelines::speech::part::numbers_of_rows;
@@ -56,17 +51,13 @@ impl TtsSpeakOptions {
     }
 }
 
-/// The state and the working memory of a talker, a predictor and a vocoder.
+/// The state and the working memory of a talker, and of what makes frames.
 #[derive(Debug)]
 pub struct TtsSession<'m> {
     pub(super) session: Session<'m>,
     pub(super) own: Sequence,
     pub(super) system: System<'m>,
-    pub(super) team: Arc<Team>,
-    pub(super) predictor: PredictorScratch,
-    pub(super) rope: RopeTable,
-    pub(super) vocoder: (VocoderState, VocoderScratch),
-    projector: ConnectScratch,
+    pub(super) frames: Box<dyn Frames + 'm>,
     /// Frames have every stage.
     pub(super) keeps_stages: bool,
     pub(super) tally: Tally,
@@ -75,11 +66,7 @@ pub struct TtsSession<'m> {
 /// What does not change.
 #[derive(Debug)]
 pub(super) struct System<'m> {
-    pub parts: &'m Parts,
     pub config: &'m Qwen3TtsConfig,
-    pub sizes: &'m Sizes,
-    pub predictor: PredictorWeights<'m>,
-    pub vocoder: VocoderWeights<'m>,
     tokenizer: &'m Tokenizer,
     text: &'m Rows,
     codes: &'m [f32],
@@ -105,36 +92,22 @@ impl<'m> TtsSession<'m> {
             talker,
             parts,
             config,
-            sizes,
             tokenizer,
             text,
             codes,
         } = tts;
         let mut session = talker.session()?;
         let own = session.take_own()?;
-        let positions = sizes.predictor.positions();
-        let rotation = Rotation::of(&config.predictor.layers, positions);
         Ok(Self {
-            predictor: PredictorScratch::sized(&sizes.predictor_scratch),
-            rope: RopeTable::new(&rotation.frequencies, positions),
-            vocoder: (
-                VocoderState::new(&sizes.vocoder),
-                VocoderScratch::sized(&sizes.vocoder_scratch),
-            ),
-            projector: ConnectScratch::sized(&sizes.project_scratch),
+            frames: parts.frames(config, &team)?,
             system: System {
-                predictor: predictor(&parts.predictor, &sizes.predictor),
-                vocoder: vocoder(&parts.codec, &sizes.vocoder),
-                parts,
                 config,
-                sizes,
                 tokenizer,
                 text,
                 codes,
             },
             session,
             own,
-            team,
             keeps_stages: false,
             tally: Tally::default(),
         })
@@ -161,8 +134,7 @@ impl<'m> TtsSession<'m> {
     /// Frames are to have every stage that comparisons look at: the predictor's logits, and what each
     /// part of the codec gives. Takes memory that no plan counts.
     pub fn keep_stages(&mut self) {
-        let size = self.system.sizes.vocoder_scratch.clone();
-        self.vocoder.1 = VocoderScratch::sized(&size.with_stages());
+        self.frames.keep_stages();
         self.keeps_stages = true;
     }
 
@@ -172,6 +144,12 @@ impl<'m> TtsSession<'m> {
 
     pub fn take_recording(&mut self) -> Option<Recording> {
         self.session.take_recording()
+    }
+
+    /// Learns what a device knows of the last pass, if it can still say it.
+    pub(super) fn settle(&mut self) {
+        let _ = self.session.passes.settle();
+        self.tally.know(self.session.measured());
     }
 
     /// What all that was spoken has come to.
@@ -209,29 +187,11 @@ impl<'m> TtsSession<'m> {
 
     /// Both tracks of these rows, added.
     fn rows(&mut self, rows: &[Row]) -> Result<Vec<f32>, EngineError> {
-        let System {
-            parts,
-            config,
-            text,
-            ..
-        } = &self.system;
+        let System { config, text, .. } = &self.system;
         let width = self.system.width();
         let ids: Vec<u32> = rows.iter().map(|row| row.text).collect();
         let embedded = numbers_of_rows(text, &ids, config.text_hidden)?;
-        let mut out = vec![0.0; rows.len() * width];
-        let (team, scratch) = (&self.team, &mut self.projector);
-        let part = &parts.projection;
-        connect(
-            team,
-            part.matrix("linear_fc1.weight"),
-            part.vector("linear_fc1.bias"),
-            Between::Silu,
-            part.matrix("linear_fc2.weight"),
-            part.vector("linear_fc2.bias"),
-            &embedded,
-            &mut out,
-            scratch,
-        );
+        let mut out = self.frames.project(&embedded)?;
         for (row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
             if let Some(code) = row.code {
                 add(out, self.system.code(code));
@@ -240,41 +200,26 @@ impl<'m> TtsSession<'m> {
         Ok(out)
     }
 
-    /// What the talker takes for a frame, without the text's track.
-    pub(super) fn row_of(&self, codes: &[u32]) -> Vec<f32> {
-        let Some((first, rest)) = codes.split_first() else {
-            return Vec::new();
-        };
-        let mut row = self.system.code(*first).to_vec();
-        let mut embedded = vec![0.0; row.len()];
-        for (embedding, code) in self.system.predictor.embeddings.iter().zip(rest) {
-            embedding.row_into(*code as usize, &mut embedded);
-            add(&mut row, &embedded);
-        }
-        row
+    /// What the talker takes for each of these frames, without the text's track.
+    pub(super) fn rows_of(&mut self, codes: &[u32]) -> Result<Vec<f32>, EngineError> {
+        let firsts = codes.iter().step_by(self.system.config.codec.quantizers);
+        let firsts: Vec<&[f32]> = firsts.map(|code| self.system.code(*code)).collect();
+        let mut rows = firsts.concat();
+        self.frames.add_rows(codes, &mut rows)?;
+        Ok(rows)
     }
 
     /// The sound of these codes, one frame after the other, behind what the vocoder has seen.
     pub fn sound_of(&mut self, codes: &[u32]) -> Result<Vec<f32>, EngineError> {
-        let shape = &self.system.sizes.vocoder;
-        let (groups, samples) = (shape.quantisers, shape.samples());
-        if !codes.len().is_multiple_of(groups)
-            || codes.iter().any(|code| *code as usize >= shape.codes)
+        let codec = &self.system.config.codec;
+        if !codes.len().is_multiple_of(codec.quantizers)
+            || codes
+                .iter()
+                .any(|code| *code as usize >= codec.codebook_size)
         {
             return Err(EngineError::SaidElsewhere);
         }
-        let mut sound = vec![0.0; codes.len() / groups * samples];
-        let (state, scratch) = &mut self.vocoder;
-        decode_codes(
-            &self.team,
-            shape,
-            &self.system.vocoder,
-            state,
-            codes,
-            &mut sound,
-            scratch,
-        );
-        Ok(sound)
+        self.frames.sound_of(codes)
     }
 
     /// Speaks. What it says comes frame by frame.
@@ -321,7 +266,7 @@ impl<'m> TtsSession<'m> {
 
     fn begin(&mut self) -> Result<(), EngineError> {
         self.own.go_back(0)?;
-        self.vocoder.0.reset();
+        self.frames.begin();
         self.session.passes.begin()
     }
 }

@@ -1,8 +1,7 @@
 //! A prompt spoken: a frame of codes at a time, and its sound.
 
-use kernels::{decode_codes, predict_codes};
-
 use super::draws::Draws;
+use super::frames::Asked;
 use super::past;
 use super::sampling::{Chooser, forbid, penalise};
 use super::session::{TtsSession, TtsSpeakOptions, add, trailing};
@@ -18,9 +17,6 @@ use crate::run::past::Measured;
 pub(super) const CODES: &str = "codes";
 const LOGITS: &str = "logits";
 const HIDDEN: &str = "hidden";
-const PREDICTED: &str = "predictor.logits";
-/// Before the name of a part of the codec.
-const STAGE: &str = "stage.";
 
 /// So many frames come before an end.
 const FRAMES_MIN: usize = 2;
@@ -91,7 +87,7 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
             self.ending = Some(reached);
             return Ok(None);
         }
-        let hidden = self.pass()?;
+        let last = self.pass()?;
         let drawn = self.draws.frame().to_vec();
         let logits = self.session.session.passes.compute.logits().to_vec();
         let clock = &mut self.session.session.passes.clock;
@@ -108,7 +104,7 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
                 self.ending = Some(Ending::EndOfText);
                 None
             }
-            false => Some(self.frame(token, hidden, logits, &drawn)?),
+            false => Some(self.frame(token, last, logits, &drawn)?),
         };
         past::add_said(&mut self.before, token, frame.as_ref());
         self.known[token as usize] = true;
@@ -125,8 +121,8 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
         Ok(Some(Said { token, frame }))
     }
 
-    /// One visit of each layer: the last row after the final norm. Logits are the compute's.
-    fn pass(&mut self) -> Result<Vec<f32>, EngineError> {
+    /// One visit of each layer. Gives which row is the last; its logits are the compute's.
+    fn pass(&mut self) -> Result<usize, EngineError> {
         let TtsSession {
             session,
             own,
@@ -154,90 +150,46 @@ impl<'s, 'm> TtsSpeaking<'s, 'm> {
         session.passes.blocks(kind, 1, &mut runs)?;
         let last = tokens.len() - 1;
         session.passes.head(&mut runs, &[last])?;
-        let mut hidden = vec![0.0; width];
-        session.passes.normed(last, &mut hidden)?;
         own.tokens.extend(&tokens);
-        Ok(hidden)
+        Ok(last)
     }
 
     /// A frame of sound that begins with this code, and what the talker takes of it.
     fn frame(
         &mut self,
         first: u32,
-        hidden: Vec<f32>,
+        last: usize,
         logits: Vec<f32>,
         drawn: &[f64],
     ) -> Result<Frame, EngineError> {
         let session = &mut *self.session;
-        let clock = &mut session.session.passes.clock;
         let system = &session.system;
-        let (shape, width) = (&system.sizes.predictor, system.width());
-        let mut codes = vec![first; shape.steps + 1];
-        let mut row = vec![0.0; width];
-        let rows = [&hidden[..], system.code(first)].concat();
-        let (chooser, how) = (&mut self.chooser, &self.options.predictor);
-        let (keeps, mut predicted) = (session.keeps_stages, Vec::new());
-        let mut choose = |step: usize, logits: &mut [f32]| {
-            if keeps {
-                predicted.extend(&*logits);
-            }
-            chooser.choose(logits, how, drawn[step + 1])
+        let asked = Asked {
+            first,
+            embedded: system.code(first),
+            how: &self.options.predictor,
+            chooser: &mut self.chooser,
+            drawn,
         };
-        stage!(
-            clock,
-            CodePredictor,
-            predict_codes(
-                &session.team,
-                shape,
-                &system.predictor,
-                &session.rope,
-                &rows,
-                &mut choose,
-                &mut codes[1..],
-                &mut row,
-                &mut session.predictor,
-            )
-        );
-        let shape = &system.sizes.vocoder;
-        let mut audio = vec![0.0; shape.samples()];
-        let (state, scratch) = &mut session.vocoder;
-        stage!(
-            clock,
-            Codec,
-            decode_codes(
-                &session.team,
-                shape,
-                &system.vocoder,
-                state,
-                &codes,
-                &mut audio,
-                scratch,
-            )
-        );
+        let passes = &mut session.session.passes;
+        let made = session.frames.make(passes, last, asked)?;
+        let mut row = made.row;
         add(&mut row, system.code(first));
         add(
             &mut row,
-            trailing(&self.trailing, self.before.frames(), width),
+            trailing(&self.trailing, self.before.frames(), system.width()),
         );
         self.next = Next::Row(row);
+        let codes = made.codes.iter().map(|&code| code as f32).collect();
         let mut stages = vec![
-            (
-                CODES.into(),
-                codes.iter().map(|&code| code as f32).collect(),
-            ),
+            (CODES.into(), codes),
             (LOGITS.into(), logits),
-            (HIDDEN.into(), hidden),
+            (HIDDEN.into(), made.hidden),
         ];
-        if keeps {
-            stages.push((PREDICTED.into(), predicted));
-            let parts = scratch.stages();
-            stages.extend(
-                parts.map(|(name, _, rows)| (format!("{STAGE}{name}").into(), rows.to_vec())),
-            );
-        }
+        stages.extend(made.stages);
         Ok(Frame {
-            loudness: loudness(&audio),
-            audio,
+            loudness: loudness(&made.audio),
+            audio: made.audio,
             stages,
         })
     }
@@ -248,11 +200,17 @@ impl Iterator for TtsSpeaking<'_, '_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.session.session.passes.forget_measured();
-        if self.ending.is_some() {
-            return None;
+        let said = match self.ending {
+            Some(_) => None,
+            None => {
+                let said = self.say();
+                given(said, &mut self.ending)
+            }
+        };
+        if said.is_none() {
+            self.session.settle();
         }
-        let said = self.say();
-        given(said, &mut self.ending)
+        said
     }
 }
 
@@ -260,8 +218,8 @@ impl PartSpeaking for TtsSpeaking<'_, '_> {
     fn ending(&self) -> Option<Ending> {
         self.ending
     }
-    fn said(&self) -> SaidBefore {
-        self.before.clone()
+    fn said(&self) -> Result<SaidBefore, EngineError> {
+        Ok(self.before.clone())
     }
     fn measured(&self) -> &[Measured] {
         self.session.session.measured()

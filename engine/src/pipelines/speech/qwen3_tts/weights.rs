@@ -128,7 +128,7 @@ fn snake<'a>(part: &'a Part, name: &str) -> Snake<'a> {
 }
 
 /// The name of a codebook, without what it has.
-fn codebook(at: usize) -> String {
+pub(super) fn codebook(at: usize) -> String {
     let (kind, at) = match at.checked_sub(1) {
         None => ("first", 0),
         Some(at) => ("rest", at),
@@ -200,13 +200,13 @@ pub(super) fn vocoder<'a>(part: &'a Part, shape: &VocoderShape) -> VocoderWeight
 }
 
 /// What is stored as sums and counts, or as logarithms, becomes what is computed with. `change` gives a
-/// weight's numbers, by its name, to be changed with another's.
+/// weight's numbers, by its name, to be changed with another's. There are so many codebooks.
 pub(super) fn prepare(
-    shape: &VocoderShape,
+    codebooks: usize,
     names: &[String],
     mut change: impl FnMut(&str, Option<&str>, &dyn Fn(&mut [f32], &[f32])),
 ) {
-    for at in 0..shape.quantisers {
+    for at in 0..codebooks {
         let name = codebook(at);
         let (sum, usage) = (
             format!("{name}.embedding_sum"),

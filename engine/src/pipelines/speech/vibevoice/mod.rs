@@ -10,11 +10,15 @@
 mod model;
 mod narrator;
 mod noise;
+#[cfg(test)]
+#[path = "../../../../tests/support/numbers.rs"]
+mod numbers;
 mod past;
 mod prompt;
 mod schedule;
 mod session;
 mod speaking;
+mod stages;
 mod weights;
 
 pub use model::{Speech, SpeechBlueprint, SpeechOptions};

@@ -3,16 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kernels::{
-    CodecPart, CodecScratchSize, CodecShape, CodecState, ConnectScratchSize, DenoiserScratchSize,
-    DenoiserShape, Level, Team,
-};
-use loader::{BlockLayout, Component, ComponentSource, VibeVoice, VibeVoiceConfig, Whole};
+use kernels::Team;
+use loader::{BlockLayout, Component, ComponentSource, DType, VibeVoice, VibeVoiceConfig, Whole};
 
 use super::prompt::Special;
 use super::session::SpeechSession;
-use super::weights::{codec_shape, denoiser_shape};
-use crate::compute::Kernels;
+use super::stages::{Known, Sizes, Weights, frame_bytes};
 use crate::error::EngineError;
 use crate::model::load::Progress;
 use crate::model::options::{ModelOptions, Source};
@@ -58,11 +54,21 @@ fn layout(which: Component, component: &ComponentSource, stages: StageType) -> A
     })
 }
 
-/// Rows under two conditions.
-const BRANCHES: usize = 2;
+/// Bytes of a component's weights.
+fn bytes_of(
+    sizes: &Sizes,
+    which: Component,
+    component: &ComponentSource,
+    stages: StageType,
+) -> u64 {
+    match stages {
+        StageType::AsLoaded => sizes.component_bytes(component),
+        StageType::Q8_0 => layout(which, component, stages).slab_bytes() as u64,
+    }
+}
 
-/// Frames of a voice that are encoded together.
-const VOICE_FRAMES: usize = 4;
+/// Sequences: with the prompt, and without.
+const SEQUENCES: usize = 2;
 
 /// What was asked for, and the plan that follows.
 #[derive(Debug)]
@@ -76,80 +82,22 @@ pub struct SpeechBlueprint {
     sizes: Sizes,
 }
 
-/// Shapes and working memory of all that is not the language model.
-#[derive(Debug, Clone)]
-pub(super) struct Sizes {
-    pub acoustic_encoder: CodecShape,
-    pub acoustic_decoder: CodecShape,
-    pub semantic_encoder: CodecShape,
-    pub denoiser: DenoiserShape,
-    pub encoder_scratch: CodecScratchSize,
-    pub decoder_scratch: CodecScratchSize,
-    pub semantic_scratch: CodecScratchSize,
-    pub denoiser_scratch: DenoiserScratchSize,
-    pub connect_scratch: ConnectScratchSize,
-}
-
-impl Sizes {
-    fn of(config: &VibeVoiceConfig, threads: usize, steps: usize, stages: StageType) -> Self {
-        let level = Level::detect();
-        let acoustic_encoder = codec_shape(&config.acoustic, CodecPart::Encoder);
-        let acoustic_decoder = codec_shape(&config.acoustic, CodecPart::Decoder);
-        let semantic_encoder = codec_shape(&config.semantic, CodecPart::Encoder);
-        let denoiser = denoiser_shape(&config.head);
-        let codec = |shape, frames| CodecScratchSize::of(level, threads, shape, frames);
-        let width = config.head.hidden;
-        let denoising = DenoiserScratchSize::of(level, threads, &denoiser, BRANCHES, steps);
-        Self {
-            encoder_scratch: codec(&acoustic_encoder, VOICE_FRAMES),
-            decoder_scratch: codec(&acoustic_decoder, 1),
-            semantic_scratch: codec(&semantic_encoder, 1),
-            denoiser_scratch: match stages {
-                StageType::AsLoaded => denoising,
-                StageType::Q8_0 => denoising.with_rounded(),
-            },
-            connect_scratch: ConnectScratchSize::of(level, threads, width, VOICE_FRAMES),
-            acoustic_encoder,
-            acoustic_decoder,
-            semantic_encoder,
-            denoiser,
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        let codecs = [
-            &self.encoder_scratch,
-            &self.decoder_scratch,
-            &self.semantic_scratch,
-        ];
-        let scratch: usize = codecs.into_iter().map(CodecScratchSize::bytes).sum();
-        let shapes = [
-            &self.acoustic_encoder,
-            &self.acoustic_decoder,
-            &self.semantic_encoder,
-        ];
-        let states: usize = shapes.into_iter().map(CodecState::bytes_for).sum();
-        let rest = self.denoiser_scratch.bytes() + self.connect_scratch.bytes();
-        (scratch + states + rest) as u64
-    }
-}
-
 impl SpeechBlueprint {
     pub fn new(path: &Path, options: &SpeechOptions) -> Result<Self, EngineError> {
         let system = VibeVoice::open(path)?;
         let asked = &options.model;
-        if asked.kernels == Kernels::Clear {
-            return Err(EngineError::OnlyFast);
-        }
-        let threads = asked.threads.unwrap_or_else(crate::physical_cores);
-        let sizes = Sizes::of(&system.config, threads, options.steps, options.stages);
-        let mut beside = sizes.bytes();
+        options.stages.check(asked)?;
+        let stored = DType::of(system.language.encoding());
+        let mut sizes = Sizes::of(&system.config, asked, stored, options);
+        let mut weights = 0;
         for which in Component::ALL {
-            let component = system.component(which, asked.dtype)?;
-            beside += layout(which, &component, options.stages).slab_bytes() as u64;
+            let component = system.component(which, sizes.dtype(asked.dtype))?;
+            weights += bytes_of(&sizes, which, &component, options.stages);
+            sizes.bring(&component);
         }
+        let beside = weights + sizes.bytes();
         let of_language = ModelOptions {
-            sequences: BRANCHES,
+            sequences: SEQUENCES,
             logit_rows: 1,
             // Only the rows of its head are read that a token may be drawn from.
             logits: false,
@@ -158,9 +106,6 @@ impl SpeechBlueprint {
             ..asked.clone()
         };
         let language = Blueprint::new(&Source::Speaking(path.into()), of_language)?;
-        if language.on_device() {
-            return Err(EngineError::RowsOnDevice);
-        }
         let given = options.tokenizer.as_deref();
         let name = system.config.tokenizer_name.as_ref();
         let tokenizer = tokenizer::find(given, &language.checkpoint, name)?;
@@ -181,43 +126,27 @@ impl SpeechBlueprint {
 
     /// What stays beside the language model, with its bytes.
     pub fn beside(&self) -> Result<Vec<(&'static str, u64)>, EngineError> {
-        let dtype = self.language.options.dtype;
+        let dtype = self.sizes.dtype(self.language.options.dtype);
         let parts = Component::ALL.into_iter();
         let parts = parts.map(|which| {
             let component = self.system.component(which, dtype)?;
-            let layout = layout(which, &component, self.stages);
-            Ok((which.name(), layout.slab_bytes() as u64))
+            let bytes = bytes_of(&self.sizes, which, &component, self.stages);
+            Ok((which.name(), bytes))
         });
         let scratch = ("their working memory", self.sizes.bytes());
         parts.chain([Ok(scratch)]).collect()
     }
 }
 
-/// All that is not the language model.
-#[derive(Debug)]
-pub(super) struct Parts {
-    pub acoustic_encoder: Part,
-    pub acoustic_decoder: Part,
-    pub semantic_encoder: Part,
-    pub head: Part,
-    pub acoustic_connector: Part,
-    pub semantic_connector: Part,
-}
-
 /// A system that is loaded.
 #[derive(Debug)]
 pub struct Speech {
     pub(super) language: Model,
-    pub(super) parts: Parts,
-    pub(super) config: VibeVoiceConfig,
-    pub(super) sizes: Sizes,
-    pub(super) steps: usize,
+    pub(super) weights: Weights,
+    pub(super) known: Known,
     pub(super) tokenizer: Tokenizer,
-    pub(super) special: Special,
-    /// The rows of the language model's head for the tokens it may say.
-    pub(super) head_rows: Vec<f32>,
-    pub(super) scaling: f32,
-    pub(super) bias: f32,
+    /// What a frame reads of all that is not the language model.
+    frame_bytes: u64,
 }
 
 impl Speech {
@@ -238,32 +167,33 @@ impl Speech {
             special,
             sizes,
         } = blueprint;
-        let dtype = language.options.dtype;
-        let mut part = |which| {
+        let dtype = sizes.dtype(language.options.dtype);
+        let head_rows = head_rows(&system, special)?;
+        // First: it asks for all that was planned, and what follows has its room there.
+        let language = Model::load(language, progress)?;
+        let mut read = 0;
+        let mut part = |which| -> Result<Part, EngineError> {
             let component = system.component(which, dtype)?;
             let part = Part::load(&component, system.sources(), progress)?;
-            part.laid_out(layout(which, &component, stages))
+            let part = part.laid_out(layout(which, &component, stages))?;
+            read += frame_bytes(which, &part, steps);
+            Ok(part)
         };
-        let parts = Parts {
-            acoustic_encoder: part(Component::AcousticEncoder)?,
-            acoustic_decoder: part(Component::AcousticDecoder)?,
-            semantic_encoder: part(Component::SemanticEncoder)?,
-            head: part(Component::Head)?,
-            acoustic_connector: part(Component::AcousticConnector)?,
-            semantic_connector: part(Component::SemanticConnector)?,
-        };
-        let head_rows = head_rows(&system, special)?;
+        let place = language.blueprint.place.as_ref();
+        let weights = sizes.load(&system.config, place, &mut part)?;
         Ok(Self {
-            language: Model::load(language, progress)?,
-            parts,
-            config: system.config.clone(),
-            sizes,
-            steps,
+            language,
+            weights,
+            known: Known {
+                config: system.config.clone(),
+                special,
+                head_rows,
+                scaling: system.scaling(),
+                bias: system.bias(),
+                steps,
+            },
             tokenizer,
-            special,
-            head_rows,
-            scaling: system.scaling(),
-            bias: system.bias(),
+            frame_bytes: read,
         })
     }
 
@@ -279,21 +209,8 @@ impl Speech {
     /// Measures, once, how fast memory can be read, over the diffusion head's bytes, and counts what
     /// a frame reads of all parts. The reports of [`Speech::language`] then have it.
     pub fn measure_memory(&self) -> Result<MemoryLimit, EngineError> {
-        let parts = &self.parts;
-        let once = [
-            &parts.acoustic_decoder,
-            &parts.semantic_encoder,
-            &parts.acoustic_connector,
-            &parts.semantic_connector,
-        ];
-        let once: u64 = once.into_iter().map(Part::bytes).sum();
-        let again = parts.head.bytes_of_weights(|name| {
-            name.contains(".ffn.")
-                || name.starts_with("noisy")
-                || name == "final_layer.linear_2.weight"
-        });
-        let of_head = parts.head.bytes() + (self.steps as u64 - 1) * again;
-        (self.language).measure_memory_over(Some(parts.head.slab()), once + of_head)
+        let frame_bytes = self.frame_bytes;
+        (self.weights).bytes_of_head(|bytes| self.language.measure_memory_over(bytes, frame_bytes))
     }
 
     /// What reports are about.
@@ -302,7 +219,7 @@ impl Speech {
     }
 
     pub fn config(&self) -> &VibeVoiceConfig {
-        &self.config
+        &self.known.config
     }
 
     pub fn session(&mut self) -> Result<SpeechSession<'_>, EngineError> {

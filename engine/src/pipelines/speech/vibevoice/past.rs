@@ -1,7 +1,5 @@
 //! Going on from what was said of a prompt: both branches read it, and the convolutions have seen it.
 
-use kernels::CodecState;
-
 use super::session::{Prompt, SpeechSession};
 use super::speaking::{LATENT, Next, SEMANTIC};
 use crate::compute::batch::{Given, Run, RunKind, State};
@@ -26,9 +24,9 @@ pub(super) fn add(said: &mut SaidBefore, token: u32, frame: Option<&Frame>) {
     }
 }
 
-pub(super) fn keep(said: &mut SaidBefore, decoder: &CodecState, hearer: &CodecState) {
-    *said.list_mut(DECODER) = decoder.numbers().to_vec();
-    *said.list_mut(HEARER) = hearer.numbers().to_vec();
+pub(super) fn keep(said: &mut SaidBefore, [decoder, hearer]: [Vec<f32>; 2]) {
+    *said.list_mut(DECODER) = decoder;
+    *said.list_mut(HEARER) = hearer;
 }
 
 /// Has both branches read it, and gives what the language model takes next. There is a token.
@@ -37,30 +35,20 @@ pub(super) fn read(
     session: &mut SpeechSession<'_>,
     prompt: &mut Prompt,
 ) -> Result<Next, EngineError> {
-    let system = &session.system;
-    let special = system.special;
-    let width = system.config.head.hidden;
+    let (special, config) = (session.known.special, &session.known.config);
+    let width = config.head.hidden;
     let frames = said.tokens.iter().filter(|it| **it == special.speech);
     let frames = frames.count();
     let sizes = [
-        (
-            said.list(LATENTS).len(),
-            frames * system.config.acoustic.latent,
-        ),
-        (
-            said.list(SEMANTICS).len(),
-            frames * system.config.semantic.latent,
-        ),
+        (said.list(LATENTS).len(), frames * config.acoustic.latent),
+        (said.list(SEMANTICS).len(), frames * config.semantic.latent),
         (said.loudness.len(), frames),
     ];
-    let states = [
-        session.decoder.0.go_on_from(said.list(DECODER)),
-        session.semantic.0.go_on_from(said.list(HEARER)),
-    ];
-    if sizes.iter().any(|(is, should)| is != should) || states.contains(&false) {
+    let seen = [said.list(DECODER), said.list(HEARER)];
+    if sizes.iter().any(|(is, should)| is != should) || !session.stages.go_on_from(seen)? {
         return Err(EngineError::SaidElsewhere);
     }
-    let rows = session.row_of(said.list(LATENTS), said.list(SEMANTICS))?;
+    let rows = (session.stages).rows_of(said.list(LATENTS), said.list(SEMANTICS))?;
     let mut rows = rows.chunks_exact(width);
     // What each token gives the language model.
     let inputs: Vec<_> = (said.tokens.iter())

@@ -1,6 +1,8 @@
 //! The steps from noise to a latent: a solver of second order (DPM-Solver++ 2M), whose first and last
 //! steps are of first order. A value with a pure step; it knows no model.
 
+use candle_core::Tensor;
+
 /// The steps of one latent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule(Vec<Step>);
@@ -116,6 +118,27 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// [`Schedule::step`] in tensor operations, for a latent that is not on the host: f32, and none of
+    /// it is looked at.
+    pub fn step_of_tensors(
+        &self,
+        at: usize,
+        latent: &Tensor,
+        velocity: &Tensor,
+        found: &mut Option<Tensor>,
+    ) -> candle_core::Result<Tensor> {
+        let step = self.0[at];
+        let now = ((latent * step.alpha)? - (velocity * step.sigma)?)?;
+        let before = found.replace(now.clone());
+        let slope = match (step.before.filter(|_| !step.is_last), before) {
+            (Some(share), Some(before)) => (&now + ((&now - before)? * share)?)?,
+            _ => now,
+        };
+        (latent * step.keep)? + (slope * step.add)?
+    }
+}
+
 /// What is left of the signal after each of so many steps of training.
 fn products(trained: usize) -> Vec<f64> {
     const LARGEST: f64 = 0.999;
@@ -137,17 +160,13 @@ fn products(trained: usize) -> Vec<f64> {
 }
 
 #[cfg(test)]
-#[path = "../../../../tests/support/numbers.rs"]
-mod numbers;
-
-#[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
 
     use kernels::{DenoiserScratch, Team, condition, denoise_step, embed_times};
     use loader::{Component, DType, VibeVoice};
 
-    use super::numbers::{Numbers, close};
+    use super::super::numbers::{Numbers, close};
     use super::*;
     use crate::pipelines::speech::part::Part;
     use crate::pipelines::speech::vibevoice::weights::{denoiser, denoiser_shape};
@@ -212,6 +231,28 @@ mod tests {
                 close(&what, &latent, path.next().unwrap());
             }
             assert_eq!(path.next(), None);
+        }
+    }
+
+    #[test]
+    fn a_step_in_tensors_is_the_step() {
+        let cpu = candle_core::Device::Cpu;
+        let tensor = |numbers: &[f32]| Tensor::from_slice(numbers, (1, numbers.len()), &cpu);
+        for steps in [1, 2, 10] {
+            let schedule = Schedule::new(1000, steps);
+            let mut latent = vec![0.7_f32, -1.3, 0.01, 2.5];
+            let mut there = tensor(&latent).unwrap();
+            let (mut found, mut kept) = (Found::default(), None);
+            for at in 0..steps {
+                let velocity: Vec<f32> = (latent.iter().enumerate())
+                    .map(|(i, z)| (3.1 * z + i as f32 + at as f32).sin())
+                    .collect();
+                let given = tensor(&velocity).unwrap();
+                there = (schedule.step_of_tensors(at, &there, &given, &mut kept)).unwrap();
+                schedule.step(at, &mut latent, &velocity, &mut found);
+                let came: Vec<f32> = there.flatten_all().unwrap().to_vec1().unwrap();
+                close(&format!("after step {at} of {steps}"), &came, &latent);
+            }
         }
     }
 

@@ -4,28 +4,23 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kernels::{
-    Between, CodecScratch, CodecState, CodecWeights, ConnectScratch, DenoiserScratch,
-    DenoiserWeights, Team, connect, encode,
-};
 use loader::Component;
 
-use super::model::{Parts, Speech};
+use super::model::Speech;
 use super::noise::{Draws, Noise};
 use super::past;
 use super::prompt;
-use super::schedule::Schedule;
 use super::speaking::{Next, SpeakOptions, Speaking};
-use super::weights;
+use super::stages::{Known, Stages};
 use crate::error::EngineError;
 use crate::model::Model;
 use crate::pipelines::speech::cut::{FRAMES_PER_S_MAX, PartLimit};
-use crate::pipelines::speech::part::Part;
 use crate::pipelines::speech::said::{SaidBefore, Tally};
 use crate::pipelines::speech::script::Script;
 use crate::profile::Recording;
 use crate::run::sequence::Sequence;
 use crate::run::session::Session;
+use crate::text::Tokenizer;
 
 /// A voice, heard once.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,45 +56,17 @@ pub struct Prompt {
     pub(super) rows: Vec<f32>,
 }
 
-/// The state and the working memory of both branches, the codecs and the head.
+/// The state of both branches, and what computes what follows them.
 #[derive(Debug)]
 pub struct SpeechSession<'m> {
     pub(super) session: Session<'m>,
     pub(super) own: Sequence,
     /// Has seen the output alone, since the last start.
     pub(super) other: Sequence,
-    pub(super) system: System<'m>,
-    pub(super) team: Arc<Team>,
-    pub(super) schedule: Schedule,
-    pub(super) encoder: (CodecState, CodecScratch),
-    pub(super) decoder: (CodecState, CodecScratch),
-    pub(super) semantic: (CodecState, CodecScratch),
-    pub(super) denoiser: DenoiserScratch,
-    pub(super) connector: ConnectScratch,
+    pub(super) known: &'m Known,
+    pub(super) tokenizer: &'m Tokenizer,
+    pub(super) stages: Box<dyn Stages + 'm>,
     pub(super) tally: Tally,
-}
-
-/// What does not change.
-#[derive(Debug)]
-pub(super) struct System<'m> {
-    pub(super) parts: &'m Parts,
-    pub(super) config: &'m loader::VibeVoiceConfig,
-    pub(super) sizes: &'m super::model::Sizes,
-    pub(super) weights: PartWeights<'m>,
-    pub(super) tokenizer: &'m crate::text::Tokenizer,
-    pub(super) special: prompt::Special,
-    pub(super) head_rows: &'m [f32],
-    pub(super) scaling: f32,
-    pub(super) bias: f32,
-}
-
-/// The weights of what stands beside the language model.
-#[derive(Debug)]
-pub(super) struct PartWeights<'m> {
-    pub encoder: CodecWeights<'m>,
-    pub decoder: CodecWeights<'m>,
-    pub semantic: CodecWeights<'m>,
-    pub denoiser: DenoiserWeights<'m>,
 }
 
 impl Voice {
@@ -113,57 +80,27 @@ impl<'m> SpeechSession<'m> {
         let team = speech.team();
         let Speech {
             language,
-            parts,
-            config,
-            sizes,
-            steps,
+            weights,
+            known,
             tokenizer,
-            special,
-            head_rows,
-            scaling,
-            bias,
+            ..
         } = speech;
+        let known: &'m Known = known;
         let mut session = language.session()?;
         let (own, other) = (session.take_own()?, session.sequence()?);
-        let codec = |shape, scratch| (CodecState::new(shape), CodecScratch::sized(scratch));
-        let schedule = Schedule::new(config.head.train_steps, *steps);
-        let mut denoiser = DenoiserScratch::sized(&sizes.denoiser_scratch);
-        let weights = PartWeights {
-            encoder: weights::codec(&parts.acoustic_encoder, &sizes.acoustic_encoder),
-            decoder: weights::codec(&parts.acoustic_decoder, &sizes.acoustic_decoder),
-            semantic: weights::codec(&parts.semantic_encoder, &sizes.semantic_encoder),
-            denoiser: weights::denoiser(&parts.head, &sizes.denoiser),
-        };
-        let (shape, times) = (&sizes.denoiser, schedule.times());
-        kernels::embed_times(&team, shape, &weights.denoiser, &times, &mut denoiser);
         Ok(Self {
-            encoder: codec(&sizes.acoustic_encoder, &sizes.encoder_scratch),
-            decoder: codec(&sizes.acoustic_decoder, &sizes.decoder_scratch),
-            semantic: codec(&sizes.semantic_encoder, &sizes.semantic_scratch),
-            connector: ConnectScratch::sized(&sizes.connect_scratch),
-            system: System {
-                parts,
-                config,
-                sizes,
-                weights,
-                tokenizer,
-                special: *special,
-                head_rows,
-                scaling: *scaling,
-                bias: *bias,
-            },
-            schedule,
-            denoiser,
+            stages: weights.stages(known, team)?,
+            known,
+            tokenizer,
             session,
             own,
             other,
-            team,
             tally: Tally::default(),
         })
     }
 
     pub fn config(&self) -> &loader::VibeVoiceConfig {
-        self.system.config
+        &self.known.config
     }
 
     /// The language model.
@@ -190,23 +127,11 @@ impl<'m> SpeechSession<'m> {
 
     /// Hears a voice: sound of the model's rate, whose loudness is as it should be.
     pub fn hear(&mut self, sound: &[f32]) -> Result<Voice, EngineError> {
-        let shape = &self.system.sizes.acoustic_encoder;
-        let frames = sound.len().div_ceil(shape.hop());
+        let hop = self.known.config.acoustic.hop();
+        let frames = sound.len().div_ceil(hop);
         let mut padded = sound.to_vec();
-        padded.resize(frames * shape.hop(), 0.0);
-        let mut latents = vec![0.0; frames * shape.latent];
-        let (state, scratch) = &mut self.encoder;
-        state.reset();
-        let weights = &self.system.weights.encoder;
-        encode(
-            &self.team,
-            shape,
-            weights,
-            state,
-            &padded,
-            &mut latents,
-            scratch,
-        );
+        padded.resize(frames * hop, 0.0);
+        let latents = self.stages.hear(&padded)?;
         Ok(Voice { latents, frames })
     }
 
@@ -220,25 +145,23 @@ impl<'m> SpeechSession<'m> {
         let bound = script.voices(voices.len()).into_iter();
         let voices: Vec<&Voice> = bound.filter_map(|at| voices.get(at)).collect();
         let frames: Vec<usize> = voices.iter().map(|voice| voice.frames).collect();
-        let System {
-            tokenizer, special, ..
-        } = self.system;
-        let (tokens, given) = prompt::prompt(script, &frames, tokenizer, special)?;
+        let known = self.known;
+        let (tokens, given) = prompt::prompt(script, &frames, self.tokenizer, known.special)?;
         let mut draws = Draws::new(noise.clone());
         let scales: Vec<f32> = (0..voices.len()).map(|at| draws.voice_scale(at)).collect();
         let most = frames.iter().copied().max().unwrap_or(0);
         let mut rows = Vec::new();
         for (at, (voice, scale)) in voices.iter().zip(scales).enumerate() {
-            let latent = self.system.config.acoustic.latent;
+            let latent = known.config.acoustic.latent;
             let mut all = vec![0.0; most * latent];
             draws.voice(at, most, latent, &mut all);
-            let amount = self.system.config.acoustic.noise_std as f32 * scale;
+            let amount = known.config.acoustic.noise_std as f32 * scale;
             let drawn = voice.latents.iter().zip(&all);
             let scaled: Vec<f32> = drawn
                 .map(|(mean, noise)| mean + amount * noise)
-                .map(|latent| (latent + self.system.bias) * self.system.scaling)
+                .map(|latent| (latent + known.bias) * known.scaling)
                 .collect();
-            rows.extend(self.connected(Component::AcousticConnector, &scaled)?);
+            rows.extend(self.stages.connect(Component::AcousticConnector, &scaled)?);
         }
         self.session.model().blueprint().check_tokens(&tokens, 0)?;
         Ok(Prompt {
@@ -246,35 +169,6 @@ impl<'m> SpeechSession<'m> {
             given,
             rows,
         })
-    }
-
-    /// Latents as rows of the language model.
-    pub(super) fn connected(
-        &mut self,
-        which: Component,
-        latents: &[f32],
-    ) -> Result<Vec<f32>, EngineError> {
-        let System { parts, config, .. } = &self.system;
-        let (part, latent) = match which {
-            Component::SemanticConnector => (&parts.semantic_connector, config.semantic.latent),
-            _ => (&parts.acoustic_connector, config.acoustic.latent),
-        };
-        let mut out = vec![0.0; latents.len() / latent * config.head.hidden];
-        let (team, scratch) = (&self.team, &mut self.connector);
-        connect_through(team, part, config.connector_eps, latents, &mut out, scratch);
-        Ok(out)
-    }
-
-    /// What the language model takes for a frame.
-    pub(super) fn row_of(
-        &mut self,
-        latents: &[f32],
-        semantics: &[f32],
-    ) -> Result<Vec<f32>, EngineError> {
-        let mut rows = self.connected(Component::AcousticConnector, latents)?;
-        let heard = self.connected(Component::SemanticConnector, semantics)?;
-        (rows.iter_mut().zip(heard)).for_each(|(row, heard)| *row += heard);
-        Ok(rows)
     }
 
     /// The script in parts that the context has room for each, and that take no more than so many
@@ -287,15 +181,12 @@ impl<'m> SpeechSession<'m> {
     ) -> Result<Vec<Script>, EngineError> {
         let bound = script.voices(voices.len()).into_iter();
         let frames = bound.filter_map(|at| voices.get(at)).map(Voice::frames);
-        let System {
-            tokenizer,
-            special,
-            config,
-            ..
-        } = self.system;
+        let Known {
+            special, config, ..
+        } = self.known;
         let without = script.part(Vec::new());
         let frames: Vec<usize> = frames.collect();
-        let (without, _) = prompt::prompt(&without, &frames, tokenizer, special)?;
+        let (without, _) = prompt::prompt(&without, &frames, self.tokenizer, *special)?;
         let context = self.own.len() + self.own.room();
         Ok(script.parts(PartLimit {
             seconds: most_s.unwrap_or(f64::INFINITY),
@@ -339,29 +230,7 @@ impl<'m> SpeechSession<'m> {
     fn begin(&mut self) -> Result<(), EngineError> {
         self.own.go_back(0)?;
         self.other.go_back(0)?;
-        self.decoder.0.reset();
-        self.semantic.0.reset();
+        self.stages.begin();
         self.session.passes.begin()
     }
-}
-
-fn connect_through(
-    team: &Team,
-    part: &Part,
-    eps: f64,
-    x: &[f32],
-    out: &mut [f32],
-    scratch: &mut ConnectScratch,
-) {
-    connect(
-        team,
-        part.matrix("linear_1.weight"),
-        part.vector("linear_1.bias"),
-        Between::Norm(part.vector("act.weight"), eps as f32),
-        part.matrix("linear_2.weight"),
-        part.vector("linear_2.bias"),
-        x,
-        out,
-        scratch,
-    );
 }

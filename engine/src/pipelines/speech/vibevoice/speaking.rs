@@ -1,11 +1,9 @@
 //! A prompt spoken: a token at a time, and a frame of sound for each that is one of speech.
 
-use kernels::{denoise_step, encode};
-
 use super::noise::{Draws, Noise};
 use super::past;
-use super::schedule::Found;
-use super::session::{Prompt, SpeechSession, System};
+use super::session::{Prompt, SpeechSession};
+use super::stages::{Asked, LastRows, Made};
 use crate::compute::batch::{Given, Run, RunKind};
 use crate::error::EngineError;
 use crate::pipelines::speech::narrator::PartSpeaking;
@@ -13,7 +11,7 @@ use crate::pipelines::speech::runaway::{Watch, loudness};
 use crate::pipelines::speech::said::{
     Ending, Frame, Limits, Said, SaidBefore, SpeechReport, given,
 };
-use crate::profile::{PassKind, stage};
+use crate::profile::PassKind;
 use crate::run::past::Measured;
 
 /// What a frame was made of: the latent, what was heard of it, and the language model's last rows, with
@@ -64,6 +62,8 @@ pub(super) enum Next {
 pub struct Speaking<'s, 'm> {
     session: &'s mut SpeechSession<'m>,
     draws: Draws,
+    /// What the next frame begins as; empty until it is drawn.
+    noise: Vec<f32>,
     next: Next,
     options: SpeakOptions,
     before: SaidBefore,
@@ -72,6 +72,12 @@ pub struct Speaking<'s, 'm> {
 }
 
 impl SpeechSession<'_> {
+    /// Learns what a device knows of the last pass, if it can still say it.
+    fn settle(&mut self) {
+        let _ = self.session.passes.settle();
+        self.tally.know(self.session.measured());
+    }
+
     /// What all that was spoken has come to.
     pub fn report(&self) -> SpeechReport {
         self.tally.report(&self.session.passes.startup)
@@ -86,7 +92,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
         options: SpeakOptions,
     ) -> Self {
         session.tally.begin();
-        let config = session.system.config;
+        let config = &session.known.config;
         let mut draws = Draws::new(options.noise.clone());
         draws.skip_frames(
             options.limits.first_frame + before.frames(),
@@ -99,6 +105,7 @@ impl<'s, 'm> Speaking<'s, 'm> {
             .map(|expected| Watch::new(expected, frame_s, before.frames()));
         Self {
             draws,
+            noise: Vec::new(),
             watch,
             session,
             next,
@@ -115,26 +122,34 @@ impl<'s, 'm> Speaking<'s, 'm> {
             self.ending = Some(reached);
             return Ok(None);
         }
-        let rows = self.pass()?;
-        let (with_prompt, without) = rows;
-        let clock = &mut self.session.session.passes.clock;
-        let special = self.session.system.special;
-        let token = stage!(clock, Sampling, {
-            match self.options.limits.only_frames {
-                true => special.speech,
-                false => choose(&self.session.system, &with_prompt),
+        let last = self.pass()?;
+        if self.noise.is_empty() {
+            let frame = self.options.limits.first_frame + self.before.frames();
+            self.noise
+                .resize(self.session.known.config.acoustic.latent, 0.0);
+            self.draws.frame(frame, &mut self.noise);
+        }
+        let session = &mut *self.session;
+        let special = session.known.special;
+        let asked = Asked {
+            noise: &self.noise,
+            guidance: self.options.guidance,
+            only_frames: self.options.limits.only_frames,
+        };
+        let (token, made) = (session.stages).say(&mut session.session.passes, last, asked)?;
+        let frame = match made {
+            Some(made) => {
+                self.noise.clear();
+                Some(self.frame(token, made))
             }
-        });
-        let frame = match token {
-            _ if token == special.speech => Some(self.frame(with_prompt, without)?),
-            _ => {
+            None => {
                 // No frame came of what the second branch took.
-                let seen = self.session.other.len();
+                let seen = session.other.len();
                 let kept = match token == special.start {
                     true => 0,
                     false => seen.saturating_sub(1),
                 };
-                self.session.other.go_back(kept)?;
+                session.other.go_back(kept)?;
                 self.next = Next::Token(token);
                 None
             }
@@ -156,17 +171,17 @@ impl<'s, 'm> Speaking<'s, 'm> {
         Ok(Some(Said { token, frame }))
     }
 
-    /// One visit of each layer for both branches: their last rows after the final norm.
-    fn pass(&mut self) -> Result<(Vec<f32>, Option<Vec<f32>>), EngineError> {
+    /// One visit of each layer for both branches: where their last rows are.
+    fn pass(&mut self) -> Result<LastRows, EngineError> {
         let has_both = self.options.has_both();
         let SpeechSession {
             session,
             own,
             other,
-            system,
+            known,
             ..
         } = &mut *self.session;
-        let start = [system.special.start];
+        let start = [known.special.start];
         let first = [0];
         let (kind, tokens, given, alone): (_, &[u32], _, &[u32]) = match &self.next {
             Next::Prompt(prompt) => {
@@ -213,109 +228,31 @@ impl<'s, 'm> Speaking<'s, 'm> {
         let wanted = if has_both { 2 } else { 1 };
         session.passes.blocks(kind, 1, &mut runs[..wanted])?;
         let last = tokens.len() - 1;
-        let mut row = |at| {
-            let mut row = vec![0.0; system.config.head.hidden];
-            session.passes.normed(at, &mut row).map(|()| row)
-        };
-        let with_prompt = row(last)?;
-        let without = has_both.then(|| row(last + 1)).transpose()?;
         own.tokens.extend(tokens);
         if has_both {
             other.tokens.extend(alone);
         }
-        Ok((with_prompt, without))
-    }
-
-    /// A frame of sound, and what the language model takes of it.
-    fn frame(
-        &mut self,
-        with_prompt: Vec<f32>,
-        without: Option<Vec<f32>>,
-    ) -> Result<Frame, EngineError> {
-        let session = &mut *self.session;
-        let clock = &mut session.session.passes.clock;
-        let System {
-            config,
-            sizes,
-            weights,
-            special,
-            scaling,
-            bias,
-            ..
-        } = &session.system;
-        let latent_size = config.acoustic.latent;
-        let mut latent = vec![0.0; latent_size];
-        let frame = self.options.limits.first_frame + self.before.frames();
-        self.draws.frame(frame, &mut latent);
-        let conditions = [&with_prompt[..], without.as_deref().unwrap_or_default()].concat();
-        let (team, guidance) = (&session.team, self.options.guidance);
-        let (schedule, scratch) = (&session.schedule, &mut session.denoiser);
-        stage!(clock, DiffusionHead, {
-            let (shape, weights) = (&sizes.denoiser, &weights.denoiser);
-            kernels::condition(team, shape, weights, &conditions, scratch);
-            let branches = 1 + usize::from(without.is_some());
-            let mut noisy = vec![0.0; branches * latent_size];
-            let (mut found, mut off) = (Found::default(), noisy.clone());
-            for at in 0..schedule.len() {
-                for row in noisy.chunks_exact_mut(latent_size) {
-                    row.copy_from_slice(&latent);
-                }
-                denoise_step(team, shape, weights, at, &noisy, &mut off, scratch);
-                let (guided, without) = off.split_at_mut(latent_size);
-                for (with, without) in guided.iter_mut().zip(without) {
-                    *with = *without + guidance * (*with - *without);
-                }
-                schedule.step(at, &mut latent, guided, &mut found);
-            }
-        });
-        let divided: Vec<f32> = latent.iter().map(|z| z / scaling - bias).collect();
-        let shape = &sizes.acoustic_decoder;
-        let mut audio = vec![0.0; shape.hop()];
-        let (state, scratch) = &mut session.decoder;
-        stage!(clock, Codec, {
-            let weights = &weights.decoder;
-            kernels::decode(team, shape, weights, state, &divided, &mut audio, scratch);
-        });
-        let shape = &sizes.semantic_encoder;
-        let mut semantic = vec![0.0; shape.latent];
-        let (state, scratch) = &mut session.semantic;
-        stage!(clock, SemanticEncoder, {
-            let weights = &weights.semantic;
-            encode(team, shape, weights, state, &audio, &mut semantic, scratch);
-        });
-        let speech = special.speech;
-        self.next = Next::Row(speech, session.row_of(&latent, &semantic)?);
-        let mut stages = vec![
-            (LATENT.into(), latent),
-            (SEMANTIC.into(), semantic),
-            (WITH_PROMPT.into(), with_prompt),
-        ];
-        stages.extend(without.map(|row| (WITHOUT.into(), row)));
-        Ok(Frame {
-            loudness: loudness(&audio),
-            audio,
-            stages,
+        Ok(LastRows {
+            with_prompt: last,
+            without: has_both.then_some(last + 1),
         })
     }
-}
 
-/// The likeliest of what may be said.
-fn choose(system: &System<'_>, row: &[f32]) -> u32 {
-    let logits = system.head_rows.chunks_exact(row.len());
-    let logits = logits.map(|head| {
-        let products = head
-            .iter()
-            .zip(row)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b));
-        products.sum::<f64>()
-    });
-    let mut best = (system.special.eos, f64::NEG_INFINITY);
-    for (token, logit) in system.special.all().into_iter().zip(logits) {
-        if logit > best.1 {
-            best = (token, logit);
+    /// A frame of sound; what the language model takes of it comes next.
+    fn frame(&mut self, token: u32, made: Made) -> Frame {
+        self.next = Next::Row(token, made.row);
+        let mut stages = vec![
+            (LATENT.into(), made.latent),
+            (SEMANTIC.into(), made.semantic),
+            (WITH_PROMPT.into(), made.with_prompt),
+        ];
+        stages.extend(made.without.map(|row| (WITHOUT.into(), row)));
+        Frame {
+            loudness: loudness(&made.audio),
+            audio: made.audio,
+            stages,
         }
     }
-    best.0
 }
 
 impl Iterator for Speaking<'_, '_> {
@@ -323,11 +260,17 @@ impl Iterator for Speaking<'_, '_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.session.session.passes.forget_measured();
-        if self.ending.is_some() {
-            return None;
+        let said = match self.ending {
+            Some(_) => None,
+            None => {
+                let said = self.say();
+                given(said, &mut self.ending)
+            }
+        };
+        if said.is_none() {
+            self.session.settle();
         }
-        let said = self.say();
-        given(said, &mut self.ending)
+        said
     }
 }
 
@@ -335,10 +278,10 @@ impl PartSpeaking for Speaking<'_, '_> {
     fn ending(&self) -> Option<Ending> {
         self.ending
     }
-    fn said(&self) -> SaidBefore {
+    fn said(&self) -> Result<SaidBefore, EngineError> {
         let mut said = self.before.clone();
-        past::keep(&mut said, &self.session.decoder.0, &self.session.semantic.0);
-        said
+        past::keep(&mut said, self.session.stages.seen()?);
+        Ok(said)
     }
     fn measured(&self) -> &[Measured] {
         self.session.session.measured()

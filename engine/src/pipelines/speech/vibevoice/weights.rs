@@ -31,29 +31,46 @@ fn block<'a>(part: &'a Part, name: &str) -> CodecBlock<'a> {
     }
 }
 
-/// An encoder's or a decoder's weights.
-pub(super) fn codec<'a>(part: &'a Part, shape: &CodecShape) -> CodecWeights<'a> {
-    let resample = match shape.part {
+/// What a codec's stages are called: the first one is that of the stem.
+fn stage_name(stage: usize) -> String {
+    match stage.checked_sub(1) {
+        None => "stem".to_owned(),
+        Some(at) => format!("conv_layers.{at}"),
+    }
+}
+
+/// What a block of a stage is called.
+pub(super) fn block_name(stage: usize, at: usize) -> String {
+    format!("{}.stage.{at}", stage_name(stage))
+}
+
+/// What the convolution is called that a stage begins with; the first stage has none.
+pub(super) fn resample_name(part: CodecPart, stage: usize) -> String {
+    let convolution = match part {
         CodecPart::Encoder => "conv.conv",
         CodecPart::Decoder => "convtr.convtr",
     };
-    let stage = |at: usize| match at.checked_sub(1) {
-        None => "stem".to_owned(),
-        Some(at) => format!("conv_layers.{at}"),
-    };
-    let blocks = |(at, &depth): (usize, &usize)| {
-        let stage = stage(at);
-        let blocks = (0..depth).map(|at| block(part, &format!("{stage}.stage.{at}")));
+    format!("{}.{convolution}", stage_name(stage))
+}
+
+/// What the first and the last convolution are called.
+pub(super) const STEM: &str = "stem.conv.conv";
+pub(super) const HEAD: &str = "head.conv";
+
+/// An encoder's or a decoder's weights.
+pub(super) fn codec<'a>(part: &'a Part, shape: &CodecShape) -> CodecWeights<'a> {
+    let blocks = |(stage, &depth): (usize, &usize)| {
+        let blocks = (0..depth).map(|at| block(part, &block_name(stage, at)));
         blocks.collect()
     };
     let resamplings = 1..shape.depths.len();
     CodecWeights {
-        stem: conv(part, "stem.conv.conv"),
+        stem: conv(part, STEM),
         stages: shape.depths.iter().enumerate().map(blocks).collect(),
         resample: resamplings
-            .map(|at| conv(part, &format!("{}.{resample}", stage(at))))
+            .map(|stage| conv(part, &resample_name(shape.part, stage)))
             .collect(),
-        head: conv(part, "head.conv"),
+        head: conv(part, HEAD),
     }
 }
 
