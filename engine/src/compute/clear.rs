@@ -36,7 +36,7 @@ use crate::weights::embedding::{Embedding, RowReader};
 use crate::weights::ends::Ends;
 use crate::weights::weight::tensor_of;
 
-/// See the module.
+/// Computes passes in tensor operations.
 #[derive(Debug)]
 pub struct ClearCompute {
     config: SharedConfig,

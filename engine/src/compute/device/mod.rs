@@ -37,7 +37,7 @@ use select::Selection;
 /// The largest head that the kernels have shared memory for; no known model comes near it.
 const HEAD_MOST: usize = 2048;
 
-/// See the module.
+/// Computes passes on a device.
 #[derive(Debug)]
 pub struct DeviceCompute {
     config: SharedConfig,

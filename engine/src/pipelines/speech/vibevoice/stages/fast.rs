@@ -104,7 +104,7 @@ impl Parts {
     }
 }
 
-/// See the module.
+/// The stages of a stream of speech, by the kernels.
 #[derive(Debug)]
 pub struct FastStages<'m> {
     known: &'m Known,

@@ -109,7 +109,7 @@ pub fn layers(shape: &CodecShape) -> Vec<LayerSize> {
     all
 }
 
-/// See the module.
+/// A codec's encoder or decoder, as tensors.
 #[derive(Debug)]
 pub struct Codec {
     layers: Vec<(LayerSize, Layer)>,

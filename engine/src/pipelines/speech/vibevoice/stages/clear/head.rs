@@ -35,7 +35,7 @@ struct Modulation {
     gate: Option<Tensor>,
 }
 
-/// See the module.
+/// The diffusion head, as tensors.
 #[derive(Debug)]
 pub struct Head {
     noisy: Linear,

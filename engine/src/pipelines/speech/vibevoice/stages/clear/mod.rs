@@ -79,7 +79,7 @@ impl Parts {
     }
 }
 
-/// See the module.
+/// The stages of a stream of speech, in tensor operations.
 #[derive(Debug)]
 pub struct ClearStages<'m> {
     known: &'m Known,
