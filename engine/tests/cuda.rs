@@ -27,6 +27,15 @@ struct Expected {
     greedy: Vec<u32>,
     long_prompt_tokens: Vec<u32>,
     long_last_logits: Vec<f32>,
+    /// What it was computed for, where that decides between factors.
+    context: Option<usize>,
+}
+
+impl Expected {
+    fn of(directory: &Path) -> Self {
+        let text = fs::read(directory.join("expected.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
 }
 
 /// The largest difference, as a share of the largest logit: in f32, and in the 8 significant bits
@@ -63,7 +72,14 @@ fn on_device(
     kernels: Kernels,
     dtype: Option<DType>,
 ) -> Model {
+    let context = match source {
+        Source::Directory(path) if path.join("expected.json").exists() => {
+            Expected::of(path).context
+        }
+        _ => None,
+    };
     let options = ModelOptions {
+        context,
         dtype,
         residency,
         home,
@@ -100,8 +116,7 @@ fn close(what: &str, found: &[f32], expected: &[f32], relative_max: f32) {
 
 fn holds(directory: &Path, kernels: Kernels, dtype: Option<DType>) {
     let source = Source::Directory(directory.into());
-    let expected = fs::read(directory.join("expected.json")).unwrap();
-    let expected: Expected = serde_json::from_slice(&expected).unwrap();
+    let expected = Expected::of(directory);
     let layers = source.open().unwrap().config.layers;
     let mut first: Option<Vec<u32>> = None;
     for (resident, home) in [
