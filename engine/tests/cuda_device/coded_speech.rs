@@ -36,7 +36,7 @@ fn open(
     };
     let options = TtsOptions {
         model,
-        tokenizer: None,
+        ..TtsOptions::default()
     };
     Tts::open(&fixture(folder), &options).unwrap()
 }
