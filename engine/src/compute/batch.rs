@@ -62,6 +62,15 @@ impl Given<'_> {
     }
 }
 
+impl Run<'_> {
+    /// Whether all of its rows are given, so that the embedding has no say.
+    pub(crate) fn is_given(&self) -> bool {
+        let all = 0..self.tokens.len();
+        self.given
+            .is_some_and(|given| given.tokens.iter().copied().eq(all))
+    }
+}
+
 /// Where the rows of a run begin and end among those of all.
 pub fn rows_of(runs: &[Run<'_>], index: usize) -> std::ops::Range<usize> {
     let before = &runs[..index];

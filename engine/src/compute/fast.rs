@@ -173,15 +173,20 @@ impl Compute for FastCompute {
                 }
             })?,
             Embedding::OnDisk(reader) => {
-                for tokens in runs
-                    .iter()
-                    .flat_map(|run| run.tokens.chunks(RowReader::ROWS))
-                {
-                    let encoding = reader.encoding();
-                    let came = reader.bring(tokens, &ends.cancel)?;
-                    let came = matrix(encoding, came, tokens.len(), size);
-                    for (index, row) in (0..tokens.len()).zip(&mut rows) {
-                        embed(came, index, row);
+                for run in runs {
+                    let mut rows = rows.by_ref().take(run.tokens.len());
+                    if run.is_given() {
+                        // A frame of speech is no reason to read the disk.
+                        rows.for_each(drop);
+                        continue;
+                    }
+                    for tokens in run.tokens.chunks(RowReader::ROWS) {
+                        let encoding = reader.encoding();
+                        let came = reader.bring(tokens, &ends.cancel)?;
+                        let came = matrix(encoding, came, tokens.len(), size);
+                        for (index, row) in (0..tokens.len()).zip(&mut rows) {
+                            embed(came, index, row);
+                        }
                     }
                 }
             }
