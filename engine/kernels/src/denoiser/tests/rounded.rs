@@ -73,7 +73,9 @@ fn rounded_layers_are_near_and_the_same_bits_however_they_are_computed() {
                 let team = Team::with_level(threads, level);
                 let found = steps(&team, &case, &rounded, alone);
                 let off = off(&found, &exact);
-                assert!(off < 0.02, "{team:?} {format:?}: off by {off:e}");
+                // A product is off by 0.65 % (weights 0.4, activations 0.5), three of them make a
+                // layer's 1.1 %, and there are three layers.
+                assert!(off < 0.033, "{team:?} {format:?}: off by {off:e}");
                 assert!(off > 1e-5, "{team:?} {format:?}: nothing was rounded");
                 let known = of_level.get_or_insert_with(|| bits(&found));
                 assert!(bits(&found) == *known, "{team:?} {format:?} {alone}");
