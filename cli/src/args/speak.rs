@@ -231,7 +231,7 @@ pub struct SoundArgs {
 #[command(next_help_heading = "Where weights live")]
 pub struct StagesArgs {
     /// What the diffusion head's layers, or the code predictor's matrices, are kept in: q8_0 rounds them
-    /// to 8 bits while loading, about half of their bytes and of their time [default: as-loaded]
+    /// to 8 bits while loading, which is half of bf16's bytes [default: as-loaded]
     #[arg(long, value_name = "TYPE")]
     pub stage_type: Option<StageNumbers>,
 }
