@@ -96,6 +96,9 @@ pub struct Matrix<'a> {
     more: [Option<Strip<'a>>; STRIPS_MAX - 1],
     rows: usize,
     cols: usize,
+    // Of all strips; small layers ask for them at every step.
+    bytes: usize,
+    is_quantised: bool,
 }
 
 /// Queries, keys and values.
@@ -121,6 +124,12 @@ impl<'a> Matrix<'a> {
             more: [None; STRIPS_MAX - 1],
             rows,
             cols,
+            bytes: match numbers {
+                Numbers::Plain(data) => data.bytes(),
+                Numbers::Compact(data) => data.bytes(),
+                Numbers::Quantised(data) => data.bytes(),
+            },
+            is_quantised: matches!(numbers, Numbers::Quantised(_)),
         }
     }
 
@@ -143,6 +152,8 @@ impl<'a> Matrix<'a> {
             }
         }
         self.rows += below.rows;
+        self.bytes += below.bytes;
+        self.is_quantised |= below.is_quantised;
         self
     }
 
@@ -163,12 +174,12 @@ impl<'a> Matrix<'a> {
 
     /// Bytes of memory that reading the matrix takes.
     pub fn bytes(&self) -> usize {
-        let bytes = |strip: &Strip<'_>| match strip.numbers {
-            Numbers::Plain(data) => data.bytes(),
-            Numbers::Compact(data) => data.bytes(),
-            Numbers::Quantised(data) => data.bytes(),
-        };
-        self.strips().map(bytes).sum()
+        self.bytes
+    }
+
+    /// Whether some of its rows are quantised.
+    pub fn is_quantised(&self) -> bool {
+        self.is_quantised
     }
 
     /// The numbers of a row, widened.
@@ -210,11 +221,7 @@ impl<'a> From<Compact<'a>> for Matrix<'a> {
 /// If the matrix has another size, or is quantised where only plain numbers are multiplied.
 pub(crate) fn check_matrix(name: &str, matrix: &Matrix<'_>, rows: usize, cols: usize) {
     check_size(name, matrix, rows, cols);
-    let quantised = |numbers| matches!(numbers, Numbers::Quantised(_));
-    assert!(
-        !matrix.strips().any(|strip| quantised(strip.numbers)),
-        "{name} is quantised"
-    );
+    assert!(!matrix.is_quantised(), "{name} is quantised");
 }
 
 /// # Panics

@@ -350,13 +350,14 @@ pub(crate) fn numbers_of<'a>(place: &Placement, bytes: &'a [u8]) -> Weights<'a> 
 }
 
 pub(crate) fn matrix_of<'a>(place: &Placement, bytes: &'a [u8]) -> Matrix<'a> {
-    let parts = place.parts.iter().map(|part| match part.form {
+    let rows_of = |part: &Part| match part.form {
         Form::Plain => matrix(part.encoding, of_part(part, bytes), part.rows, part.cols),
         Form::Compact => Compact::new(of_part(part, bytes), part.rows, part.cols).into(),
-    });
-    match parts.reduce(Matrix::above) {
-        Some(matrix) => matrix,
-        None => unreachable!("{:?} without rows", place.role),
+    };
+    match &place.parts[..] {
+        [] => unreachable!("{:?} without rows", place.role),
+        [part] => rows_of(part),
+        [first, more @ ..] => more.iter().map(rows_of).fold(rows_of(first), Matrix::above),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::run::{Run, RunKind};
 use crate::scratch::Buffers;
 use crate::shared::Shared;
 use crate::team::{Region, Steps};
-use crate::weights::Weights;
+use crate::weights::{Matrix, Weights};
 
 /// One chunk that is to go through one block.
 pub(crate) struct Pass<'a> {
@@ -115,7 +115,7 @@ impl Region for ReadyPass<'_> {
     fn bytes(&self) -> usize {
         let pass = &self.pass;
         let w = pass.weights;
-        let weights = [w.qkv, w.out, w.gate_up, w.down].map(|matrix| matrix.bytes());
+        let weights = [&w.qkv, &w.out, &w.gate_up, &w.down].map(Matrix::bytes);
         // Keys and values of what a row sees.
         let seen = |run: Run<'_>| {
             let each = 2 * pass.shape.kv_heads * run.cache.stride * run.cache.rows.number_bytes();

@@ -238,9 +238,12 @@ impl Linear<'_> {
     #[cfg(target_arch = "x86_64")]
     fn tiled(&self, level: Level) -> Option<Products> {
         let products = Products::of(level, true, self.kind);
+        if products == Products::F32 {
+            return None;
+        }
         let mut strips = self.weights.strips();
         let fits = strips.all(|strip| tiled::Bf16Matrix::of(strip.numbers).is_some());
-        (products != Products::F32 && fits).then_some(products)
+        fits.then_some(products)
     }
 
     /// Outputs that are dealt out together where they are dot products.
@@ -250,7 +253,7 @@ impl Linear<'_> {
         let size = (items / (PIECES_MIN * threads) + 1).next_power_of_two() / 2;
         let worth = PIECE_BYTES_MIN / (self.weights.bytes() / self.weights.rows()).max(1);
         let size = size.max(worth);
-        let least = match self.has_quantised() {
+        let least = match self.weights.is_quantised() {
             true => quantised::piece_rows_min(items, threads),
             false => dot::BLOCK_ROWS_MIN,
         };

@@ -31,14 +31,9 @@ pub(super) fn piece_rows_min(outputs: usize, threads: usize) -> usize {
 }
 
 impl Linear<'_> {
-    pub(super) fn has_quantised(&self) -> bool {
-        let mut strips = self.weights.strips();
-        strips.any(|strip| matches!(strip.numbers, Numbers::Quantised(_)))
-    }
-
     /// Whether a phase of its own rounds the activations.
     pub(super) fn rounds_together(&self) -> bool {
-        self.rows > 1 && self.has_quantised()
+        self.rows > 1 && self.weights.is_quantised()
     }
 
     /// Rows of activations.
@@ -61,7 +56,7 @@ impl Linear<'_> {
     /// # Safety
     /// `x` is not written meanwhile; where rows are rounded together, that is over.
     pub(super) unsafe fn rounded_rows(&self, level: Level, worker: usize) -> &[Octet] {
-        if !self.has_quantised() {
+        if !self.weights.is_quantised() {
             return &[];
         }
         let octets = octets(self.weights.cols());
@@ -101,6 +96,9 @@ impl Linear<'_> {
     ///
     /// # Safety
     /// As for [`Dot`]; `rounded` has the rows of `x`.
+    // Its memory on the stack is asked for, page by page, where it is inlined: by layers without
+    // quantised rows, too.
+    #[inline(never)]
     pub(super) unsafe fn dot_rounded(
         &self,
         level: Level,

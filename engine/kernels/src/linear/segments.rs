@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::Then;
-use crate::weights::{Matrix, Numbers};
+use crate::weights::{Matrix, Numbers, Strip};
 
 /// Rows of weights, from one of them on.
 #[derive(Clone, Copy)]
@@ -25,7 +25,8 @@ pub(super) struct Segment<'a> {
     pub partner: Rows<'a>,
 }
 
-/// All of a layer's. Made anew where they are asked for: a step needs one of them.
+/// All of a layer's. A step needs one of them, and small layers have hardly the time to make it: so
+/// each is made when it is asked for, from the matrix as it is.
 #[derive(Clone, Copy)]
 pub(super) struct Segments<'a> {
     matrix: &'a Matrix<'a>,
@@ -36,46 +37,6 @@ impl<'a> Segments<'a> {
     pub fn of(matrix: &'a Matrix<'a>, then: Then) -> Self {
         let is_gated = then == Then::SwiGlu;
         Segments { matrix, is_gated }
-    }
-
-    /// # Panics
-    /// If a gated layer's strips are anything but one, or gates and values.
-    fn iter(&self) -> impl Iterator<Item = Segment<'a>> + use<'a> {
-        let rows = |numbers, first| Rows { numbers, first };
-        let strips = (!self.is_gated).then(|| self.matrix.strips());
-        let gated = self.is_gated.then(|| {
-            let outputs = self.matrix.rows() / 2;
-            let mut strips = self.matrix.strips();
-            let Some(gates) = strips.next() else {
-                unreachable!("a matrix has a strip");
-            };
-            let partner = match strips.next() {
-                None => rows(gates.numbers, outputs),
-                Some(values) => {
-                    assert!(gates.rows == outputs && values.rows == outputs);
-                    rows(values.numbers, 0)
-                }
-            };
-            assert!(strips.next().is_none(), "gates, values, and what?");
-            Segment {
-                first: 0,
-                outputs,
-                weights: rows(gates.numbers, 0),
-                partner,
-            }
-        });
-        let mut end = 0;
-        let plain = strips.into_iter().flatten().map(move |strip| {
-            let first = end;
-            end += strip.rows;
-            Segment {
-                first,
-                outputs: strip.rows,
-                weights: rows(strip.numbers, 0),
-                partner: rows(strip.numbers, 0),
-            }
-        });
-        gated.into_iter().chain(plain)
     }
 
     /// Pieces of up to `size` outputs, none of which is of two segments.
@@ -89,16 +50,65 @@ impl<'a> Segments<'a> {
 
     /// One of them: its segment, and its outputs, counted from the segment's first.
     pub fn piece(&self, size: usize, piece: usize) -> (Segment<'a>, Range<usize>) {
-        let mut before = 0;
-        for segment in self.iter() {
-            let pieces = segment.outputs.div_ceil(size);
-            if piece < before + pieces {
-                let start = (piece - before) * size;
-                let share = start..(start + size).min(segment.outputs);
-                return (segment, share);
-            }
-            before += pieces;
+        let share = |segment: Segment<'a>, start: usize| {
+            let end = (start + size).min(segment.outputs);
+            (segment, start..end)
+        };
+        if self.is_gated {
+            return share(self.gates(), piece * size);
         }
-        unreachable!("piece {piece} of {before}")
+        let (mut first, mut start) = (0, piece * size);
+        for strip in self.matrix.strips() {
+            if start < strip.rows {
+                return share(Segment::of(strip, first), start);
+            }
+            start -= strip.rows.next_multiple_of(size);
+            first += strip.rows;
+        }
+        unreachable!("piece {piece} of {size} outputs in {first}")
+    }
+
+    /// # Panics
+    /// If the strips are anything but one, or gates and values.
+    fn gates(&self) -> Segment<'a> {
+        let outputs = self.matrix.rows() / 2;
+        let rows = |strip: &Strip<'a>, first| Rows {
+            numbers: strip.numbers,
+            first,
+        };
+        let mut strips = self.matrix.strips();
+        let Some(gates) = strips.next() else {
+            unreachable!("a matrix has a strip");
+        };
+        let partner = match strips.next() {
+            None => rows(gates, outputs),
+            Some(values) => {
+                assert!(gates.rows == outputs && values.rows == outputs);
+                rows(values, 0)
+            }
+        };
+        assert!(strips.next().is_none(), "gates, values, and what?");
+        Segment {
+            first: 0,
+            outputs,
+            weights: rows(gates, 0),
+            partner,
+        }
+    }
+}
+
+impl<'a> Segment<'a> {
+    /// A strip of a layer that is not gated.
+    fn of(strip: &Strip<'a>, first: usize) -> Self {
+        let rows = Rows {
+            numbers: strip.numbers,
+            first: 0,
+        };
+        Segment {
+            first,
+            outputs: strip.rows,
+            weights: rows,
+            partner: rows,
+        }
     }
 }
