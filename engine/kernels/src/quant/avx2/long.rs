@@ -287,3 +287,15 @@ impl Form for Iq4Xs {
         _mm256_mul_ps(*d, _mm256_cvtepi32_ps(t))
     }
 }
+
+impl Panel for Iq4Xs {
+    const SIGNED: bool = true;
+    const HALVES: bool = false;
+    const LEAST: bool = false;
+    const BIAS: i16 = 0;
+    const MOST: i32 = 127;
+    #[inline(always)]
+    unsafe fn spread(self, (q, factor, d): &Self::W) -> Spread {
+        Spread::of(*q, _mm256_mul_ps(*d, _mm256_cvtepi32_ps(*factor)))
+    }
+}

@@ -47,18 +47,18 @@ trait Form: Copy {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn dot(rows: Rows<'_>, x: &[&[Octet]], out: &mut [&mut [f32]]) {
     match rows.encoding {
-        Encoding::Q8_0 => each_row(Q8_0, rows, 0, x, out),
+        Encoding::Q8_0 => in_panels(Q8_0, rows, x, out),
         Encoding::Q4_0 => in_panels(Short::<2, false>, rows, x, out),
         Encoding::Q4_1 => in_panels(Short::<4, false>, rows, x, out),
         Encoding::Q5_0 => in_panels(Short::<6, false>, rows, x, out),
         Encoding::Q5_1 => in_panels(Short::<8, false>, rows, x, out),
-        Encoding::Iq4Nl => each_row(Short::<2, true>, rows, 0, x, out),
+        Encoding::Iq4Nl => in_panels(Short::<2, true>, rows, x, out),
         Encoding::Q2K => in_panels(Low::<false>, rows, x, out),
         Encoding::Q3K => in_panels(Low::<true>, rows, x, out),
         Encoding::Q4K => in_panels(K::<false>, rows, x, out),
         Encoding::Q5K => in_panels(K::<true>, rows, x, out),
         Encoding::Q6K => in_panels(Q6K, rows, x, out),
-        Encoding::Iq4Xs => each_row(Iq4Xs, rows, 0, x, out),
+        Encoding::Iq4Xs => in_panels(Iq4Xs, rows, x, out),
         Encoding::F32 | Encoding::F16 | Encoding::Bf16 => not_quantised(rows.encoding),
     }
 }

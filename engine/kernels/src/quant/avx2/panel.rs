@@ -1,6 +1,7 @@
 //! Several activation rows at once with AVX2: eight weight rows are unpacked together, four numbers of
 //! each side by side, so that a vector's lanes are the rows and nothing is added across lanes. Pairs
-//! of products are added up in 16 bits for as long as they cannot fill them. The products are those
+//! of products are added up in 16 bits for as long as they cannot fill them. Bytes are multiplied
+//! unsigned by signed: signs of weights are moved to the activations. The products are those
 //! of `product.rs`, to the bit: all that is done in f32 there is done in the same order here, and
 //! factors are merged only where the product of both is exact.
 #![expect(
@@ -31,7 +32,7 @@ const TOGETHER: usize = 4;
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Strip {
-    /// Four numbers of each row after the other, unsigned.
+    /// Four numbers of each row after the other.
     q: [[u8; 32]; 64],
     /// What a group's integer is multiplied with: `d * factor`. Where the halves of a group differ,
     /// the factor of the first alone,
@@ -79,15 +80,17 @@ impl Spread {
     }
 }
 
-/// An encoding whose numbers are small and unsigned in registers.
+/// What the products of several rows have to know of an encoding.
 pub(super) trait Panel: Form {
+    /// Whether the numbers in registers are signed.
+    const SIGNED: bool = false;
     /// Whether the halves of a group have factors of their own.
     const HALVES: bool;
     /// Whether something is taken off all numbers of a group.
     const LEAST: bool;
     /// How much too large the numbers in registers are.
     const BIAS: i16;
-    /// The largest of them.
+    /// The largest of them, without its sign.
     const MOST: i32;
     unsafe fn spread(self, w: &Self::W) -> Spread;
 }
@@ -352,10 +355,14 @@ unsafe fn half<F: Panel, const N: usize>(
         for k in 0..together {
             let at = h * 4 + part * together + k;
             let q = _mm256_load_si256(strip.q[g * 8 + at].as_ptr().cast());
+            let size = if F::SIGNED { _mm256_abs_epi8(q) } else { q };
             for n in 0..N {
                 let x = (*x[n].wrapping_add(octet)).q.as_ptr().add(g * 32 + at * 4);
-                let x = _mm256_set1_epi32(x.cast::<i32>().read());
-                let products = _mm256_maddubs_epi16(q, x);
+                let mut x = _mm256_set1_epi32(x.cast::<i32>().read());
+                if F::SIGNED {
+                    x = _mm256_sign_epi8(x, q);
+                }
+                let products = _mm256_maddubs_epi16(size, x);
                 pairs[n] = if k == 0 {
                     products
                 } else {

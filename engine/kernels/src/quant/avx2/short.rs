@@ -37,6 +37,18 @@ impl Form for Q8_0 {
     }
 }
 
+impl Panel for Q8_0 {
+    const SIGNED: bool = true;
+    const HALVES: bool = false;
+    const LEAST: bool = false;
+    const BIAS: i16 = 0;
+    const MOST: i32 = 128;
+    #[inline(always)]
+    unsafe fn spread(self, (w, d): &Self::W) -> Spread {
+        Spread::of(*w, *d)
+    }
+}
+
 /// The encodings of blocks of 32 with four or five bits a number: `HEAD` bytes are before the codes,
 /// namely the scale, the minimum if there is one, and the fifth bits if there are any. With `TABLE`
 /// the codes are those of IQ4_NL.
@@ -108,11 +120,16 @@ impl<const HEAD: usize, const TABLE: bool> Form for Short<HEAD, TABLE> {
     }
 }
 
-impl<const HEAD: usize> Panel for Short<HEAD, false> {
+impl<const HEAD: usize, const TABLE: bool> Panel for Short<HEAD, TABLE> {
+    const SIGNED: bool = TABLE;
     const HALVES: bool = false;
     const LEAST: bool = Self::LEAST;
     const BIAS: i16 = Self::BIAS;
-    const MOST: i32 = if Self::FIFTH { 31 } else { 15 };
+    const MOST: i32 = match (TABLE, Self::FIFTH) {
+        (true, _) => 127,
+        (false, true) => 31,
+        (false, false) => 15,
+    };
     #[inline(always)]
     unsafe fn spread(self, (q, d, least): &Self::W) -> Spread {
         Spread {
