@@ -15,6 +15,15 @@ WEATHER = {
     },
 }
 TIME = {"name": "get_time", "input_schema": {"type": "object", "properties": {}}}
+# Its answer is a call and no text: the model says nothing else, so it can follow when a call has to come.
+SHELL = {
+    "name": "shell_command",
+    "input_schema": {
+        "type": "object",
+        "properties": {"command": {"type": "string"}},
+        "required": ["command"],
+    },
+}
 CALL = {"city": chain.CITY, "days": 3}
 
 
@@ -126,10 +135,11 @@ def tools(place):
     same(both[1].input, {"zone": "CET", "exact": True}, "the second call")
     none = create(**ask("Please use the tool.", **offered, tool_choice={"type": "none"}))
     same(none.content[0].text, chain.PLAIN, "no choice")
-    choice = {"type": "tool", "name": "get_weather"}
-    named = create(**ask("Please use the tool.", **offered, tool_choice=choice))
-    same([block.type for block in named.content], ["tool_use"], "a call and no text")
-    same(named.content[0].name, "get_weather", "the tool by its name")
+    for choice in ({"type": "tool", "name": "shell_command"}, {"type": "any"}):
+        named = create(**ask("Please use the tool.", tools=[TIME, SHELL], tool_choice=choice))
+        same([block.type for block in named.content], ["tool_use"], "a call and no text")
+        used = named.content[0]
+        same((used.name, used.input), ("shell_command", {"command": chain.COMMAND}), "the call")
 
 
 def thinking(place):

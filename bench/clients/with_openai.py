@@ -21,6 +21,18 @@ WEATHER = {
     },
 }
 TIME = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object"}}}
+# Its answer is a call and no text: the model says nothing else, so it can follow when a call has to come.
+SHELL = {
+    "type": "function",
+    "function": {
+        "name": "shell_command",
+        "parameters": {
+            "type": "object",
+            "properties": {"command": {"type": "string"}},
+            "required": ["command"],
+        },
+    },
+}
 # The responses API has the same fields one level higher.
 WEATHER_FLAT = {"type": "function", **WEATHER["function"], "strict": False}
 CALL = {"city": chain.CITY, "days": 3}
@@ -220,9 +232,13 @@ def tools(place):
     same(after.message.content, chain.NOTHING, "the answer to an empty result")
     none = create(**ask, messages=user("Please use the tool."), tool_choice="none").choices[0]
     same((none.message.content, none.message.tool_calls), (chain.PLAIN, None), "no choice")
-    named = {"type": "function", "function": {"name": "get_weather"}}
-    one = create(**ask, messages=user("Please use the tool."), tool_choice=named).choices[0]
-    same(one.message.tool_calls[0].function.name, "get_weather", "the tool by its name")
+    named = {"type": "function", "function": {"name": "shell_command"}}
+    forced = {**ask, "tools": [TIME, SHELL], "messages": user("Please use the tool.")}
+    for choice in (named, "required"):
+        one = create(**forced, tool_choice=choice, max_tokens=500).choices[0]
+        (call,) = one.message.tool_calls
+        same((call.function.name, one.message.content), ("shell_command", None), "a call and no text")
+        same(json.loads(call.function.arguments), {"command": chain.COMMAND}, "its arguments")
     both = create(**ask, messages=user("Please use both.")).choices[0].message.tool_calls
     same([c.function.name for c in both], ["get_weather", "get_time"], "two calls")
     same(json.loads(both[1].function.arguments), {"zone": "CET", "exact": True}, "the second call")
