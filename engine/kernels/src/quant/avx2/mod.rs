@@ -63,7 +63,8 @@ pub(super) unsafe fn dot(rows: Rows<'_>, x: &[&[Octet]], out: &mut [&mut [f32]])
     }
 }
 
-#[inline(always)]
+/// A function for each encoding: one of all of them takes the compiler much longer.
+#[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn in_panels<F: Panel>(form: F, rows: Rows<'_>, x: &[&[Octet]], out: &mut [&mut [f32]]) {
     let mut done = 0;
     if x.len() >= PANEL_FROM {

@@ -71,7 +71,8 @@ pub(super) unsafe fn dot(rows: Rows<'_>, x: &[&[Octet]], out: &mut [&mut [f32]])
     }
 }
 
-#[inline(always)]
+/// A function for each encoding: one of all of them takes the compiler much longer.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn each_row<F: Form>(form: F, rows: Rows<'_>, x: &[&[Octet]], out: &mut [&mut [f32]]) {
     let at = |r: usize| rows.bytes.as_ptr().wrapping_add(r * rows.row_bytes);
     let mut done = 0;
