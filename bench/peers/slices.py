@@ -3,7 +3,9 @@
 
 For machines whose speed changes from minute to minute: what changes, changes for both. Each program
 prints a comma with every token; `engine generate --prompt-tokens` does. `llama MODEL.gguf` as a command
-is llama.cpp (run this with the interpreter of the peers' virtual environment).
+is llama.cpp (run this with the interpreter of the peers' virtual environment), `serve ENGINE --model
+MODEL ...` a server of the engine's with these flags and a client that reads one stream from it. A slice
+begins and ends with a token.
 
     slices.py [--seconds 2] [--pairs 40] 'COMMAND' 'COMMAND'
 
@@ -11,6 +13,7 @@ Prints tokens a second of each, and the ratio, pair by pair. Standard library on
 """
 
 import argparse
+import contextlib
 import os
 import shlex
 import signal
@@ -36,14 +39,41 @@ for _ in range(4000):
     print(token, end=",", flush=True)
 """
 
+SERVE = """
+import json, socket, subprocess, sys, time, urllib.request
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+server = subprocess.Popen([sys.argv[1], "serve", *sys.argv[2:], "--port", str(port)], stdout=subprocess.DEVNULL)
+url = f"http://127.0.0.1:{port}"
+while True:
+    try:
+        urllib.request.urlopen(url + "/readyz")
+        break
+    except OSError:
+        if server.poll() is not None:
+            sys.exit("the server ended")
+        time.sleep(0.2)
+ask = {"model": "any", "prompt": [1, 7, 99, 250, 31], "max_tokens": 3500, "stream": True, "temperature": 0,
+       "ignore_eos": True, "return_token_ids": True}
+headers = {"content-type": "application/json"}
+for line in urllib.request.urlopen(urllib.request.Request(url + "/v1/completions", json.dumps(ask).encode(), headers)):
+    if line.startswith(b"data: {"):
+        print("", end=",", flush=True)
+"""
+
+CONTESTANTS = {"llama": LLAMA, "serve": SERVE}
+
 
 class Program:
     def __init__(self, command):
         words = shlex.split(command)
-        if words[0] == "llama":
-            words = [sys.executable, "-c", LLAMA, *words[1:]]
+        if words[0] in CONTESTANTS:
+            words = [sys.executable, "-c", CONTESTANTS[words[0]], *words[1:]]
         self.tokens = 0
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         threading.Thread(target=self._count, daemon=True).start()
         while self.tokens < WARM_UP_TOKENS:
             if self.process.poll() is not None:
@@ -55,20 +85,30 @@ class Program:
         while said := os.read(self.process.stdout.fileno(), 1 << 16):
             self.tokens += said.count(b",")
 
+    def signal(self, which):
+        # To all that it has started.
+        os.killpg(self.process.pid, which)
+
     def stop(self):
-        self.process.send_signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
         time.sleep(0.05)
 
     def slice(self, seconds):
-        self.process.send_signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
         time.sleep(SETTLE_SECONDS)
-        tokens, began = self.tokens, time.monotonic()
+        tokens, began = self._next_token()
         time.sleep(seconds)
-        rate = (self.tokens - tokens) / (time.monotonic() - began)
-        if self.process.poll() is not None:
-            sys.exit("error: it ended before the last slice; let it generate more, or take fewer pairs")
+        last, ended = self._next_token()
         self.stop()
-        return rate
+        return (last - tokens) / (ended - began)
+
+    def _next_token(self):
+        before = self.tokens
+        while self.tokens == before:
+            if self.process.poll() is not None:
+                sys.exit("error: it ended before the last slice; let it generate more, or take fewer pairs")
+            time.sleep(0.0005)
+        return self.tokens, time.monotonic()
 
 
 def main():
@@ -87,10 +127,9 @@ def main():
                 rates[which].append(programs[which].slice(asked.seconds))
     finally:
         for program in programs:
-            program.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                program.signal(signal.SIGKILL)
     for command, rate in zip(asked.commands, rates):
-        if min(rate) == 0:
-            sys.exit(f"error: no token came in {asked.seconds} s\nhint: longer slices (--seconds), or a quieter machine")
         print(f"{statistics.median(rate):6.2f} tok/s ({min(rate):.2f} to {max(rate):.2f})  {command}")
     ratios = sorted(a / b for a, b in zip(*rates))
     # Between which ranks the true median lies with 95 %.
