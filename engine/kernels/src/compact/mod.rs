@@ -234,6 +234,24 @@ impl<'a> Compact<'a> {
         finite
     }
 
+    /// The numbers of a row.
+    ///
+    /// # Panics
+    /// If there is no such row, or a stray lies outside it.
+    #[inline(always)]
+    pub(crate) fn unpack_row(&self, row: usize, out: &mut [bf16]) {
+        let head = self.head(row);
+        let groups = &self.groups[row * self.row_bytes()..][..self.row_bytes()];
+        let out: &mut [u16] = bytemuck::cast_slice_mut(out);
+        let (to, _) = out.as_chunks_mut();
+        for (group, to) in groups.chunks_exact(GROUP_BYTES).zip(to) {
+            unpack_group(head, group, to);
+        }
+        for stray in self.strays(row) {
+            out[stray.col()] = stray.bits();
+        }
+    }
+
     /// Tells every number of a row, and its column; a stray's place is told before, with another.
     ///
     /// # Panics

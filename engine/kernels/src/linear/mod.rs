@@ -13,6 +13,7 @@ mod quantised;
 mod segments;
 #[cfg(target_arch = "x86_64")]
 mod tiled;
+mod unpacked;
 
 use std::ops::Range;
 
@@ -107,7 +108,7 @@ const PIECES_MIN: usize = 8;
 /// Rows of fewer bytes together cost more to hand out than to multiply.
 const PIECE_BYTES_MIN: usize = 16 << 10;
 
-/// Floats of tile buffer for a layer of `rows` by `cols` over up to `tokens` activation rows.
+/// Floats of working memory, of tiles or unpacked weights, for a layer of `rows` by `cols` over up to `tokens` activation rows.
 pub(crate) fn tile_floats(
     level: Level,
     tokens: usize,
@@ -115,15 +116,17 @@ pub(crate) fn tile_floats(
     cols: usize,
     threads: usize,
 ) -> usize {
+    let unpacked = unpacked::buffer_floats(tokens, cols, threads);
     #[cfg(target_arch = "x86_64")]
     if long_rows_min(level).is_some() {
-        return match level {
+        let tiled = match level {
             Level::Amx => tiled::buffer_floats::<Tiles>(tokens, rows, cols, threads),
             _ => tiled::buffer_floats::<Vectors>(tokens, rows, cols, threads),
         };
+        return tiled.max(unpacked);
     }
-    let _ = (level, tokens, rows, cols, threads);
-    0
+    let _ = (level, rows);
+    unpacked
 }
 
 /// One linear layer over `rows` activations of `x`, `x_stride` floats apart.
@@ -136,10 +139,6 @@ pub(crate) struct Linear<'a> {
     pub kind: RunKind,
     pub epilogue: Epilogue<'a>,
     /// [`tile_floats`] of working memory, aligned to cache lines.
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        expect(dead_code, reason = "only x86-64 has tiles")
-    )]
     pub tiles: Shared<'a, f32>,
     /// Octets for `rows` rounded rows of `x`, or for one of each worker: where weights are quantised.
     pub rounded: Shared<'a, Octet>,
@@ -202,6 +201,8 @@ impl Linear<'_> {
         let rounded = unsafe { self.rounded_rows(level, steps.worker()) };
         let segments = self.segments();
         let size = self.piece_size(steps.threads());
+        let worker = steps.worker();
+        let unpacks_once = self.unpacks_once(steps.threads());
         for step in steps {
             let (segment, share) = segments.piece(size, step);
             let segment = &segment;
@@ -219,6 +220,9 @@ impl Linear<'_> {
                     }
                     (Plain(F32(of)), Plain(F32(partner))) => {
                         self.dot(level, [of, partner], segment, share);
+                    }
+                    (Compact(of), Compact(partner)) if unpacks_once => {
+                        self.dot_unpacked(level, worker, [of, partner], segment, share);
                     }
                     (Compact(of), Compact(partner)) => {
                         self.dot(level, [&of, &partner], segment, share);
