@@ -108,17 +108,24 @@ impl Summary<'_> {
                 .peak_gbps
                 .zip(self.streaming.link_percent(gbps))
             {
-                Some((peak, percent)) => writeln!(
+                Some((peak, percent)) if emulated.is_empty() => writeln!(
                     f,
-                    ", {percent} the {} GB/s {} on this link{}{emulated}",
+                    ", {percent} the {} GB/s measured on this link{}",
                     rate(peak),
-                    if emulated.is_empty() {
-                        "measured"
-                    } else {
-                        "set"
-                    },
                     measured_too_low(self.streaming.peak_lacking)
                 )?,
+                Some((peak, percent)) => {
+                    let slow = self.streaming.slow_bus_gbps(means);
+                    let slow = slow.map(|gbps| {
+                        format!(", whose copies in memory reach {} GB/s here", rate(gbps))
+                    });
+                    writeln!(
+                        f,
+                        ", {percent} the {} GB/s set on this link{}{emulated}",
+                        rate(peak),
+                        slow.unwrap_or_default()
+                    )?;
+                }
                 None => writeln!(f, "; the link's peak was not measured{emulated}")?,
             }
         }

@@ -19,6 +19,9 @@ const RING_GAIN: f64 = 0.95;
 /// A link that carries less than this share of its peak is not what limits a run.
 const CARRIES_SHARE: f64 = 0.5;
 
+/// An emulated bus that carries less than this share of what it was set to is not that bus.
+const IS_BUS_SHARE: f64 = 0.95;
+
 /// Handing a layer over wakes two or three threads, which takes tens of microseconds, and a few
 /// hundred beside busy cores. A layer that comes later than this is late for another reason.
 pub(crate) const HANDOVER_MS_MAX: f64 = 1.0;
@@ -194,6 +197,7 @@ impl Streaming {
     /// What was measured, as the predictor takes it.
     pub(crate) fn rates(&self, means: &Means) -> Rates {
         let link_gbps = self.limit(means).link_gbps;
+        let link_gbps = self.bus_gbps(means).unwrap_or(link_gbps);
         let copy_ms = self.plan.link_bytes_each() / link_gbps / 1e6;
         // Where copies were always under way, none shows what starting one takes, and it is hidden.
         let alone_ms = means.alone_ms().unwrap_or(0.0);
@@ -204,6 +208,19 @@ impl Streaming {
             other_ms: means.other_ms(),
             prefetch: self.prefetch,
         }
+    }
+
+    /// What an emulated bus carried while it was at it: less than it was set to where memory copies
+    /// slower.
+    fn bus_gbps(&self, means: &Means) -> Option<f64> {
+        let (set, reached) = self.link.emulated_gbps.zip(means.copy_gbps())?;
+        Some(reached.min(set))
+    }
+
+    /// The same, where that is too little to be the bus that was asked for.
+    pub(super) fn slow_bus_gbps(&self, means: &Means) -> Option<f64> {
+        let least = self.link.emulated_gbps? * IS_BUS_SHARE;
+        self.bus_gbps(means).filter(|reached| *reached < least)
     }
 
     /// One more resident layer, or two where there are two: predicted, not extrapolated.

@@ -162,6 +162,37 @@ fn an_emulated_link_says_so_in_each_of_its_lines() {
 }
 
 #[test]
+fn an_emulated_bus_that_memory_is_too_slow_for_is_called_slow_and_predicted_as_it_is() {
+    let mut window = Window::default();
+    window.add(&pass(), &eight(LoadKind::Async));
+    let told = |set: f64| {
+        let mut streaming = streaming(20, Some(set));
+        streaming.peak_gbps = Some(set);
+        let text = Summary {
+            token: 10,
+            window: &window,
+            streaming: &streaming,
+        }
+        .to_string();
+        let rates = streaming.rates(window.means());
+        let link = text.lines().find(|line| line.starts_with("Link:"));
+        (link.unwrap().to_owned(), rates.link_bytes_per_s / 1e9)
+    };
+    // 466 MB in 18.8 ms.
+    let reached = 466.0 / 18.8;
+    let (link, gbps) = told(50.0);
+    let words = "GB/s set on this link, whose copies in memory reach 24.8 GB/s here (emulated)";
+    assert!(link.ends_with(words), "{link}");
+    assert!((gbps - reached).abs() < 1e-6, "{gbps}");
+    let (link, gbps) = told(25.6);
+    assert!(link.ends_with("GB/s set on this link (emulated)"), "{link}");
+    assert!((gbps - reached).abs() < 1e-6, "{gbps}");
+    // Copies that had begun before the window seem to be faster than the bus.
+    let (_, gbps) = told(12.0);
+    assert!((gbps - 12.0).abs() < 1e-6, "{gbps}");
+}
+
+#[test]
 fn a_plan_that_idles_the_link_is_told_so() {
     let mut window = Window::default();
     let slow = pass_of(400.0, 200.0, 199.0);
