@@ -181,11 +181,11 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
     let plain = Model::open(&source, options(2, Some(Form::Plain)));
     let expected = logits(&mut plain.unwrap(), 5);
     // Layer 0 of three is streamed, over a link so slow that no form is faster: then it is compact.
-    let slow = ModelOptions {
-        link_gbps: Some(0.2),
-        ..options(2, None)
+    let slow = |resident, form| ModelOptions {
+        link_gbps: Some(0.02),
+        ..options(resident, form)
     };
-    let mut model = Model::open(&source, slow).unwrap();
+    let mut model = Model::open(&source, slow(2, None)).unwrap();
     let forms = model.blueprint().forms;
     assert!(
         forms.is_some_and(|forms| forms.compact.is_some()),
@@ -206,7 +206,7 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
     let roomy = ModelOptions {
         // A limit that is given has no reserve beside the plan.
         memory_bytes: Some(4 << 30),
-        ..options(0, Some(Form::Compact))
+        ..slow(0, Some(Form::Compact))
     };
     let plain = ModelOptions {
         resident_form: Some(Form::Plain),
@@ -222,7 +222,7 @@ fn numbers_that_are_too_varied_stay_plain_and_it_is_said() {
     let resident = (2..=3).find(saves).unwrap();
     let tight = ModelOptions {
         memory_bytes: Some(tight_for(resident)),
-        ..options(resident, None)
+        ..slow(resident, None)
     };
     let error = Model::open(&source, tight.clone()).unwrap_err();
     assert!(
