@@ -225,10 +225,9 @@ impl<'a> Compact<'a> {
     /// Whether all numbers are.
     pub fn is_finite(&self) -> bool {
         let mut finite = true;
+        let mut numbers = vec![bf16::ZERO; self.cols];
         for row in 0..self.rows {
-            // The place of a stray is told first with a number that codes can say.
-            let mut numbers = vec![bf16::ZERO; self.cols];
-            self.row_into(row, |col, number| numbers[col] = number);
+            self.unpack_row(row, &mut numbers);
             finite &= numbers.iter().all(|number| number.is_finite());
         }
         finite
@@ -237,9 +236,10 @@ impl<'a> Compact<'a> {
     /// The numbers of a row.
     ///
     /// # Panics
-    /// If there is no such row, or a stray lies outside it.
+    /// If there is no such row, `out` is not as long, or a stray lies outside it.
     #[inline(always)]
     pub(crate) fn unpack_row(&self, row: usize, out: &mut [bf16]) {
+        assert!(out.len() == self.cols);
         let head = self.head(row);
         let groups = &self.groups[row * self.row_bytes()..][..self.row_bytes()];
         let out: &mut [u16] = bytemuck::cast_slice_mut(out);

@@ -108,7 +108,8 @@ const PIECES_MIN: usize = 8;
 /// Rows of fewer bytes together cost more to hand out than to multiply.
 const PIECE_BYTES_MIN: usize = 16 << 10;
 
-/// Floats of working memory, of tiles or unpacked weights, for a layer of `rows` by `cols` over up to `tokens` activation rows.
+/// Floats of working memory, for tiles or for unpacked weights, of a layer of `rows` by `cols` over
+/// up to `tokens` activation rows.
 pub(crate) fn tile_floats(
     level: Level,
     tokens: usize,
