@@ -162,7 +162,9 @@ fn a_checkpoint_that_is_half_made_is_taken_away() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("model");
     let mut synth = command();
-    synth.arg("synth").arg(&dir).args(["--shape", "bench-1.3b"]);
+    // Large enough that the signal comes before its end, small enough for a full disk.
+    synth.arg("synth").arg(&dir);
+    synth.args(["--shape", "bench-1.3b", "--layers", "6"]);
     let mut under_way = UnderWay::start(&mut synth);
     under_way.until("weights", || {
         let partial = fs::read_dir(temp.path()).unwrap().flatten().next();

@@ -50,11 +50,12 @@ impl Pipe {
         }
     }
 
-    fn all(mut self) -> String {
+    /// All of it, once the run has ended.
+    fn rest(&mut self) -> String {
         for piece in &self.seen {
             self.text.extend(piece);
         }
-        String::from_utf8(self.text).unwrap()
+        String::from_utf8(std::mem::take(&mut self.text)).unwrap()
     }
 }
 
@@ -85,10 +86,10 @@ impl UnderWay {
         let started = Instant::now();
         while !there() {
             assert!(started.elapsed() < HANGS, "waited in vain for {what}");
-            assert!(
-                self.child.try_wait().unwrap().is_none(),
-                "it ended before {what}"
-            );
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let said = self.stderr.rest();
+                panic!("it ended before {what}: {status}: {said}");
+            }
             thread::sleep(Duration::from_millis(1));
         }
         self
@@ -115,7 +116,7 @@ impl UnderWay {
                 Some(status) => break status,
                 None if from.elapsed() > HANGS => {
                     self.child.kill().unwrap();
-                    panic!("it hangs: {} {}", self.stdout.all(), self.stderr.all());
+                    panic!("it hangs: {} {}", self.stdout.rest(), self.stderr.rest());
                 }
                 None => thread::sleep(Duration::from_millis(1)),
             }
@@ -123,8 +124,8 @@ impl UnderWay {
         let took = from.elapsed();
         let run = Run {
             code: status.code().unwrap_or(-1),
-            stdout: self.stdout.all(),
-            stderr: self.stderr.all(),
+            stdout: self.stdout.rest(),
+            stderr: self.stderr.rest(),
         };
         (run, took)
     }
