@@ -201,6 +201,10 @@ impl Element for InOrder {
 
 /// A computation written once for every instruction set.
 pub(crate) trait Kernel {
+    /// Whether it asks for memory by [`super::ahead::Ahead`]: only such kernels are compiled for
+    /// both ways of [`Asking`].
+    const ASKS_AHEAD: bool = false;
+
     /// Runs it with the instructions of `I`. Must be `#[inline(always)]`.
     ///
     /// # Safety
@@ -213,7 +217,7 @@ pub(crate) trait Kernel {
 /// # Safety
 /// The level is supported by this machine (those of a `Team` are), and the promises that the
 /// kernel's own documentation asks for hold.
-#[inline]
+// Not `#[inline]`: the plain kernel is inlined here, and would be compiled in each place that calls.
 pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
     #[cfg(target_arch = "x86_64")]
     {
@@ -231,10 +235,13 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
         }
         match level {
             Level::Amx | Level::Avx512Bf16 | Level::Avx512 => {
-                return match Asking::current(level) {
-                    Asking::Twice => on_avx512_asking_twice(kernel),
-                    Asking::Once(_) => on_avx512(kernel),
-                };
+                if K::ASKS_AHEAD {
+                    return match Asking::current(level) {
+                        Asking::Twice => on_avx512_asking_twice(kernel),
+                        Asking::Once(_) => on_avx512(kernel),
+                    };
+                }
+                return on_avx512(kernel);
             }
             Level::Avx2 => return on_avx2(kernel),
             Level::Portable | Level::Neon => {}

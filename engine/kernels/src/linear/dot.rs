@@ -158,6 +158,8 @@ pub(super) struct Dot<'a, W: ?Sized> {
 }
 
 impl<W: Rows + ?Sized> Kernel for Dot<'_, W> {
+    const ASKS_AHEAD: bool = true;
+
     #[inline(always)]
     unsafe fn call<I: Isa>(self) {
         let linear = self.linear;
@@ -166,12 +168,17 @@ impl<W: Rows + ?Sized> Kernel for Dot<'_, W> {
         let mut token = 0;
         while token < linear.rows {
             let tokens = (linear.rows - token).min(BLOCK_TOKENS);
-            let mut values = [[0.0; BLOCK_ROWS_MAX]; BLOCK_TOKENS];
-            let mut partner = [[0.0; BLOCK_ROWS_MAX]; BLOCK_TOKENS];
-            self.block::<I>(self.weights, token, tokens, &mut values);
-            if linear.epilogue.then == Then::SwiGlu {
-                self.block::<I>(self.partner, token, tokens, &mut partner);
+            let mut sums = [[[0.0; BLOCK_ROWS_MAX]; BLOCK_TOKENS]; 2];
+            let gated = linear.epilogue.then == Then::SwiGlu;
+            // One after the other in a loop: the code of a block is large, and is there once.
+            for (weights, sums) in [self.weights, self.partner]
+                .into_iter()
+                .take(1 + usize::from(gated))
+                .zip(&mut sums)
+            {
+                self.block::<I>(weights, token, tokens, sums);
             }
+            let [values, partner] = &mut sums;
             for t in 0..tokens {
                 let (values, partner) = (&mut values[t][..count], &mut partner[t][..count]);
                 linear
