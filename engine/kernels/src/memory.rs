@@ -46,8 +46,6 @@ pub fn read_in_parallel(team: &Team, memory: &[u8]) {
 struct Read<'a>(&'a [u8]);
 
 impl Kernel for Read<'_> {
-    const ASKS_AHEAD: bool = true;
-
     #[inline(always)]
     unsafe fn call<I: Isa>(self) {
         const STREAMS: usize = 4;

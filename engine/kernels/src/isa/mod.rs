@@ -201,10 +201,6 @@ impl Element for InOrder {
 
 /// A computation written once for every instruction set.
 pub(crate) trait Kernel {
-    /// Whether it asks for memory by [`super::ahead::Ahead`]: only such kernels are compiled for
-    /// both ways of [`Asking`].
-    const ASKS_AHEAD: bool = false;
-
     /// Runs it with the instructions of `I`. Must be `#[inline(always)]`.
     ///
     /// # Safety
@@ -235,13 +231,10 @@ pub(crate) unsafe fn dispatch<K: Kernel>(level: Level, kernel: K) {
         }
         match level {
             Level::Amx | Level::Avx512Bf16 | Level::Avx512 => {
-                if K::ASKS_AHEAD {
-                    return match Asking::current(level) {
-                        Asking::Twice => on_avx512_asking_twice(kernel),
-                        Asking::Once(_) => on_avx512(kernel),
-                    };
-                }
-                return on_avx512(kernel);
+                return match Asking::current(level) {
+                    Asking::Twice => on_avx512_asking_twice(kernel),
+                    Asking::Once(_) => on_avx512(kernel),
+                };
             }
             Level::Avx2 => return on_avx2(kernel),
             Level::Portable | Level::Neon => {}

@@ -158,8 +158,6 @@ pub(super) struct Dot<'a, W: ?Sized> {
 }
 
 impl<W: Rows + ?Sized> Kernel for Dot<'_, W> {
-    const ASKS_AHEAD: bool = true;
-
     #[inline(always)]
     unsafe fn call<I: Isa>(self) {
         let linear = self.linear;
